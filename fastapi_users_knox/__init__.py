@@ -1,2 +1,70 @@
-"""Hashed opaque tokens for FastAPI-Users."""
+"""Hashed, revocable, opaque tokens for FastAPI-Users: django-rest-knox's semantics as a `Strategy`."""
+
+from fastapi_users_knox.errors import (
+    CredentialsChanged,
+    InvalidToken,
+    KnoxError,
+    LimitUnsupported,
+    StoreUnavailable,
+    TokenLimitReached,
+)
+from fastapi_users_knox.events import (
+    ClientInfo,
+    KnoxEvent,
+    Listener,
+    RevokeReason,
+    TokenExpired,
+    TokenIssued,
+    TokenLimitHit,
+    TokenRefreshed,
+    TokenRevoked,
+    TokenRotated,
+    describe_client,
+)
+from fastapi_users_knox.router import get_knox_router
+from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.store import (
+    Added,
+    Credentials,
+    Found,
+    IssuedToken,
+    LimitPolicy,
+    TokenRecord,
+    TokenStore,
+)
+from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.transport import KnoxBearerTransport, KnoxLoginResponse
+
+__all__ = [
+    "Added",
+    "ClientInfo",
+    "Credentials",
+    "CredentialsChanged",
+    "Found",
+    "InvalidToken",
+    "IssuedToken",
+    "KnoxBearerTransport",
+    "KnoxError",
+    "KnoxEvent",
+    "KnoxLoginResponse",
+    "KnoxSettings",
+    "KnoxStrategy",
+    "LimitPolicy",
+    "LimitUnsupported",
+    "Listener",
+    "RevokeReason",
+    "StoreUnavailable",
+    "TokenExpired",
+    "TokenIssued",
+    "TokenLimitHit",
+    "TokenLimitReached",
+    "TokenRecord",
+    "TokenRefreshed",
+    "TokenRevoked",
+    "TokenRotated",
+    "TokenStore",
+    "describe_client",
+    "get_knox_router",
+]
+
 __version__ = "0.1.0"

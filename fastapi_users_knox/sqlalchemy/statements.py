@@ -1,0 +1,102 @@
+"""The SQL of the token store, and the way from a row to a record and to a user."""
+
+from datetime import datetime
+from functools import cache, lru_cache
+from typing import Any
+
+from fastapi_users.manager import BaseUserManager
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy import Column, ColumnElement, Row, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapper
+
+from fastapi_users_knox.store import TokenRecord
+
+__all__ = ["Statements"]
+
+_RECORD = (
+    *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
+    *("name", "device_id", "user_agent", "ip_address"),
+)
+_USER = ("id", "hashed_password", "is_active")
+
+
+class Statements:
+    """The parts that the statements on one table are made of; shared by all stores over it.
+
+    Attributes:
+        table: The token records' table.
+        of: Its columns by name, `digest` among them.
+        record: The columns of a record, each labelled with its field's name.
+        user: The mapped class that `user_id` refers to, or `None` if the users are elsewhere.
+        of_user: That class's columns by name.
+    """
+
+    def __init__(self, mapped: type[Any]) -> None:
+        """Look the columns up."""
+        mapper = inspect(mapped)
+        self.table = mapper.local_table
+        self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
+        self.record = [self.of[name].label(name) for name in _RECORD]
+        user = _referred(mapper)
+        self.user: type[Any] | None = user.class_ if user else None
+        self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in _USER} if user else {}
+
+    @staticmethod
+    @cache
+    def over(mapped: type[Any]) -> "Statements":
+        """Return the statements of a mapped class."""
+        return Statements(mapped)
+
+    @lru_cache(maxsize=32)  # noqa: B019 (it lives as long as its class)
+    def find(self, digests: int, *, with_user: bool) -> Select[Any]:
+        """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`."""
+        asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
+        statement = select(*([self.user] if with_user else []), self.of["digest"].label("digest"), *self.record)
+        if self.user is not None:
+            statement = statement.add_columns(self.of_user["is_active"].label("is_active"))
+            statement = statement.join(self.user, self.of_user["id"] == self.of["user_id"])
+        statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
+        return statement.execution_options(autoflush=False)
+
+    def values(self, record: TokenRecord[Any]) -> dict[Column[Any], object]:
+        """Return what to store of a record, by column."""
+        return {self.of[name]: getattr(record, name) for name in _RECORD}
+
+    def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
+        """Ask what `TokenRecord.is_live` does."""
+        unexpired = or_(self.of["expires_at"].is_(None), self.of["expires_at"] > now)
+        return unexpired if created_since is None else and_(unexpired, self.of["created_at"] >= created_since)
+
+    def active_at(self) -> ColumnElement[datetime]:
+        """Ask what `TokenRecord.active_at` does."""
+        return func.coalesce(self.of["last_used_at"], self.of["created_at"])
+
+    def loads_as(self, user_manager: BaseUserManager[Any, Any], session: AsyncSession) -> bool:
+        """Tell whether this user manager loads a user by a plain SELECT from the very table and session."""
+        user_db = user_manager.user_db
+        return (
+            isinstance(user_db, SQLAlchemyUserDatabase)
+            and _is_plain(user_manager.get, BaseUserManager.get)
+            and _is_plain(user_db.get, SQLAlchemyUserDatabase.get)
+            and _is_plain(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
+            and user_db.session is session
+            and user_db.user_table is self.user
+        )
+
+
+def record_of(row: Row[Any]) -> TokenRecord[Any]:
+    """Make the record of a row that has the record's columns."""
+    return TokenRecord(**{name: row._mapping[name] for name in _RECORD})  # noqa: SLF001 (public, despite its name)
+
+
+def _is_plain(method: object, function: object) -> bool:
+    return getattr(method, "__func__", None) is function
+
+
+def _referred(mapper: Mapper[Any]) -> Mapper[Any] | None:
+    """Find the users' mapper by the foreign key of `user_id`."""
+    keys = mapper.columns["user_id"].foreign_keys
+    tables = {key.column.table for key in keys}
+    users = [other for other in mapper.registry.mappers if other.local_table in tables and not other.inherits]
+    return next((user for user in users if all(name in user.columns for name in _USER)), None)

@@ -1,0 +1,270 @@
+"""The token store over SQL: one prebuilt SELECT to read, one transaction of its own to write."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Generic
+from uuid import UUID
+
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.sqlalchemy.statements import Statements, record_of
+from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
+from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
+from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord
+
+__all__ = ["SQLAlchemyTokenStore"]
+
+
+class SQLAlchemyTokenStore(Generic[UP, ID]):
+    """The `TokenStore` on PostgreSQL, MariaDB, MySQL and SQLite, in the application's own tables.
+
+    Reading is one SELECT, token joined to user, on the caller's session, which it neither flushes, commits nor rolls
+    back. Writing commits the session, as FastAPI-Users' own adapters do, and then takes one transaction at READ
+    COMMITTED from the session's engine. A limit needs `user_id` to be a foreign key to the users' mapped table.
+
+    Args:
+        session: The application's session, the same as its user database's where the two are to be read at once.
+        table: The mapped class of the token records.
+    """
+
+    def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
+        """Take the session; nothing is sent yet."""
+        self._transactions = Transactions(session, table)
+        self._sql = Statements.over(table)
+
+    async def add(  # noqa: PLR0913
+        self,
+        record: TokenRecord[ID],
+        digest: bytes,
+        *,
+        now: datetime,
+        created_since: datetime | None = None,
+        limit: int | None = None,
+        limit_policy: LimitPolicy = "reject",
+        replaces: Sequence[bytes] = (),
+        credentials: Credentials | None = None,
+    ) -> Added[ID]:
+        """Store a record, under a lock on the user's row that puts the logins of one user in order."""
+        if limit is not None and self._sql.user is None:
+            raise LimitUnsupported("token_limit_per_user needs user_id to be a foreign key to the mapped users")
+        live = self._sql.is_live(now, created_since)
+
+        async def work(connection: AsyncConnection) -> Added[ID]:
+            # The lock comes first: a DELETE before it dead-locks MariaDB when many logins meet.
+            await self._lock_user(connection, record.user_id, credentials)
+            ended = await self._delete(connection, *self._mine(record), or_(~live, self._is_replaced(record, replaces)))
+            evicted = await self._make_room(connection, limit, limit_policy, *self._mine(record), live)
+            await self._insert(connection, record, digest)
+            alive = [old for old in ended if old.is_live(now, created_since=created_since)]
+            dead = [old for old in ended if old not in alive]
+            return Added(expired=tuple(dead), replaced=tuple(alive), evicted=tuple(evicted))
+
+        return await self._transactions.write(work)
+
+    async def get(
+        self, digests: Sequence[bytes], *, tag: str, audience: str, user_manager: BaseUserManager[UP, ID] | None = None
+    ) -> Found[UP, ID] | None:
+        """Find a record by one indexed SELECT; the tag is not needed here."""
+        with_user = user_manager is not None and self._sql.loads_as(user_manager, self._transactions.session)
+        parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
+        statement = self._sql.find(len(digests), with_user=with_user)
+        rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
+        if not rows:
+            return None
+        user = rows[0][0] if with_user else None
+        # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
+        current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
+        row = next(iter(rows if current is None else current), None)
+        if row is None:
+            return None
+        fields = row._mapping  # noqa: SLF001 (public, despite its name)
+        return Found(record=record_of(row), digest=fields["digest"], is_active=fields.get("is_active"), user=user)
+
+    async def renew(  # noqa: PLR0913
+        self,
+        found: Found[UP, ID],
+        *,
+        now: datetime,
+        unused_since: datetime,
+        created_since: datetime | None = None,
+        expires_at: datetime | None = None,
+        digest: bytes | None = None,
+    ) -> bool:
+        """Update the one row; whoever finds it locked leaves the write to whoever has locked it."""
+        of = self._sql.of
+        where = [self._is_found(found), self._sql.is_live(now, created_since), self._sql.active_at() < unused_since]
+        values: dict[Any, object] = {of["last_used_at"]: now}
+        if expires_at is not None:
+            where.append(of["expires_at"] < expires_at)
+            values[of["expires_at"]] = expires_at
+        if digest is not None:
+            values[of["digest"]] = digest
+
+        async def work(connection: AsyncConnection) -> bool:
+            if not await self._lock_unlocked(connection, 1, *where):
+                return False
+            await connection.execute(update(self._sql.table).where(*where).values(values))
+            return True
+
+        return await self._try_beside(found.record.id, now, unused_since, work) or False
+
+    async def rotate(
+        self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
+    ) -> bool:
+        """Update the row: a DELETE and an INSERT would hide the new row from a logout-all under way."""
+        where = (self._is_found(found), self._sql.is_live(now, created_since))
+
+        async def work(connection: AsyncConnection) -> bool:
+            values = {self._sql.of["digest"]: digest}
+            result = await connection.execute(update(self._sql.table).where(*where).values(values))
+            return result.rowcount == 1
+
+        return await self._transactions.write(work)
+
+    async def remove(
+        self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
+    ) -> TokenRecord[ID] | None:
+        """Delete one row."""
+        of = self._sql.of
+        where = (of["id"] == id, of["user_id"] == user_id, of["audience"] == audience)
+        ended = await self._transactions.write(lambda connection: self._delete(connection, *where))
+        return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
+
+    async def remove_all(
+        self,
+        user_id: ID,
+        *,
+        audience: str | None,
+        now: datetime,
+        created_since: datetime | None = None,
+        keep: UUID | None = None,
+    ) -> Sequence[TokenRecord[ID]]:
+        """Delete them by one statement."""
+        of = self._sql.of
+        where = [of["user_id"] == user_id]
+        if audience is not None:
+            where.append(of["audience"] == audience)
+        if keep is not None:
+            where.append(of["id"] != keep)
+        ended = await self._transactions.write(lambda connection: self._delete(connection, *where))
+        return [record for record in ended if record.is_live(now, created_since=created_since)]
+
+    async def purge(
+        self,
+        *,
+        audience: str,
+        now: datetime,
+        created_since: datetime | None = None,
+        batch_size: int = 1000,
+        seen: UUID | None = None,
+        tried_since: datetime | None = None,
+    ) -> int:
+        """Delete by primary key what an indexed SELECT finds, leaving out what is locked."""
+        of = self._sql.of
+        dead = of["expires_at"] <= now
+        if created_since is not None:
+            dead = or_(dead, and_(of["audience"] == audience, of["created_at"] < created_since))
+        if seen is not None:
+            dead = and_(of["id"] == seen, dead)
+
+        async def work(connection: AsyncConnection) -> int:
+            ids = await self._lock_unlocked(connection, batch_size, dead)
+            # The condition stands here again, as an expiry may have moved between the two statements.
+            result = await connection.execute(delete(self._sql.table).where(of["id"].in_(ids), dead))
+            return result.rowcount
+
+        if seen is not None:
+            return await self._try_beside(seen, now, tried_since or now, work) or 0
+        purged = last = await self._transactions.write(work)
+        while last == batch_size:
+            last = await self._transactions.write(work)
+            purged += last
+        return purged
+
+    async def list(
+        self, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None = None
+    ) -> Sequence[TokenRecord[ID]]:
+        """Select them on the caller's session."""
+        of = self._sql.of
+        statement = (
+            select(*self._sql.record)
+            .where(of["user_id"] == user_id, of["audience"] == audience, self._sql.is_live(now, created_since))
+            .order_by(of["created_at"].desc(), of["id"])
+            .execution_options(autoflush=False)
+        )
+        return [record_of(row) for row in await self._transactions.read(statement, {}, is_whole=False)]
+
+    # What follows serves the verbs above, in their order.
+
+    async def _lock_user(self, connection: AsyncConnection, user_id: ID, credentials: Credentials | None) -> None:
+        """Lock the user's row, and see that the user is still who has logged in."""
+        if self._sql.user is None:
+            return
+        of = self._sql.of_user
+        statement = select(of["hashed_password"], of["is_active"]).where(of["id"] == user_id)
+        row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
+        if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
+            raise CredentialsChanged
+
+    def _mine(self, record: TokenRecord[ID]) -> tuple[ColumnElement[bool], ...]:
+        of = self._sql.of
+        return of["user_id"] == record.user_id, of["audience"] == record.audience
+
+    def _is_replaced(self, record: TokenRecord[ID], digests: Sequence[bytes]) -> ColumnElement[bool]:
+        of = self._sql.of
+        presented = of["digest"].in_(digests)
+        return presented if record.device_id is None else or_(presented, of["device_id"] == record.device_id)
+
+    async def _make_room(
+        self, connection: AsyncConnection, limit: int | None, policy: LimitPolicy, *where: ColumnElement[bool]
+    ) -> Sequence[TokenRecord[ID]]:
+        """See that one more record keeps within the limit, by ending as many others as it takes."""
+        if limit is None:
+            return ()
+        count = select(func.count()).select_from(self._sql.table).where(*where)
+        excess = (await connection.execute(count)).scalar_one() + 1 - limit
+        if excess <= 0:
+            return ()
+        if policy == "reject":
+            raise TokenLimitReached(limit)
+        of = self._sql.of
+        age = of["created_at"] if policy == "evict_oldest" else self._sql.active_at()
+        oldest = select(of["id"]).where(*where).order_by(age, of["id"]).limit(excess)
+        ids = (await connection.execute(oldest)).scalars().all()
+        return await self._delete(connection, of["id"].in_(ids))
+
+    async def _insert(self, connection: AsyncConnection, record: TokenRecord[ID], digest: bytes) -> None:
+        values = {self._sql.of["digest"]: digest} | self._sql.values(record)
+        await connection.execute(insert(self._sql.table).values(values))
+
+    async def _delete(self, connection: AsyncConnection, *where: ColumnElement[bool]) -> Sequence[TokenRecord[ID]]:
+        """Delete rows and return their records, by one statement where the database has DELETE ... RETURNING."""
+        if connection.dialect.delete_returning:
+            rows = await connection.execute(delete(self._sql.table).where(*where).returning(*self._sql.record))
+            return [record_of(row) for row in rows]
+        rows = await connection.execute(select(*self._sql.record).where(*where).with_for_update())
+        records = [record_of(row) for row in rows]
+        await connection.execute(delete(self._sql.table).where(self._sql.of["id"].in_([old.id for old in records])))
+        return records
+
+    def _is_found(self, found: Found[UP, ID]) -> ColumnElement[bool]:
+        """Match the row only while it is still stored under the digest it was found under."""
+        return and_(self._sql.of["id"] == found.record.id, self._sql.of["digest"] == found.digest)
+
+    async def _lock_unlocked(
+        self, connection: AsyncConnection, most: int, *where: ColumnElement[bool]
+    ) -> Sequence[UUID]:
+        statement = select(self._sql.of["id"]).where(*where).limit(most).with_for_update(skip_locked=True)
+        return (await connection.execute(statement)).scalars().all()
+
+    async def _try_beside(self, id: UUID, now: datetime, tried_since: datetime, work: Work[T]) -> T | None:
+        """Write beside a read, unless this process has tried the same lately."""
+        if self._transactions.must_wait():
+            return None
+        if not self._transactions.attempts.claim(id, now, tried_since=tried_since):
+            return None
+        return await self._transactions.beside(work)

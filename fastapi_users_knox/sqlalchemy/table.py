@@ -1,0 +1,106 @@
+"""The table: mix-ins in the manner of fastapi-users-db-sqlalchemy, and the column types behind them."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Generic
+
+from fastapi_users.models import ID
+from fastapi_users_db_sqlalchemy.generics import GUID
+from sqlalchemy import DateTime, ForeignKey, LargeBinary, String
+from sqlalchemy.dialects import mysql
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+__all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
+
+
+class UTCDateTime(TypeDecorator[datetime]):
+    """An aware moment, in and out, to the microsecond on every database (MySQL's own default is the second)."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
+        """Take PostgreSQL's aware type, and naive UTC elsewhere."""
+        if dialect.name in {"mysql", "mariadb"}:
+            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware moment to UTC; a naive one raises ValueError."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment must be aware")
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return it aware, in UTC."""
+        if value is None:
+            return None
+        return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
+
+
+def _exact(length: int) -> String:
+    """Return a text type that compares character by character, where MySQL would fold case."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+
+
+def _unicode(length: int) -> String:
+    """Return a text type that holds any character, whatever character set a MySQL database was made with."""
+    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
+
+
+class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
+    """A table of token records, generic in the type of the user's id; add columns by subclassing.
+
+    `user_id` takes its type from the key it refers to, the `id` of a table named "user"; override it for another.
+    """
+
+    __tablename__ = "knox_token"
+
+    if TYPE_CHECKING:
+        id: uuid.UUID
+        digest: bytes
+        user_id: ID
+        audience: str
+        created_at: datetime
+        expires_at: datetime | None
+        last_used_at: datetime | None
+        name: str | None
+        device_id: str | None
+        user_agent: str | None
+        ip_address: str | None
+    else:
+        id: Mapped[uuid.UUID] = mapped_column(GUID, primary_key=True)
+        digest: Mapped[bytes] = mapped_column(
+            LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb"), unique=True, nullable=False
+        )
+        audience: Mapped[str] = mapped_column(_exact(64), nullable=False)
+        created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
+        expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
+        last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+        name: Mapped[str | None] = mapped_column(_unicode(128))
+        device_id: Mapped[str | None] = mapped_column(_exact(128))
+        user_agent: Mapped[str | None] = mapped_column(_unicode(256))
+        ip_address: Mapped[str | None] = mapped_column(String(64))
+
+        @declared_attr
+        def user_id(cls) -> Mapped[ID]:
+            """Refer to the user, and go with it."""
+            return mapped_column(ForeignKey("user.id", ondelete="cascade"), index=True, nullable=False)
+
+
+class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
+    """A table of token records for users whose id is a UUID."""
+
+    if TYPE_CHECKING:
+        user_id: uuid.UUID
+    else:
+
+        @declared_attr
+        def user_id(cls) -> Mapped[uuid.UUID]:
+            """Refer to the user, and go with it."""
+            return mapped_column(GUID, ForeignKey("user.id", ondelete="cascade"), index=True, nullable=False)

@@ -1,0 +1,402 @@
+"""FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace as replace_fields
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from types import EllipsisType
+from typing import Generic
+from uuid import UUID, uuid4
+
+from fastapi.requests import HTTPConnection
+from fastapi_users.authentication.strategy import Strategy
+from fastapi_users.exceptions import InvalidID, UserNotExists
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox import tokens
+from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
+from fastapi_users_knox.events import (
+    ClientInfo,
+    KnoxEvent,
+    Listener,
+    RevokeReason,
+    TokenExpired,
+    TokenIssued,
+    TokenLimitHit,
+    TokenRefreshed,
+    TokenRevoked,
+    TokenRotated,
+    describe_client,
+    publish,
+)
+from fastapi_users_knox.settings import KnoxSettings, utc_now
+from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
+
+__all__ = ["KnoxStrategy"]
+
+
+class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
+    """Hashed opaque tokens that expire, refresh, are limited per user, and can be revoked one by one or all at once.
+
+    It keeps nothing between calls: make one for each request, with `request=`, or share one between all.
+
+    Args:
+        store: Where the records are.
+        settings: What the tokens are like.
+        request: The request or WebSocket at hand; without one, no client is described, and nothing counts as presented.
+        listeners: Called with every event, after the write.
+        describe_client: What is noted of the client at login.
+        reload_user: Loads a user anew by id, past any cache; for stores that cannot see the users, so that a login
+            whose user changes meanwhile fails.
+        clock: Tells the time, aware.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        store: TokenStore[UP, ID],
+        settings: KnoxSettings = KnoxSettings(),
+        *,
+        request: HTTPConnection | None = None,
+        listeners: Iterable[Listener] = (),
+        describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
+        reload_user: Callable[[ID], Awaitable[UP | None]] | None = None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Take the store and the settings."""
+        self.store = store
+        self.settings = settings
+        self.request = request
+        self._listeners = tuple(listeners)
+        self._describe_client = describe_client
+        self._reload_user = reload_user
+        self._clock = clock
+
+    async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
+        """Return the active user whose live token this is, else `None`."""
+        authenticated = await self.authenticate(token, user_manager)
+        return None if authenticated is None else authenticated[0]
+
+    async def authenticate(
+        self, token: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool = True
+    ) -> tuple[UP, TokenRecord[ID]] | None:
+        """Return the active user and the record of a live token, else `None`.
+
+        Args:
+            token: The text presented; any text.
+            user_manager: Loads the user.
+            touch: Whether this counts as use; `False` writes nothing and keeps no session alive.
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
+        now = self._now()
+        found = await self._find(token, now, user_manager)
+        if found is None:
+            return None
+        if not self._is_live(found.record, now):
+            if touch:
+                await self._drop_expired(found.record, now)
+            return None
+        user = found.user or await self._load_user(found.record, user_manager)
+        # A user loaded in the same read may be an older object of the session's: there the row alone decides.
+        if user is None or found.is_active is False or (found.user is None and not user.is_active):
+            return None
+        return user, (await self._touch(token or "", found, now) if touch else found.record)
+
+    async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
+        """Return the record of a live token, else `None`; it writes nothing, and loads no user."""
+        now = self._now()
+        found = await self._find(token, now)
+        if found is None or found.is_active is False or not self._is_live(found.record, now):
+            return None
+        return found.record
+
+    async def write_token(self, user: UP) -> IssuedToken:
+        """Issue a token at login: `issue` with its defaults."""
+        return await self.issue(user)
+
+    async def issue(
+        self,
+        user: UP,
+        *,
+        token_ttl: timedelta | None | EllipsisType = ...,
+        name: str | None = None,
+        replace: bool = True,
+    ) -> IssuedToken:
+        """Issue a token, within the limit.
+
+        Args:
+            user: For whom, as loaded when the credentials were checked.
+            token_ttl: Its lifetime, instead of the setting's; `None`: never expires. The cap holds for it too.
+            name: What it is called in the list of sessions, instead of what the client calls itself.
+            replace: Whether it takes the place of the token presented with the request and of this device's record;
+                `False` for a token beside them, such as one for a machine.
+
+        Raises:
+            ValueError: The lifetime makes no sense.
+            TokenLimitReached: The limit is reached, and the policy is "reject".
+            CredentialsChanged: The user was changed or deleted since it was loaded.
+            StoreUnavailable: The store cannot be written to.
+        """
+        ttl = self.settings.token_ttl if token_ttl is ... else token_ttl
+        now = self._now()
+        text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
+        record = self._new_record(user.id, now, ttl, name=name, on_device=replace)
+        credentials = Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
+        added = await self._add(record, text, now, credentials, replace=replace)
+        await self._publish_ended(added)
+        await self._confirm(record, credentials, now)
+        await self._publish(TokenIssued, user.id, record=record)
+        return IssuedToken(text, record=record, user=user, issued_at=now)
+
+    async def rotate_token(self, token: str, user: UP) -> IssuedToken:
+        """Swap the text of a live token of this user for a new one; its id, login time and expiry stay.
+
+        Raises:
+            InvalidToken: It is no live token of this user, or another call has just rotated it.
+            StoreUnavailable: The store cannot be written to.
+        """
+        now = self._now()
+        found = await self._find_own(token, user, now)
+        text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
+        if not await self.store.rotate(
+            found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
+        ):
+            raise InvalidToken
+        await self._publish(TokenRotated, user.id, record=found.record)
+        return IssuedToken(text, record=found.record, user=user, issued_at=now)
+
+    async def destroy_token(self, token: str, user: UP) -> None:
+        """End a token: logout.
+
+        Raises:
+            InvalidToken: It is no live token of this user.
+            StoreUnavailable: The store cannot be written to.
+        """
+        now = self._now()
+        found = await self._find_own(token, user, now)
+        if not await self._remove(user.id, found.record.id, now, "logout"):
+            raise InvalidToken
+
+    async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
+        """Return the records of a user's live tokens, the newest first.
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
+        now = self._now()
+        records = await self.store.list(
+            user.id, audience=self.settings.audience, now=now, created_since=self.settings.created_since(now)
+        )
+        return list(records)
+
+    async def revoke(self, user: UP, id: UUID) -> bool:
+        """End one of a user's tokens by its record's id, and tell whether it was live.
+
+        Raises:
+            StoreUnavailable: The store cannot be written to.
+        """
+        return await self._remove(user.id, id, self._now(), "session_revoked")
+
+    async def logout_all(self, user: UP, *, keep: str | None = None) -> int:
+        """End all of a user's tokens, and return how many live ones that were.
+
+        Once it has returned, no token issued before the call is accepted any more. It needs no request: call it in a
+        route, in a user manager's hook or in a script.
+
+        Args:
+            user: Whose.
+            keep: The text of one token to spare.
+
+        Raises:
+            InvalidToken: The token to keep is no live token of this user; nothing was ended.
+            StoreUnavailable: The store cannot be written to.
+        """
+        now = self._now()
+        kept = None if keep is None else (await self._find_own(keep, user, now)).record.id
+        ended = await self.store.remove_all(
+            user.id,
+            audience=self.settings.audience,
+            now=now,
+            created_since=self.settings.created_since(now),
+            keep=kept,
+        )
+        for record in ended:
+            await self._publish(
+                TokenRevoked, user.id, record=record, reason="logout_all" if kept is None else "logout_others"
+            )
+        return len(ended)
+
+    async def purge(self, *, batch_size: int = 1000) -> int:
+        """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
+
+        Args:
+            batch_size: How many records one transaction deletes.
+
+        Raises:
+            StoreUnavailable: The store cannot be written to.
+        """
+        now = self._now()
+        return await self.store.purge(
+            audience=self.settings.audience,
+            now=now,
+            created_since=self.settings.capped_since(now),
+            batch_size=batch_size,
+        )
+
+    # What follows serves the methods above, in their order.
+
+    def _now(self) -> datetime:
+        """Tell the time, once for each call, in whole milliseconds."""
+        now = self._clock().astimezone(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def _is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
+        return record.is_live(now, created_since=self.settings.created_since(now))
+
+    async def _find(
+        self, text: str | None, now: datetime, user_manager: BaseUserManager[UP, ID] | None = None
+    ) -> Found[UP, ID] | None:
+        token = tokens.parse(text)
+        if token is None:
+            return None
+        return await self.store.get(
+            self.settings.digests(token.text, now),
+            tag=token.tag,
+            audience=self.settings.audience,
+            user_manager=user_manager,
+        )
+
+    async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
+        found = await self._find(text, now)
+        if found is None or found.record.user_id != user.id or not self._is_live(found.record, now):
+            raise InvalidToken
+        return found
+
+    async def _drop_expired(self, record: TokenRecord[ID], now: datetime) -> None:
+        capped_since = self.settings.capped_since(now)
+        if record.is_live(now, created_since=capped_since):
+            return  # Refused by `not_before` alone, which may yet be set back.
+        if await self.store.purge(
+            audience=self.settings.audience,
+            now=now,
+            created_since=capped_since,
+            seen=record.id,
+            tried_since=now - self.settings.min_refresh_interval,
+        ):
+            await self._publish(TokenExpired, record.user_id, record=record)
+
+    async def _load_user(self, record: TokenRecord[ID], user_manager: BaseUserManager[UP, ID]) -> UP | None:
+        with suppress(UserNotExists, InvalidID):
+            return await user_manager.get(user_manager.parse_id(record.user_id))
+        return None
+
+    async def _touch(self, text: str, found: Found[UP, ID], now: datetime) -> TokenRecord[ID]:
+        """Write that the token is used, where that is due; refresh, `last_used_at` and re-keying travel together."""
+        record = found.record
+        if not self.settings.is_touch_due(record, now):
+            return record
+        expires_at = self.settings.refreshed_expiry(record, now)
+        current = self.settings.digests(text, now)[0]
+        if not await self.store.renew(
+            found,
+            now=now,
+            unused_since=now - self.settings.min_refresh_interval,
+            created_since=self.settings.created_since(now),
+            expires_at=expires_at,
+            digest=None if found.digest == current else current,
+        ):
+            return record
+        touched = replace_fields(record, last_used_at=now, expires_at=expires_at or record.expires_at)
+        if expires_at is not None:
+            await self._publish(TokenRefreshed, record.user_id, record=touched)
+        return touched
+
+    def _new_record(
+        self, user_id: ID, now: datetime, ttl: timedelta | None, *, name: str | None, on_device: bool
+    ) -> TokenRecord[ID]:
+        client = self._client()
+        named = ClientInfo(name=name) if name is not None else client
+        return TokenRecord(
+            id=uuid4(),
+            user_id=user_id,
+            audience=self.settings.audience,
+            created_at=now,
+            expires_at=self.settings.expires_at(now, ttl),
+            name=named.name,
+            device_id=client.device_id if on_device else None,
+            user_agent=client.user_agent,
+            ip_address=client.ip_address,
+        )
+
+    async def _add(
+        self, record: TokenRecord[ID], text: str, now: datetime, credentials: Credentials, *, replace: bool
+    ) -> Added[ID]:
+        presented = self._presented() if replace and self.settings.end_presented else ()
+        try:
+            return await self.store.add(
+                record,
+                self.settings.digests(text, now)[0],
+                now=now,
+                created_since=self.settings.created_since(now),
+                limit=self.settings.token_limit_per_user,
+                limit_policy=self.settings.limit_policy,
+                replaces=[digest for token in presented for digest in self.settings.digests(token, now)],
+                credentials=credentials,
+            )
+        except TokenLimitReached as reached:
+            await self._publish(TokenLimitHit, record.user_id, limit=reached.limit)
+            raise
+
+    def _presented(self) -> Iterator[str]:
+        """Find what has the shape of a token in the `Authorization` header and the cookies; eight at the most."""
+        if self.request is None:
+            return iter(())
+        texts = [self.request.headers.get("Authorization", "").rpartition(" ")[2], *self.request.cookies.values()]
+        return islice((text for text in texts if tokens.parse(text)), 8)
+
+    async def _confirm(self, record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
+        """End the new record if its user has changed since it was loaded, for stores that cannot see the users."""
+        if self._reload_user is None:
+            return
+        unchanged = False
+        try:
+            user = await self._reload_user(record.user_id)
+            unchanged = user is not None and credentials == Credentials(
+                hashed_password=user.hashed_password, is_active=user.is_active
+            )
+        finally:
+            if not unchanged:
+                await self.store.remove(record.user_id, record.id, audience=record.audience, now=now)
+        if not unchanged:
+            raise CredentialsChanged
+
+    async def _remove(self, user_id: ID, id: UUID, now: datetime, reason: RevokeReason) -> bool:
+        record = await self.store.remove(
+            user_id,
+            id,
+            audience=self.settings.audience,
+            now=now,
+            created_since=self.settings.created_since(now),
+        )
+        if record is not None:
+            await self._publish(TokenRevoked, user_id, record=record, reason=reason)
+        return record is not None
+
+    async def _publish_ended(self, added: Added[ID]) -> None:
+        for record in added.expired:
+            await self._publish(TokenExpired, record.user_id, record=record)
+        for record in added.replaced:
+            await self._publish(TokenRevoked, record.user_id, record=record, reason="replaced")
+        for record in added.evicted:
+            await self._publish(TokenRevoked, record.user_id, record=record, reason="evicted")
+
+    async def _publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
+        if self._listeners:
+            told = event(user_id=user_id, client=self._client(), request=self.request, **details)
+            await publish(told, self._listeners)
+
+    def _client(self) -> ClientInfo:
+        return ClientInfo() if self.request is None else self._describe_client(self.request)
