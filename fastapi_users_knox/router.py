@@ -5,7 +5,6 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response, status
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, Authenticator
-from fastapi_users.authentication.strategy import Strategy
 from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
 from fastapi_users.models import ID, UP
 

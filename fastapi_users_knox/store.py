@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Literal, Protocol, Self
+from typing import Any, Generic, Literal, Protocol, Self
 from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
@@ -64,7 +64,7 @@ class IssuedToken(str):
     """
 
     __slots__ = ("issued_at", "record", "user")
-    record: TokenRecord[object]
+    record: TokenRecord[Any]
     user: object
     issued_at: datetime
 

@@ -1,5 +1,6 @@
 """How a token travels: the bearer transport."""
 
+from functools import partial
 from typing import Any
 
 from fastapi import Response, status
@@ -69,6 +70,8 @@ class KnoxBearerTransport(Transport):
         self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
         self._token_type = header_prefix.lower()
         self._response_model = _with_user(user_schema)
+        # FastAPI-Users declares this method static, and asks the instance: here the answer is the instance's own.
+        vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
 
     async def get_login_response(self, token: str) -> Response:
         """Answer with the token, which no cache may keep (ASVS 14.3.2)."""
@@ -84,13 +87,10 @@ class KnoxBearerTransport(Transport):
         """Answer with nothing."""
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
-    def get_openapi_login_responses_success(self) -> OpenAPIResponseType:
+    @staticmethod
+    def get_openapi_login_responses_success() -> OpenAPIResponseType:
         """Document what a login answers: beside success, the limit and the outage."""
-        return {
-            status.HTTP_200_OK: {"model": self._response_model},
-            status.HTTP_403_FORBIDDEN: _error("LOGIN_TOKEN_LIMIT_REACHED", "The user has too many live tokens."),
-            status.HTTP_503_SERVICE_UNAVAILABLE: _error("TOKEN_STORE_UNAVAILABLE", "The token store cannot answer."),
-        }
+        return _login_responses(KnoxLoginResponse)
 
     @staticmethod
     def get_openapi_logout_responses_success() -> OpenAPIResponseType:
@@ -102,6 +102,14 @@ def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:
     if user_schema is None:
         return KnoxLoginResponse
     return create_model("KnoxUserLoginResponse", __base__=KnoxLoginResponse, user=(user_schema, ...))
+
+
+def _login_responses(model: type[KnoxLoginResponse]) -> OpenAPIResponseType:
+    return {
+        status.HTTP_200_OK: {"model": model},
+        status.HTTP_403_FORBIDDEN: _error("LOGIN_TOKEN_LIMIT_REACHED", "The user has too many live tokens."),
+        status.HTTP_503_SERVICE_UNAVAILABLE: _error("TOKEN_STORE_UNAVAILABLE", "The token store cannot answer."),
+    }
 
 
 def _error(code: str, summary: str) -> dict[str, Any]:

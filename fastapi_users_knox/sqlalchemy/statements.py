@@ -2,17 +2,17 @@
 
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ColumnElement, Row, Select, and_, bindparam, func, inspect, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from fastapi_users_knox.store import TokenRecord
 
-__all__ = ["Statements"]
+__all__ = ["Statements", "record_of", "statements_on"]
 
 _RECORD = (
     *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
@@ -32,30 +32,25 @@ class Statements:
         of_user: That class's columns by name.
     """
 
-    def __init__(self, mapped: type[Any]) -> None:
+    def __init__(self, mapper: Mapper[Any]) -> None:
         """Look the columns up."""
-        mapper = inspect(mapped)
-        self.table = mapper.local_table
+        self.table = cast("Table", mapper.local_table)
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
         self.record = [self.of[name].label(name) for name in _RECORD]
         user = _referred(mapper)
         self.user: type[Any] | None = user.class_ if user else None
         self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in _USER} if user else {}
 
-    @staticmethod
-    @cache
-    def over(mapped: type[Any]) -> "Statements":
-        """Return the statements of a mapped class."""
-        return Statements(mapped)
-
-    @lru_cache(maxsize=32)  # noqa: B019 (it lives as long as its class)
+    @lru_cache(maxsize=32)  # noqa: B019 (shared for good, as the mapped class is)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`."""
         asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
-        statement = select(*([self.user] if with_user else []), self.of["digest"].label("digest"), *self.record)
+        statement = select(self.of["digest"].label("digest"), *self.record)
         if self.user is not None:
             statement = statement.add_columns(self.of_user["is_active"].label("is_active"))
             statement = statement.join(self.user, self.of_user["id"] == self.of["user_id"])
+        if with_user and self.user is not None:
+            statement = statement.add_columns(self.user)
         statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
         return statement.execution_options(autoflush=False)
 
@@ -83,6 +78,12 @@ class Statements:
             and user_db.session is session
             and user_db.user_table is self.user
         )
+
+
+@cache
+def statements_on(mapper: Mapper[Any]) -> Statements:
+    """Return the statements on a mapper's table."""
+    return Statements(mapper)
 
 
 def record_of(row: Row[Any]) -> TokenRecord[Any]:

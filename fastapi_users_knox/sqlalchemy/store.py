@@ -7,11 +7,11 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, inspect, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.sqlalchemy.statements import Statements, record_of
+from fastapi_users_knox.sqlalchemy.statements import record_of, statements_on
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord
@@ -34,7 +34,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
         """Take the session; nothing is sent yet."""
         self._transactions = Transactions(session, table)
-        self._sql = Statements.over(table)
+        self._sql = statements_on(inspect(table))
 
     async def add(  # noqa: PLR0913
         self,
@@ -75,7 +75,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
         if not rows:
             return None
-        user = rows[0][0] if with_user else None
+        user = rows[0][-1] if with_user else None
         # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
         current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
         row = next(iter(rows if current is None else current), None)

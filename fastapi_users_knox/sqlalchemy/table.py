@@ -45,7 +45,9 @@ class UTCDateTime(TypeDecorator[datetime]):
 
 def _exact(length: int) -> String:
     """Return a text type that compares character by character, where MySQL would fold case."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb")
+    return String(length).with_variant(
+        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
+    )
 
 
 def _unicode(length: int) -> String:

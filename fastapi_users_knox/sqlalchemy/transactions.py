@@ -34,7 +34,19 @@ _TRANSIENT = {
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 _OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
 
-_attempts: WeakKeyDictionary[Engine, Attempts] = WeakKeyDictionary()
+
+class _EngineState:
+    """What this process has to remember of an engine: what it has tried to write, and whose turn it is to write.
+
+    The turn is taken only where all sessions share one connection, as with SQLite in memory, and so one transaction.
+    """
+
+    def __init__(self) -> None:
+        self.attempts = Attempts()
+        self.turn = asyncio.Lock()
+
+
+_engines: WeakKeyDictionary[Engine, _EngineState] = WeakKeyDictionary()
 
 
 class Transactions:
@@ -63,7 +75,7 @@ class Transactions:
             parameters: Its parameters.
             is_whole: Whether a write `beside` may follow without the application's code having run in between.
         """
-        with _unavailable():
+        with self._reaching():
             self._snapshot_is_new = not self.session.in_transaction()
             rows = (await self.session.execute(statement, parameters)).unique().all()
             # A transaction that this read has begun holds nothing of the application's yet: `beside` may end it.
@@ -79,7 +91,7 @@ class Transactions:
         if self._snapshot_is_new or not self._has_second_connection():
             return None
         try:
-            with _unavailable():
+            with self._reaching():
                 if await self._sees_latest():
                     return None
             async with self._connect(_PATIENCE) as connection:
@@ -94,7 +106,7 @@ class Transactions:
         Raises:
             StoreUnavailable: The database cannot be reached, or the work failed for others' sake 4 times.
         """
-        with _unavailable():
+        with self._reaching():
             await self._commit()
             for attempt in range(_RETRIES):
                 try:
@@ -127,12 +139,30 @@ class Transactions:
     @property
     def attempts(self) -> Attempts:
         """What this process has tried lately on this engine."""
-        return _attempts.setdefault(self._bind().engine, Attempts())
+        return self._state().attempts
 
     # What follows serves the methods above.
 
     def _bind(self) -> Engine | Connection:
         return self.session.sync_session.get_bind(self._mapper, clause=self._no_rows)
+
+    def _state(self) -> _EngineState:
+        return _engines.setdefault(self._bind().engine, _EngineState())
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        """Turn what a database in trouble raises into `StoreUnavailable`; what is a mistake of ours stays as it is."""
+        try:
+            yield
+        except _OUR_FAULT:
+            raise
+        except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
+            raise StoreUnavailable from error
+        except Exception as error:
+            # SQLAlchemy leaves what asyncpg raises while it connects as it is.
+            if type(error).__module__.partition(".")[0] == self._bind().dialect.driver:
+                raise StoreUnavailable from error
+            raise
 
     def _has_second_connection(self) -> bool:
         bind = self._bind()
@@ -158,6 +188,12 @@ class Transactions:
     async def _transact(self, work: Work[T], *, patience: float | None = None) -> T:
         if isinstance(self._bind(), Connection):
             return await self._transact_nested(work)
+        if not self._has_second_connection():
+            async with self._state().turn:
+                return await self._transact_alone(work, patience)
+        return await self._transact_alone(work, patience)
+
+    async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
         async with self._connect(patience) as connection:
             if connection.dialect.name != "sqlite":
                 # Whatever the engine is set to: here each statement must see what others have committed by then.
@@ -216,17 +252,6 @@ _WAITS = {
     "mysql": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 1),
     "mariadb": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 1),
 }
-
-
-@contextmanager
-def _unavailable() -> Iterator[None]:
-    """Turn what a database in trouble raises into `StoreUnavailable`; what is a mistake of ours stays as it is."""
-    try:
-        yield
-    except _OUR_FAULT:
-        raise
-    except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
-        raise StoreUnavailable from error
 
 
 def _is_transient(error: exc.DBAPIError) -> bool:

@@ -1,0 +1,77 @@
+"""The databases that the store contract and the race tests run on, each as an engine that any process can make."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backend:
+    """A database and how an application is set up on it; it can be sent to another process.
+
+    Attributes:
+        url: Where it is.
+        options: Of `create_async_engine`.
+        begins: Whether SQLite is in WAL mode and begins by SQLAlchemy's documented recipe.
+    """
+
+    url: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    begins: bool = False
+
+    def create_engine(self, **options: Any) -> AsyncEngine:
+        """Make an engine; options override the backend's own."""
+        engine = create_async_engine(self.url, **{**self.options, **options})
+        if self.begins:
+            _begin_by_recipe(engine)
+        return engine
+
+    @property
+    def lost_url(self) -> str:
+        """An address of the same kind at which nothing answers."""
+        url = make_url(self.url)
+        lost = url.set(database="/nowhere/at/all.db") if url.port is None else url.set(port=1)
+        return lost.render_as_string(hide_password=False)
+
+
+def _begin_by_recipe(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+
+POOL = {"pool_size": 10, "max_overflow": 90}
+
+SQLITE: Mapping[str, Callable[[Path], Backend]] = {
+    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL),
+    "sqlite-wal-begin": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True),
+    "sqlite-autocommit": lambda path: Backend(
+        url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL | {"isolation_level": "AUTOCOMMIT"}
+    ),
+}
+MEMORY = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
+    "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
+    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),
+    "postgresql-serializable": ("postgresql_server", "postgresql+asyncpg", {"isolation_level": "SERIALIZABLE"}),
+    "postgresql-repeatable-read": (
+        "postgresql_server",
+        "postgresql+asyncpg",
+        {"isolation_level": "REPEATABLE READ"},
+    ),
+    "mariadb": ("mariadb_server", "mysql+asyncmy", {}),
+    "mariadb-serializable": ("mariadb_server", "mariadb+asyncmy", {"isolation_level": "SERIALIZABLE"}),
+    "mariadb-autocommit": ("mariadb_server", "mysql+asyncmy", {"isolation_level": "AUTOCOMMIT"}),
+}

@@ -1,0 +1,59 @@
+"""The application that the tests stand for: users with UUIDs, and their tokens, on every SQL database."""
+
+import uuid
+
+from fastapi_users import BaseUserManager, UUIDIDMixin
+from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase
+
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
+
+
+class Base(DeclarativeBase):
+    """The tests' metadata."""
+
+
+class User(SQLAlchemyBaseUserTableUUID, Base):
+    """A user."""
+
+
+class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
+    """A user's token record."""
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """A plain user manager."""
+
+    reset_password_token_secret = "secret-of-the-tests-that-is-long-enough"
+    verification_token_secret = "secret-of-the-tests-that-is-long-enough"
+
+
+def user_manager_on(session: AsyncSession) -> UserManager:
+    """Make the user manager of a session."""
+    return UserManager(SQLAlchemyUserDatabase(session, User))
+
+
+def store_on(session: AsyncSession) -> SQLAlchemyTokenStore[User, uuid.UUID]:
+    """Make the token store of a session."""
+    return SQLAlchemyTokenStore(session, KnoxToken)
+
+
+async def create_empty_tables(engine: AsyncEngine) -> None:
+    """Create the tables if need be, and empty them."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+        await connection.execute(delete(KnoxToken))
+        await connection.execute(delete(User))
+
+
+async def create_user(session: AsyncSession, *, is_active: bool = True, **fields: object) -> User:
+    """Store a user."""
+    user = User(
+        email=f"{uuid.uuid4()}@example.org", hashed_password="hash", is_active=is_active, **fields
+    )
+    session.add(user)
+    await session.commit()
+    await session.refresh(user)
+    return user

@@ -1,0 +1,44 @@
+"""The store contract, on every SQL database and driver."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from fastapi_users_knox.testing import OpenStore, TokenStoreContract
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from tests.backends import Backend
+from tests.models import User, create_user, store_on
+
+Store = SQLAlchemyTokenStore[User, uuid.UUID]
+
+
+class TestSQLAlchemyTokenStore(TokenStoreContract):
+    """The SQL store keeps every promise."""
+
+    @pytest.fixture
+    def open_store(self, engine: AsyncEngine) -> OpenStore:
+        """Open a store on a session of its own."""
+
+        @asynccontextmanager
+        async def open_store() -> AsyncIterator[Store]:
+            async with AsyncSession(engine) as session:
+                yield store_on(session)
+
+        return open_store
+
+    @pytest.fixture
+    async def user_ids(self, engine: AsyncEngine) -> Sequence[uuid.UUID]:
+        """Create two users."""
+        async with AsyncSession(engine, expire_on_commit=False) as session:
+            return [(await create_user(session)).id for _ in range(2)]
+
+    @pytest.fixture
+    async def lost_store(self, any_backend: Backend) -> AsyncIterator[Store]:
+        """Open a store where nothing answers."""
+        engine = create_async_engine(any_backend.lost_url)
+        async with AsyncSession(engine) as session:
+            yield store_on(session)
+        await engine.dispose()
