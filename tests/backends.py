@@ -18,11 +18,13 @@ class Backend:
         url: Where it is.
         options: Of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and begins by SQLAlchemy's documented recipe.
+        freeze: The statement that lets others read the tokens but not write to them, till its connection ends.
     """
 
     url: str
     options: Mapping[str, Any] = field(default_factory=dict)
     begins: bool = False
+    freeze: str = "UPDATE knox_token SET name = name"
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Make an engine; options override the backend's own."""
@@ -58,10 +60,16 @@ SQLITE: Mapping[str, Callable[[Path], Backend]] = {
     "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL),
     "sqlite-wal-begin": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True),
     "sqlite-autocommit": lambda path: Backend(
-        url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL | {"isolation_level": "AUTOCOMMIT"}
+        url=f"sqlite+aiosqlite:///{path}/test.db",
+        options=POOL | {"isolation_level": "AUTOCOMMIT"},
+        freeze="BEGIN IMMEDIATE",
     ),
 }
 MEMORY = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+FREEZE = {
+    "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
+    "mariadb_server": "LOCK TABLES knox_token READ",
+}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
     "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),

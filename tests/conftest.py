@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import MEMORY, POOL, SERVERS, SQLITE, Backend
+from tests.backends import FREEZE, MEMORY, POOL, SERVERS, SQLITE, Backend
 from tests.models import User, create_empty_tables, create_user
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
@@ -37,7 +37,7 @@ def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
     if name in SERVERS:
         fixture, scheme, options = SERVERS[name]
         server: Server = request.getfixturevalue(fixture)
-        return Backend(url=server.url(scheme), options=POOL | dict(options))
+        return Backend(url=server.url(scheme), options=POOL | dict(options), freeze=FREEZE[fixture])
     return (SQLITE | MEMORY)[name](path)
 
 

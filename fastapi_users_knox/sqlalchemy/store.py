@@ -263,7 +263,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     async def _try_beside(self, id: UUID, now: datetime, tried_since: datetime, work: Work[T]) -> T | None:
         """Write beside a read, unless this process has tried the same lately."""
-        if self._transactions.must_wait():
+        if await self._transactions.must_wait():
             return None
         if not self._transactions.attempts.claim(id, now, tried_since=tried_since):
             return None

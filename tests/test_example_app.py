@@ -1,0 +1,250 @@
+"""The example runs as it says, and all its routes work together."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import event, func, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from example_app import db
+from example_app.app import app
+from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
+
+ROOT = Path(__file__).parents[1]
+PATIENCE = 60.0  # seconds for the example to start, to be tried and to end
+TOKEN = re.compile("knox_[0-9A-Za-z]{51}")
+JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
+
+
+# As a program
+
+
+def environment(port: int) -> Mapping[str, str]:
+    """Give the example a port and its defaults otherwise."""
+    return {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT)} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
+
+
+@contextmanager
+def running_example(directory: Path) -> Iterator[list[str]]:
+    """Run the example on a free port, and give the lines that it offers to try."""
+    output = directory / "output"
+    with output.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "example_app"],
+            cwd=directory,
+            env=environment(port=0),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield offered_lines(process, output)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0, output.read_text()
+    finally:
+        process.kill()
+        process.wait()
+
+
+def offered_lines(process: subprocess.Popen[bytes], output: Path) -> list[str]:
+    """Wait until all five lines are printed."""
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        offered = re.findall(r"^(?:\w+=\$\(|curl |for ).*\n", output.read_text(), re.MULTILINE)
+        if len(offered) == 5:
+            return offered
+        time.sleep(0.05)
+    raise AssertionError(output.read_text())
+
+
+def paste(lines: list[str]) -> list[str]:
+    """Run the lines in one shell, and return what each has printed."""
+    script = "echo ----\n".join(lines)
+    with skip_if_unavailable():
+        if missing := [program for program in ("bash", "curl", "sed") if shutil.which(program) is None]:
+            raise ServerUnavailable(f"no {' and no '.join(missing)} on the PATH")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True, timeout=PATIENCE)
+    assert done.stderr == ""
+    return done.stdout.split("----\n")
+
+
+def test_the_lines_work_when_pasted_in_order(tmp_path: Path) -> None:
+    """The five lines do what the example says of them, on a new database and again on the one they have left."""
+    tokens = set()
+    for _ in range(2):
+        with running_example(tmp_path) as lines:
+            laptop, greeting, phone, ended, refused = paste(lines)
+
+        assert TOKEN.fullmatch(laptop.strip())
+        assert TOKEN.fullmatch(phone.strip())
+        assert greeting == '{"message":"Hello demo@example.com!"}\n'
+        assert ended == "204\n"
+        assert refused == '{"detail":"Unauthorized"} 401\n' * 2
+        tokens |= {laptop, phone}
+    assert len(tokens) == 4
+
+
+def test_a_taken_port_is_told(tmp_path: Path) -> None:
+    """On a taken port the example ends at once, and names a way out."""
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [sys.executable, "-m", "example_app"],
+            cwd=tmp_path,
+            env=environment(port),
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    assert done.returncode == 1
+    assert done.stderr == f"Port {port} is taken: choose another one, such as `make demo PORT={port + 1}`.\n"
+
+
+# In process
+
+
+@pytest.fixture
+async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """Make the example's tables in a database of the test's own."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/example.db")
+    event.listen(engine.sync_engine, "connect", db.switch_foreign_keys_on)
+    async with engine.begin() as connection:
+        await connection.run_sync(db.Base.metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def client(example_engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+    """Call the example on that database."""
+
+    async def get_async_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(example_engine, expire_on_commit=False) as session:
+            yield session
+
+    app.dependency_overrides[db.get_async_session] = get_async_session
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://example.org") as client:
+        yield client
+    app.dependency_overrides.clear()
+
+
+@pytest.fixture
+async def jane(client: AsyncClient) -> str:
+    """Register a user, and return her id."""
+    registered = await client.post("/auth/register", json=JANE)
+    assert registered.status_code == 201
+    return str(registered.json()["id"])
+
+
+async def log_in(client: AsyncClient, password: str = JANE["password"]) -> dict[str, str]:
+    """Log Jane in, and return the header to send."""
+    answer = await client.post("/auth/login", data={"username": JANE["email"], "password": password})
+    assert answer.status_code == 200, answer.text
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
+    """Call the protected route with each header, and return the answers' status."""
+    return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]
+
+
+async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> None:
+    """A registered user logs in, is greeted, and reads and changes her own data."""
+    headers = await log_in(client)
+
+    greeting = await client.get("/authenticated-route", headers=headers)
+    me = await client.get("/users/me", headers=headers)
+    changed = await client.patch("/users/me", headers=headers, json={"email": "jane@example.net"})
+
+    assert greeting.json() == {"message": "Hello jane@example.org!"}
+    assert me.json()["id"] == jane
+    assert changed.json()["email"] == "jane@example.net"
+
+
+@pytest.mark.usefixtures("jane")
+async def test_logout_ends_one_token_and_logout_all_the_others(client: AsyncClient) -> None:
+    """Logout ends the token presented; logout-all ends those of every device."""
+    laptop, phone, tablet = [await log_in(client) for _ in range(3)]
+
+    logged_out = await client.post("/auth/logout", headers=laptop)
+    assert (logged_out.status_code, await knock(client, laptop, phone, tablet)) == (204, [401, 200, 200])
+
+    logged_out = await client.post("/auth/logout-all", headers=phone)
+    assert (logged_out.status_code, await knock(client, laptop, phone, tablet)) == (204, [401, 401, 401])
+
+
+@pytest.mark.usefixtures("jane")
+async def test_a_sixth_login_ends_the_oldest(client: AsyncClient) -> None:
+    """The example's limit is five tokens, and its policy to end the oldest."""
+    headers = [await log_in(client) for _ in range(6)]
+
+    assert await knock(client, *headers) == [401, 200, 200, 200, 200, 200]
+
+
+@pytest.mark.usefixtures("jane")
+async def test_the_password_is_reset(client: AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """The printed token sets a new password, with which the user logs in, and with the old one no more."""
+    await client.post("/auth/forgot-password", json={"email": JANE["email"]})
+    token = capsys.readouterr().out.split()[-1]
+
+    reset = await client.post("/auth/reset-password", json={"token": token, "password": "an-even-better-one"})
+    refused = await client.post("/auth/login", data={"username": JANE["email"], "password": JANE["password"]})
+
+    assert reset.status_code == 200
+    assert refused.json() == {"detail": "LOGIN_BAD_CREDENTIALS"}
+    assert await knock(client, await log_in(client, "an-even-better-one")) == [200]
+
+
+@pytest.mark.usefixtures("jane")
+async def test_the_address_is_verified(client: AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """The printed token verifies the user's address."""
+    await client.post("/auth/request-verify-token", json={"email": JANE["email"]})
+    token = capsys.readouterr().out.split()[-1]
+
+    verified = await client.post("/auth/verify", json={"token": token})
+
+    assert verified.json()["is_verified"] is True
+
+
+async def test_a_deleted_user_leaves_no_tokens(client: AsyncClient, jane: str, example_engine: AsyncEngine) -> None:
+    """With the user, whom a superuser deletes, the rows of the tokens go."""
+    headers = await log_in(client)
+    async with example_engine.begin() as connection:
+        await connection.execute(update(db.User).values(is_superuser=True))
+
+    deleted = await client.delete(f"/users/{jane}", headers=headers)
+
+    async with example_engine.connect() as connection:
+        left = await connection.scalar(select(func.count()).select_from(db.KnoxToken))
+    assert (deleted.status_code, left, await knock(client, headers)) == (204, 0, [401])
+
+
+async def test_every_router_is_there(client: AsyncClient) -> None:
+    """The OpenAPI document lists the routes of FastAPI-Users and ours."""
+    document = await client.get("/openapi.json")
+
+    assert set(document.json()["paths"]) == {
+        "/auth/forgot-password",
+        "/auth/login",
+        "/auth/logout",
+        "/auth/logout-all",
+        "/auth/register",
+        "/auth/request-verify-token",
+        "/auth/reset-password",
+        "/auth/verify",
+        "/authenticated-route",
+        "/users/me",
+        "/users/{id}",
+    }

@@ -1,0 +1,127 @@
+"""The tests' own servers serve, bear what tests do to them, and leave nothing behind."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+
+from tests.servers import (
+    HOST,
+    PortTaken,
+    Server,
+    ServerUnavailable,
+    free_ports,
+    mariadb,
+    postgresql,
+    skip_if_unavailable,
+)
+
+KINDS = {"postgresql+asyncpg": postgresql, "mysql+asyncmy": mariadb}
+
+
+@dataclass(frozen=True)
+class Client:
+    """A client of a server, by one of SQLAlchemy's drivers."""
+
+    server: Server
+    driver: str
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Open a connection that commits at its end."""
+        engine = create_async_engine(self.server.url(self.driver))
+        try:
+            async with engine.begin() as connection:
+                yield connection
+        finally:
+            await engine.dispose()
+
+    async def execute(self, *statements: str) -> None:
+        """Execute statements in a connection of their own, and commit."""
+        async with self.connect() as connection:
+            for statement in statements:
+                await connection.execute(text(statement))
+
+    async def ask(self, question: str) -> object:
+        """Return the one value that a query answers."""
+        async with self.connect() as connection:
+            return await connection.scalar(text(question))
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """Run a server of each kind."""
+    with skip_if_unavailable(), KINDS[request.param]() as server:
+        yield Client(server, request.param)
+
+
+def test_a_killed_server_keeps_port_and_data(client: Client) -> None:
+    """What was committed before a kill is there when the server has started again, at the same URL."""
+    asyncio.run(client.execute("CREATE TABLE kept (value INTEGER)", "INSERT INTO kept VALUES (7)"))
+
+    client.server.kill()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, client.server.port))
+    client.server.start()
+
+    assert asyncio.run(client.ask("SELECT value FROM kept")) == 7
+
+
+def test_a_paused_server_answers_once_resumed(client: Client) -> None:
+    """A question put to a paused server waits for its answer."""
+
+    async def ask_while_paused() -> tuple[bool, object]:
+        async with client.connect() as connection:
+            client.server.pause()
+            question = asyncio.ensure_future(connection.scalar(text("SELECT 1")))
+            answered, _ = await asyncio.wait({question}, timeout=0.2)
+            client.server.resume()
+            return bool(answered), await question
+
+    assert asyncio.run(ask_while_paused()) == (False, 1)
+
+
+def test_a_taken_port_is_reported_and_passed_over(client: Client) -> None:
+    """A server that finds its port taken says so, and starts on the next one of a choice."""
+    taken = client.server.port
+    client.server.kill()
+
+    with socket.create_server((HOST, taken)):
+        with pytest.raises(PortTaken, match="Address already in use"):
+            client.server.start()
+        client.server.start_on_one_of([taken, *free_ports()])
+
+    assert client.server.port != taken
+    assert asyncio.run(client.ask("SELECT 1")) == 1
+
+
+@pytest.mark.parametrize("driver", KINDS)
+def test_nothing_stays_behind(driver: str) -> None:
+    """After the block, the server's directory is gone and nobody listens on its port."""
+    with skip_if_unavailable(), KINDS[driver]() as server:
+        assert server.home.path.exists()
+
+    assert not server.home.path.exists()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((HOST, server.port))
+
+
+def test_a_missing_server_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of a server that this machine lacks are skipped."""
+    monkeypatch.delenv("KNOX_REQUIRE_BACKENDS", raising=False)
+
+    with pytest.raises(pytest.skip.Exception, match="no such program"), skip_if_unavailable():
+        raise ServerUnavailable("no such program")
+
+
+def test_a_missing_server_is_a_failure_where_all_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`KNOX_REQUIRE_BACKENDS=1` forbids skipping."""
+    monkeypatch.setenv("KNOX_REQUIRE_BACKENDS", "1")
+
+    with pytest.raises(ServerUnavailable, match="no such program"), skip_if_unavailable():
+        raise ServerUnavailable("no such program")

@@ -1,0 +1,233 @@
+"""The settings: each rule refuses what makes no sense, by name, and tells no secret."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+
+from fastapi_users_knox import KnoxSettings, tokens
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+HOUR = timedelta(hours=1)
+CENTURY = timedelta(days=36525)
+ONE, TWO = "the first key, of 32 bytes and more", "the second key, of 32 bytes and more"
+TEXT = tokens.generate("00", prefix="")
+
+
+class App(BaseModel):
+    """An application's settings, as with pydantic-settings."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    debug: bool = False
+    knox: KnoxSettings = KnoxSettings()
+
+
+def test_the_defaults_are_knox_s() -> None:
+    """Without a word, settings are what django-rest-knox's are, and no more is on."""
+    settings = KnoxSettings()
+
+    assert settings.model_dump() == {
+        "token_ttl": timedelta(hours=10),
+        "token_limit_per_user": None,
+        "limit_policy": "reject",
+        "auto_refresh": False,
+        "auto_refresh_max_ttl": None,
+        "min_refresh_interval": timedelta(seconds=60),
+        "token_prefix": "knox_",
+        "audience": "",
+        "digest_keys": (),
+        "accept_unkeyed_until": None,
+        "not_before": None,
+        "end_presented": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("token_ttl", None),
+        ("token_ttl", MILLISECOND),
+        ("token_ttl", CENTURY),
+        ("token_limit_per_user", None),
+        ("token_limit_per_user", 1),
+        ("limit_policy", "evict_oldest"),
+        ("limit_policy", "evict_least_recently_used"),
+        ("auto_refresh", True),
+        ("auto_refresh_max_ttl", timedelta(hours=10)),
+        ("min_refresh_interval", timedelta(0)),
+        ("min_refresh_interval", CENTURY),
+        ("token_prefix", ""),
+        ("token_prefix", "_Az09_Az09_Az09_Az09"),
+        ("audience", "!" * 64),
+        ("audience", "https://api.example.org"),
+        ("digest_keys", (SecretStr("k" * 32),)),
+        ("digest_keys", (SecretStr("\N{LATIN SMALL LETTER E WITH ACUTE}" * 16), SecretStr(TWO))),
+        ("not_before", NOW),
+    ],
+)
+def test_what_makes_sense_is_taken(field: str, value: Any) -> None:
+    """The bounds of each field are legal themselves."""
+    settings = KnoxSettings(**{field: value})
+
+    assert getattr(settings, field) == value
+
+
+TTL_RULE = "more than 0, at most 100 years"
+INTERVAL_RULE = "0 or more, at most 100 years"
+TOGETHER = ""  # a rule between fields stands at the model, and its message names them
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "rule"),
+    [
+        ({"token_ttl": timedelta(0)}, "token_ttl", TTL_RULE),
+        ({"token_ttl": -HOUR}, "token_ttl", TTL_RULE),
+        ({"token_ttl": CENTURY + MILLISECOND}, "token_ttl", TTL_RULE),
+        ({"token_ttl": timedelta(microseconds=1500)}, "token_ttl", "whole number of milliseconds"),
+        ({"token_ttl": "soon"}, "token_ttl", "valid timedelta"),
+        ({"token_limit_per_user": 0}, "token_limit_per_user", "greater than or equal to 1"),
+        ({"token_limit_per_user": -1}, "token_limit_per_user", "greater than or equal to 1"),
+        ({"token_limit_per_user": 1.5}, "token_limit_per_user", "integer"),
+        ({"limit_policy": "evict"}, "limit_policy", "'reject', 'evict_oldest' or 'evict_least_recently_used'"),
+        ({"auto_refresh": True, "token_ttl": None}, TOGETHER, "auto_refresh needs a token_ttl"),
+        ({"auto_refresh_max_ttl": timedelta(0)}, "auto_refresh_max_ttl", TTL_RULE),
+        ({"auto_refresh_max_ttl": HOUR}, TOGETHER, "auto_refresh_max_ttl must be at least token_ttl"),
+        (
+            {"auto_refresh_max_ttl": HOUR, "token_ttl": None},
+            TOGETHER,
+            "auto_refresh_max_ttl must be at least token_ttl",
+        ),
+        ({"min_refresh_interval": -MILLISECOND}, "min_refresh_interval", INTERVAL_RULE),
+        ({"min_refresh_interval": CENTURY + MILLISECOND}, "min_refresh_interval", INTERVAL_RULE),
+        ({"min_refresh_interval": timedelta(microseconds=1)}, "min_refresh_interval", "whole number of milliseconds"),
+        (
+            {"auto_refresh": True, "token_ttl": HOUR, "min_refresh_interval": HOUR},
+            TOGETHER,
+            "min_refresh_interval must be less than token_ttl",
+        ),
+        ({"token_prefix": "x" * 21}, "token_prefix", "pattern"),
+        ({"token_prefix": "knox-"}, "token_prefix", "pattern"),
+        ({"token_prefix": "knox\n"}, "token_prefix", "pattern"),
+        ({"token_prefix": "\N{FULLWIDTH LATIN SMALL LETTER K}"}, "token_prefix", "pattern"),
+        ({"audience": "a b"}, "audience", "pattern"),
+        ({"audience": "\N{LATIN SMALL LETTER E WITH ACUTE}"}, "audience", "pattern"),
+        ({"audience": "a\n"}, "audience", "pattern"),
+        ({"audience": "a" * 65}, "audience", "pattern"),
+        ({"digest_keys": ["k" * 31]}, "digest_keys.0", "at least 32 bytes"),
+        ({"digest_keys": [ONE, ""]}, "digest_keys.1", "at least 32 bytes"),
+        ({"digest_keys": ONE}, "digest_keys", "valid tuple"),
+        ({"accept_unkeyed_until": NOW}, TOGETHER, "accept_unkeyed_until needs digest_keys"),
+        (
+            {"accept_unkeyed_until": NOW.replace(tzinfo=None), "digest_keys": [ONE]},
+            "accept_unkeyed_until",
+            "timezone",
+        ),
+        ({"not_before": NOW.replace(tzinfo=None)}, "not_before", "timezone"),
+        ({"token_tll": HOUR}, "token_tll", "Extra inputs are not permitted"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    """Each rule is checked at construction, and the message names the field and the rule."""
+    with pytest.raises(ValidationError) as refused:
+        KnoxSettings(**fields)
+
+    [error] = refused.value.errors()
+    assert ".".join(map(str, error["loc"])) == field
+    assert rule in error["msg"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"digest_keys": ["QQQ"]},
+        {"digest_keys": "Q" * 32},
+        {"digest_keys": [b"\xffQQQ"]},
+        {"digest_keys": ["Q" * 32], "auto_refresh": True, "token_ttl": None},
+        {"digest_keys": ["Q" * 32], "digest_key": "Q" * 32},
+    ],
+    ids=["short", "no list", "bytes", "together", "misspelt"],
+)
+@pytest.mark.parametrize("path", ["alone", "nested"])
+def test_no_message_holds_a_key(path: str, fields: dict[str, Any]) -> None:
+    """What is refused is not repeated, wherever the settings stand: a start that fails is logged."""
+    with pytest.raises(ValidationError) as refused:
+        KnoxSettings.model_validate(fields) if path == "alone" else App.model_validate({"knox": fields})
+
+    assert "Q" not in str(refused.value)
+
+
+def test_neither_the_repr_nor_a_dump_holds_a_key() -> None:
+    """Settings can be logged."""
+    settings = App(knox=KnoxSettings(digest_keys=(SecretStr(ONE),)))
+
+    assert ONE not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+
+
+def test_settings_are_frozen() -> None:
+    """No one changes settings that others share."""
+    settings = KnoxSettings()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.token_ttl = None
+
+
+def test_settings_nest_in_an_application_s() -> None:
+    """They are read as a part of an application's settings, from the text that an environment holds."""
+    environment = {
+        "token_ttl": "PT8H",
+        "token_limit_per_user": "5",
+        "auto_refresh": "true",
+        "min_refresh_interval": 120,
+        "digest_keys": [ONE, TWO],
+        "accept_unkeyed_until": "2030-01-01T12:00:00Z",
+    }
+
+    settings = App.model_validate_json(json.dumps({"knox": environment})).knox
+
+    assert settings == KnoxSettings(
+        token_ttl=timedelta(hours=8),
+        token_limit_per_user=5,
+        auto_refresh=True,
+        min_refresh_interval=timedelta(minutes=2),
+        digest_keys=(SecretStr(ONE), SecretStr(TWO)),
+        accept_unkeyed_until=NOW,
+    )
+
+
+# the digests
+
+
+def test_without_keys_the_digest_is_sha_256() -> None:
+    """One plain digest is asked for and stored."""
+    assert KnoxSettings().digests(TEXT, NOW) == (tokens.digest(TEXT),)
+
+
+def test_the_first_key_signs_and_all_verify() -> None:
+    """There is one digest a key, in their order, and no plain one."""
+    settings = KnoxSettings(digest_keys=(SecretStr(ONE), SecretStr(TWO)))
+
+    digests = settings.digests(TEXT, NOW)
+
+    assert digests == (tokens.digest(TEXT, key=ONE.encode()), tokens.digest(TEXT, key=TWO.encode()))
+
+
+def test_a_key_is_its_utf_8() -> None:
+    """A key that is not ASCII is hashed with as UTF-8, on every machine."""
+    key = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 16
+
+    assert KnoxSettings(digest_keys=(SecretStr(key),)).digests(TEXT, NOW) == (tokens.digest(TEXT, key=key.encode()),)
+
+
+@pytest.mark.parametrize(("now", "is_accepted"), [(NOW - MILLISECOND, True), (NOW, False), (NOW + MILLISECOND, False)])
+def test_unkeyed_digests_are_accepted_until_then(now: datetime, *, is_accepted: bool) -> None:
+    """Till `accept_unkeyed_until` the plain digest is asked for too, the last; stored is never that."""
+    settings = KnoxSettings(digest_keys=(SecretStr(ONE),), accept_unkeyed_until=NOW)
+
+    digests = settings.digests(TEXT, now)
+
+    assert digests[0] == tokens.digest(TEXT, key=ONE.encode())
+    assert digests[1:] == ((tokens.digest(TEXT),) if is_accepted else ())
