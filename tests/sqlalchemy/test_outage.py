@@ -1,0 +1,85 @@
+"""A database that is killed and started again: 503 while it is away, never a user, and all is well afterwards."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from fastapi_users_knox import KnoxStrategy, StoreUnavailable
+from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
+from tests.race import NOW
+from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
+
+pytestmark = pytest.mark.anyio
+
+
+DRIVERS = {
+    "postgresql+asyncpg": "postgresql",
+    "postgresql+psycopg": "postgresql",
+    "mysql+asyncmy": "mariadb",
+}
+SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {"postgresql": postgresql, "mariadb": mariadb}
+
+
+@pytest.fixture(params=DRIVERS)
+def scheme(request: pytest.FixtureRequest) -> str:
+    """Name each driver of a server."""
+    scheme: str = request.param
+    return scheme
+
+
+@pytest.fixture
+def own_server(scheme: str) -> Iterator[Server]:
+    """Run a server that only this test uses, so that it can be killed."""
+    with skip_if_unavailable(), SERVERS[DRIVERS[scheme]]() as server:
+        yield server
+
+
+async def test_a_database_goes_and_comes_back(own_server: Server, scheme: str) -> None:
+    """A killed database gives `StoreUnavailable` at each read and write, and serves again once it is back."""
+    engine = create_async_engine(own_server.url(scheme))
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user = await create_user(session)
+        token = await strategy_on(session).write_token(user)
+
+    own_server.kill()
+
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            async with AsyncSession(engine) as session:
+                await strategy_on(session).read_token(token, user_manager_on(session))
+        with pytest.raises(StoreUnavailable):
+            async with AsyncSession(engine) as session:
+                await strategy_on(session).write_token(user)
+
+    own_server.start()
+
+    async with AsyncSession(engine) as session:
+        assert await strategy_on(session).read_token(token, user_manager_on(session)) is not None
+        assert await strategy_on(session).write_token(user)
+    await engine.dispose()
+
+
+async def test_a_connection_lost_in_the_middle_of_a_session(own_server: Server, scheme: str) -> None:
+    """A database that is killed while a session is open gives `StoreUnavailable` in that session too."""
+    engine = create_async_engine(own_server.url(scheme))
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        strategy = strategy_on(session)
+        user = await create_user(session)
+        token = await strategy.write_token(user)
+        await strategy.read_token(token, user_manager_on(session))
+
+        own_server.kill()
+
+        with pytest.raises(StoreUnavailable):
+            await strategy.read_token(token, user_manager_on(session))
+    await engine.dispose()
+
+
+def strategy_on(session: AsyncSession) -> KnoxStrategy[User, uuid.UUID]:
+    """Make a strategy at a fixed time."""
+    return KnoxStrategy(store_on(session), clock=lambda: NOW)

@@ -1,0 +1,60 @@
+"""The errors: each is at once the HTTP answer of the stock routers."""
+
+import pickle
+from http import HTTPStatus
+
+import pytest
+from fastapi import HTTPException
+
+from fastapi_users_knox import (
+    CredentialsChanged,
+    InvalidToken,
+    KnoxError,
+    LimitUnsupported,
+    StoreUnavailable,
+    TokenLimitReached,
+)
+
+ANSWERS = [
+    (InvalidToken(), 401, "Unauthorized", {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
+    (CredentialsChanged(), 400, "LOGIN_BAD_CREDENTIALS", None),
+    (TokenLimitReached(5), 403, "LOGIN_TOKEN_LIMIT_REACHED", None),
+    (StoreUnavailable(), 503, "TOKEN_STORE_UNAVAILABLE", {"Retry-After": "5"}),
+    (StoreUnavailable(retry_after=60), 503, "TOKEN_STORE_UNAVAILABLE", {"Retry-After": "60"}),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "detail", "headers"), ANSWERS)
+def test_an_error_is_an_answer(error: HTTPException, status: int, detail: str, headers: dict[str, str] | None) -> None:
+    """Status, detail and headers are what FastAPI answers with, and say no more than that."""
+    assert (error.status_code, error.detail, error.headers) == (HTTPStatus(status), detail, headers)
+
+
+@pytest.mark.parametrize(("error", "status", "detail", "headers"), ANSWERS)
+def test_an_error_survives_a_process(
+    error: HTTPException, status: int, detail: str, headers: dict[str, str] | None
+) -> None:
+    """A worker can hand an error on."""
+    copy = pickle.loads(pickle.dumps(error))
+
+    assert type(copy) is type(error)
+    assert (copy.status_code, copy.detail, copy.headers) == (status, detail, headers)
+
+
+@pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why")])
+def test_every_error_has_one_root(error: Exception) -> None:
+    """Whoever wants to catch all of them names `KnoxError`."""
+    assert isinstance(error, KnoxError)
+
+
+def test_the_limit_is_told() -> None:
+    """A handler can tell the user how many tokens there may be."""
+    assert TokenLimitReached(5).limit == 5
+
+
+def test_a_limit_that_cannot_be_kept_is_no_answer() -> None:
+    """A mistake in the set-up is the developer's to see, not the client's: the server fails, with its reason."""
+    error = LimitUnsupported("user_id is no foreign key")
+
+    assert not isinstance(error, HTTPException)
+    assert str(error) == "user_id is no foreign key"

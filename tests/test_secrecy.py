@@ -1,0 +1,132 @@
+"""Hashed at rest: no store, log, repr, error or event holds a token."""
+
+import logging
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import fields
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from fastapi.requests import HTTPConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenLimitReached
+from tests.backends import SERVERS, SQLITE, Backend
+from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
+from tests.race import NOW
+from tests.servers import Server
+
+pytestmark = pytest.mark.anyio
+
+MARK = "mark-that-the-log-must-hold"
+
+
+@pytest.fixture(params=["sqlite", "sqlite-wal-begin", "postgresql-asyncpg", "mariadb"])
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Backend, Path]:
+    """Give a database and the directory that all of it is stored in."""
+    if request.param in SQLITE:
+        return SQLITE[request.param](tmp_path), tmp_path
+    fixture, scheme, _ = SERVERS[request.param]
+    server: Server = request.getfixturevalue(fixture)
+    return Backend(url=server.url(scheme)), server.home.path
+
+
+class Story:
+    """All that can happen to tokens, with every token's text, every event and every object of ours kept."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.session = session
+        self.events: list[object] = []
+        self.objects: list[object] = []
+        self.tokens: list[str] = []
+        self.email = ""
+
+    def strategy(self, now: datetime, presented: str = "") -> KnoxStrategy[User, uuid.UUID]:
+        """Make a strategy at a time, for a request that presents a token."""
+        headers = [(b"authorization", f"Bearer {presented}".encode()), (b"user-agent", MARK.encode())]
+        request = HTTPConnection({"type": "http", "headers": headers, "client": ("127.0.0.1", 1)})
+        settings = KnoxSettings(
+            auto_refresh=True, token_limit_per_user=3, digest_keys=("k" * 32,), accept_unkeyed_until=NOW
+        )
+        return KnoxStrategy(
+            store_on(self.session), settings, request=request, listeners=[self.events.append], clock=lambda: now
+        )
+
+    async def play(self) -> None:
+        """Log in and out, refresh, rotate, reach the limit, expire, and end all."""
+        user, manager = await create_user(self.session), user_manager_on(self.session)
+        self.email = user.email
+        first = await self.issue(NOW, user)
+        self.objects.append(await self.strategy(NOW + timedelta(hours=1), first).authenticate(first, manager))
+        second = await self.strategy(NOW).rotate_token(first, user)
+        self.tokens.append(second)
+        third, fourth = await self.issue(NOW, user), await self.issue(NOW, user)
+        with pytest.raises(TokenLimitReached) as reached:
+            await self.strategy(NOW).write_token(user)
+        await self.issue(NOW, user, presented=fourth)
+        await self.strategy(NOW).destroy_token(third, user)
+        late = NOW + timedelta(hours=12)
+        await self.strategy(late, second).read_token(second, manager)
+        await self.strategy(late).logout_all(user)
+        self.objects += [second, reached.value, self.strategy(NOW, second), *self.events]
+        self.objects += [await self.strategy(NOW).list_records(user)]
+
+    async def issue(self, now: datetime, user: User, presented: str = "") -> str:
+        """Log in, and keep the token."""
+        token = await self.strategy(now, presented).write_token(user)
+        self.tokens.append(token)
+        self.objects.append(token)
+        return token
+
+    def secrets(self) -> Iterable[str]:
+        """Return what must be nowhere: each token, and each token's 43 secret characters."""
+        for token in self.tokens:
+            yield str(token)
+            yield str(token)[-49:-6]
+
+
+@pytest.fixture
+async def story(stored: tuple[Backend, Path], caplog: pytest.LogCaptureFixture) -> AsyncIterator[Story]:
+    """Give the story, with all that can be logged being logged."""
+    caplog.set_level(logging.DEBUG)
+    engine: AsyncEngine = stored[0].create_engine(echo="debug")
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        yield Story(session)
+    await engine.dispose()
+
+
+async def test_no_file_of_the_database_holds_a_token(story: Story, stored: tuple[Backend, Path]) -> None:
+    """Neither the data nor the write-ahead log holds a token or its secret."""
+    await story.play()
+
+    files = [path.read_bytes() for path in stored[1].rglob("*") if path.is_file()]
+
+    held = [secret for secret in story.secrets() for file in files if secret.encode() in file]
+
+    assert held == []
+    assert any(story.email.encode() in file for file in files)
+
+
+async def test_no_log_holds_a_token(story: Story, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing that is logged, every statement and its parameters included, holds a token or its secret."""
+    await story.play()
+
+    assert [secret for secret in story.secrets() if secret in caplog.text] == []
+    assert MARK in caplog.text
+
+
+async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
+    """No object of ours shows a token, and no field of an event holds one, but for the request it came with."""
+    await story.play()
+
+    shown = [repr(thing) + str(vars(thing) if hasattr(thing, "__dict__") else "") for thing in story.objects]
+    told = [
+        repr(getattr(event, field.name)) for event in story.events for field in fields(event) if field.name != "request"
+    ]
+
+    assert [secret for secret in story.secrets() for text in (*shown, *told) if secret in text] == []
+    assert {type(event).__name__ for event in story.events} == {
+        *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenRevoked", "TokenExpired", "TokenLimitHit")
+    }
