@@ -15,6 +15,7 @@ __all__ = [
     "ClientInfo",
     "KnoxEvent",
     "Listener",
+    "Publisher",
     "RevokeReason",
     "TokenExpired",
     "TokenIssued",
@@ -23,7 +24,6 @@ __all__ = [
     "TokenRevoked",
     "TokenRotated",
     "describe_client",
-    "publish",
 ]
 
 logger = logging.getLogger("fastapi_users_knox")
@@ -135,15 +135,41 @@ Listener = Callable[[Any], Awaitable[None] | None]
 """A function, `async` or not, that is called with every event; it picks what it wants by `isinstance`."""
 
 
-async def publish(event: KnoxEvent[ID], listeners: Iterable[Listener]) -> None:
-    """Call each listener in turn; one that raises is logged, and changes nothing."""
-    for listener in listeners:
-        try:
-            outcome = listener(event)
-            if inspect.isawaitable(outcome):
-                await outcome
-        except Exception:
-            logger.exception("A listener failed at %s", type(event).__name__)
+class Publisher:
+    """Tells the listeners what happened in one request, or outside of any.
+
+    Args:
+        listeners: Called in turn; one that raises is logged, and changes nothing.
+        request: The request or WebSocket, if there is one.
+        describe_client: What is told of the client.
+    """
+
+    def __init__(
+        self,
+        listeners: Iterable[Listener],
+        request: HTTPConnection | None,
+        describe_client: Callable[[HTTPConnection], ClientInfo],
+    ) -> None:
+        self._listeners = tuple(listeners)
+        self._request = request
+        self._describe_client = describe_client
+
+    def client(self) -> ClientInfo:
+        """Describe the client, of whom nothing is known outside of requests."""
+        return ClientInfo() if self._request is None else self._describe_client(self._request)
+
+    async def publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
+        """Make the event and tell it; without listeners it costs nothing."""
+        if not self._listeners:
+            return
+        told = event(user_id=user_id, client=self.client(), request=self._request, **details)
+        for listener in self._listeners:
+            try:
+                outcome = listener(told)
+                if inspect.isawaitable(outcome):
+                    await outcome
+            except Exception:
+                logger.exception("A listener failed at %s", type(told).__name__)
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:

@@ -72,7 +72,7 @@ class KnoxSettings(BaseModel):
     more than this, and `last_used_at` and re-keying wait for it too. Less than `token_ttl` where `auto_refresh`.
     knox: `MIN_REFRESH_INTERVAL`."""
 
-    token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"
+    token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"  # noqa: S105 (no secret)
     """What a token's text begins with, for people and secret scanners; up to 20 of `A-Z a-z 0-9 _`. Changing it logs
     nobody out. knox: `TOKEN_PREFIX`."""
 

@@ -148,7 +148,7 @@ class TokenStore(Protocol[UP, ID]):
     stored under the digest told. A store that cannot be reached or cannot answer raises `StoreUnavailable`.
     """
 
-    async def add(  # noqa: PLR0913
+    async def add(
         self,
         record: TokenRecord[ID],
         digest: bytes,
@@ -190,7 +190,7 @@ class TokenStore(Protocol[UP, ID]):
         """
         ...
 
-    async def renew(  # noqa: PLR0913
+    async def renew(
         self,
         found: Found[UP, ID],
         *,

@@ -1,10 +1,9 @@
 """FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
-from itertools import islice
 from types import EllipsisType
 from typing import Generic
 from uuid import UUID, uuid4
@@ -19,8 +18,8 @@ from fastapi_users_knox import tokens
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
 from fastapi_users_knox.events import (
     ClientInfo,
-    KnoxEvent,
     Listener,
+    Publisher,
     RevokeReason,
     TokenExpired,
     TokenIssued,
@@ -29,10 +28,10 @@ from fastapi_users_knox.events import (
     TokenRevoked,
     TokenRotated,
     describe_client,
-    publish,
 )
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
+from fastapi_users_knox.transport import presented_tokens
 
 __all__ = ["KnoxStrategy"]
 
@@ -53,7 +52,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         clock: Tells the time, aware.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         store: TokenStore[UP, ID],
         settings: KnoxSettings = KnoxSettings(),
@@ -67,9 +66,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Take the store and the settings."""
         self.store = store
         self.settings = settings
-        self.request = request
-        self._listeners = tuple(listeners)
-        self._describe_client = describe_client
+        self._request = request
+        self._publisher = Publisher(listeners, request, describe_client)
         self._reload_user = reload_user
         self._clock = clock
 
@@ -121,7 +119,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         self,
         user: UP,
         *,
-        token_ttl: timedelta | None | EllipsisType = ...,
+        token_ttl: timedelta | EllipsisType | None = ...,
         name: str | None = None,
         replace: bool = True,
     ) -> IssuedToken:
@@ -148,7 +146,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         added = await self._add(record, text, now, credentials, replace=replace)
         await self._publish_ended(added)
         await self._confirm(record, credentials, now)
-        await self._publish(TokenIssued, user.id, record=record)
+        await self._publisher.publish(TokenIssued, user.id, record=record)
         return IssuedToken(text, record=record, user=user, issued_at=now)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
@@ -165,7 +163,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
         ):
             raise InvalidToken
-        await self._publish(TokenRotated, user.id, record=found.record)
+        await self._publisher.publish(TokenRotated, user.id, record=found.record)
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
 
     async def destroy_token(self, token: str, user: UP) -> None:
@@ -224,7 +222,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             keep=kept,
         )
         for record in ended:
-            await self._publish(
+            await self._publisher.publish(
                 TokenRevoked, user.id, record=record, reason="logout_all" if kept is None else "logout_others"
             )
         return len(ended)
@@ -286,7 +284,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             seen=record.id,
             tried_since=now - self.settings.min_refresh_interval,
         ):
-            await self._publish(TokenExpired, record.user_id, record=record)
+            await self._publisher.publish(TokenExpired, record.user_id, record=record)
 
     async def _load_user(self, record: TokenRecord[ID], user_manager: BaseUserManager[UP, ID]) -> UP | None:
         with suppress(UserNotExists, InvalidID):
@@ -311,13 +309,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return record
         touched = replace_fields(record, last_used_at=now, expires_at=expires_at or record.expires_at)
         if expires_at is not None:
-            await self._publish(TokenRefreshed, record.user_id, record=touched)
+            await self._publisher.publish(TokenRefreshed, record.user_id, record=touched)
         return touched
 
     def _new_record(
         self, user_id: ID, now: datetime, ttl: timedelta | None, *, name: str | None, on_device: bool
     ) -> TokenRecord[ID]:
-        client = self._client()
+        client = self._publisher.client()
         named = ClientInfo(name=name) if name is not None else client
         return TokenRecord(
             id=uuid4(),
@@ -334,7 +332,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def _add(
         self, record: TokenRecord[ID], text: str, now: datetime, credentials: Credentials, *, replace: bool
     ) -> Added[ID]:
-        presented = self._presented() if replace and self.settings.end_presented else ()
+        presented = presented_tokens(self._request) if replace and self.settings.end_presented else []
         try:
             return await self.store.add(
                 record,
@@ -347,15 +345,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 credentials=credentials,
             )
         except TokenLimitReached as reached:
-            await self._publish(TokenLimitHit, record.user_id, limit=reached.limit)
+            await self._publisher.publish(TokenLimitHit, record.user_id, limit=reached.limit)
             raise
-
-    def _presented(self) -> Iterator[str]:
-        """Find what has the shape of a token in the `Authorization` header and the cookies; eight at the most."""
-        if self.request is None:
-            return iter(())
-        texts = [self.request.headers.get("Authorization", "").rpartition(" ")[2], *self.request.cookies.values()]
-        return islice((text for text in texts if tokens.parse(text)), 8)
 
     async def _confirm(self, record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
         """End the new record if its user has changed since it was loaded, for stores that cannot see the users."""
@@ -382,21 +373,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             created_since=self.settings.created_since(now),
         )
         if record is not None:
-            await self._publish(TokenRevoked, user_id, record=record, reason=reason)
+            await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
         return record is not None
 
     async def _publish_ended(self, added: Added[ID]) -> None:
         for record in added.expired:
-            await self._publish(TokenExpired, record.user_id, record=record)
+            await self._publisher.publish(TokenExpired, record.user_id, record=record)
         for record in added.replaced:
-            await self._publish(TokenRevoked, record.user_id, record=record, reason="replaced")
+            await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason="replaced")
         for record in added.evicted:
-            await self._publish(TokenRevoked, record.user_id, record=record, reason="evicted")
-
-    async def _publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
-        if self._listeners:
-            told = event(user_id=user_id, client=self._client(), request=self.request, **details)
-            await publish(told, self._listeners)
-
-    def _client(self) -> ClientInfo:
-        return ClientInfo() if self.request is None else self._describe_client(self.request)
+            await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason="evicted")

@@ -37,8 +37,8 @@ def new_digest() -> bytes:
 
 def new_record(user_id: object, **fields: Any) -> TokenRecord[Any]:
     """Make a record of a login at `NOW`, that lives an hour."""
-    usual = {"id": uuid4(), "audience": "web", "created_at": NOW, "expires_at": NOW + HOUR}
-    return TokenRecord(user_id=user_id, **(usual | fields))
+    usual = TokenRecord(id=uuid4(), user_id=user_id, audience="web", created_at=NOW, expires_at=NOW + HOUR)
+    return replace(usual, **fields)
 
 
 async def find(store: Store, record: TokenRecord[Any], digest: bytes) -> Found[Any, Any] | None:
@@ -102,7 +102,7 @@ class TokenStoreContract:
             created_at=NOW + timedelta(milliseconds=123),
             expires_at=NOW + timedelta(milliseconds=456),
             last_used_at=NOW + timedelta(milliseconds=234),
-            name="Käthe’s phone 📱",
+            name="Käthe's phone 📱",
             device_id="device",
             user_agent="curl/8",
             ip_address="2001:db8::1",
@@ -224,9 +224,7 @@ class TokenStoreContract:
         assert await store.list(user_id, audience="web", now=NOW) == [new.record]
 
     @pytest.mark.parametrize(("limit_policy", "evicted"), [("evict_oldest", 0), ("evict_least_recently_used", 1)])
-    async def test_the_limit_evicts(
-        self, store: Store, user_id: Any, limit_policy: LimitPolicy, evicted: int
-    ) -> None:
+    async def test_the_limit_evicts(self, store: Store, user_id: Any, limit_policy: LimitPolicy, evicted: int) -> None:
         """At the limit a login ends the record that was made first, or the one whose last use is longest ago."""
         now = NOW + 10 * SECOND
         old_but_used = new_record(user_id, last_used_at=NOW + 9 * SECOND)
@@ -276,9 +274,7 @@ class TokenStoreContract:
         added = await add(store, new_record(user_id))
         now, digest = NOW + HOUR / 2, new_digest()
 
-        renewed = await store.renew(
-            added, now=now, unused_since=now - SECOND, expires_at=now + HOUR, digest=digest
-        )
+        renewed = await store.renew(added, now=now, unused_since=now - SECOND, expires_at=now + HOUR, digest=digest)
 
         assert renewed
         assert await find(store, added.record, added.digest) is None
@@ -301,9 +297,7 @@ class TokenStoreContract:
         """A record used since `unused_since` is not written to."""
         added = await add(store, new_record(user_id, last_used_at=NOW + SECOND))
 
-        renewed = await store.renew(
-            added, now=NOW + 2 * SECOND, unused_since=NOW + SECOND, expires_at=NOW + 2 * HOUR
-        )
+        renewed = await store.renew(added, now=NOW + 2 * SECOND, unused_since=NOW + SECOND, expires_at=NOW + 2 * HOUR)
 
         found = await find(store, added.record, added.digest)
         assert not renewed
@@ -321,9 +315,7 @@ class TokenStoreContract:
         assert found.record.expires_at == NOW + HOUR
 
     @pytest.mark.parametrize("created_since", [None, NOW + SECOND])
-    async def test_renew_raises_no_dead(
-        self, store: Store, user_id: Any, created_since: datetime | None
-    ) -> None:
+    async def test_renew_raises_no_dead(self, store: Store, user_id: Any, created_since: datetime | None) -> None:
         """A record that is not live, by its expiry or by its age, is not written to."""
         expires_at = NOW + HOUR if created_since is None else None
         added = await add(store, new_record(user_id, expires_at=expires_at))
@@ -448,9 +440,7 @@ class TokenStoreContract:
 
         assert [record for record in removed if record] == [added.record]
 
-    async def test_remove_all_ends_all_of_the_user_and_audience(
-        self, store: Store, user_ids: Sequence[Any]
-    ) -> None:
+    async def test_remove_all_ends_all_of_the_user_and_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
         """All records of the user and audience are gone, and those that were live returned; no one else's are."""
         live = [await add(store, new_record(user_ids[0])) for _ in range(3)]
         dead = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
@@ -581,8 +571,7 @@ class TokenStoreContract:
         now = NOW + SECOND
 
         purged = [
-            await store.purge(audience="web", now=now, seen=seen.record.id, tried_since=now - SECOND)
-            for _ in range(2)
+            await store.purge(audience="web", now=now, seen=seen.record.id, tried_since=now - SECOND) for _ in range(2)
         ]
 
         assert purged == [1, 0]
@@ -602,7 +591,7 @@ class TokenStoreContract:
 
     async def test_a_store_that_cannot_be_reached_says_so(self, lost_store: Store, user_id: Any) -> None:
         """Every verb that must answer raises `StoreUnavailable`, and those that must not fail a request do not."""
-        lost = Found(record=new_record(user_id), digest=new_digest())
+        lost: Found[Any, Any] = Found(record=new_record(user_id), digest=new_digest())
         verbs: Iterable[Callable[[], Awaitable[Any]]] = (
             lambda: add(lost_store, lost.record),
             lambda: find(lost_store, lost.record, lost.digest),

@@ -16,8 +16,11 @@ from fastapi_users.router.common import ErrorModel
 from pydantic import AwareDatetime, BaseModel, create_model
 
 from fastapi_users_knox.store import IssuedToken
+from fastapi_users_knox.tokens import parse
 
-__all__ = ["KnoxBearerTransport", "KnoxLoginResponse"]
+__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "presented_tokens"]
+
+_MOST_PRESENTED = 8
 
 
 class KnoxLoginResponse(BaseModel):
@@ -96,6 +99,14 @@ class KnoxBearerTransport(Transport):
     def get_openapi_logout_responses_success() -> OpenAPIResponseType:
         """Document what a logout answers."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}}
+
+
+def presented_tokens(connection: HTTPConnection | None) -> list[str]:
+    """Find what has the shape of a token of ours in the `Authorization` header and the cookies, eight at the most."""
+    if connection is None:
+        return []
+    texts = [connection.headers.get("Authorization", "").rpartition(" ")[2], *connection.cookies.values()]
+    return [text for text in texts if parse(text)][:_MOST_PRESENTED]
 
 
 def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:

@@ -1,7 +1,6 @@
 """Fixtures for all tests: the servers, one of each a run, and the databases on them."""
 
 from collections.abc import AsyncIterator, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from tests.backends import FREEZE, MEMORY, POOL, SERVERS, SQLITE, Backend
-from tests.models import User, create_empty_tables, create_user
+from tests.models import create_empty_tables
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
 

@@ -50,9 +50,7 @@ async def create_empty_tables(engine: AsyncEngine) -> None:
 
 async def create_user(session: AsyncSession, *, is_active: bool = True, **fields: object) -> User:
     """Store a user."""
-    user = User(
-        email=f"{uuid.uuid4()}@example.org", hashed_password="hash", is_active=is_active, **fields
-    )
+    user = User(email=f"{uuid.uuid4()}@example.org", hashed_password="hash", is_active=is_active, **fields)
     session.add(user)
     await session.commit()
     await session.refresh(user)

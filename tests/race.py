@@ -38,6 +38,8 @@ class Caller:
 
 Call = Callable[[Caller], Awaitable[Any]]
 
+_barrier: Barrier
+
 
 class Race:
     """Two processes that stand ready to run callers."""
@@ -77,16 +79,13 @@ def _run(backend: Backend, call: Call, told: Any, numbers: Sequence[int]) -> lis
     return list(zip(numbers, outcomes, strict=True))
 
 
-async def _call_all(
-    backend: Backend, call: Call, told: Any, numbers: Sequence[int], barrier: Barrier
-) -> Sequence[Any]:
+async def _call_all(backend: Backend, call: Call, told: Any, numbers: Sequence[int], barrier: Barrier) -> Sequence[Any]:
     engine = backend.create_engine()
     turnstile = asyncio.Barrier(len(numbers))
 
     async def ready() -> None:
-        async with turnstile as position:
-            if position == 0:
-                await asyncio.to_thread(barrier.wait, PATIENCE)
+        if await turnstile.wait() == 0:
+            await asyncio.to_thread(barrier.wait, PATIENCE)
         await turnstile.wait()
 
     async with AsyncExitStack() as stack:
@@ -104,5 +103,5 @@ async def _outcome(calling: Awaitable[Any]) -> Any:
     """Await a call; an error is an outcome too, told by its name, as not every error can be pickled."""
     try:
         return await calling
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the test judges it)
         return type(error).__name__

@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import fields
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.requests import HTTPConnection
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, TokenLimitReached
 from tests.backends import SERVERS, SQLITE, Backend
 from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
 from tests.race import NOW
-from tests.servers import Server
+
+if TYPE_CHECKING:
+    from tests.servers import Server
 
 pytestmark = pytest.mark.anyio
 
@@ -37,7 +41,7 @@ class Story:
 
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
-        self.events: list[object] = []
+        self.events: list[KnoxEvent[uuid.UUID]] = []
         self.objects: list[object] = []
         self.tokens: list[str] = []
         self.email = ""
@@ -47,7 +51,7 @@ class Story:
         headers = [(b"authorization", f"Bearer {presented}".encode()), (b"user-agent", MARK.encode())]
         request = HTTPConnection({"type": "http", "headers": headers, "client": ("127.0.0.1", 1)})
         settings = KnoxSettings(
-            auto_refresh=True, token_limit_per_user=3, digest_keys=("k" * 32,), accept_unkeyed_until=NOW
+            auto_refresh=True, token_limit_per_user=3, digest_keys=(SecretStr("k" * 32),), accept_unkeyed_until=NOW
         )
         return KnoxStrategy(
             store_on(self.session), settings, request=request, listeners=[self.events.append], clock=lambda: now

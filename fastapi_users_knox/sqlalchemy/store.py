@@ -36,7 +36,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         self._transactions = Transactions(session, table)
         self._sql = statements_on(inspect(table))
 
-    async def add(  # noqa: PLR0913
+    async def add(
         self,
         record: TokenRecord[ID],
         digest: bytes,
@@ -66,9 +66,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return await self._transactions.write(work)
 
     async def get(
-        self, digests: Sequence[bytes], *, tag: str, audience: str, user_manager: BaseUserManager[UP, ID] | None = None
+        self,
+        digests: Sequence[bytes],
+        *,
+        tag: str,  # noqa: ARG002 (SQL has no slots to route to)
+        audience: str,
+        user_manager: BaseUserManager[UP, ID] | None = None,
     ) -> Found[UP, ID] | None:
-        """Find a record by one indexed SELECT; the tag is not needed here."""
+        """Find a record by one indexed SELECT."""
         with_user = user_manager is not None and self._sql.loads_as(user_manager, self._transactions.session)
         parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
         statement = self._sql.find(len(digests), with_user=with_user)
@@ -84,7 +89,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         fields = row._mapping  # noqa: SLF001 (public, despite its name)
         return Found(record=record_of(row), digest=fields["digest"], is_active=fields.get("is_active"), user=user)
 
-    async def renew(  # noqa: PLR0913
+    async def renew(
         self,
         found: Found[UP, ID],
         *,

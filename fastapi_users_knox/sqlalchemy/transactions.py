@@ -1,22 +1,22 @@
-"""How a verb gets at the database: on the caller's session, in a transaction of its own, or bounded, beside a read.
-
-What differs between databases is here and nowhere else.
-"""
+"""How a verb gets at the database: on the caller's session, in a transaction of its own, or bounded, beside a read."""
 
 import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Connection, Engine, Executable, Row, StaticPool, exc, false, inspect, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
-from sqlalchemy.orm import SessionTransaction
 
 from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_transient, reading, sees_latest, writing
 from fastapi_users_knox.store import Attempts
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import SessionTransaction
 
 __all__ = ["Transactions"]
 
@@ -27,12 +27,11 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 
 _RETRIES = 3
 _PATIENCE = 0.3  # seconds to wait for a connection, and again for a lock, where a request must not be held up
-_TRANSIENT = {
-    *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
-    *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, dead-lock
-}
-_SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 _OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
+
+
+class _NoConnection(Exception):
+    """The pool had no connection to give in time."""
 
 
 class _EngineState:
@@ -90,15 +89,15 @@ class Transactions:
         """
         if self._snapshot_is_new or not self._has_second_connection():
             return None
-        try:
-            with self._reaching():
-                if await self._sees_latest():
-                    return None
-            async with self._connect(_PATIENCE) as connection:
-                return (await connection.execute(statement, parameters)).all()
-        except (exc.TimeoutError, TimeoutError):
-            logger.warning("No second connection to check a token past the open transaction's snapshot")
-            return None
+        with self._reaching():
+            if await sees_latest(await self._connection()):
+                return None
+            try:
+                async with self._connect(_PATIENCE) as connection, reading(connection, patience=_PATIENCE):
+                    return (await connection.execute(statement, parameters)).all()
+            except _NoConnection:
+                logger.warning("No second connection to check a token past the open transaction's snapshot")
+                return None
 
     async def write(self, work: Work[T]) -> T:
         """Commit what the session holds, then do the work in one new transaction, again if it fails for others' sake.
@@ -112,7 +111,7 @@ class Transactions:
                 try:
                     return await self._transact(work)
                 except exc.DBAPIError as error:
-                    if not _is_transient(error):
+                    if not is_transient(error):
                         raise
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (it spreads, it hides nothing)
             return await self._transact(work)
@@ -126,7 +125,7 @@ class Transactions:
             if self.session.in_transaction() and self.session.sync_session.get_transaction() is self._read:
                 await self._commit()
             return await self._transact(work, patience=_PATIENCE)
-        except Exception:  # noqa: BLE001 (whatever it is, it must not fail the request)
+        except Exception:  # Whatever it is, it must not fail the request.
             logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
             return None
 
@@ -138,7 +137,7 @@ class Transactions:
         """
         if not self.session.in_transaction() or self.session.sync_session.get_transaction() is self._read:
             return False
-        return not self._has_second_connection() or await _is_open_sqlite(await self._connection())
+        return not self._has_second_connection() or await has_open_sqlite(await self._connection())
 
     @property
     def attempts(self) -> Attempts:
@@ -160,7 +159,7 @@ class Transactions:
             yield
         except _OUR_FAULT:
             raise
-        except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
+        except (exc.DBAPIError, OSError, _NoConnection) as error:
             raise StoreUnavailable from error
         except Exception as error:
             # SQLAlchemy leaves what asyncpg raises while it connects as it is.
@@ -171,13 +170,6 @@ class Transactions:
     def _has_second_connection(self) -> bool:
         bind = self._bind()
         return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
-
-    async def _sees_latest(self) -> bool:
-        """Tell whether each statement of the open transaction sees what others have committed by then."""
-        connection = await self._connection()
-        if connection.dialect.name == "sqlite":
-            return not await _is_open_sqlite(connection)
-        return await connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}
 
     async def _connection(self) -> AsyncConnection:
         return await self.session.connection(bind_arguments={"mapper": self._mapper})
@@ -200,13 +192,8 @@ class Transactions:
         return await self._transact_alone(work, patience)
 
     async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
-        async with self._connect(patience) as connection:
-            if connection.dialect.name != "sqlite":
-                # Whatever the engine is set to: here each statement must see what others have committed by then.
-                await connection.execution_options(isolation_level="READ COMMITTED")
-            async with _bounded(connection, patience), connection.begin():
-                await self._lock(connection, patience)
-                return await work(connection)
+        async with self._connect(patience) as connection, writing(connection, self._no_rows, patience=patience):
+            return await work(connection)
 
     async def _transact_nested(self, work: Work[T]) -> T:
         """Work on the one connection the session is bound to, as in test suites that roll everything back."""
@@ -219,55 +206,10 @@ class Transactions:
     @asynccontextmanager
     async def _connect(self, patience: float | None) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(patience):
-                connecting = AsyncEngine(self._bind().engine).connect()
-                connection = await stack.enter_async_context(connecting)
+            connecting = AsyncEngine(self._bind().engine).connect()
+            try:
+                async with asyncio.timeout(patience):
+                    connection = await stack.enter_async_context(connecting)
+            except (exc.TimeoutError, TimeoutError) as error:
+                raise _NoConnection from error
             yield connection
-
-    async def _lock(self, connection: AsyncConnection, patience: float | None) -> None:
-        """Begin as a writer: SQLite refuses to turn a reader into one, and PostgreSQL must not wait for ever."""
-        if connection.dialect.name == "postgresql" and patience is not None:
-            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
-        if connection.dialect.name == "sqlite":
-            if await _is_open_sqlite(connection):
-                await connection.execute(self._no_rows)
-            else:
-                await connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-@asynccontextmanager
-async def _bounded(connection: AsyncConnection, patience: float | None) -> AsyncIterator[None]:
-    """Shorten, for a while, how long this connection waits for locks, where that is a setting of the connection."""
-    bound = _WAITS.get(connection.dialect.name)
-    if patience is None or bound is None:
-        yield
-        return
-    read, change, shortest = bound
-    usual = (await connection.exec_driver_sql(read)).scalar_one()
-    await connection.exec_driver_sql(change.format(shortest))
-    await connection.rollback()
-    try:
-        yield
-    finally:
-        await connection.exec_driver_sql(change.format(usual))
-
-
-_WAITS = {
-    "sqlite": ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}", 300),
-    "mysql": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 0),
-    "mariadb": ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}", 0),
-}
-
-
-async def _is_open_sqlite(connection: AsyncConnection) -> bool:
-    """Tell whether this is SQLite with a transaction open: what SQLAlchemy calls one may not have begun there yet."""
-    if connection.dialect.name != "sqlite":
-        return False
-    driver = (await connection.get_raw_connection()).driver_connection
-    return bool(getattr(driver, "in_transaction", True))
-
-
-def _is_transient(error: exc.DBAPIError) -> bool:
-    """Tell whether the same work may succeed a moment later."""
-    code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
-    return code in _TRANSIENT or getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ class Told:
     """What all callers of a race are told."""
 
     user_ids: Sequence[uuid.UUID]
-    settings: KnoxSettings = KnoxSettings()
+    settings: KnoxSettings = field(default_factory=KnoxSettings)
     tokens: Sequence[str] = ()
 
 
@@ -82,7 +82,9 @@ async def login(caller: Caller) -> str:
 
 
 @pytest.mark.parametrize("limit_policy", ["reject", "evict_oldest", "evict_least_recently_used"])
-async def test_the_limit_is_exact(race: Race, backend: Backend, session: AsyncSession, limit_policy: LimitPolicy) -> None:
+async def test_the_limit_is_exact(
+    race: Race, backend: Backend, session: AsyncSession, limit_policy: LimitPolicy
+) -> None:
     """Of 50 logins of one user with a limit of 5, five are left; if the policy rejects, just those succeeded."""
     user = await new_user(session)
     settings = KnoxSettings(token_limit_per_user=5, limit_policy=limit_policy)
@@ -229,8 +231,8 @@ async def read_when_refresh_is_due(caller: Caller) -> tuple[bool, int]:
     return user is not None, len(events)
 
 
-# MariaDB at SERIALIZABLE locks every row that is read till its reader's transaction ends: a refresh has to wait till the
-# token is not in use elsewhere, and of a hundred readers at once none can write.
+# MariaDB at SERIALIZABLE locks every row that is read till its reader's transaction ends: a refresh waits till
+# the token is in use nowhere else, and of a hundred readers at once none can write.
 @pytest.mark.parametrize("backend", [*SQLITE, *sorted(SERVERS.keys() - {"mariadb-serializable"})], indirect=True)
 async def test_of_a_hundred_reads_one_refreshes(race: Race, backend: Backend, session: AsyncSession) -> None:
     """A hundred simultaneous reads that find a refresh due are all accepted, and give one write."""

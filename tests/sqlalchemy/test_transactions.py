@@ -43,7 +43,7 @@ async def token(sessions: Sessions) -> str:
 async def stored_expiry(sessions: Sessions) -> datetime | None:
     """Read the one token's expiry, on a connection of its own."""
     async with sessions() as session:
-        return (await session.execute(select(KnoxToken.expires_at))).scalar_one()
+        return (await session.scalars(select(KnoxToken))).one().expires_at
 
 
 def unstorable() -> User:
@@ -127,7 +127,7 @@ async def test_writing_commits_the_session(sessions: Sessions, token: str) -> No
         await strategy_on(session, NOW).destroy_token(token, user)
 
     async with sessions() as session:
-        assert (await session.scalars(select(User.email))).one() == "changed@example.org"
+        assert (await session.scalars(select(User))).one().email == "changed@example.org"
 
 
 @pytest.fixture
@@ -206,7 +206,8 @@ async def test_of_one_connection_a_refresh_takes_the_one(
     await authenticate(lone_session, user_and_token[1])
     await lone_session.commit()
 
-    assert await lone_session.scalar(select(KnoxToken.expires_at)) == LATER + timedelta(hours=10)
+    stored = (await lone_session.scalars(select(KnoxToken))).one()
+    assert stored.expires_at == LATER + timedelta(hours=10)
 
 
 async def test_without_a_connection_a_refresh_is_skipped(
