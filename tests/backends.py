@@ -19,12 +19,14 @@ class Backend:
         options: Of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and begins by SQLAlchemy's documented recipe.
         freeze: The statement that lets others read the tokens but not write to them, till its connection ends.
+        impatient: Options with which two transactions that collide find out soon.
     """
 
     url: str
     options: Mapping[str, Any] = field(default_factory=dict)
     begins: bool = False
     freeze: str = "UPDATE knox_token SET name = name"
+    impatient: Mapping[str, Any] = field(default_factory=dict)
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Make an engine; options override the backend's own."""
@@ -54,15 +56,19 @@ def _begin_by_recipe(engine: AsyncEngine) -> None:
         connection.exec_driver_sql("BEGIN")
 
 
+NO_WAIT = {"connect_args": {"timeout": 0}}
 POOL = {"pool_size": 10, "max_overflow": 90}
 
 SQLITE: Mapping[str, Callable[[Path], Backend]] = {
-    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL),
-    "sqlite-wal-begin": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True),
+    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, impatient=NO_WAIT),
+    "sqlite-wal-begin": lambda path: Backend(
+        url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True, impatient=NO_WAIT
+    ),
     "sqlite-autocommit": lambda path: Backend(
         url=f"sqlite+aiosqlite:///{path}/test.db",
         options=POOL | {"isolation_level": "AUTOCOMMIT"},
         freeze="BEGIN IMMEDIATE",
+        impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
 }
 MEMORY = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
@@ -70,6 +76,7 @@ FREEZE = {
     "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
     "mariadb_server": "LOCK TABLES knox_token READ",
 }
+IMPATIENT = {"isolation_level": "READ COMMITTED"}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
     "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),

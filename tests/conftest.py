@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import FREEZE, MEMORY, POOL, SERVERS, SQLITE, Backend
+from tests.backends import FREEZE, IMPATIENT, MEMORY, POOL, SERVERS, SQLITE, Backend
 from tests.models import create_empty_tables
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
@@ -36,7 +36,9 @@ def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
     if name in SERVERS:
         fixture, scheme, options = SERVERS[name]
         server: Server = request.getfixturevalue(fixture)
-        return Backend(url=server.url(scheme), options=POOL | dict(options), freeze=FREEZE[fixture])
+        return Backend(
+            url=server.url(scheme), options=POOL | dict(options), freeze=FREEZE[fixture], impatient=IMPATIENT
+        )
     return (SQLITE | MEMORY)[name](path)
 
 

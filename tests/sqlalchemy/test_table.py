@@ -1,0 +1,235 @@
+"""The table: other ids, other names, more columns, and what it looks like in the database."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi_users import BaseUserManager, IntegerIDMixin
+from fastapi_users_db_sqlalchemy import (
+    SQLAlchemyBaseOAuthAccountTable,
+    SQLAlchemyBaseUserTable,
+    SQLAlchemyUserDatabase,
+)
+from sqlalchemy import Connection, ForeignKey, String, delete, event, inspect, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
+
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
+from tests.backends import Backend
+from tests.strategies import sent_to, verbs
+
+pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "mariadb"], indirect=True)
+
+
+class Base(DeclarativeBase):
+    """An application's metadata, apart from the other tests'."""
+
+
+class OAuthAccount(SQLAlchemyBaseOAuthAccountTable[int], Base):
+    """An account elsewhere."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+
+    @declared_attr
+    def user_id(cls) -> Mapped[int]:
+        """Refer to the user."""
+        return mapped_column(ForeignKey("person.id", ondelete="cascade"), nullable=False)
+
+
+class Person(SQLAlchemyBaseUserTable[int], Base):
+    """A user with a number, in a table of another name."""
+
+    __tablename__ = "person"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    oauth_accounts: Mapped[list[OAuthAccount]] = relationship(lazy="joined")
+
+
+class PersonToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
+    """A token record with a column of the application's."""
+
+    __tablename__ = "person_token"
+
+    scope: Mapped[str] = mapped_column(String(20), default="all")
+    note: Mapped[str | None] = mapped_column(String(20))
+
+    @declared_attr
+    def user_id(cls) -> Mapped[int]:
+        """Refer to the user."""
+        return mapped_column(ForeignKey("person.id", ondelete="cascade"), index=True, nullable=False)
+
+
+class LooseToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
+    """A token record that does not refer to the users' table."""
+
+    __tablename__ = "loose_token"
+
+    user_id: Mapped[int] = mapped_column(index=True)
+
+
+class PersonManager(IntegerIDMixin, BaseUserManager[Person, int]):
+    """A user manager."""
+
+
+Strategy = KnoxStrategy[Person, int]
+
+
+def strategy_on(session: AsyncSession, table: type[Any] = PersonToken, **settings: Any) -> Strategy:
+    """Make a strategy over a table."""
+    return KnoxStrategy(SQLAlchemyTokenStore(session, table), KnoxSettings(**settings))
+
+
+def manager_on(session: AsyncSession) -> PersonManager:
+    """Make a user manager."""
+    return PersonManager(SQLAlchemyUserDatabase(session, Person, OAuthAccount))
+
+
+@pytest.fixture
+async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
+    """Give an engine on these tables."""
+    engine = any_backend.create_engine()
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    yield engine
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Give a session."""
+    async with AsyncSession(engine) as session:
+        yield session
+
+
+@pytest.fixture
+async def ada(session: AsyncSession) -> Person:
+    """Give a user."""
+    return await new_person(session, "ada@example.org")
+
+
+async def new_person(session: AsyncSession, email: str) -> Person:
+    """Store a user."""
+    person = Person(email=email, hashed_password="hash")
+    session.add(person)
+    await session.commit()
+    await session.refresh(person)
+    return person
+
+
+async def test_ids_may_be_numbers(session: AsyncSession, ada: Person) -> None:
+    """A table for users with integer ids does all that one with UUIDs does."""
+    strategy = strategy_on(session, token_limit_per_user=1)
+
+    token = await strategy.issue(ada)
+
+    assert token.record.user_id == ada.id
+    assert await strategy.read_token(token, manager_on(session)) is ada
+    assert await strategy.list_records(ada) == [token.record]
+    with pytest.raises(TokenLimitReached):
+        await strategy.issue(ada)
+    assert await strategy.logout_all(ada) == 1
+
+
+async def test_a_table_may_have_more_columns(session: AsyncSession, ada: Person) -> None:
+    """Columns that an application adds take their defaults, and are the application's to fill."""
+    token = await strategy_on(session).issue(ada)
+
+    row = await session.get_one(PersonToken, token.record.id)
+    row.note = "for the backup"
+    await session.commit()
+    await session.refresh(row)
+
+    assert (row.scope, row.note) == ("all", "for the backup")
+    assert await strategy_on(session).read_record(token) == token.record
+
+
+async def test_users_come_with_what_is_loaded_eagerly(engine: AsyncEngine, session: AsyncSession, ada: Person) -> None:
+    """A user with several rows by a joined relationship is one user, with all of them, by one statement."""
+    for name in ("one", "two"):
+        session.add(OAuthAccount(user_id=ada.id, oauth_name=name, access_token="", account_id=name, account_email=""))
+    token = await strategy_on(session).issue(ada)
+
+    async with AsyncSession(engine) as later:
+        with sent_to(engine) as statements:
+            user = await strategy_on(later).read_token(token, manager_on(later))
+        assert user is not None
+        assert sorted(account.oauth_name for account in user.oauth_accounts) == ["one", "two"]
+
+    assert verbs(statements) == ["SELECT"]
+
+
+async def test_a_table_without_a_foreign_key_serves_without_a_limit(session: AsyncSession, ada: Person) -> None:
+    """Where the store cannot see the users, tokens are issued and read, and users loaded by their manager."""
+    strategy = strategy_on(session, LooseToken)
+
+    token = await strategy.issue(ada)
+
+    assert await strategy.read_token(token, manager_on(session)) is ada
+    assert await strategy.read_record(token) == token.record
+
+
+async def test_a_table_without_a_foreign_key_takes_no_limit(session: AsyncSession, ada: Person) -> None:
+    """A limit that could not be kept exact is refused, with the reason, before anything is written."""
+    strategy = strategy_on(session, LooseToken, token_limit_per_user=1)
+
+    with pytest.raises(LimitUnsupported, match="token_limit_per_user needs user_id to be a foreign key"):
+        await strategy.issue(ada)
+
+    assert (await session.execute(select(LooseToken))).all() == []
+
+
+async def test_a_table_without_a_foreign_key_refuses_the_inactive(
+    engine: AsyncEngine, session: AsyncSession, ada: Person
+) -> None:
+    """Where the store cannot see the users, what the user manager loads decides."""
+    token = await strategy_on(session, LooseToken).issue(ada)
+    ada.is_active = False
+    await session.commit()
+
+    async with AsyncSession(engine) as later:
+        assert await strategy_on(later, LooseToken).read_token(token, manager_on(later)) is None
+
+
+async def test_a_user_s_tokens_are_found_by_an_index(engine: AsyncEngine) -> None:
+    """The digest is unique, and the user's id and the expiry are indexed, so that neither reads nor cascades scan."""
+
+    def columns(connection: Connection) -> tuple[list[Any], list[Any], list[Any]]:
+        tables = inspect(connection)
+        unique = [found["column_names"] for found in tables.get_unique_constraints("person_token")]
+        indexed = [found["column_names"] for found in tables.get_indexes("person_token")]
+        return unique, indexed, tables.get_foreign_keys("person_token")
+
+    async with engine.connect() as connection:
+        unique, indexed, foreign = await connection.run_sync(columns)
+
+    assert ["digest"] in unique
+    assert ["user_id"] in indexed
+    assert ["expires_at"] in indexed
+    assert [(key["constrained_columns"], key["options"]) for key in foreign] == [(["user_id"], {"ondelete": "CASCADE"})]
+
+
+async def test_a_deleted_user_takes_the_tokens_along(engine: AsyncEngine, session: AsyncSession, ada: Person) -> None:
+    """The database deletes them with the user, where it keeps foreign keys."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "checkout", lambda dbapi, *_: dbapi.execute("PRAGMA foreign_keys = ON"))
+    await strategy_on(session).issue(ada)
+
+    await session.execute(delete(Person))
+    await session.commit()
+
+    assert (await session.execute(select(PersonToken))).all() == []
+
+
+async def test_a_number_that_is_used_again_brings_no_tokens_along(session: AsyncSession, ada: Person) -> None:
+    """A new user who has the number of a deleted one is not logged in by that one's tokens."""
+    number, token = ada.id, await strategy_on(session).issue(ada)
+    await SQLAlchemyUserDatabase[Person, int](session, Person).delete(ada)
+
+    eve = Person(id=number, email="eve@example.org", hashed_password="other")
+    session.add(eve)
+    await session.commit()
+
+    assert await strategy_on(session).read_token(token, manager_on(session)) is None
