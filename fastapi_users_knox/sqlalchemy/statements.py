@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, func, or_, select
+from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, false, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
@@ -25,18 +25,22 @@ class Statements:
     """The parts that the statements on one table are made of; shared by all stores over it.
 
     Attributes:
-        table: The token records' table.
+        mapper: The mapper of the token records' table.
+        table: The table itself.
         of: Its columns by name, `digest` among them.
         record: The columns of a record, each labelled with its field's name.
+        no_rows: An UPDATE that changes nothing.
         user: The mapped class that `user_id` refers to, or `None` if the users are elsewhere.
         of_user: That class's columns by name.
     """
 
     def __init__(self, mapper: Mapper[Any]) -> None:
         """Look the columns up."""
+        self.mapper = mapper
         self.table = cast("Table", mapper.local_table)
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
         self.record = [self.of[name].label(name) for name in _RECORD]
+        self.no_rows = update(self.table).where(false()).values({self.of["audience"]: ""})
         user = _referred(mapper)
         self.user: type[Any] | None = user.class_ if user else None
         self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in _USER} if user else {}

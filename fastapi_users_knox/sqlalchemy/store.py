@@ -33,8 +33,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
         """Take the session; nothing is sent yet."""
-        self._transactions = Transactions(session, table)
         self._sql = statements_on(inspect(table))
+        self._transactions = Transactions(session, self._sql)
 
     async def add(
         self,

@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Executable, Row, StaticPool, exc, false, inspect, update
+from sqlalchemy import Connection, Engine, Executable, Row, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from fastapi_users_knox.errors import StoreUnavailable
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_transient, reading, sees_latest, writing
+from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
 
 if TYPE_CHECKING:
@@ -49,18 +50,18 @@ _engines: WeakKeyDictionary[Engine, _EngineState] = WeakKeyDictionary()
 
 
 class Transactions:
-    """Read and write for one table, through one session of the application's.
+    """Read and write through one session of the application's.
 
     Args:
         session: Whose transaction stays the caller's.
-        table: The mapped class, by which a session that routes finds its engine.
+        statements: On the tokens' table, whose mapper is how a session that routes finds its engine.
     """
 
-    def __init__(self, session: AsyncSession, table: type[Any]) -> None:
+    def __init__(self, session: AsyncSession, statements: Statements) -> None:
         """Take the session; nothing is sent yet."""
         self.session = session
-        self._no_rows = update(table).where(false()).values(audience="")
-        self._mapper = inspect(table)
+        self._mapper = statements.mapper
+        self._no_rows = statements.no_rows
         self._snapshot_is_new = False
         self._read: SessionTransaction | None = None
 
