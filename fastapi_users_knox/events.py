@@ -162,14 +162,22 @@ class Publisher:
         """Make the event and tell it; without listeners it costs nothing."""
         if not self._listeners:
             return
-        told = event(user_id=user_id, client=self.client(), request=self._request, **details)
+        try:
+            told = event(user_id=user_id, client=self.client(), request=self._request, **details)
+        except Exception:
+            logger.exception("The client could not be described, so no listener was told of it")
+            return
         for listener in self._listeners:
-            try:
-                outcome = listener(told)
-                if inspect.isawaitable(outcome):
-                    await outcome
-            except Exception:
-                logger.exception("A listener failed at %s", type(told).__name__)
+            await _call(listener, told)
+
+
+async def _call(listener: Listener, told: KnoxEvent[ID]) -> None:
+    try:
+        outcome = listener(told)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except Exception:
+        logger.exception("A listener failed at %s", type(told).__name__)
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:

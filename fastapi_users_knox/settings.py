@@ -43,7 +43,8 @@ class KnoxSettings(BaseModel):
     """What tokens are like: how long they live, how many a user has, how they are hashed.
 
     A frozen pydantic model, so that it nests in an application's own pydantic-settings class. Settings that make no
-    sense raise `pydantic.ValidationError`, which names the field and the rule but never a value.
+    sense raise `pydantic.ValidationError`, which names the field and the rule but never a value; that the outer class's
+    messages show none either, it needs `hide_input_in_errors` of its own.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)

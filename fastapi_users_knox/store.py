@@ -1,6 +1,6 @@
 """The contract between the token semantics and a store: what is stored about a token, and the eight verbs."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Generic, Literal, Protocol, Self
@@ -14,7 +14,7 @@ __all__ = ["Added", "Attempts", "Credentials", "Found", "IssuedToken", "LimitPol
 LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class TokenRecord(Generic[ID]):
     """What is stored about one token, but for its digest; times are aware UTC in whole milliseconds.
 
@@ -74,6 +74,10 @@ class IssuedToken(str):
         token.record, token.user, token.issued_at = record, user, issued_at
         return token
 
+    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
+        """Let copies keep what is known of the token."""
+        return (str(self),), {"record": self.record, "user": self.user, "issued_at": self.issued_at}
+
     @property
     def expires_in(self) -> int | None:
         """Whole seconds from its making to its expiry (RFC 6749 §5.1); `None`: it never expires."""
@@ -94,7 +98,7 @@ class Credentials:
     is_active: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Found(Generic[UP, ID]):
     """What a store holds for a presented token.
 
@@ -111,7 +115,7 @@ class Found(Generic[UP, ID]):
     user: UP | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Added(Generic[ID]):
     """The records that adding one has ended: dead ones, those it replaces, and those evicted to keep the limit."""
 
@@ -127,13 +131,13 @@ class Attempts:
 
     def __init__(self) -> None:
         """Begin with nothing tried."""
-        self._tried_at: dict[UUID, datetime] = {}
+        self._tried_at: dict[Hashable, datetime] = {}
 
-    def claim(self, id: UUID, now: datetime, *, tried_since: datetime) -> bool:
+    def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
         """Tell whether to try, which nobody has since `tried_since`, and take note; the oldest notes are dropped."""
-        tried_at = self._tried_at.pop(id, None)
+        tried_at = self._tried_at.pop(what, None)
         is_ours = tried_at is None or tried_at < tried_since
-        self._tried_at[id] = now if tried_at is None or is_ours else tried_at
+        self._tried_at[what] = now if tried_at is None or is_ours else tried_at
         if len(self._tried_at) > self._SIZE:
             del self._tried_at[next(iter(self._tried_at))]
         return is_ours
@@ -263,5 +267,8 @@ class TokenStore(Protocol[UP, ID]):
         These are the records of every audience whose `expires_at` has come, and those of this audience created before
         `created_since`. For one record just seen at a read it looks at that alone, and like `renew` never fails,
         never takes longer than a second, and is not tried again by this process when it was after `tried_since`.
+
+        Raises:
+            ValueError: The batch size is less than 1.
         """
         ...

@@ -91,17 +91,17 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """
         now = self._now()
         found = await self._find(token, now, user_manager)
-        if found is None:
+        if token is None or found is None:
             return None
         if not self._is_live(found.record, now):
             if touch:
                 await self._drop_expired(found.record, now)
             return None
-        user = found.user or await self._load_user(found.record, user_manager)
+        user = await self._load_user(found.record, user_manager) if found.user is None else found.user
         # A user loaded in the same read may be an older object of the session's: there the row alone decides.
         if user is None or found.is_active is False or (found.user is None and not user.is_active):
             return None
-        return user, (await self._touch(token or "", found, now) if touch else found.record)
+        return user, (await self._touch(token, found, now) if touch else found.record)
 
     async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
         """Return the record of a live token, else `None`; it writes nothing, and loads no user."""
@@ -153,11 +153,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Swap the text of a live token of this user for a new one; its id, login time and expiry stay.
 
         Raises:
-            InvalidToken: It is no live token of this user, or another call has just rotated it.
+            InvalidToken: It is no live token of this user, who must be active, or another call has just rotated it.
             StoreUnavailable: The store cannot be written to.
         """
         now = self._now()
         found = await self._find_own(token, user, now)
+        if found.is_active is False or not user.is_active:
+            raise InvalidToken
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
         if not await self.store.rotate(
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
@@ -231,9 +233,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
 
         Args:
-            batch_size: How many records one transaction deletes.
+            batch_size: How many records one transaction deletes, at least 1.
 
         Raises:
+            ValueError: The batch size is less than 1.
             StoreUnavailable: The store cannot be written to.
         """
         now = self._now()

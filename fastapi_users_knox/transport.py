@@ -1,7 +1,7 @@
 """How a token travels: the bearer transport."""
 
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import Response, status
 from fastapi.openapi.models import OAuthFlowPassword, OAuthFlows
@@ -13,7 +13,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import ErrorModel
-from pydantic import AwareDatetime, BaseModel, create_model
+from pydantic import AwareDatetime, BaseModel, Field, create_model
 
 from fastapi_users_knox.store import IssuedToken
 from fastapi_users_knox.tokens import parse
@@ -30,9 +30,9 @@ class KnoxLoginResponse(BaseModel):
     in ISO 8601, or null.
     """
 
-    access_token: str
+    access_token: Annotated[str, Field(repr=False)]
     token_type: str
-    expires_in: int = 0
+    expires_in: Annotated[int, Field(json_schema_extra=lambda schema: schema.pop("default"))] = 0
     expiry: AwareDatetime | None = None
 
 
@@ -73,8 +73,9 @@ class KnoxBearerTransport(Transport):
         self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
         self._token_type = header_prefix.lower()
         self._response_model = _with_user(user_schema)
-        # FastAPI-Users declares this method static, and asks the instance: here the answer is the instance's own.
-        vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
+        if user_schema is not None:
+            # FastAPI-Users declares this method static, and asks the instance: here the answer is the instance's own.
+            vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
 
     async def get_login_response(self, token: str) -> Response:
         """Answer with the token, which no cache may keep (ASVS 14.3.2)."""
@@ -83,8 +84,11 @@ class KnoxBearerTransport(Transport):
             content |= {"expiry": token.record.expires_at, "user": token.user}
             if token.expires_in is not None:
                 content["expires_in"] = token.expires_in
-        answer = self._response_model.model_validate(content, from_attributes=True)
-        return JSONResponse(answer.model_dump(mode="json", exclude_unset=True), headers={"Cache-Control": "no-store"})
+        model = self._response_model if "user" in content else KnoxLoginResponse
+        answer = model.model_validate(content, from_attributes=True)
+        unknown = model.model_fields.keys() - content.keys()
+        body = answer.model_dump(mode="json", by_alias=True, exclude=unknown)
+        return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
     async def get_logout_response(self) -> Response:
         """Answer with nothing."""

@@ -10,6 +10,7 @@ from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindpara
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
+from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
 from fastapi_users_knox.store import TokenRecord
 
 __all__ = ["Statements", "record_of", "statements_on"]
@@ -18,7 +19,6 @@ _RECORD = (
     *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
-_USER = ("id", "hashed_password", "is_active")
 
 
 class Statements:
@@ -41,9 +41,9 @@ class Statements:
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
         self.record = [self.of[name].label(name) for name in _RECORD]
         self.no_rows = update(self.table).where(false()).values({self.of["audience"]: ""})
-        user = _referred(mapper)
+        user = users_of(mapper)
         self.user: type[Any] | None = user.class_ if user else None
-        self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in _USER} if user else {}
+        self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in USER_COLUMNS} if user else {}
 
     @lru_cache(maxsize=32)  # noqa: B019 (shared for good, as the mapped class is)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
@@ -97,11 +97,3 @@ def record_of(row: Row[Any]) -> TokenRecord[Any]:
 
 def _is_plain(method: object, function: object) -> bool:
     return getattr(method, "__func__", None) is function
-
-
-def _referred(mapper: Mapper[Any]) -> Mapper[Any] | None:
-    """Find the users' mapper by the foreign key of `user_id`."""
-    keys = mapper.columns["user_id"].foreign_keys
-    tables = {key.column.table for key in keys}
-    users = [other for other in mapper.registry.mappers if other.local_table in tables and not other.inherits]
-    return next((user for user in users if all(name in user.columns for name in _USER)), None)

@@ -115,7 +115,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             await connection.execute(update(self._sql.table).where(*where).values(values))
             return True
 
-        return await self._try_beside(found.record.id, now, unused_since, work) or False
+        return await self._try_beside(("renew", found.record.id), now, unused_since, work) or False
 
     async def rotate(
         self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
@@ -169,6 +169,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         tried_since: datetime | None = None,
     ) -> int:
         """Delete by primary key what an indexed SELECT finds, leaving out what is locked."""
+        if batch_size < 1:
+            raise ValueError("batch_size must be at least 1")
         of = self._sql.of
         dead = of["expires_at"] <= now
         if created_since is not None:
@@ -183,7 +185,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             return result.rowcount
 
         if seen is not None:
-            return await self._try_beside(seen, now, tried_since or now, work) or 0
+            return await self._try_beside(("purge", seen), now, tried_since or now, work) or 0
         purged = last = await self._transactions.write(work)
         while last == batch_size:
             last = await self._transactions.write(work)
@@ -266,10 +268,12 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         statement = select(self._sql.of["id"]).where(*where).limit(most).with_for_update(skip_locked=True)
         return (await connection.execute(statement)).scalars().all()
 
-    async def _try_beside(self, id: UUID, now: datetime, tried_since: datetime, work: Work[T]) -> T | None:
+    async def _try_beside(
+        self, what: tuple[str, UUID], now: datetime, tried_since: datetime, work: Work[T]
+    ) -> T | None:
         """Write beside a read, unless this process has tried the same lately."""
         if await self._transactions.must_wait():
             return None
-        if not self._transactions.attempts.claim(id, now, tried_since=tried_since):
+        if not self._transactions.attempts.claim(what, now, tried_since=tried_since):
             return None
         return await self._transactions.beside(work)

@@ -2,17 +2,20 @@
 
 import uuid
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
-from fastapi_users.models import ID
+from fastapi_users.models import ID, UserProtocol
 from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import DateTime, ForeignKey, LargeBinary, String
+from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import Mapped, declared_attr, mapped_column
+from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 __all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
+
+
+USER_COLUMNS = ("id", "hashed_password", "is_active")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -55,6 +58,13 @@ def _unicode(length: int) -> String:
     return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
 
 
+def users_of(mapper: Mapper[Any]) -> Mapper[Any] | None:
+    """Find the mapper of the users that `user_id` refers to, if they are on the same database and can log in."""
+    tables = {key.column.table for key in mapper.columns["user_id"].foreign_keys}
+    users = [other for other in mapper.registry.mappers if other.local_table in tables and not other.inherits]
+    return next((user for user in users if all(name in user.columns for name in USER_COLUMNS)), None)
+
+
 class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
     """A table of token records, generic in the type of the user's id; add columns by subclassing.
 
@@ -62,6 +72,22 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
     """
 
     __tablename__ = "knox_token"
+
+    @classmethod
+    def __declare_last__(cls) -> None:
+        """Let a user whom the ORM deletes take the tokens along, also where no foreign key is kept (SQLite's default).
+
+        Else a new user who is given the same number would be logged in by them.
+        """
+        mapper = class_mapper(cls)
+        users = users_of(mapper)
+        if users is None:
+            return
+
+        def end_tokens(_mapper: object, connection: Connection, user: UserProtocol[ID]) -> None:
+            connection.execute(delete(mapper.class_).where(mapper.columns["user_id"] == user.id))
+
+        event.listen(users.class_, "after_delete", end_tokens, propagate=True)
 
     if TYPE_CHECKING:
         id: uuid.UUID
