@@ -14,18 +14,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import Self
 
 import pytest
 
 HOST = "127.0.0.1"
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 PATIENCE = 60.0  # seconds for a program to end or a server to answer
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
 
@@ -53,21 +55,22 @@ def skip_if_unavailable() -> Iterator[None]:
         pytest.skip(str(reason))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Home:
-    """A private directory and, when root runs the tests, the account that owns it."""
+    """A private directory, what runs in it and, when root runs the tests, the account that owns it."""
 
     path: Path
-    user: int | None = None
-    group: int | None = None
+    user: int | None
+    group: int | None
+    processes: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
 
     def spawn(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
         """Start a program as the account, with a new log, out of reach of the terminal's Ctrl-C."""
-        with (self.path / "log").open("wb") as log:
-            return subprocess.Popen(
+        with (self.path / "log").open("wb") as log, _uninterrupted():
+            process = subprocess.Popen(
                 command,
                 cwd=self.path,
-                env={"PATH": SEARCH_PATH, "HOME": str(self.path), "LC_ALL": "C"},
+                env={"PATH": SEARCH_PATH, "HOME": str(self.path), "TMPDIR": str(self.path), "LC_ALL": "C"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -76,15 +79,12 @@ class Home:
                 group=self.group,
                 extra_groups=None if self.user is None else [],
             )
+            self.processes.append(process)
+        return process
 
     def run(self, command: Sequence[str | Path]) -> None:
         """Run a program to its end; raise `ServerFailed` unless it succeeds."""
-        process = self.spawn(command)
-        try:
-            status = process.wait(PATIENCE)
-        except BaseException:
-            _end(process)
-            raise
+        status = self.spawn(command).wait(PATIENCE)
         if status != 0:
             raise ServerFailed(f"{command[0]} ended with status {status}:\n{self.log_tail()}")
 
@@ -98,11 +98,18 @@ class Home:
 
     def log_tail(self) -> str:
         """Return the last lines that the last program wrote."""
-        return "\n".join((self.path / "log").read_text(errors="replace").splitlines()[-20:])
+        return "\n".join((self.path / "log").read_text(errors="replace").splitlines()[-60:])
+
+    def clear_away(self) -> None:
+        """End what still runs, and remove the directory."""
+        for process in self.processes:
+            if process.poll() is None:
+                _end(process)
+        shutil.rmtree(self.path, ignore_errors=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a program that was interrupted, leaving it the time to clear away, and then what it started."""
+    """End an interrupted program, leaving it the time to clear away, and then what it started."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(5)
@@ -111,9 +118,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM, which reach the main thread, wait until what they would leave behind is noted down."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    handlers = {number: signal.signal(number, lambda caught, _frame: waiting.append(caught)) for number in INTERRUPTS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for caught in waiting:
+            signal.raise_signal(caught)
+
+
 @dataclass(kw_only=True)
 class Server:
-    """A server on the loopback interface, for tests to connect to, kill, start again and pause.
+    """A server on the loopback interface, for tests to connect to, pause, kill and start again.
 
     `command` makes the command for a port; `is_ready` tells whether the process with an id serves a port, where an
     `OSError` or `IndexError` means not yet.
@@ -135,7 +159,6 @@ class Server:
     @contextmanager
     def running(self) -> Iterator[Self]:
         """Serve on a free port until the end of the block."""
-        atexit.register(self.kill)  # for an interrupt that hits the lines below
         try:
             self.start_on_one_of(free_ports())
             yield self
@@ -162,17 +185,32 @@ class Server:
     def kill(self) -> None:
         """End at once, as in a crash, and return when all of the server's processes are gone."""
         if self._process is not None and self._process.poll() is None:
-            self.resume()
+            self._resume()
             self._process.send_signal(self.kill_signal)
             self._process.wait(PATIENCE)
 
-    def pause(self) -> None:
-        """Freeze the server: connections stay open, and nothing answers."""
-        self._signal(signal.SIGSTOP)
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Freeze the server for the block: connections stay open, and nothing answers."""
+        try:
+            for pid in self._processes():
+                _send(signal.SIGSTOP, pid)
+                _await_stillness(pid)
+            yield
+        finally:
+            self._resume()
 
-    def resume(self) -> None:
-        """Let a paused server go on."""
-        self._signal(signal.SIGCONT)
+    def _resume(self) -> None:
+        for pid in self._processes():
+            _send(signal.SIGCONT, pid)
+
+    def _processes(self) -> Iterator[int]:
+        """List the ids of the server's process and then of its children, which only Linux tells."""
+        if self._process is not None and self._process.poll() is None:
+            pid = self._process.pid
+            yield pid
+            for children in Path(f"/proc/{pid}/task/{pid}").glob("children"):
+                yield from map(int, children.read_text().split())
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
         """Tell whether this very process serves; raise if it has ended."""
@@ -184,15 +222,25 @@ class Server:
             return self.is_ready(process.pid, self.port)
         return False
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the server and to its children (which only Linux lists)."""
-        if self._process is None:
-            return
-        self._process.send_signal(number)
-        for children in Path(f"/proc/{self._process.pid}").glob("task/*/children"):
-            for child in children.read_text().split():
-                with suppress(ProcessLookupError):
-                    os.kill(int(child), number)
+
+def _send(number: signal.Signals, pid: int) -> None:
+    """Send a signal to a process that may have ended."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def _await_stillness(pid: int) -> None:
+    """Return when a process that got SIGSTOP does nothing any more, which takes it a moment."""
+    while not _stands_still(pid):
+        time.sleep(0.001)
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether all threads are stopped (T) or have ended (Z)."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile: look again
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+        return {stat.rpartition(") ")[2][0] for stat in stats} <= {"T", "Z"}
+    return False
 
 
 @contextmanager
@@ -321,19 +369,23 @@ def _on_path(*names: str) -> Path:
 
 @contextmanager
 def _private_home(account: str) -> Iterator[Home]:
-    """Make a directory for a server; run by root, give it to the account or, where there is none, to `nobody`."""
-    with TemporaryDirectory(prefix="knox-", dir="/tmp") as directory:
-        atexit.register(shutil.rmtree, directory, ignore_errors=True)  # for an interrupt that hits the removal
-        if os.geteuid() != 0:
-            yield Home(path=Path(directory))
-            return
-        user, group = _account(account)
-        os.chown(directory, user, group)
-        yield Home(path=Path(directory), user=user, group=group)
+    """Make a directory in /tmp, where every account may look, and clear it away also after Ctrl-C and SIGTERM."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    user, group = _account(account) if os.geteuid() == 0 else (None, None)
+    with _uninterrupted():
+        home = Home(path=Path(mkdtemp(prefix="knox-", dir="/tmp")), user=user, group=group)
+        atexit.register(home.clear_away)  # for an interrupt that hits the lines below
+    try:
+        if user is not None and group is not None:
+            os.chown(home.path, user, group)
+        yield home
+    finally:
+        home.clear_away()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _account(name: str) -> tuple[int, int]:
-    """Return user and group id of the account, or those of `nobody`."""
+    """Return the ids of an account and its group or, where there is none of that name, those of `nobody`."""
     with suppress(KeyError):
         return pwd.getpwnam(name)[2:4]
     return pwd.getpwnam("nobody")[2:4]

@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import event, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
@@ -115,10 +116,10 @@ def test_a_taken_port_is_told(tmp_path: Path) -> None:
 # In process
 
 
-@pytest.fixture
-async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+@asynccontextmanager
+async def example_database(directory: Path) -> AsyncIterator[AsyncEngine]:
     """Make the example's tables in a database of the test's own."""
-    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/example.db")
+    engine = create_async_engine(f"sqlite+aiosqlite:///{directory}/example.db")
     event.listen(engine.sync_engine, "connect", db.switch_foreign_keys_on)
     async with engine.begin() as connection:
         await connection.run_sync(db.Base.metadata.create_all)
@@ -126,12 +127,12 @@ async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
     await engine.dispose()
 
 
-@pytest.fixture
-async def client(example_engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Call the example on that database."""
+@asynccontextmanager
+async def calling(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+    """Call the example, or another application made of its parts, on that database."""
 
     async def get_async_session() -> AsyncIterator[AsyncSession]:
-        async with AsyncSession(example_engine, expire_on_commit=False) as session:
+        async with AsyncSession(engine, expire_on_commit=False) as session:
             yield session
 
     app.dependency_overrides[db.get_async_session] = get_async_session
@@ -141,8 +142,27 @@ async def client(example_engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
 
 
 @pytest.fixture
+async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """Open a database."""
+    async with example_database(tmp_path) as engine:
+        yield engine
+
+
+@pytest.fixture
+async def client(example_engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+    """Call the example."""
+    async with calling(app, example_engine) as client:
+        yield client
+
+
+@pytest.fixture
 async def jane(client: AsyncClient) -> str:
     """Register a user, and return her id."""
+    return await register(client)
+
+
+async def register(client: AsyncClient) -> str:
+    """Register Jane, and return her id."""
     registered = await client.post("/auth/register", json=JANE)
     assert registered.status_code == 201
     return str(registered.json()["id"])

@@ -20,7 +20,7 @@ TEXT = tokens.generate("00", prefix="")
 class App(BaseModel):
     """An application's settings, as with pydantic-settings."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
     debug: bool = False
     knox: KnoxSettings = KnoxSettings()

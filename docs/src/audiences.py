@@ -1,0 +1,60 @@
+"""Two kinds of tokens in one table: people's, and those that people make for their machines."""
+
+import uuid
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Response
+from fastapi.requests import HTTPConnection
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend
+
+from example_app.db import User, get_token_store
+from example_app.users import get_user_manager
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+Store = Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)]
+Strategy = KnoxStrategy[User, uuid.UUID]
+
+web_settings = KnoxSettings(audience="web", token_ttl=timedelta(hours=1), auto_refresh=True)
+api_settings = KnoxSettings(audience="api", token_ttl=None, token_prefix="api_", token_limit_per_user=10)
+
+
+async def get_web_strategy(request: HTTPConnection, store: Store) -> Strategy:
+    """Give the strategy for people."""
+    return KnoxStrategy(store, web_settings, request=request)
+
+
+async def get_api_strategy(request: HTTPConnection, store: Store) -> Strategy:
+    """Give the strategy for machines."""
+    return KnoxStrategy(store, api_settings, request=request)
+
+
+web = AuthenticationBackend("web", KnoxBearerTransport(tokenUrl="auth/login"), get_web_strategy)
+api = AuthenticationBackend("api", KnoxBearerTransport(tokenUrl="auth/login", scheme_name="ApiToken"), get_api_strategy)
+
+people = FastAPIUsers[User, uuid.UUID](get_user_manager, [web])
+anyone = FastAPIUsers[User, uuid.UUID](get_user_manager, [web, api])
+
+app = FastAPI()
+app.include_router(people.get_auth_router(web), prefix="/auth")
+app.include_router(get_knox_router(people, web), prefix="/auth")
+app.include_router(get_knox_router(anyone, api), prefix="/api-tokens")
+
+
+@app.post("/api-tokens")
+async def create_api_token(
+    name: str,
+    user: Annotated[User, Depends(people.current_user(active=True))],
+    strategy: Annotated[Strategy, Depends(get_api_strategy)],
+) -> Response:
+    """Make a token for a machine; only people can, with a token of their own."""
+    token = await strategy.issue(user, name=name, replace=False)
+    return await api.transport.get_login_response(token)
+
+
+@app.get("/authenticated-route")
+async def authenticated_route(user: Annotated[User, Depends(anyone.current_user(active=True))]) -> str:
+    """Greet people and machines alike."""
+    return f"Hello {user.email}!"

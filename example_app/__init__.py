@@ -1,0 +1,1 @@
+"""An application with everything: FastAPI-Users' routers, and knox tokens over SQL."""

@@ -1,0 +1,84 @@
+"""Run the application, with a user to try it as."""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+from contextlib import suppress
+
+import uvicorn
+from fastapi_users.exceptions import UserAlreadyExists
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+
+from example_app.app import app
+from example_app.db import User, async_session_maker, create_tables, engine
+from example_app.schemas import UserCreate
+from example_app.users import UserManager
+
+HOST = "127.0.0.1"
+EMAIL = "demo@example.com"
+PASSWORD = "knox-knox"
+
+GREETING = """\
+The example runs on {url} (all its routes: {url}/docs). Ctrl-C stops it.
+Its database is {database}; its user is {email}, with the password {password}.
+
+Paste these lines into another shell, one after the other. They log in, call a protected route, log in from a second
+device, log out everywhere, and show that both tokens are refused from then on:
+
+{lines}
+"""
+
+
+async def register() -> None:
+    """Register the user to try it as, unless an earlier run has."""
+    await create_tables()
+    async with async_session_maker() as session:
+        manager = UserManager(SQLAlchemyUserDatabase(session, User))
+        with suppress(UserAlreadyExists):
+            await manager.create(UserCreate(email=EMAIL, password=PASSWORD))
+
+
+def listen(port: int) -> socket.socket:
+    """Take the port, or end with a word of advice; 0 takes any that is free."""
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        sys.exit(f"Port {port} is taken: choose another one, such as `make demo PORT={port + 1}`.")
+
+
+def lines(url: str) -> list[str]:
+    """Write the shell lines to try, which hand on the tokens in variables."""
+    cut = """sed 's/.*"access_token":"//; s/".*//'"""
+    login = f"$(curl -s {url}/auth/login -d 'username={EMAIL}&password={PASSWORD}' | {cut})"
+    protected = f"curl -s {url}/authenticated-route -H"
+    return [
+        f'LAPTOP={login}; echo "$LAPTOP"',
+        rf"""{protected} "Authorization: Bearer $LAPTOP" -w '\n'""",
+        f'PHONE={login}; echo "$PHONE"',
+        rf"""curl -s -X POST {url}/auth/logout-all -H "Authorization: Bearer $PHONE" -w '%{{http_code}}\n'""",
+        rf"""for TOKEN in $LAPTOP $PHONE; do {protected} "Authorization: Bearer $TOKEN" -w ' %{{http_code}}\n'; done""",
+    ]
+
+
+def greet(port: int) -> None:
+    """Tell what runs where, and what to try."""
+    url = f"http://{HOST}:{port}"
+    told = GREETING.format(url=url, database=engine.url, email=EMAIL, password=PASSWORD, lines="\n".join(lines(url)))
+    print(told, flush=True)  # noqa: T201
+
+
+async def main() -> None:
+    """Serve until interrupted."""
+    with listen(int(os.environ.get("PORT", "8000"))) as listening:
+        await register()
+        greet(listening.getsockname()[1])
+        await uvicorn.Server(uvicorn.Config(app, log_level="warning")).serve(sockets=[listening])
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        asyncio.run(main())

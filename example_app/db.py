@@ -1,0 +1,70 @@
+"""The tables and the sessions: in SQLite's `demo.db`, unless `DATABASE_URL` names another database."""
+
+import os
+import uuid
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
+from sqlalchemy import event
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import DeclarativeBase
+
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
+
+DATABASE_URL = os.environ.get("DATABASE_URL") or "sqlite+aiosqlite:///demo.db"
+
+
+class Base(DeclarativeBase):
+    """The application's metadata."""
+
+
+class User(SQLAlchemyBaseUserTableUUID, Base):
+    """A user."""
+
+
+class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
+    """What is stored about a user's token."""
+
+
+engine = create_async_engine(DATABASE_URL)
+async_session_maker = async_sessionmaker(engine, expire_on_commit=False)
+
+
+def switch_foreign_keys_on(connection: DBAPIConnection, _record: object) -> None:
+    """Let a user's tokens go with the user, whatever deletes it: SQLite has to be told so on every connection."""
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+if engine.dialect.name == "sqlite":
+    event.listen(engine.sync_engine, "connect", switch_foreign_keys_on)
+
+
+async def create_tables() -> None:
+    """Create the tables that are not there; a real application has migrations instead."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+
+
+async def get_async_session() -> AsyncIterator[AsyncSession]:
+    """Open the session of a request."""
+    async with async_session_maker() as session:
+        yield session
+
+
+async def get_user_db(
+    session: Annotated[AsyncSession, Depends(get_async_session)],
+) -> SQLAlchemyUserDatabase[User, uuid.UUID]:
+    """Give the users."""
+    return SQLAlchemyUserDatabase(session, User)
+
+
+async def get_token_store(
+    session: Annotated[AsyncSession, Depends(get_async_session)],
+) -> SQLAlchemyTokenStore[User, uuid.UUID]:
+    """Give the tokens, on the same session as the users."""
+    return SQLAlchemyTokenStore(session, KnoxToken)

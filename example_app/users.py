@@ -1,0 +1,64 @@
+"""The user manager, and the authentication backend with knox tokens."""
+
+import os
+import secrets
+import uuid
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.requests import HTTPConnection
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
+from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+
+from example_app.db import User, get_token_store, get_user_db
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
+
+settings = KnoxSettings(
+    token_ttl=timedelta(hours=10),
+    token_limit_per_user=5,
+    limit_policy="evict_oldest",
+    auto_refresh=True,
+    auto_refresh_max_ttl=timedelta(days=30),
+)
+
+
+class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """What happens to users; the tokens of the mails are printed instead of sent."""
+
+    reset_password_token_secret = SECRET
+    verification_token_secret = SECRET
+
+    async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:  # noqa: ARG002
+        """Tell the user the token to reset the password with."""
+        print(f"{user.email} can reset the password with the token {token}", flush=True)  # noqa: T201
+
+    async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:  # noqa: ARG002
+        """Tell the user the token to verify the address with."""
+        print(f"{user.email} can verify the address with the token {token}", flush=True)  # noqa: T201
+
+
+async def get_user_manager(
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
+) -> UserManager:
+    """Give the user manager."""
+    return UserManager(user_db)
+
+
+async def get_knox_strategy(
+    request: HTTPConnection,
+    store: Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)],
+) -> KnoxStrategy[User, uuid.UUID]:
+    """Give the strategy."""
+    return KnoxStrategy(store, settings, request=request)
+
+
+auth_backend = AuthenticationBackend(
+    name="knox", transport=KnoxBearerTransport(tokenUrl="auth/login"), get_strategy=get_knox_strategy
+)
+fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [auth_backend])
+current_active_user = fastapi_users.current_user(active=True)

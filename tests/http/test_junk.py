@@ -1,0 +1,139 @@
+"""Junk in headers and cookies: any bytes give 401, or nobody where a user is optional, and cost no statement."""
+
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from fastapi_users_knox import tokens
+from tests.http.asgi import RawHeaders, send, talk
+from tests.http.site import Backend, Database, cookie_backend, credentials, knox_backend, login
+from tests.strategies import Clock, flipped, sent_to, stored, verbs
+
+TOKEN = tokens.generate("00", prefix="knox_")  # of the right shape, and nobody's
+TEXTS: dict[str, bytes] = {
+    "empty": b"",
+    "space": b" ",
+    "spaces": b"     ",
+    "NUL": b"\0",
+    "NULs": b"\0" * 56,
+    "control": bytes(range(1, 32)),
+    "not ASCII": "ä€\N{FULLWIDTH DIGIT ZERO}".encode() * 10,
+    "Latin-1": bytes(range(128, 256)),
+    "not UTF-8": b"\xff\xfe\xc3\x28",
+    "1 MB": b"a" * 2**20,
+    "1 MB of spaces": b" " * 2**20,
+    "checksum": flipped(TOKEN).encode(),
+    "prefix only": b"knox_",
+    "too long": TOKEN.encode() + b"0" * 100,
+    "twice": TOKEN.encode() + b" " + TOKEN.encode(),
+    "NUL behind": TOKEN.encode() + b"\0",
+    "percent": TOKEN.replace("_", "%5F").encode(),
+    "UTF-16": TOKEN.encode("utf-16"),
+    "a digest": tokens.digest(TOKEN),
+}
+HEADERS = {f"bearer {name}": [(b"authorization", b"Bearer " + text)] for name, text in TEXTS.items()} | {
+    "nothing": [],
+    "empty": [(b"authorization", b"")],
+    "no prefix": [(b"authorization", TOKEN.encode())],
+    "prefix": [(b"authorization", b"Bearer")],
+    "another prefix": [(b"authorization", b"Token " + TOKEN.encode())],
+    "basic": [(b"authorization", b"Basic YTpi")],
+    "not ASCII": [(b"authorization", b"\xff\0 \xff")],
+    "two": [(b"authorization", b"Bearer x"), (b"authorization", b"Bearer y")],
+    "1 MB": [(b"authorization", b"x" * 2**20)],
+}
+COOKIES = {f"cookie {name}": [(b"cookie", b"knox=" + text)] for name, text in TEXTS.items()} | {
+    "cookie quoted": [(b"cookie", b'knox="\\777\\000"')],
+    "cookies": [(b"cookie", b";;;=;=knox;knox=;knox")],
+    "many cookies": [(b"cookie", b"; ".join(b"knox=%d" % number for number in range(10_000)))],
+}
+JUNK = HEADERS | COOKIES
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+    """Take tokens by header and by cookie."""
+    return [knox_backend(database, clock), cookie_backend(database, clock)]
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"), [("/active", (401, b'{"detail":"Unauthorized"}')), ("/optional", (200, b"null"))]
+)
+async def test_junk_is_refused_for_free(app: FastAPI, database: Database, path: str, answer: tuple[int, bytes]) -> None:
+    """What is no token of ours gives nobody, and the database is not asked."""
+    with sent_to(database.engine) as statements:
+        answers = {name: await send(app, path, headers) for name, headers in JUNK.items()}
+
+    assert {name: (sent.status, sent.body) for name, sent in answers.items()} == dict.fromkeys(JUNK, answer)
+    assert statements == []
+
+
+@pytest.mark.parametrize(
+    "headers", [[(b"authorization", b"Bearer " + TOKEN.encode())], [(b"cookie", b"knox=" + TOKEN.encode())]]
+)
+@pytest.mark.parametrize(("path", "status"), [("/active", 401), ("/optional", 200)])
+async def test_an_unknown_token_is_refused(
+    app: FastAPI, database: Database, path: str, status: int, headers: RawHeaders
+) -> None:
+    """What has the right shape is asked for once."""
+    with sent_to(database.engine) as statements:
+        answer = await send(app, path, headers)
+
+    assert answer.status == status
+    assert verbs(statements) == ["SELECT"]
+
+
+FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
+FILLED_IN = urlencode(credentials()).encode()
+
+
+async def test_junk_does_not_hinder_a_login(app: FastAPI, database: Database) -> None:
+    """Whoever sends junk along with the right password is logged in."""
+    await database.create_user()
+
+    answers = [
+        await send(app, "/knox/login", [*FORM, *headers], method="POST", body=FILLED_IN) for headers in JUNK.values()
+    ]
+
+    assert {answer.status for answer in answers} == {200}
+    assert len(await stored(database.engine)) == len(JUNK)
+
+
+@pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all", "/cookie/logout", "/cookie/logout-all"])
+async def test_junk_logs_nobody_out(app: FastAPI, path: str) -> None:
+    """Ending takes a token."""
+    answers = {name: (await send(app, path, headers, method="POST")).status for name, headers in JUNK.items()}
+
+    assert answers == dict.fromkeys(JUNK, 401)
+
+
+async def test_junk_opens_no_websocket(app: FastAPI) -> None:
+    """A WebSocket that needs a user is not accepted."""
+    sent = [message for headers in JUNK.values() for message in await talk(app, "/ws/active", headers)]
+
+    assert "websocket.accept" not in {message["type"] for message in sent}
+
+
+async def test_junk_in_a_client_s_description_is_left_out(app: FastAPI, database: Database) -> None:
+    """What a client says of itself may be any bytes: what cannot be stored is not, and the login succeeds."""
+    await database.create_user()
+    said = [(name, b"\0\xffA\x1b" + b"x" * 1000) for name in (b"user-agent", b"x-device-name", b"x-device-id")]
+
+    answer = await send(app, "/knox/login", [*FORM, *said], method="POST", body=FILLED_IN)
+
+    [row] = await stored(database.engine)
+    assert answer.status == 200
+    assert row.user_agent == "ÿA" + "x" * 254
+    assert row.name == row.device_id == "ÿA" + "x" * 126
+
+
+async def test_a_token_is_not_taken_from_the_address(client: AsyncClient, database: Database) -> None:
+    """A token in a URL is in every log on the way (ASVS 14.2.1)."""
+    await database.create_user()
+    token = await login(client)
+
+    for name in ("access_token", "token", "knox"):
+        assert (await client.get("/active", params={name: token})).status_code == 401

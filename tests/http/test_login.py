@@ -1,0 +1,186 @@
+"""Login over HTTP: the answer, what it ends, the limit, and what is documented."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings
+from tests.http.site import (
+    Backend,
+    Database,
+    UserRead,
+    bearing,
+    client_of,
+    cookie_backend,
+    create_app,
+    credentials,
+    knox_backend,
+    login,
+)
+from tests.models import User
+from tests.strategies import DEFAULTS, HOUR, Clock, stored
+
+Build = Callable[..., AsyncClient]
+
+USER_READ = KnoxBearerTransport("knox/login", user_schema=UserRead)
+
+
+@pytest.fixture
+async def ada(database: Database) -> User:
+    """Give a user."""
+    return await database.create_user()
+
+
+@pytest.fixture
+def build(database: Database, clock: Clock) -> Build:
+    """Make a client of an application with these settings."""
+
+    def build(settings: KnoxSettings = DEFAULTS, **options: Any) -> AsyncClient:
+        return client_of(create_app(database, [knox_backend(database, clock, settings=settings, **options)]))
+
+    return build
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize(
+    ("ttl", "expiry"),
+    [
+        (HOUR, {"expires_in": 3600, "expiry": "2030-01-01T13:00:00Z"}),
+        (None, {"expiry": None}),
+    ],
+)
+async def test_a_login_answers(build: Build, ttl: timedelta | None, expiry: dict[str, Any]) -> None:
+    """The answer has the token, its type and its expiry, and is not to be cached (RFC 6749 §5.1)."""
+    async with build(KnoxSettings(token_ttl=ttl)) as client:
+        response = await client.post("/knox/login", data=credentials())
+
+    body = response.json()
+    assert body.pop("access_token").startswith("knox_")
+    assert body == {"token_type": "bearer"} | expiry
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_login_may_answer_with_the_user(build: Build, ada: User) -> None:
+    """With `user_schema`, the user is in the answer as `/users/me` has it."""
+    async with build(transport=USER_READ) as client:
+        body = (await client.post("/knox/login", data=credentials())).json()
+        me = await client.get("/users/me", headers=bearing(body["access_token"]))
+
+    assert body["user"] == me.json()
+    assert body["user"]["id"] == str(ada.id)
+
+
+@pytest.mark.usefixtures("ada")
+async def test_the_prefix_may_be_knox_s(build: Build) -> None:
+    """With `header_prefix="Token"` the answer says so, and the header is `Authorization: Token ...`."""
+    async with build(transport=KnoxBearerTransport("knox/login", header_prefix="Token")) as client:
+        token = await login(client)
+        statuses = [
+            (await client.get("/active", headers=bearing(token, prefix))).status_code
+            for prefix in ("Token", "token", "Bearer")
+        ]
+
+    assert statuses == [200, 200, 401]
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
+    """Whoever logs in again has one session, not two (ASVS 7.2.4)."""
+    old = await login(client)
+
+    again = await client.post("/knox/login", data=credentials(), headers=bearing(old))
+
+    assert again.status_code == 200
+    assert (await client.get("/active", headers=bearing(old))).status_code == 401
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_browser_s_login_ends_its_cookie(database: Database, clock: Clock, engine: AsyncEngine) -> None:
+    """With FastAPI-Users' cookies too a second login ends the first one's token, as browsers send it along."""
+    async with client_of(create_app(database, [cookie_backend(database, clock)])) as browser:
+        first = await browser.post("/cookie/login", data=credentials())
+        second = await browser.post("/cookie/login", data=credentials())
+        me = await browser.get("/active")
+
+    assert (first.status_code, second.status_code, me.status_code) == (204, 204, 200)
+    assert len(await stored(engine)) == 1
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_client_is_described(client: AsyncClient, engine: AsyncEngine) -> None:
+    """The record notes who logged in, for the list of sessions."""
+    headers = {"User-Agent": "curl/8", "X-Device-Name": "phone", "X-Forwarded-For": "198.51.100.7"}
+
+    await client.post("/knox/login", data=credentials(), headers=headers)
+
+    [row] = await stored(engine)
+    assert (row.user_agent, row.name, row.ip_address) == ("curl/8", "phone", "127.0.0.1")
+
+
+@pytest.mark.usefixtures("ada")
+async def test_the_limit(build: Build, engine: AsyncEngine) -> None:
+    """At the limit a login answers 403, and no record is added or ended; a login that presents a token goes on."""
+    async with build(KnoxSettings(token_limit_per_user=2)) as client:
+        tokens = [await login(client) for _ in range(2)]
+        rows = await stored(engine)
+
+        refused = await client.post("/knox/login", data=credentials())
+        unchanged = await stored(engine) == rows
+        again = await client.post("/knox/login", data=credentials(), headers=bearing(tokens[0]))
+
+    assert (refused.status_code, refused.json()) == (403, {"detail": "LOGIN_TOKEN_LIMIT_REACHED"})
+    assert unchanged
+    assert again.status_code == 200
+    assert len(await stored(engine)) == 2
+
+
+@pytest.mark.parametrize("form", [credentials(password="wrong"), {}])
+async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form: dict[str, str]) -> None:
+    """Whoever presents a token and a wrong password, or none, is still logged in."""
+    token = await login(client, email=ada.email)
+
+    response = await client.post("/knox/login", data=form, headers=bearing(token))
+
+    assert response.status_code in {400, 422}
+    assert (await client.get("/active", headers=bearing(token))).status_code == 200
+
+
+def operation(app: FastAPI, path: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says of a POST."""
+    found: dict[str, Any] = app.openapi()["paths"][path]["post"]
+    return found
+
+
+async def test_a_login_is_documented(app: FastAPI) -> None:
+    """Success, bad credentials, the limit and the outage stand in the document."""
+    responses = operation(app, "/knox/login")["responses"]
+
+    assert {"200", "400", "403", "503"} <= responses.keys()
+    schema = responses["200"]["content"]["application/json"]["schema"]
+    assert schema == {"$ref": "#/components/schemas/KnoxLoginResponse"}
+    assert "LOGIN_BAD_CREDENTIALS" in responses["400"]["content"]["application/json"]["examples"]
+
+
+@pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
+async def test_a_logout_is_documented(app: FastAPI, path: str) -> None:
+    """It needs a token, and answers 204 or 401."""
+    documented = operation(app, path)
+
+    assert {"204", "401"} <= documented["responses"].keys()
+    assert documented["security"] == [{"KnoxBearer": []}]
+
+
+@pytest.mark.parametrize("verb", ["login", "logout", "logout_all"])
+async def test_routes_are_named_after_their_backend(database: Database, clock: Clock, verb: str) -> None:
+    """Two backends' routes can be told apart, and their addresses looked up."""
+    backends: Sequence[Backend] = [knox_backend(database, clock, name=name) for name in ("web", "api")]
+
+    app = create_app(database, backends)
+
+    for name in ("web", "api"):
+        assert app.url_path_for(f"auth:{name}.{verb}") == f"/{name}/{verb.replace('_', '-')}"

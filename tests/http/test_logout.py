@@ -1,0 +1,145 @@
+"""Logging out over HTTP, alone and beside other backends."""
+
+from collections.abc import Sequence
+
+import pytest
+from fastapi_users.authentication import BearerTransport
+from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import KnoxSettings
+from tests.http.site import (
+    Backend,
+    Database,
+    bearing,
+    client_of,
+    cookie_backend,
+    create_app,
+    credentials,
+    jwt_backend,
+    knox_backend,
+    login,
+)
+from tests.strategies import Clock, change_user, flipped, stored
+
+OURS = ("web", "api")
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+    """Give two of ours that keep apart, and one that is not ours."""
+    return [
+        *(knox_backend(database, clock, name=name, settings=KnoxSettings(audience=name)) for name in OURS),
+        jwt_backend(),
+    ]
+
+
+@pytest.fixture
+async def tokens(client: AsyncClient, database: Database) -> dict[str, str]:
+    """Log in by each backend."""
+    await database.create_user()
+    return {name: await login(client, name) for name in (*OURS, "jwt")}
+
+
+async def statuses(client: AsyncClient, tokens: dict[str, str]) -> dict[str, int]:
+    """Ask for the user with each token."""
+    return {name: (await client.get("/active", headers=bearing(token))).status_code for name, token in tokens.items()}
+
+
+async def test_each_backend_s_token_is_accepted(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """What one backend refuses is `None`, and the next is asked."""
+    assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
+
+
+async def test_what_no_backend_knows_is_refused(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """After the last backend it is 401, not 500."""
+    damaged = {name: flipped(token) for name, token in tokens.items()}
+
+    assert set((await statuses(client, damaged)).values()) == {401}
+
+
+async def test_a_logout_ends_the_token(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """It answers 204 once, and 401 after that; the others stay."""
+    answers = [(await client.post("/web/logout", headers=bearing(tokens["web"]))).status_code for _ in range(2)]
+
+    assert answers == [204, 401]
+    assert await statuses(client, tokens) == {"web": 401, "api": 200, "jwt": 200}
+
+
+@pytest.mark.parametrize("other", ["api", "jwt"])
+async def test_a_logout_with_another_backend_s_token_is_refused(
+    client: AsyncClient, engine: AsyncEngine, tokens: dict[str, str], other: str
+) -> None:
+    """Where nothing could be ended the answer is not success: 401, and all tokens stay."""
+    rows = await stored(engine)
+
+    response = await client.post("/web/logout", headers=bearing(tokens[other]))
+
+    assert response.status_code == 401
+    assert response.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'
+    assert await stored(engine) == rows
+    assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
+
+
+async def test_a_logout_all_ends_the_backend_s_tokens(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """All of the user's tokens of this backend end, and none of another's."""
+    more = await login(client, "web")
+
+    response = await client.post("/web/logout-all", headers=bearing(more))
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert await statuses(client, tokens | {"more": more}) == {"web": 401, "more": 401, "api": 200, "jwt": 200}
+
+
+@pytest.mark.parametrize("other", ["api", "jwt", "none", "junk"])
+async def test_a_logout_all_takes_this_backend_s_token_alone(
+    client: AsyncClient, engine: AsyncEngine, tokens: dict[str, str], other: str
+) -> None:
+    """Another backend's token is not enough to end this one's."""
+    rows = await stored(engine)
+    presented = tokens | {"none": "", "junk": flipped(tokens["web"])}
+
+    response = await client.post("/web/logout-all", headers=bearing(presented[other]))
+
+    assert response.status_code == 401
+    assert await stored(engine) == rows
+
+
+async def test_a_logout_all_spares_other_users(client: AsyncClient, database: Database, tokens: dict[str, str]) -> None:
+    """It ends the user's own tokens."""
+    await database.create_user("eve@example.org")
+    eve = await login(client, "web", "eve@example.org")
+
+    await client.post("/web/logout-all", headers=bearing(eve))
+
+    assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
+
+
+async def test_a_logout_all_may_need_verification(database: Database, clock: Clock) -> None:
+    """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
+    user = await database.create_user(is_verified=True)
+    app = create_app(database, [knox_backend(database, clock)], requires_verification=True)
+
+    async with client_of(app) as client:
+        headers = bearing(await login(client))
+        await change_user(database.engine, user, is_verified=False)
+        refused = await client.post("/knox/logout-all", headers=headers)
+        await change_user(database.engine, user, is_verified=True)
+        done = await client.post("/knox/logout-all", headers=headers)
+
+    assert (refused.status_code, done.status_code) == (403, 204)
+
+
+async def test_a_logout_all_works_over_fastapi_users_transports(database: Database, clock: Clock) -> None:
+    """A transport that knows no logout answers 204, and a cookie is deleted."""
+    await database.create_user()
+    stock = knox_backend(database, clock, name="stock", transport=BearerTransport("stock/login"))
+    app = create_app(database, [stock, cookie_backend(database, clock)])
+
+    async with client_of(app) as client:
+        plain = await client.post("/stock/logout-all", headers=bearing(await login(client, "stock")))
+        await client.post("/cookie/login", data=credentials())
+        deleted = await client.post("/cookie/logout-all")
+
+    assert (plain.status_code, deleted.status_code) == (204, 204)
+    assert "Max-Age=0" in deleted.headers["Set-Cookie"]

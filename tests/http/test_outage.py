@@ -1,0 +1,78 @@
+"""A token store that cannot be reached: 503, never a user, and never 500."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from httpx import AsyncClient, Response
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from tests.backends import Backend
+from tests.http.site import Database, bearing, client_of, create_app, credentials, knox_backend
+from tests.strategies import Clock, unknown_token
+
+
+@pytest.fixture
+async def database(engine: AsyncEngine, any_backend: Backend) -> AsyncIterator[Database]:
+    """Give users that can be reached, and tokens that cannot."""
+    lost = create_async_engine(any_backend.lost_url)
+    yield Database(engine=engine, tokens=lost)
+    await lost.dispose()
+
+
+@pytest.fixture
+async def client(database: Database, clock: Clock) -> AsyncIterator[AsyncClient]:
+    """Give a client of the application."""
+    app = create_app(database, [knox_backend(database, clock)])
+    async with client_of(app) as client:
+        yield client
+
+
+def is_unavailable(response: Response) -> bool:
+    """Tell whether an answer asks the client to come again."""
+    answer = (response.status_code, response.json(), response.headers.get("Retry-After"))
+    return answer == (503, {"detail": "TOKEN_STORE_UNAVAILABLE"}, "5")
+
+
+@pytest.mark.parametrize("route", ["active", "anyone", "optional", "users/me"])
+async def test_a_read_answers_503(client: AsyncClient, database: Database, route: str) -> None:
+    """Whether the token is live cannot be told: nobody is let in, and `optional` does not mean nobody either."""
+    user = await database.create_user()
+
+    response = await client.get(f"/{route}", headers=bearing(unknown_token(user)))
+
+    assert is_unavailable(response)
+
+
+async def test_a_login_answers_503(client: AsyncClient, database: Database) -> None:
+    """The password is right, but no token can be stored, so none is given."""
+    await database.create_user()
+
+    response = await client.post("/knox/login", data=credentials())
+
+    assert is_unavailable(response)
+
+
+async def test_a_wrong_password_is_still_a_wrong_password(client: AsyncClient, database: Database) -> None:
+    """What does not need the tokens is answered as ever."""
+    await database.create_user()
+
+    response = await client.post("/knox/login", data=credentials(password="wrong"))
+
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
+async def test_a_logout_answers_503(client: AsyncClient, database: Database, path: str) -> None:
+    """Nobody is told to be logged out who may not be."""
+    user = await database.create_user()
+
+    response = await client.post(path, headers=bearing(unknown_token(user)))
+
+    assert is_unavailable(response)
+
+
+async def test_junk_answers_401(client: AsyncClient) -> None:
+    """What is refused without asking the store is refused as ever."""
+    response = await client.get("/active", headers=bearing("junk"))
+
+    assert response.status_code == 401

@@ -1,0 +1,130 @@
+"""The strategy as the tests set it up: told the time, heard by a log, and its statements counted."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi.requests import HTTPConnection
+from sqlalchemy import Row, event, select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, Listener, TokenRecord, TokenRevoked, tokens
+from tests.models import KnoxToken, User, UserManager, store_on, user_manager_on
+
+Strategy = KnoxStrategy[User, uuid.UUID]
+Record = TokenRecord[uuid.UUID]
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+MILLISECOND = timedelta(milliseconds=1)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+DEFAULTS = KnoxSettings()
+
+
+@dataclass
+class Clock:
+    """A clock that stands still until it is told otherwise."""
+
+    now: datetime = NOW
+
+    def __call__(self) -> datetime:
+        """Tell the time."""
+        return self.now
+
+
+@dataclass(kw_only=True)
+class Knox:
+    """One user, one session of the application's, and strategies over it that share a clock and a log of events."""
+
+    session: AsyncSession
+    user: User
+    clock: Clock = field(default_factory=Clock)
+    events: list[KnoxEvent[uuid.UUID]] = field(default_factory=list)
+    listeners: list[Listener] = field(default_factory=list)
+
+    @property
+    def user_manager(self) -> UserManager:
+        """Make the user manager of the same session."""
+        return user_manager_on(self.session)
+
+    def strategy(
+        self,
+        settings: KnoxSettings = DEFAULTS,
+        *,
+        request: HTTPConnection | None = None,
+        reload_user: Callable[[uuid.UUID], Awaitable[User | None]] | None = None,
+    ) -> Strategy:
+        """Make a strategy."""
+        return KnoxStrategy(
+            store_on(self.session),
+            settings,
+            request=request,
+            listeners=[self.events.append, *self.listeners],
+            reload_user=reload_user,
+            clock=self.clock,
+        )
+
+    async def accepts(self, token: str, settings: KnoxSettings = DEFAULTS) -> bool:
+        """Tell whether a token is accepted, without using it."""
+        found = await self.strategy(settings).authenticate(token, self.user_manager, touch=False)
+        return found is not None
+
+    def told(self) -> list[tuple[str, ...]]:
+        """Return what the events were called, and the reason of those that have one; and forget them."""
+        told = [(type(it).__name__, *([it.reason] if isinstance(it, TokenRevoked) else [])) for it in self.events]
+        self.events.clear()
+        return told
+
+
+def request(*headers: tuple[str, str], client: str = "192.0.2.1") -> HTTPConnection:
+    """Make a request with these headers."""
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
+    return HTTPConnection({"type": "http", "headers": raw, "client": (client, 1234)})
+
+
+def unknown_token(user: User) -> str:
+    """Make a token of the right shape that nobody has issued."""
+    return tokens.generate(tokens.routing_tag(user.id), prefix="knox_")
+
+
+def flipped(token: str) -> str:
+    """Change the last character, so that the checksum is wrong."""
+    return token[:-1] + ("0" if token[-1] != "0" else "1")
+
+
+@contextmanager
+def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
+    """Note each statement that is sent to a database, whoever sends it."""
+    statements: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        statements.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    try:
+        yield statements
+    finally:
+        event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+def verbs(statements: Sequence[str]) -> list[str]:
+    """Return each statement's first word."""
+    return [statement.split()[0] for statement in statements]
+
+
+async def stored(engine: AsyncEngine) -> Sequence[Row[Any]]:
+    """Return the rows of the token table, as any other connection sees them."""
+    async with engine.connect() as connection:
+        table = KnoxToken.__table__
+        return (await connection.execute(select(table).order_by(table.c.created_at))).all()
+
+
+async def change_user(engine: AsyncEngine, user: User, **values: object) -> None:
+    """Change a user on another connection, behind the session's back."""
+    async with engine.begin() as connection:
+        await connection.execute(update(User).where(User.__table__.c.id == user.id).values(**values))

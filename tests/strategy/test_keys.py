@@ -1,0 +1,147 @@
+"""Digest keys: introduced, changed and withdrawn without logging anybody out before time."""
+
+import uuid
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy import insert
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import InvalidToken, KnoxSettings, tokens
+from tests.models import KnoxToken
+from tests.strategies import DAY, HOUR, MILLISECOND, MINUTE, NOW, Knox, request, stored, unknown_token
+
+OLD, NEW = SecretStr("the old key, of 32 bytes and more"), SecretStr("the new key, of 32 bytes and more")
+UNKEYED = KnoxSettings()
+ON_OLD = KnoxSettings(digest_keys=(OLD,))
+NEW_LAST = KnoxSettings(digest_keys=(OLD, NEW))
+NEW_FIRST = KnoxSettings(digest_keys=(NEW, OLD))
+ON_NEW = KnoxSettings(digest_keys=(NEW,))
+INTRODUCING = KnoxSettings(digest_keys=(OLD,), accept_unkeyed_until=NOW + DAY)
+
+
+async def digest_in(engine: AsyncEngine) -> bytes:
+    """Return the only stored digest."""
+    [row] = await stored(engine)
+    digest: bytes = row.digest
+    return digest
+
+
+async def test_the_first_key_signs(knox: Knox, engine: AsyncEngine) -> None:
+    """What is stored is the HMAC under the first key, and no other key nor none finds it."""
+    token = await knox.strategy(NEW_FIRST).issue(knox.user)
+
+    assert await digest_in(engine) == tokens.digest(token, key=NEW.get_secret_value().encode())
+    assert await knox.accepts(token, ON_NEW)
+    assert not await knox.accepts(token, ON_OLD)
+    assert not await knox.accepts(token, UNKEYED)
+
+
+async def test_a_row_that_was_inserted_is_no_login(knox: Knox, engine: AsyncEngine) -> None:
+    """Whoever can write rows, but has not the key, cannot make a token."""
+    forged = unknown_token(knox.user)
+    await knox.strategy(ON_OLD).issue(knox.user)
+    row = (await stored(engine))[0]._asdict()
+    async with engine.begin() as connection:
+        await connection.execute(insert(KnoxToken), row | {"id": uuid.uuid4(), "digest": tokens.digest(forged)})
+
+    assert len(await stored(engine)) == 2
+    assert not await knox.accepts(forged, ON_OLD)
+
+
+@pytest.mark.parametrize("settings", [NEW_LAST, NEW_FIRST])
+async def test_all_keys_verify(knox: Knox, settings: KnoxSettings) -> None:
+    """While a key is being changed, servers with either order accept what the others have issued."""
+    issued = [await knox.strategy(other).issue(knox.user) for other in (ON_OLD, NEW_LAST, NEW_FIRST, ON_NEW)]
+
+    assert [await knox.accepts(token, settings) for token in issued] == [True] * 4
+
+
+@pytest.mark.parametrize(
+    ("before", "during", "after"), [(ON_OLD, NEW_FIRST, ON_NEW), (UNKEYED, INTRODUCING, ON_OLD)], ids=["old", "unkeyed"]
+)
+async def test_a_use_brings_a_record_under_the_first_key(
+    knox: Knox, before: KnoxSettings, during: KnoxSettings, after: KnoxSettings
+) -> None:
+    """A token that is used past the interval survives the end of what it was stored under; its expiry stays."""
+    token = await knox.strategy(before).issue(knox.user)
+    knox.clock.now += MINUTE + MILLISECOND
+
+    await knox.strategy(during).read_token(token, knox.user_manager)
+
+    [record] = await knox.strategy(after).list_records(knox.user)
+    assert await knox.accepts(token, after)
+    assert not await knox.accepts(token, before)
+    assert (record.id, record.expires_at) == (token.record.id, token.record.expires_at)
+    assert knox.told() == [("TokenIssued",)]
+
+
+@pytest.mark.parametrize("touch", [True, False])
+async def test_within_the_interval_no_record_is_re_keyed(knox: Knox, engine: AsyncEngine, *, touch: bool) -> None:
+    """Re-keying waits as every write does, and a passive read does none."""
+    token = await knox.strategy(ON_OLD).issue(knox.user)
+    digest = await digest_in(engine)
+    knox.clock.now += MINUTE if touch else HOUR
+
+    await knox.strategy(NEW_FIRST).authenticate(token, knox.user_manager, touch=touch)
+
+    assert await digest_in(engine) == digest
+
+
+async def test_a_key_that_is_deployed_last_re_keys_nothing(knox: Knox, engine: AsyncEngine) -> None:
+    """Servers that have not the new key yet go on accepting what those with it have read."""
+    token = await knox.strategy(ON_OLD).issue(knox.user)
+    knox.clock.now += HOUR
+
+    await knox.strategy(NEW_LAST).read_token(token, knox.user_manager)
+
+    assert await digest_in(engine) == tokens.digest(token, key=OLD.get_secret_value().encode())
+
+
+async def test_a_withdrawn_key_is_refused(knox: Knox) -> None:
+    """What was not used while the key was being changed is logged out."""
+    token = await knox.strategy(ON_OLD).issue(knox.user)
+
+    assert not await knox.accepts(token, ON_NEW)
+
+
+async def test_unkeyed_records_are_accepted_until_then(knox: Knox) -> None:
+    """At `accept_unkeyed_until` tokens from before there were keys are refused; without it, at once."""
+    token = await knox.strategy(UNKEYED).issue(knox.user, token_ttl=None)
+
+    assert not await knox.accepts(token, ON_OLD)
+    knox.clock.now = NOW + DAY - MILLISECOND
+    assert await knox.accepts(token, INTRODUCING)
+    knox.clock.now = NOW + DAY
+    assert not await knox.accepts(token, INTRODUCING)
+
+
+async def test_a_rotation_stores_under_the_first_key(knox: Knox, engine: AsyncEngine) -> None:
+    """A new text is hashed as a new token's is."""
+    old = await knox.strategy(ON_OLD).issue(knox.user)
+
+    new = await knox.strategy(NEW_FIRST).rotate_token(old, knox.user)
+
+    assert await digest_in(engine) == tokens.digest(new, key=NEW.get_secret_value().encode())
+
+
+@pytest.mark.parametrize("before", [ON_OLD, UNKEYED])
+async def test_a_presented_token_ends_under_whatever_key(knox: Knox, engine: AsyncEngine, before: KnoxSettings) -> None:
+    """A login ends the token presented, also where it is stored under a later key or none."""
+    during = KnoxSettings(digest_keys=(NEW, OLD), accept_unkeyed_until=NOW + DAY)
+    old = await knox.strategy(before).issue(knox.user)
+
+    await knox.strategy(during, request=request(("Authorization", f"Bearer {old}"))).issue(knox.user)
+
+    assert len(await stored(engine)) == 1
+
+
+async def test_a_token_under_a_later_key_can_be_ended(knox: Knox, engine: AsyncEngine) -> None:
+    """Logging out takes any of the keys, and none that is withdrawn."""
+    token = await knox.strategy(ON_OLD).issue(knox.user)
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy(ON_NEW).destroy_token(token, knox.user)
+    await knox.strategy(NEW_FIRST).destroy_token(token, knox.user)
+
+    assert await stored(engine) == []

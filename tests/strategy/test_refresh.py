@@ -1,0 +1,198 @@
+"""Using a token: when its expiry and its last use are written, and what happens if they cannot be."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from fastapi_users_knox import KnoxSettings, TokenRefreshed
+from tests.backends import Backend
+from tests.models import User
+from tests.strategies import DAY, HOUR, MILLISECOND, MINUTE, NOW, SECOND, Knox, sent_to, stored, verbs
+
+PLAIN = KnoxSettings(token_ttl=HOUR)
+REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
+CAPPED = KnoxSettings(token_ttl=HOUR, auto_refresh=True, auto_refresh_max_ttl=2 * HOUR)
+
+
+async def use(knox: Knox, token: str, settings: KnoxSettings = REFRESHING) -> None:
+    """Read a token, which has to be accepted."""
+    assert await knox.strategy(settings).read_token(token, knox.user_manager) is knox.user
+
+
+async def times(engine: AsyncEngine) -> tuple[datetime | None, datetime | None]:
+    """Return the expiry and the last use that are stored of the only record."""
+    [row] = await stored(engine)
+    return row.expires_at, row.last_used_at
+
+
+# when
+
+
+@pytest.mark.parametrize(
+    ("settings", "used_after", "expires_after", "is_noted"),
+    [
+        (REFRESHING, MINUTE, HOUR, False),
+        (REFRESHING, MINUTE + MILLISECOND, HOUR + MINUTE + MILLISECOND, True),
+        (REFRESHING, HOUR - MILLISECOND, 2 * HOUR - MILLISECOND, True),
+        (PLAIN, MINUTE, HOUR, False),
+        (PLAIN, HOUR / 2, HOUR, True),
+    ],
+)
+async def test_a_use_is_written_after_the_interval(
+    knox: Knox,
+    engine: AsyncEngine,
+    settings: KnoxSettings,
+    used_after: timedelta,
+    expires_after: timedelta,
+    *,
+    is_noted: bool,
+) -> None:
+    """The last use is noted when more than the interval has passed, and with `auto_refresh` the expiry moves then."""
+    token = await knox.strategy(settings).issue(knox.user)
+    knox.clock.now += used_after
+
+    await use(knox, token, settings)
+
+    assert await times(engine) == (NOW + expires_after, NOW + used_after if is_noted else None)
+
+
+async def test_the_record_returned_is_the_one_stored(knox: Knox, engine: AsyncEngine) -> None:
+    """A throttled use changes nothing in memory either, so that nothing that follows the record drifts."""
+    token = await knox.strategy(REFRESHING).issue(knox.user)
+
+    for used_after in (HOUR / 2, MINUTE, MINUTE / 2):
+        knox.clock.now += used_after
+        found = await knox.strategy(REFRESHING).authenticate(token, knox.user_manager)
+        assert found is not None
+        assert (found[1].expires_at, found[1].last_used_at) == await times(engine)
+
+
+async def test_a_refresh_never_shortens(knox: Knox, engine: AsyncEngine) -> None:
+    """A token that lives longer than the setting says keeps its expiry; only its use is noted."""
+    token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=30 * DAY)
+    knox.clock.now += DAY
+
+    await use(knox, token)
+
+    assert await times(engine) == (NOW + 30 * DAY, NOW + DAY)
+
+
+async def test_an_endless_token_stays_endless(knox: Knox, engine: AsyncEngine) -> None:
+    """Only its use is noted."""
+    token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=None)
+    knox.clock.now += DAY
+
+    await use(knox, token)
+
+    assert await times(engine) == (None, NOW + DAY)
+
+
+async def test_a_refresh_never_passes_the_cap(knox: Knox, engine: AsyncEngine) -> None:
+    """However often a token is used, it ends at its cap, and the last few seconds before are not worth a write."""
+    token = await knox.strategy(CAPPED).issue(knox.user)
+
+    expiries = []
+    for used_after in (HOUR - SECOND, 2 * MINUTE, 50 * MINUTE):
+        knox.clock.now += used_after
+        await use(knox, token, CAPPED)
+        expiries.append((await times(engine))[0])
+
+    assert expiries == [NOW + 2 * HOUR - SECOND] * 3
+    knox.clock.now = NOW + 2 * HOUR
+    assert not await knox.accepts(token, CAPPED)
+
+
+async def test_many_reads_make_one_write(knox: Knox, engine: AsyncEngine) -> None:
+    """Within the interval one read writes, however many there are."""
+    token = await knox.strategy(REFRESHING).issue(knox.user)
+    knox.clock.now += HOUR / 2
+
+    with sent_to(engine) as statements:
+        for _ in range(20):
+            knox.clock.now += SECOND
+            await use(knox, token)
+
+    assert verbs(statements).count("UPDATE") == 1
+
+
+async def test_a_refresh_is_told(knox: Knox) -> None:
+    """The event has the record as it is stored now; a use that moves no expiry is no event."""
+    token = await knox.strategy(REFRESHING).issue(knox.user)
+    knox.told()
+    knox.clock.now += HOUR / 2
+
+    await use(knox, token)
+    knox.clock.now += HOUR / 2
+    await use(knox, token, PLAIN)
+
+    [told] = knox.events
+    assert isinstance(told, TokenRefreshed)
+    assert (told.record.expires_at, told.record.last_used_at) == (NOW + 3 * HOUR / 2, NOW + HOUR / 2)
+
+
+async def test_a_switch_to_refreshing_holds_for_tokens_from_before(knox: Knox, engine: AsyncEngine) -> None:
+    """Settings are not kept in the record: those of the strategy at hand count."""
+    token = await knox.strategy(PLAIN).issue(knox.user)
+    knox.clock.now += HOUR / 2
+
+    await use(knox, token, REFRESHING)
+
+    assert await times(engine) == (NOW + 3 * HOUR / 2, NOW + HOUR / 2)
+
+
+# trouble
+
+
+@asynccontextmanager
+async def locked(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Hold the database's write lock."""
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql("BEGIN IMMEDIATE")
+        yield
+        await connection.rollback()
+
+
+async def test_a_record_that_cannot_be_deleted_fails_nothing(
+    knox: Knox, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An expired token is refused with or without its record."""
+    token = await knox.strategy(PLAIN).issue(knox.user)
+    knox.told()
+    knox.clock.now += HOUR
+
+    async with locked(engine):
+        user = await knox.strategy(PLAIN).read_token(token, knox.user_manager)
+
+    assert user is None
+    assert knox.told() == []
+    assert len(caplog.records) == 1
+    assert len(await stored(engine)) == 1
+
+
+async def test_a_read_replica_is_enough_to_read(
+    knox: Knox, any_backend: Backend, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where nothing can be written tokens are accepted all the same, and expired ones refused."""
+    live = await knox.strategy(REFRESHING).issue(knox.user)
+    expired = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=MINUTE)
+    user_id = knox.user.id
+    replica = any_backend.create_engine()
+
+    @event.listens_for(replica.sync_engine, "connect")
+    def connect(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA query_only = ON")
+
+    async with AsyncSession(replica) as session:
+        reader = Knox(session=session, user=await session.get_one(User, user_id))
+        reader.clock.now += HOUR / 2
+
+        await use(reader, live)
+        assert await reader.strategy(REFRESHING).read_token(expired, reader.user_manager) is None
+
+    await replica.dispose()
+    assert len(caplog.records) == 2

@@ -1,0 +1,217 @@
+"""What went wrong elsewhere, by the name of the system it went wrong in, and does not here.
+
+Much of it has its test where it belongs: the limit among the store's, junk and other backends' tokens over HTTP,
+indexes at the table. Here is what belongs to no single part.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from fastapi_users.manager import BaseUserManager
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from fastapi_users_knox import Found, IssuedToken, KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from tests.backends import SQLITE, Backend
+from tests.models import KnoxToken, User, create_user, store_on, user_manager_on
+from tests.strategies import HOUR, MINUTE, SECOND, Knox, Strategy, sent_to, stored, verbs
+
+REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
+
+
+class Overtaken(SQLAlchemyTokenStore[User, UUID]):
+    """A store whose reader is overtaken: after each read another session ends or rotates the token just found."""
+
+    def __init__(self, session: AsyncSession, engine: AsyncEngine, verb: str) -> None:
+        super().__init__(session, KnoxToken)
+        self.engine, self.verb = engine, verb
+
+    async def get(
+        self,
+        digests: Sequence[bytes],
+        *,
+        tag: str,
+        audience: str,
+        user_manager: BaseUserManager[User, UUID] | None = None,
+    ) -> Found[User, UUID] | None:
+        """Read, and be overtaken."""
+        found = await super().get(digests, tag=tag, audience=audience, user_manager=user_manager)
+        assert found is not None
+        async with AsyncSession(self.engine) as session:
+            other, record, now = store_on(session), found.record, found.record.created_at
+            match self.verb:
+                case "logout":
+                    await other.remove(record.user_id, record.id, audience=audience, now=now)
+                case "logout-all":
+                    await other.remove_all(record.user_id, audience=audience, now=now)
+                case _:
+                    await other.rotate(found, bytes(32), now=now)
+        return found
+
+
+@pytest.fixture
+def any_backend(tmp_path: Path) -> Backend:
+    """Give SQLite in a file."""
+    return SQLITE["sqlite"](tmp_path)
+
+
+@pytest.fixture
+async def knox(engine: AsyncEngine) -> AsyncIterator[Knox]:
+    """Give a user and strategies."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        yield Knox(session=session, user=await create_user(session))
+
+
+@pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
+async def test_a_refresh_does_not_save_what_was_ended(knox: Knox, engine: AsyncEngine, verb: str) -> None:
+    """Knox PR #186, better-auth: a refresh that a logout overtakes neither fails nor brings the token back."""
+    token = await knox.strategy(REFRESHING).issue(knox.user)
+    await knox.session.commit()
+    knox.told()
+    knox.clock.now += HOUR / 2
+    store = Overtaken(knox.session, engine, verb)
+    strategy: Strategy = KnoxStrategy(store, REFRESHING, listeners=[knox.events.append], clock=knox.clock)
+
+    await strategy.read_token(token, knox.user_manager)
+
+    assert not await knox.accepts(token)
+    assert knox.told() == []
+    assert [row.last_used_at for row in await stored(engine)] == ([None] if verb == "rotate" else [])
+
+
+async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngine) -> None:
+    """Knox #391, #334: the limit is no check before a create, and holds for every way to a token."""
+    settings = KnoxSettings(token_limit_per_user=3)
+
+    async def log_in(number: int) -> bool:
+        async with AsyncSession(engine) as session:
+            strategy: Strategy = KnoxStrategy(store_on(session), settings, clock=knox.clock)
+            try:
+                await strategy.issue(knox.user, replace=bool(number % 2))
+            except TokenLimitReached:
+                return False
+            return True
+
+    succeeded = await asyncio.gather(*(log_in(number) for number in range(12)))
+
+    assert sum(succeeded) == len(await stored(engine)) == 3
+
+
+async def test_tokens_that_never_expire_count(knox: Knox) -> None:
+    """Knox #217: a token that never expires takes its place."""
+    strategy = knox.strategy(KnoxSettings(token_limit_per_user=1))
+    await strategy.issue(knox.user, token_ttl=None)
+
+    with pytest.raises(TokenLimitReached):
+        await strategy.issue(knox.user, token_ttl=MINUTE)
+
+
+async def test_a_read_looks_at_one_token(knox: Knox, engine: AsyncEngine) -> None:
+    """knox: a request does not load all of the user's tokens: with fifty it is the same one statement."""
+    tokens = [await knox.strategy().issue(knox.user) for _ in range(50)]
+
+    with sent_to(engine) as statements:
+        await knox.strategy().read_token(tokens[0], knox.user_manager)
+
+    assert verbs(statements) == ["SELECT"]
+    assert "digest = ?" in statements[0]
+
+
+async def test_tokens_of_those_who_never_return_are_purged(knox: Knox, engine: AsyncEngine) -> None:
+    """knox, fastapi-users: expired rows do not stay for ever, though nobody presents them."""
+    for _ in range(5):
+        await knox.strategy().issue(knox.user, token_ttl=SECOND, replace=False)
+    knox.clock.now += HOUR
+
+    purged = await knox.strategy().purge()
+
+    assert purged == 5
+    assert await stored(engine) == []
+
+
+async def test_settings_are_those_of_the_strategy_at_hand(knox: Knox) -> None:
+    """knox: settings are not read at import: each strategy has its own, and a test can have others."""
+    lifetimes = (MINUTE, HOUR, None)
+
+    tokens = [await knox.strategy(KnoxSettings(token_ttl=ttl)).issue(knox.user) for ttl in lifetimes]
+
+    expected = [None if ttl is None else knox.clock.now + ttl for ttl in lifetimes]
+    assert [token.record.expires_at for token in tokens] == expected
+
+
+async def test_events_name_the_token(knox: Knox) -> None:
+    """Knox #388: who listens learns which token it was, by its record."""
+    token = await knox.strategy().issue(knox.user)
+
+    await knox.strategy().destroy_token(token, knox.user)
+
+    records = [event.record for event in knox.events if hasattr(event, "record")]
+    assert records == [token.record, token.record]
+
+
+async def test_a_lifetime_of_zero_is_not_for_ever(knox: Knox) -> None:
+    """fastapi-users: `lifetime_seconds=0` means never expires; here zero is refused, wherever it is said."""
+    with pytest.raises(ValueError, match="more than 0"):
+        KnoxSettings(token_ttl=timedelta(0))
+    with pytest.raises(ValueError, match="more than 0"):
+        await knox.strategy().issue(knox.user, token_ttl=timedelta(0))
+
+
+@pytest.mark.parametrize("call", ["issue", "read_token", "rotate_token", "logout_all"])
+async def test_a_commit_expires_no_user(engine: AsyncEngine, knox: Knox, call: str) -> None:
+    """fastapi-users #1395: after any call the user's attributes can be read, though sessions expire on commit."""
+    async with AsyncSession(engine) as session:
+        user = await session.get_one(User, knox.user.id)
+        strategy: Strategy = KnoxStrategy(store_on(session), REFRESHING, clock=knox.clock)
+        token = await strategy.issue(user)
+        knox.clock.now += HOUR / 2
+        calls: dict[str, Any] = {
+            "issue": lambda: strategy.issue(user),
+            "read_token": lambda: strategy.read_token(token, user_manager_on(session)),
+            "rotate_token": lambda: strategy.rotate_token(token, user),
+            "logout_all": lambda: strategy.logout_all(user),
+        }
+
+        await calls[call]()
+
+        assert (user.id, user.email, user.is_active) == (knox.user.id, knox.user.email, True)
+
+
+async def test_using_a_token_is_not_a_write_each_time(knox: Knox, engine: AsyncEngine) -> None:
+    """Sanctum: `last_used_at` is not written at every request, and the throttle is on without being asked for."""
+    token = await knox.strategy().issue(knox.user)
+
+    with sent_to(engine) as statements:
+        for _ in range(60):
+            knox.clock.now += SECOND
+            await knox.strategy().read_token(token, knox.user_manager)
+
+    assert set(verbs(statements)) == {"SELECT"}
+
+
+async def test_a_list_gives_no_secret_away_and_is_enough_to_revoke(knox: Knox) -> None:
+    """crudauth, better-auth #6940: what is listed is no token, and yet one of them can be ended by it."""
+    token: IssuedToken = await knox.strategy().issue(knox.user)
+
+    [record] = await knox.strategy().list_records(knox.user)
+
+    assert await knox.strategy().read_token(str(record.id), knox.user_manager) is None
+    assert token not in repr(record)
+    assert await knox.strategy().revoke(knox.user, record.id)
+    assert not await knox.accepts(token)
+
+
+async def test_a_token_stays_the_same_while_it_is_used(knox: Knox) -> None:
+    """devise_token_auth PR #856: no request rotates a token by itself, so that requests in parallel lose none."""
+    token = await knox.strategy(REFRESHING).issue(knox.user)
+
+    for _ in range(10):
+        knox.clock.now += 2 * MINUTE
+        assert await knox.strategy(REFRESHING).read_token(token, knox.user_manager) is not None
+
+    assert knox.told() == [("TokenIssued",), *[("TokenRefreshed",)] * 10]

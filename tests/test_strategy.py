@@ -1,0 +1,110 @@
+"""The strategy's whole life on every database, with sessions of either kind; its details are in `tests/strategy`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from fastapi_users_knox import InvalidToken, KnoxSettings, TokenLimitReached
+from tests.models import User, create_user
+from tests.strategies import HOUR, MINUTE, NOW, Knox, change_user, request
+
+REFRESHING = KnoxSettings(token_ttl=2 * HOUR, auto_refresh=True, auto_refresh_max_ttl=3 * HOUR)
+
+
+@pytest.fixture
+async def knox(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[Knox]:
+    """Give a user that a session has loaded."""
+    async with sessions() as session:
+        user_id = (await create_user(session)).id
+    async with sessions() as session:
+        yield Knox(session=session, user=await session.get_one(User, user_id))
+
+
+async def test_a_token_s_life(knox: Knox) -> None:
+    """Log in, use, refresh, rotate, reach the cap: the events tell it all, in order."""
+    strategy, manager = knox.strategy(REFRESHING), knox.user_manager
+    old = await strategy.write_token(knox.user)
+    assert await strategy.read_token(old, manager) is knox.user
+    knox.clock.now = NOW + HOUR
+    await knox.session.commit()
+    user = await strategy.read_token(old, manager)
+    assert user is not None
+    new = await strategy.rotate_token(old, user)
+    assert await strategy.read_token(old, manager) is None
+
+    [record] = await strategy.list_records(user)
+
+    assert record == new.record
+    assert (record.expires_at, record.last_used_at) == (NOW + 3 * HOUR, NOW + HOUR)
+    knox.clock.now = NOW + 3 * HOUR
+    await knox.session.commit()
+    assert await strategy.read_token(new, manager) is None
+    assert await strategy.list_records(user) == []
+    assert knox.told() == [("TokenIssued",), ("TokenRefreshed",), ("TokenRotated",), ("TokenExpired",)]
+
+
+async def test_a_user_s_tokens(knox: Knox) -> None:
+    """Log in on several devices up to the limit, log out here and there, and then everywhere."""
+    settings = KnoxSettings(token_limit_per_user=3)
+    strategy = knox.strategy(settings)
+    one, two, three = [await strategy.issue(knox.user) for _ in range(3)]
+    with pytest.raises(TokenLimitReached):
+        await strategy.issue(knox.user)
+    four = await knox.strategy(settings, request=request(("Authorization", f"Bearer {one}"))).issue(knox.user)
+    await strategy.destroy_token(two, knox.user)
+    with pytest.raises(InvalidToken):
+        await strategy.destroy_token(two, knox.user)
+
+    ended = await strategy.logout_all(knox.user, keep=four)
+
+    assert ended == 1
+    assert [await knox.accepts(token) for token in (one, two, three, four)] == [False, False, False, True]
+    assert await strategy.revoke(knox.user, four.record.id)
+    assert knox.told()[3:] == [
+        ("TokenLimitHit",),
+        ("TokenRevoked", "replaced"),
+        ("TokenIssued",),
+        ("TokenRevoked", "logout"),
+        ("TokenRevoked", "logout_others"),
+        ("TokenRevoked", "session_revoked"),
+    ]
+
+
+async def test_keys_are_introduced_without_a_logout(knox: Knox) -> None:
+    """A token from before there were keys is re-keyed as it is used, and survives the end of the old digests."""
+    keys = (SecretStr("a key of 32 bytes and a few more"),)
+    token = await knox.strategy().issue(knox.user)
+    knox.clock.now += HOUR
+    await knox.session.commit()
+
+    await knox.strategy(KnoxSettings(digest_keys=keys, accept_unkeyed_until=NOW + 2 * HOUR)).read_token(
+        token, knox.user_manager
+    )
+
+    await knox.session.commit()
+    assert await knox.accepts(token, KnoxSettings(digest_keys=keys))
+    assert not await knox.accepts(token)
+
+
+async def test_the_inactive_are_refused(knox: Knox, engine: AsyncEngine) -> None:
+    """A user deactivated elsewhere is refused though the session has an older object of the user."""
+    token = await knox.strategy().issue(knox.user)
+    await change_user(engine, knox.user, is_active=False)
+
+    assert await knox.strategy().read_token(token, knox.user_manager) is None
+    assert await knox.strategy().read_record(token) is None
+
+
+async def test_a_device_keeps_one_token(knox: Knox) -> None:
+    """A device's name may hold any letters, and a login from it takes its record's place."""
+    on_phone = request(("X-Device-Id", "17"), ("X-Device-Name", "K\u00e4the"), ("User-Agent", "x" * 1000))
+    await knox.strategy(request=on_phone).issue(knox.user)
+    knox.clock.now += MINUTE
+
+    token = await knox.strategy(request=on_phone).issue(knox.user)
+
+    [record] = await knox.strategy().list_records(knox.user)
+    assert record == token.record
+    assert (record.name, record.user_agent) == ("K\u00e4the", "x" * 256)

@@ -1,0 +1,218 @@
+"""How a token travels: out of a header, and into a login's answer."""
+
+import json
+import uuid
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.requests import HTTPConnection
+from fastapi_users.authentication.transport import Transport
+from fastapi_users.schemas import BaseUser
+from httpx import ASGITransport, AsyncClient
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastapi_users_knox import IssuedToken, KnoxBearerTransport, TokenRecord, tokens
+from fastapi_users_knox.transport import presented_tokens
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=NOW + HOUR)
+BEARER = KnoxBearerTransport("auth/login")
+
+
+@dataclass
+class Ada:
+    """A user, as an application's ORM gives one."""
+
+    id: int = 1
+    email: str = "ada@example.org"
+    hashed_password: str = "hash"
+    is_active: bool = True
+    is_superuser: bool = False
+    is_verified: bool = False
+
+
+class UserRead(BaseUser[int]):
+    """What an application tells of a user."""
+
+
+class SpokenUserRead(BaseModel):
+    """What an application tells of a user, under other names and with more than the user has."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    email: str = Field(serialization_alias="eMail")
+    plan: str = "free"
+
+
+def issued(record: TokenRecord[int] = RECORD, *, after: timedelta = timedelta(0)) -> IssuedToken:
+    """Make what a strategy hands to the transport."""
+    return IssuedToken("knox_secret", record=record, user=Ada(), issued_at=NOW + after)
+
+
+async def answer(transport: Transport, token: str) -> dict[str, Any]:
+    """Log in, and return the body."""
+    response = await transport.get_login_response(token)
+    body: dict[str, Any] = json.loads(bytes(response.body))
+    return body
+
+
+# the header
+
+
+async def presented(transport: KnoxBearerTransport, header: bytes | None) -> str | None:
+    """Let the transport's scheme look at a request."""
+    scheme: Any = transport.scheme
+    headers = [] if header is None else [(b"authorization", header)]
+    token: str | None = await scheme(HTTPConnection({"type": "websocket", "headers": headers}))
+    return token
+
+
+@pytest.mark.parametrize("prefix", ["Bearer", "Token"])
+@pytest.mark.parametrize("spelling", [str, str.lower, str.upper])
+async def test_the_token_stands_behind_the_prefix(prefix: str, spelling: Any) -> None:
+    """The token is taken from `Authorization: <prefix> <token>`, the prefix in any case, on any connection."""
+    transport = KnoxBearerTransport("auth/login", header_prefix=prefix)
+
+    assert await presented(transport, f"{spelling(prefix)} knox_secret".encode()) == "knox_secret"
+
+
+@pytest.mark.parametrize("header", [None, b"", b"knox_secret", b"Token knox_secret", b"Bearerknox_secret", b"\xff\0"])
+async def test_other_headers_hold_no_token(header: bytes | None) -> None:
+    """What is for another backend is none of ours."""
+    assert await presented(BEARER, header) is None
+
+
+async def test_another_prefix_is_none_of_ours() -> None:
+    """With `header_prefix="Token"`, a bearer token is for another backend."""
+    transport = KnoxBearerTransport("auth/login", header_prefix="Token")
+
+    assert await presented(transport, b"Bearer knox_secret") is None
+
+
+# the tokens that a login ends
+
+
+ONE, TWO = (tokens.generate("00", prefix="knox_") for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([], []),
+        ([("authorization", f"Bearer {ONE}")], [ONE]),
+        ([("authorization", f"Token {ONE}")], [ONE]),
+        ([("authorization", ONE)], [ONE]),
+        ([("authorization", f"Bearer  {ONE}")], [ONE]),
+        ([("cookie", f"a={ONE}; theme=dark; b={TWO}")], [ONE, TWO]),
+        ([("cookie", f"a={ONE}"), ("cookie", f"b={TWO}")], [ONE, TWO]),
+        ([("authorization", f"Bearer {ONE}"), ("cookie", f"a={TWO}")], [ONE, TWO]),
+        ([("authorization", "Basic YTpi"), ("cookie", "a=b; =; ;;")], []),
+        ([("authorization", f"Bearer {ONE[:-1]}"), ("cookie", "\xff\0=\xff\0")], []),
+        ([("cookie", "; ".join(f"c{number}={ONE}" for number in range(100)))], [ONE] * 8),
+    ],
+)
+def test_tokens_are_found_wherever_they_are_presented(headers: list[tuple[str, str]], found: list[str]) -> None:
+    """In the header, behind any prefix, and in cookies of any name; eight at the most, and no junk."""
+    raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
+
+    assert presented_tokens(HTTPConnection({"type": "http", "headers": raw})) == found
+
+
+def test_without_a_request_nothing_is_presented() -> None:
+    """In a script there is none."""
+    assert presented_tokens(None) == []
+
+
+# the answer to a login
+
+
+async def test_a_login_tells_the_token_and_its_expiry() -> None:
+    """The body is RFC 6749's, with `expires_in` in seconds, and knox's `expiry` in ISO 8601."""
+    assert await answer(BEARER, issued()) == {
+        "access_token": "knox_secret",
+        "token_type": "bearer",
+        "expires_in": 3600,
+        "expiry": "2030-01-01T13:00:00Z",
+    }
+
+
+async def test_an_endless_login_has_no_expires_in() -> None:
+    """A token that never expires has a null `expiry`, and no `expires_in`, as RFC 6749 has no word for never."""
+    assert await answer(BEARER, issued(replace(RECORD, expires_at=None))) == {
+        "access_token": "knox_secret",
+        "token_type": "bearer",
+        "expiry": None,
+    }
+
+
+async def test_a_rotation_tells_what_is_left() -> None:
+    """`expires_in` counts from now, where the token was made later than its login."""
+    body = await answer(BEARER, issued(after=HOUR / 4))
+
+    assert (body["expires_in"], body["expiry"]) == (2700, "2030-01-01T13:00:00Z")
+
+
+async def test_milliseconds_are_told() -> None:
+    """The expiry is exact."""
+    body = await answer(BEARER, issued(replace(RECORD, expires_at=NOW + timedelta(milliseconds=1500))))
+
+    assert (body["expires_in"], body["expiry"]) == (1, "2030-01-01T12:00:01.500000Z")
+
+
+async def test_the_prefix_is_the_token_s_type() -> None:
+    """A client builds the header from `token_type`."""
+    body = await answer(KnoxBearerTransport("auth/login", header_prefix="Token"), issued())
+
+    assert body["token_type"] == "token"
+
+
+@pytest.mark.parametrize("user_schema", [None, UserRead])
+async def test_another_strategy_s_token_is_told_as_it_is(user_schema: type[BaseModel] | None) -> None:
+    """The transport also carries a plain `str`, of whose expiry and user it knows nothing."""
+    transport = KnoxBearerTransport("auth/login", user_schema=user_schema)
+
+    assert await answer(transport, "a.jwt.token") == {"access_token": "a.jwt.token", "token_type": "bearer"}
+
+
+@pytest.mark.parametrize("token", [issued(), "a.jwt.token"])
+async def test_no_cache_keeps_a_login(token: str) -> None:
+    """The answer that holds the token forbids storing it (RFC 6749 §5.1, ASVS 14.3.2)."""
+    response = await BEARER.get_login_response(token)
+
+    assert response.status_code == 200
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_logout_answers_nothing() -> None:
+    """It is 204 with an empty body."""
+    response = await BEARER.get_logout_response()
+
+    assert (response.status_code, response.body) == (204, b"")
+
+
+# the user in the answer
+
+
+async def test_the_user_is_told_by_the_schema() -> None:
+    """With `user_schema`, the answer has the user as the schema tells, and no password."""
+    body = await answer(KnoxBearerTransport("auth/login", user_schema=UserRead), issued())
+
+    assert body["user"] == UserRead.model_validate(Ada()).model_dump()
+    assert "hashed_password" not in body["user"]
+
+
+@pytest.mark.parametrize("user_schema", [UserRead, SpokenUserRead])
+async def test_the_user_is_told_as_a_route_would(user_schema: type[BaseModel]) -> None:
+    """The user looks the same as from a route with this schema as its `response_model`."""
+    app = FastAPI()
+    app.get("/me", response_model=user_schema)(Ada)
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        expected = (await client.get("/me")).json()
+
+    body = await answer(KnoxBearerTransport("auth/login", user_schema=user_schema), issued())
+
+    assert body["user"] == expected

@@ -1,0 +1,98 @@
+"""How the transport stands in the OpenAPI document."""
+
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Response
+from fastapi_users.authentication.transport import Transport
+from fastapi_users.openapi import OpenAPIResponseType
+from fastapi_users.schemas import BaseUser
+
+from fastapi_users_knox import KnoxBearerTransport
+
+BEARER = KnoxBearerTransport("auth/login")
+
+
+class UserRead(BaseUser[int]):
+    """What an application tells of a user."""
+
+
+def openapi(transport: Transport) -> dict[str, Any]:
+    """Return the document of an application with one login route."""
+    app = FastAPI()
+
+    @app.post("/login", responses=transport.get_openapi_login_responses_success())
+    async def login() -> Response:
+        return Response()
+
+    return app.openapi()
+
+
+@pytest.mark.parametrize(("status", "code"), [("403", "LOGIN_TOKEN_LIMIT_REACHED"), ("503", "TOKEN_STORE_UNAVAILABLE")])
+def test_refusals_are_documented(status: str, code: str) -> None:
+    """The limit and the outage stand in the document, each with its code."""
+    responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
+
+    assert responses[status]["content"]["application/json"]["examples"][code]["value"] == {"detail": code}
+
+
+def test_the_answer_is_documented() -> None:
+    """The document names the fields of the answer, of which a client can count on the token and its type."""
+    document = openapi(BEARER)
+
+    content = document["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert content["schema"] == {"$ref": "#/components/schemas/KnoxLoginResponse"}
+    schema = document["components"]["schemas"]["KnoxLoginResponse"]
+    assert schema["required"] == ["access_token", "token_type"]
+    assert set(schema["properties"]) == {"access_token", "token_type", "expires_in", "expiry"}
+
+
+def test_no_expires_in_is_documented_as_no_expires_in() -> None:
+    """A client made from the document takes no `expires_in` for "expired at once"."""
+    schema = openapi(BEARER)["components"]["schemas"]["KnoxLoginResponse"]
+
+    assert "default" not in schema["properties"]["expires_in"]
+
+
+def test_the_user_is_documented() -> None:
+    """With `user_schema`, the document has it."""
+    transport = KnoxBearerTransport("auth/login", user_schema=UserRead)
+
+    schemas = openapi(transport)["components"]["schemas"]
+    assert schemas["KnoxUserLoginResponse"]["properties"]["user"] == {"$ref": "#/components/schemas/UserRead"}
+    assert "UserRead" in schemas
+
+
+def test_two_transports_document_their_own_users() -> None:
+    """The shape of an answer is the instance's own: one without a user is not changed by another with one."""
+    KnoxBearerTransport("auth/login", user_schema=UserRead)
+
+    assert "KnoxUserLoginResponse" not in openapi(KnoxBearerTransport("auth/login"))["components"]["schemas"]
+
+
+def test_a_subclass_documents_what_it_likes() -> None:
+    """The static methods of FastAPI-Users' `Transport` can be overridden, as everywhere."""
+
+    class Quiet(KnoxBearerTransport):
+        @staticmethod
+        def get_openapi_login_responses_success() -> OpenAPIResponseType:
+            return {200: {"description": "quiet"}}
+
+    assert Quiet("auth/login").get_openapi_login_responses_success() == {200: {"description": "quiet"}}
+
+
+def test_the_class_documents_itself() -> None:
+    """Asked without an instance, as FastAPI-Users declares it, the answer is the one without a user."""
+    assert KnoxBearerTransport.get_openapi_login_responses_success().keys() == {200, 403, 503}
+    assert KnoxBearerTransport.get_openapi_logout_responses_success().keys() == {204}
+
+
+@pytest.mark.parametrize(("options", "name"), [({}, "KnoxBearer"), ({"scheme_name": "Phones"}, "Phones")])
+def test_the_scheme_is_named(options: dict[str, Any], name: str) -> None:
+    """In the document the scheme has its name, and the login route's path."""
+    scheme = KnoxBearerTransport("auth/login", **options).scheme
+
+    assert scheme.scheme_name == name
+    assert scheme.model.model_dump(exclude_none=True, by_alias=True)["flows"] == {
+        "password": {"tokenUrl": "auth/login", "scopes": {}}
+    }
