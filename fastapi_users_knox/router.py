@@ -36,8 +36,10 @@ def get_knox_router(
     @router.post(
         "/logout-all",
         name=f"auth:{backend.name}.logout_all",
+        status_code=status.HTTP_204_NO_CONTENT,
         responses={
             status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
+            status.HTTP_503_SERVICE_UNAVAILABLE: {"description": "The token store cannot answer."},
             **backend.transport.get_openapi_logout_responses_success(),
         },
     )

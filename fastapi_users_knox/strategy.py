@@ -39,7 +39,7 @@ __all__ = ["KnoxStrategy"]
 class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     """Hashed opaque tokens that expire, refresh, are limited per user, and can be revoked one by one or all at once.
 
-    It keeps nothing between calls: make one for each request, with `request=`, or share one between all.
+    It keeps nothing between calls: make one for each request, with `request=`, or share one where the store can be.
 
     Args:
         store: Where the records are.

@@ -86,19 +86,16 @@ class Transactions:
     async def read_latest(self, statement: Executable, parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:
         """Read what is committed now where the caller's transaction may see an older snapshot, else return `None`.
 
-        It returns `None` too where no second connection can be had in time: then the caller's view has to do.
+        Raises:
+            StoreUnavailable: No second connection can be had in time: what the snapshot shows may have been ended.
         """
         if self._snapshot_is_new or not self._has_second_connection():
             return None
         with self._reaching():
             if await sees_latest(await self._connection()):
                 return None
-            try:
-                async with self._connect(_PATIENCE) as connection, reading(connection, patience=_PATIENCE):
-                    return (await connection.execute(statement, parameters)).all()
-            except _NoConnection:
-                logger.warning("No second connection to check a token past the open transaction's snapshot")
-                return None
+            async with self._connect(_PATIENCE) as connection, reading(connection, patience=_PATIENCE):
+                return (await connection.execute(statement, parameters)).all()
 
     async def write(self, work: Work[T]) -> T:
         """Commit what the session holds, then do the work in one new transaction, again if it fails for others' sake.

@@ -3,13 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Executable, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenRecord
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, StoreUnavailable, TokenRecord
 from tests.backends import MEMORY, SERVERS, SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on, user_manager_on
 from tests.race import NOW
@@ -189,14 +190,28 @@ async def test_a_token_ended_elsewhere_is_refused(
     assert await authenticate(holding_session, user_and_token[1]) is None
 
 
-@pytest.fixture
-async def lone_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
+async def one_connection(backend: Backend, **options: Any) -> AsyncIterator[AsyncSession]:
     """Give the session of an engine that has one connection in all; whoever waits for a second waits an hour."""
-    assert user_and_token
-    engine = backend.create_engine(pool_size=1, max_overflow=0, pool_timeout=3600)
+    engine = backend.create_engine(pool_size=1, max_overflow=0, pool_timeout=3600, **options)
     async with AsyncSession(engine) as session:
         yield session
     await engine.dispose()
+
+
+@pytest.fixture
+async def lone_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
+    """Give a session on the one connection, at the isolation level of the backend."""
+    assert user_and_token
+    async for session in one_connection(backend):
+        yield session
+
+
+@pytest.fixture
+async def current_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
+    """Give a session on the one connection, in whose transactions each statement sees the latest."""
+    assert user_and_token
+    async for session in one_connection(backend, **backend.impatient):
+        yield session
 
 
 async def test_of_one_connection_a_refresh_takes_the_one(
@@ -210,16 +225,30 @@ async def test_of_one_connection_a_refresh_takes_the_one(
     assert stored.expires_at == LATER + timedelta(hours=10)
 
 
+@pytest.mark.parametrize("backend", [name for name in UNLOCKING if "begin" not in name], indirect=True)
 async def test_without_a_connection_a_refresh_is_skipped(
-    user_and_token: tuple[User, str], lone_session: AsyncSession
+    user_and_token: tuple[User, str], current_session: AsyncSession
 ) -> None:
     """While the application's transaction has the only connection, the request goes on without the refresh."""
-    await lone_session.execute(select(func.count()).select_from(User))
+    await current_session.execute(select(func.count()).select_from(User))
 
-    authenticated = await authenticate(lone_session, user_and_token[1])
+    authenticated = await authenticate(current_session, user_and_token[1])
 
     assert authenticated is not None
     assert authenticated[1].expires_at == NOW + timedelta(hours=10)
+
+
+@pytest.mark.parametrize(
+    "backend", ["sqlite-wal-begin", "postgresql-repeatable-read", "postgresql-serializable", "mariadb"], indirect=True
+)
+async def test_without_a_connection_an_older_snapshot_is_not_believed(
+    user_and_token: tuple[User, str], lone_session: AsyncSession
+) -> None:
+    """Where the application's transaction sees an older snapshot, and nothing else can be asked, the answer is 503."""
+    await lone_session.execute(select(func.count()).select_from(User))
+
+    with pytest.raises(StoreUnavailable):
+        await authenticate(lone_session, user_and_token[1])
 
 
 async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
