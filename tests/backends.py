@@ -71,7 +71,7 @@ SQLITE: Mapping[str, Callable[[Path], Backend]] = {
         impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
 }
-MEMORY = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+MEMORY: Mapping[str, Callable[[Path], Backend]] = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
 FREEZE = {
     "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
     "mariadb_server": "LOCK TABLES knox_token READ",

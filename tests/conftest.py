@@ -39,7 +39,7 @@ def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
         return Backend(
             url=server.url(scheme), options=POOL | dict(options), freeze=FREEZE[fixture], impatient=IMPATIENT
         )
-    return (SQLITE | MEMORY)[name](path)
+    return {**SQLITE, **MEMORY}[name](path)
 
 
 @pytest.fixture(params=[*SQLITE, *SERVERS])

@@ -15,7 +15,7 @@ import pytest
 from fastapi_users.manager import BaseUserManager
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import Found, IssuedToken, KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox import Found, InvalidToken, IssuedToken, KnoxSettings, KnoxStrategy, TokenLimitReached
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.backends import SQLITE, Backend
 from tests.models import KnoxToken, User, create_user, store_on, user_manager_on
@@ -82,6 +82,27 @@ async def test_a_refresh_does_not_save_what_was_ended(knox: Knox, engine: AsyncE
     assert not await knox.accepts(token)
     assert knox.told() == []
     assert [row.last_used_at for row in await stored(engine)] == ([None] if verb == "rotate" else [])
+
+
+@pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
+@pytest.mark.parametrize("call", ["rotate_token", "destroy_token"])
+async def test_whoever_is_overtaken_is_told(knox: Knox, engine: AsyncEngine, call: str, verb: str) -> None:
+    """devise_token_auth PR #856: of two that end or swap a token at once, the second does not believe it has."""
+    token = await knox.strategy().issue(knox.user)
+    knox.told()
+    strategy: Strategy = KnoxStrategy(
+        Overtaken(knox.session, engine, verb), listeners=[knox.events.append], clock=knox.clock
+    )
+
+    overtaken = getattr(strategy, call)(token, knox.user)
+
+    if (call, verb) == ("destroy_token", "rotate"):  # The record is the same: whichever text is presented, it ends.
+        await overtaken
+        assert await stored(engine) == []
+    else:
+        with pytest.raises(InvalidToken):
+            await overtaken
+        assert knox.told() == []
 
 
 async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngine) -> None:

@@ -147,6 +147,7 @@ def test_what_is_almost_a_token_is_refused(text: str | None) -> None:
         "\N{FULLWIDTH LATIN SMALL LETTER K}nox_" + "0" * 45,
         "knox_" + "0" * 44 + "\n",
         "\n" + "0" * 45,
+        "0" * 52 + "\n",
     ],
     ids=ascii,
 )

@@ -62,3 +62,12 @@ async def test_a_refused_login_leaves_the_transaction_usable(knox: Knox) -> None
 
     assert await knox.accepts(kept)
     assert await knox.accepts(await knox.strategy().issue(knox.user))
+
+
+async def test_a_login_is_committed(knox: Knox) -> None:
+    """A rollback of the session's undoes what came after the login, as with any session: only the suite's undoes it."""
+    token = await knox.strategy().issue(knox.user)
+
+    await knox.session.rollback()
+
+    assert await knox.accepts(token)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,7 +254,7 @@ async def test_without_a_connection_an_older_snapshot_is_not_believed(
 
 async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
     """Where all sessions share one connection, a refresh is stored by the next read in an idle session."""
-    engine = MEMORY["sqlite-memory"](None).create_engine()
+    engine = MEMORY["sqlite-memory"](Path()).create_engine()
     await create_empty_tables(engine)
     sessions = async_sessionmaker(engine)
     async with sessions() as session:

@@ -202,9 +202,11 @@ async def test_the_kill_switch(knox: Knox, engine: AsyncEngine, not_before: date
     token = await knox.strategy().issue(knox.user)
     switched = KnoxSettings(not_before=not_before)
 
-    user = await knox.strategy(switched).read_token(token, knox.user_manager)
+    with sent_to(engine) as statements:
+        user = await knox.strategy(switched).read_token(token, knox.user_manager)
 
     assert (user is not None) == accepted
+    assert verbs(statements) == ["SELECT"]
     assert (await knox.strategy(switched).read_record(token) is not None) == accepted
     assert (len(await knox.strategy(switched).list_records(knox.user)) == 1) == accepted
     assert await knox.accepts(token, DEFAULTS)
