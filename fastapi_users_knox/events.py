@@ -26,7 +26,7 @@ __all__ = [
     "describe_client",
 ]
 
-logger = logging.getLogger("fastapi_users_knox")
+_logger = logging.getLogger("fastapi_users_knox")
 
 RevokeReason = Literal[
     "logout",
@@ -165,7 +165,7 @@ class Publisher:
         try:
             told = event(user_id=user_id, client=self.client(), request=self._request, **details)
         except Exception:
-            logger.exception("The client could not be described, so no listener was told of it")
+            _logger.exception("The client could not be described, so no listener was told of it")
             return
         for listener in self._listeners:
             await _call(listener, told)
@@ -177,7 +177,7 @@ async def _call(listener: Listener, told: KnoxEvent[ID]) -> None:
         if inspect.isawaitable(outcome):
             await outcome
     except Exception:
-        logger.exception("A listener failed at %s", type(told).__name__)
+        _logger.exception("A listener failed at %s", type(told).__name__)
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:

@@ -1,7 +1,7 @@
 """The settings, django-rest-knox's and more, and the arithmetic of what they mean."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Self
+from typing import Annotated, ClassVar, Self
 
 from fastapi_users.models import ID
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, model_validator
@@ -47,7 +47,9 @@ class KnoxSettings(BaseModel):
     messages show none either, it needs `hide_input_in_errors` of its own.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     token_ttl: _Ttl | None = timedelta(hours=10)
     """How long a token lives from login, or from its last refresh; `None`: for ever. More than 0, at most 100 years.

@@ -6,7 +6,22 @@ from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ColumnElement, Row, Select, Table, and_, bindparam, false, func, or_, select, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Label,
+    Row,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    false,
+    func,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
@@ -37,10 +52,10 @@ class Statements:
     def __init__(self, mapper: Mapper[Any]) -> None:
         """Look the columns up."""
         self.mapper = mapper
-        self.table = cast("Table", mapper.local_table)
+        self.table: Table = cast("Table", mapper.local_table)
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
-        self.record = [self.of[name].label(name) for name in _RECORD]
-        self.no_rows = update(self.table).where(false()).values({self.of["audience"]: ""})
+        self.record: list[Label[Any]] = [self.of[name].label(name) for name in _RECORD]
+        self.no_rows: Update = update(self.table).where(false()).values({self.of["audience"]: ""})
         user = users_of(mapper)
         self.user: type[Any] | None = user.class_ if user else None
         self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in USER_COLUMNS} if user else {}

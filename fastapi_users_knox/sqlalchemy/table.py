@@ -21,8 +21,8 @@ USER_COLUMNS = ("id", "hashed_password", "is_active")
 class UTCDateTime(TypeDecorator[datetime]):
     """An aware moment, in and out, to the microsecond on every database (MySQL's own default is the second)."""
 
-    impl = DateTime
-    cache_ok = True
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime
+    cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
         """Take PostgreSQL's aware type, and naive UTC elsewhere."""

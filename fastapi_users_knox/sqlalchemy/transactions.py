@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Transactions"]
 
-logger = logging.getLogger("fastapi_users_knox")
+_logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 Work = Callable[[AsyncConnection], Awaitable[T]]
@@ -124,7 +124,7 @@ class Transactions:
                 await self._commit()
             return await self._transact(work, patience=_PATIENCE)
         except Exception:  # Whatever it is, it must not fail the request.
-            logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
+            _logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
             return None
 
     async def must_wait(self) -> bool:
