@@ -1,7 +1,7 @@
 """The SQL of the token store, and the way from a row to a record and to a user."""
 
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
@@ -18,6 +18,7 @@ from sqlalchemy import (
     bindparam,
     false,
     func,
+    inspect,
     or_,
     select,
     update,
@@ -28,7 +29,7 @@ from sqlalchemy.orm import Mapper
 from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
 from fastapi_users_knox.store import TokenRecord
 
-__all__ = ["Statements", "record_of", "statements_on"]
+__all__ = ["Statements", "record_of", "statements_for"]
 
 _RECORD = (
     *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
@@ -49,14 +50,13 @@ class Statements:
         of_user: That class's columns by name.
     """
 
-    def __init__(self, mapper: Mapper[Any]) -> None:
+    def __init__(self, mapper: Mapper[Any], user: Mapper[Any] | None) -> None:
         """Look the columns up."""
         self.mapper = mapper
         self.table: Table = cast("Table", mapper.local_table)
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
         self.record: list[Label[Any]] = [self.of[name].label(name) for name in _RECORD]
         self.no_rows: Update = update(self.table).where(false()).values({self.of["audience"]: ""})
-        user = users_of(mapper)
         self.user: type[Any] | None = user.class_ if user else None
         self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in USER_COLUMNS} if user else {}
 
@@ -99,10 +99,24 @@ class Statements:
         )
 
 
+def statements_for(session: AsyncSession, table: type[Any]) -> Statements:
+    """Return the statements for a session: without the users where it keeps them on another engine than the tokens."""
+    mapper: Mapper[Any] = inspect(table)
+    statements = _statements_on(mapper)
+    if statements.user is None:
+        return statements
+    bind_of = partial(session.sync_session.get_bind, clause=statements.no_rows)
+    return statements if bind_of(statements.user) is bind_of(mapper) else _statements_without_users(mapper)
+
+
 @cache
-def statements_on(mapper: Mapper[Any]) -> Statements:
-    """Return the statements on a mapper's table."""
-    return Statements(mapper)
+def _statements_on(mapper: Mapper[Any]) -> Statements:
+    return Statements(mapper, users_of(mapper))
+
+
+@cache
+def _statements_without_users(mapper: Mapper[Any]) -> Statements:
+    return Statements(mapper, None)
 
 
 def record_of(row: Row[Any]) -> TokenRecord[Any]:

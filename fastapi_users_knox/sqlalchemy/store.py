@@ -7,11 +7,11 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, and_, delete, func, insert, inspect, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.sqlalchemy.statements import record_of, statements_on
+from fastapi_users_knox.sqlalchemy.statements import record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord
@@ -33,7 +33,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
         """Take the session; nothing is sent yet."""
-        self._sql = statements_on(inspect(table))
+        self._sql = statements_for(session, table)
         self._transactions = Transactions(session, self._sql)
 
     async def add(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from fastapi_users_knox import StoreUnavailable
 from fastapi_users_knox.sqlalchemy.dialects import is_transient
-from fastapi_users_knox.sqlalchemy.statements import statements_on
+from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.transactions import Transactions
 from tests.backends import Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user
@@ -76,7 +76,7 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
         return "done"
 
     async with AsyncSession(engine) as session:
-        writing_it = Transactions(session, statements_on(inspect(KnoxToken))).write(work)
+        writing_it = Transactions(session, statements_for(session, KnoxToken)).write(work)
         if failures > 3:
             with pytest.raises(StoreUnavailable):
                 await writing_it
