@@ -15,9 +15,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore, UTCDateTime
 from tests.backends import Backend
-from tests.strategies import sent_to, verbs
+from tests.strategies import NOW, sent_to, verbs
 
 pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "mariadb"], indirect=True)
 
@@ -233,3 +233,29 @@ async def test_a_number_that_is_used_again_brings_no_tokens_along(session: Async
     await session.commit()
 
     assert await strategy_on(session).read_token(token, manager_on(session)) is None
+
+
+async def test_without_a_word_the_key_is_the_users_own(engine: AsyncEngine) -> None:
+    """`user_id` refers to the `id` of a table named "user", and takes its type from there."""
+
+    class Plain(DeclarativeBase):
+        """Another application's metadata."""
+
+    class User(SQLAlchemyBaseUserTable[int], Plain):
+        """A user."""
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    class Token(SQLAlchemyBaseKnoxTokenTable[int], Plain):
+        """A token record."""
+
+    column = Token.__table__.c.user_id
+
+    assert [key.column for key in column.foreign_keys] == [User.__table__.c.id]
+    assert column.type.compile(engine.dialect) == User.__table__.c.id.type.compile(engine.dialect)
+
+
+async def test_a_naive_moment_is_refused(engine: AsyncEngine) -> None:
+    """A time without a zone is a mistake, and is not taken for UTC."""
+    with pytest.raises(ValueError, match="must be aware"):
+        UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), engine.dialect)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy, LimitUnsupported
 from tests.models import Base, KnoxToken, User, create_user, store_on, user_manager_on
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
     """Bind the users to one database and the tokens to another."""
-    engines: dict[Any, AsyncEngine] = {
+    engines: dict[Any, Any] = {
         table: create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/{table.__name__}.db") for table in (User, KnoxToken)
     }
     for table, engine in engines.items():
