@@ -163,10 +163,11 @@ class Publisher:
         if not self._listeners:
             return
         try:
-            told = event(user_id=user_id, client=self.client(), request=self._request, **details)
+            client = self.client()
         except Exception:
-            _logger.exception("The client could not be described, so no listener was told of it")
-            return
+            _logger.exception("The client could not be described")
+            client = ClientInfo()
+        told = event(user_id=user_id, client=client, request=self._request, **details)
         for listener in self._listeners:
             await _call(listener, told)
 

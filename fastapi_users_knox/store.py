@@ -206,6 +206,7 @@ class TokenStore(Protocol[UP, ID]):
     ) -> bool:
         """Note at a read that the record is used: set `last_used_at`, and the expiry and digest if they are told.
 
+        It belongs to the `get` that found the record, and follows it at once.
         It writes only what was last used before `unused_since`, so that of any number of simultaneous calls one
         writes; the expiry never moves backwards. It tells whether it wrote. It never fails and never takes longer
         than a second: what cannot be written in that time is skipped, logged once, and not tried again by this
@@ -269,6 +270,6 @@ class TokenStore(Protocol[UP, ID]):
         never takes longer than a second, and is not tried again by this process when it was after `tried_since`.
 
         Raises:
-            ValueError: The batch size is less than 1.
+            ValueError: The batch size is less than 1, or more than 10,000.
         """
         ...

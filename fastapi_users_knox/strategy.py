@@ -127,7 +127,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             user: For whom, as loaded when the credentials were checked.
-            token_ttl: Its lifetime, instead of the setting's; `None`: never expires. The cap holds for it too.
+            token_ttl: Its lifetime, instead of the setting's; `None`: never expires. The cap holds for it too, and
+                where `auto_refresh` is on, use moves its expiry to the setting's `token_ttl` from then, as in knox.
             name: What it is called in the list of sessions, instead of what the client calls itself.
             replace: Whether it takes the place of the token presented with the request and of this device's record;
                 `False` for a token beside them, such as one for a machine.
@@ -233,10 +234,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
 
         Args:
-            batch_size: How many records one transaction deletes, at least 1.
+            batch_size: How many records one transaction deletes, 1 to 10,000.
 
         Raises:
-            ValueError: The batch size is less than 1.
+            ValueError: The batch size is less than 1, or more than 10,000.
             StoreUnavailable: The store cannot be written to.
         """
         now = self._now()

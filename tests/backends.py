@@ -20,6 +20,7 @@ class Backend:
         begins: Whether SQLite is in WAL mode and begins by SQLAlchemy's documented recipe.
         freeze: The statement that lets others read the tokens but not write to them, till its connection ends.
         impatient: Options with which two transactions that collide find out soon.
+        ask_wait: The statement that asks how long the connection waits for a lock.
     """
 
     url: str
@@ -27,6 +28,7 @@ class Backend:
     begins: bool = False
     freeze: str = "UPDATE knox_token SET name = name"
     impatient: Mapping[str, Any] = field(default_factory=dict)
+    ask_wait: str = "PRAGMA busy_timeout"
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Make an engine; options override the backend's own."""
@@ -77,6 +79,10 @@ FREEZE = {
     "mariadb_server": "LOCK TABLES knox_token READ",
 }
 IMPATIENT = {"isolation_level": "READ COMMITTED"}
+ASK_WAIT = {
+    "postgresql_server": "SHOW statement_timeout",
+    "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
+}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
     "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import FREEZE, IMPATIENT, MEMORY, POOL, SERVERS, SQLITE, Backend
+from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, SERVERS, SQLITE, Backend
 from tests.models import create_empty_tables
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
@@ -37,7 +37,11 @@ def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
         fixture, scheme, options = SERVERS[name]
         server: Server = request.getfixturevalue(fixture)
         return Backend(
-            url=server.url(scheme), options=POOL | dict(options), freeze=FREEZE[fixture], impatient=IMPATIENT
+            url=server.url(scheme),
+            options=POOL | dict(options),
+            freeze=FREEZE[fixture],
+            impatient=IMPATIENT,
+            ask_wait=ASK_WAIT[fixture],
         )
     return {**SQLITE, **MEMORY}[name](path)
 

@@ -15,7 +15,10 @@ _TRANSIENT = {
     *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, dead-lock
 }
 _SQLITE_WAIT = ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}")  # milliseconds
-_MYSQL_WAIT = ("SELECT @@lock_wait_timeout", "SET lock_wait_timeout = {}")  # seconds
+_MYSQL_WAIT = (  # seconds, for tables and for rows
+    "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
+    "SET lock_wait_timeout = {0}, innodb_lock_wait_timeout = {1}",
+)
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
@@ -110,10 +113,13 @@ async def _changed(connection: AsyncConnection, ask: str, change: str, value: in
     if value is None:
         yield
         return
-    usual = (await connection.exec_driver_sql(ask)).scalar_one()
-    await connection.exec_driver_sql(change.format(value))
+    usual = (await connection.exec_driver_sql(ask)).one()
+    await connection.exec_driver_sql(change.format(value, value))
     await connection.rollback()
     try:
         yield
     finally:
-        await connection.exec_driver_sql(change.format(usual))
+        try:
+            await connection.exec_driver_sql(change.format(*usual))
+        except exc.SQLAlchemyError:
+            await connection.invalidate()  # It must not go back to the pool as it is.

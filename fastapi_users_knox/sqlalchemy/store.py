@@ -7,7 +7,7 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
@@ -17,6 +17,8 @@ from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord
 
 __all__ = ["SQLAlchemyTokenStore"]
+
+_MOST_IN_A_BATCH = 10_000  # A statement of asyncpg has at most 32,767 parameters.
 
 
 class SQLAlchemyTokenStore(Generic[UP, ID]):
@@ -80,14 +82,12 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
         if not rows:
             return None
-        user = rows[0][-1] if with_user else None
+        found = self._found(rows[0], rows[0][-1] if with_user else None)
         # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
         current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
-        row = next(iter(rows if current is None else current), None)
-        if row is None:
-            return None
-        fields = row._mapping  # noqa: SLF001 (public, despite its name)
-        return Found(record=record_of(row), digest=fields["digest"], is_active=fields.get("is_active"), user=user)
+        if current is None or found.is_active is False:
+            return found
+        return self._found(current[0], found.user) if current else None
 
     async def renew(
         self,
@@ -169,8 +169,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         tried_since: datetime | None = None,
     ) -> int:
         """Delete by primary key what an indexed SELECT finds, leaving out what is locked."""
-        if batch_size < 1:
-            raise ValueError("batch_size must be at least 1")
+        if not 1 <= batch_size <= _MOST_IN_A_BATCH:
+            raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")
         of = self._sql.of
         dead = of["expires_at"] <= now
         if created_since is not None:
@@ -206,6 +206,11 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return [record_of(row) for row in await self._transactions.read(statement, {}, is_whole=False)]
 
     # What follows serves the verbs above, in their order.
+
+    def _found(self, row: Row[Any], user: UP | None) -> Found[UP, ID]:
+        fields = row._mapping  # noqa: SLF001 (public, despite its name)
+        is_active = None if self._sql.user is None else bool(fields["is_active"])
+        return Found(record=record_of(row), digest=fields["digest"], is_active=is_active, user=user)
 
     async def _lock_user(self, connection: AsyncConnection, user_id: ID, credentials: Credentials | None) -> None:
         """Lock the user's row, and see that the user is still who has logged in."""

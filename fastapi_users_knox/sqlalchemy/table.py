@@ -1,6 +1,7 @@
 """The table: mix-ins in the manner of fastapi-users-db-sqlalchemy, and the column types behind them."""
 
 import uuid
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -9,7 +10,8 @@ from fastapi_users_db_sqlalchemy.generics import GUID
 from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
-from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column
+from sqlalchemy.exc import NoReferencedTableError
+from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 __all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
@@ -79,15 +81,17 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
         Else a new user who is given the same number would be logged in by them.
         """
-        mapper = class_mapper(cls)
-        users = users_of(mapper)
-        if users is None:
-            return
+        with suppress(NoReferencedTableError):  # Not mapped yet: this is called again when more is.
+            users = users_of(class_mapper(cls))
+            if users is not None and not event.contains(users.class_, "after_delete", cls._end_tokens):
+                event.listen(users.class_, "after_delete", cls._end_tokens, propagate=True)
 
-        def end_tokens(_mapper: object, connection: Connection, user: UserProtocol[ID]) -> None:
-            connection.execute(delete(mapper.class_).where(mapper.columns["user_id"] == user.id))
-
-        event.listen(users.class_, "after_delete", end_tokens, propagate=True)
+    @classmethod
+    def _end_tokens(cls, _mapper: object, connection: Connection, user: UserProtocol[ID]) -> None:
+        mapper, session = class_mapper(cls), object_session(user)
+        statement = delete(mapper.class_).where(mapper.columns["user_id"] == user.id)
+        if session is None or session.get_bind(mapper, clause=statement).engine is connection.engine:
+            connection.execute(statement)
 
     if TYPE_CHECKING:
         id: uuid.UUID

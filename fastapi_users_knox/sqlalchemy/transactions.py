@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, Executable, Row, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.errors import KnoxError, StoreUnavailable
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_transient, reading, sees_latest, writing
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
@@ -28,11 +28,7 @@ Work = Callable[[AsyncConnection], Awaitable[T]]
 
 _RETRIES = 3
 _PATIENCE = 0.3  # seconds to wait for a connection, and again for a lock, where a request must not be held up
-_OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError, exc.NotSupportedError)
-
-
-class _NoConnection(Exception):
-    """The pool had no connection to give in time."""
+_OUR_FAULT = (exc.IntegrityError, exc.ProgrammingError, exc.DataError)
 
 
 class _EngineState:
@@ -43,7 +39,11 @@ class _EngineState:
 
     def __init__(self) -> None:
         self.attempts = Attempts()
-        self.turn = asyncio.Lock()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    def turn(self) -> asyncio.Lock:
+        """Return the lock of this event loop: in another loop there are others to wait for."""
+        return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
 _engines: WeakKeyDictionary[Engine, _EngineState] = WeakKeyDictionary()
@@ -88,10 +88,14 @@ class Transactions:
 
         Raises:
             StoreUnavailable: No second connection can be had in time: what the snapshot shows may have been ended.
+            KnoxError: The session is bound to a connection that shows an older snapshot.
         """
-        if self._snapshot_is_new or not self._has_second_connection():
-            return None
         with self._reaching():
+            if isinstance(self._bind(), Connection):
+                await _refuse_snapshot(await self._connection())
+                return None
+            if self._snapshot_is_new or not self._has_second_connection():
+                return None
             if await sees_latest(await self._connection()):
                 return None
             async with self._connect(_PATIENCE) as connection, reading(connection, patience=_PATIENCE):
@@ -157,7 +161,7 @@ class Transactions:
             yield
         except _OUR_FAULT:
             raise
-        except (exc.DBAPIError, OSError, _NoConnection) as error:
+        except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
             raise StoreUnavailable from error
         except Exception as error:
             # SQLAlchemy leaves what asyncpg raises while it connects as it is.
@@ -185,18 +189,24 @@ class Transactions:
         if isinstance(self._bind(), Connection):
             return await self._transact_nested(work)
         if not self._has_second_connection():
-            async with self._state().turn:
+            async with self._state().turn():
                 return await self._transact_alone(work, patience)
         return await self._transact_alone(work, patience)
 
     async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
+        working = self._transact_connected(work, patience)
+        return await (_to_the_end(working) if self._bind().dialect.name == "sqlite" else working)
+
+    async def _transact_connected(self, work: Work[T], patience: float | None) -> T:
         async with self._connect(patience) as connection, writing(connection, self._no_rows, patience=patience):
             return await work(connection)
 
     async def _transact_nested(self, work: Work[T]) -> T:
         """Work on the one connection the session is bound to, as in test suites that roll everything back."""
         connection = await self._connection()
+        await _refuse_snapshot(connection)
         async with connection.begin_nested():
+            await connection.execute(self._no_rows)  # SQLite's write lock.
             outcome = await work(connection)
         await self._commit()
         return outcome
@@ -204,10 +214,26 @@ class Transactions:
     @asynccontextmanager
     async def _connect(self, patience: float | None) -> AsyncIterator[AsyncConnection]:
         async with AsyncExitStack() as stack:
-            connecting = AsyncEngine(self._bind().engine).connect()
-            try:
-                async with asyncio.timeout(patience):
-                    connection = await stack.enter_async_context(connecting)
-            except (exc.TimeoutError, TimeoutError) as error:
-                raise _NoConnection from error
+            async with asyncio.timeout(patience):
+                connecting = AsyncEngine(self._bind().engine).connect()
+                connection = await stack.enter_async_context(connecting)
             yield connection
+
+
+async def _refuse_snapshot(connection: AsyncConnection) -> None:
+    """Keep sessions that are bound to a connection from counting and judging tokens by PostgreSQL's older snapshots."""
+    if connection.dialect.name == "postgresql" and not await sees_latest(connection):
+        raise KnoxError("a session that is bound to a connection needs READ COMMITTED for its tokens")
+
+
+async def _to_the_end(working: Coroutine[Any, Any, T]) -> T:
+    """Finish a transaction though its request is cancelled: one that SQLite's driver is torn out of locks the file."""
+    task, cancelled = asyncio.create_task(working), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:  # It may come more than once, as anyio's does.
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled from task.exception()
+    return task.result()

@@ -1,5 +1,7 @@
 """The caller's transaction is the caller's: what reading and writing tokens does to the application's session."""
 
+import asyncio
+import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -7,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Executable, delete, func, select, update
+from sqlalchemy import Executable, delete, event, func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy, StoreUnavailable, TokenRecord
 from tests.backends import MEMORY, SERVERS, SQLITE, Backend
@@ -286,3 +288,59 @@ async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
     await engine.dispose()
     assert all(outcomes)
     assert caplog.text.count("use was not written") == 1
+
+
+@pytest.mark.parametrize("statement", ["PRAGMA|SET|BEGIN|SELECT knox_token.id", "UPDATE"])
+async def test_a_cancelled_request_leaves_no_trace(
+    backend: Backend, user_and_token: tuple[User, str], statement: str
+) -> None:
+    """A request that is cancelled while it refreshes is cancelled, and its connection goes back as it came."""
+    engine = backend.create_engine(pool_size=1, max_overflow=0)
+    async with engine.connect() as connection:
+        usual = (await connection.exec_driver_sql(backend.ask_wait)).first()
+    reading = asyncio.create_task(read_alone(engine, user_and_token[1]))
+
+    def cancel(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if re.match(statement, sql) and not reading.cancelling():
+            reading.cancel()
+
+    event.listen(engine.sync_engine, "before_cursor_execute", cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+
+    async with engine.connect() as connection:
+        assert (await connection.exec_driver_sql(backend.ask_wait)).first() == usual
+    await engine.dispose()
+    await elsewhere(backend, delete(KnoxToken))
+
+
+async def read_alone(engine: AsyncEngine, token: str) -> None:
+    """Use a token in a session of its own."""
+    async with AsyncSession(engine) as session:
+        await authenticate(session, token)
+
+
+@pytest.mark.parametrize("statement", ["SELECT", "DELETE", "INSERT"])
+async def test_a_cancelled_login_locks_nobody_out(
+    backend: Backend, user_and_token: tuple[User, str], statement: str
+) -> None:
+    """A login that is cancelled at any of its statements leaves no lock behind."""
+    engine = backend.create_engine()
+    logging_in = asyncio.create_task(log_in_alone(engine, user_and_token[0]))
+
+    def cancel(_connection: object, _cursor: object, sql: str, *_: object) -> None:
+        if sql.startswith(statement) and not logging_in.cancelling():
+            logging_in.cancel()
+
+    event.listen(engine.sync_engine, "before_cursor_execute", cancel)
+    with pytest.raises(asyncio.CancelledError):
+        await logging_in
+
+    await elsewhere(backend, delete(KnoxToken))
+    await engine.dispose()
+
+
+async def log_in_alone(engine: AsyncEngine, user: User) -> None:
+    """Log in in a session of its own."""
+    async with AsyncSession(engine) as session:
+        await strategy_on(session).write_token(user)

@@ -251,7 +251,7 @@ async def test_a_purge_spares_what_the_kill_switch_refuses(knox: Knox, engine: A
     assert len(await stored(engine)) == 1
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
+@pytest.mark.parametrize("batch_size", [0, -1, 10_001])
 async def test_a_purge_of_nothing_at_a_time_is_refused(knox: Knox, batch_size: int) -> None:
     """A batch that makes no sense is the caller's mistake, and not an endless loop."""
     async with asyncio.timeout(5):

@@ -1,0 +1,74 @@
+"""Deleting a user by the ORM: the tokens go along, wherever they are."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, configure_mappers, mapped_column
+
+from tests.backends import SQLITE, Backend
+from tests.models import Base, KnoxToken, User, create_user
+from tests.strategies import Knox, sent_to, stored
+
+
+@pytest.fixture
+def any_backend(tmp_path: Path) -> Backend:
+    """Give SQLite in a file, which keeps no foreign keys unless told."""
+    return SQLITE["sqlite"](tmp_path)
+
+
+@pytest.fixture
+async def users(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """Give another engine, for the users alone."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/users.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.tables["user"].create)
+    yield engine
+    await engine.dispose()
+
+
+async def deleted(session: AsyncSession) -> User:
+    """Store a user, who logs in, and delete them as FastAPI-Users does."""
+    user = await create_user(session)
+    await Knox(session=session, user=user).strategy().issue(user)
+    await SQLAlchemyUserDatabase(session, User).delete(user)
+    return user
+
+
+async def test_a_deleted_user_s_tokens_go(engine: AsyncEngine) -> None:
+    """No record is left behind."""
+    async with AsyncSession(engine) as session:
+        await deleted(session)
+
+    assert await stored(engine) == []
+
+
+async def test_it_takes_one_statement(engine: AsyncEngine) -> None:
+    """However many classes an application maps meanwhile, the tokens are deleted once."""
+
+    class Later(DeclarativeBase):
+        """What is mapped after the tokens are."""
+
+    class Thing(Later):
+        """Something else."""
+
+        __tablename__ = "thing"
+
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    configure_mappers()
+    async with AsyncSession(engine) as session:
+        with sent_to(engine) as statements:
+            await deleted(session)
+
+    assert statements.count("DELETE FROM knox_token WHERE knox_token.user_id = ?") == 1
+
+
+async def test_tokens_on_another_engine_do_not_hinder_it(engine: AsyncEngine, users: AsyncEngine) -> None:
+    """Where users and tokens are on two engines, a user can be deleted, and nobody logs in by the tokens left."""
+    async with AsyncSession(binds={User: users, KnoxToken: engine}, expire_on_commit=False) as session:
+        user = await deleted(session)
+
+        assert await session.get(User, user.id) is None
