@@ -68,21 +68,6 @@ class TokenStoreContract:
         return "asyncio"
 
     @pytest.fixture
-    def open_store(self) -> OpenStore:
-        """Open a store on a connection of its own."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def user_ids(self) -> Sequence[Any]:
-        """Name two users that exist."""
-        raise NotImplementedError
-
-    @pytest.fixture
-    def lost_store(self) -> Store:
-        """Give a store that cannot be reached."""
-        raise NotImplementedError
-
-    @pytest.fixture
     async def store(self, open_store: OpenStore) -> AsyncIterator[Store]:
         """Open the store that most tests use."""
         async with open_store() as store:

@@ -2,18 +2,21 @@
 
 import asyncio
 import uuid
+from pathlib import Path
 
 import pytest
-from sqlalchemy import inspect, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import create_engine, inspect, update
+from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from fastapi_users_knox import StoreUnavailable
+from fastapi_users_knox import KnoxError, StoreUnavailable
+from fastapi_users_knox.sqlalchemy import UTCDateTime
 from fastapi_users_knox.sqlalchemy.dialects import is_transient
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.transactions import Transactions
-from tests.backends import Backend
+from tests.backends import SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user
+from tests.race import NOW
 
 pytestmark = pytest.mark.anyio
 
@@ -83,3 +86,53 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
         else:
             assert await writing_it == "done"
     await engine.dispose()
+
+
+async def test_other_databases_are_refused(tmp_path: Path) -> None:
+    """Where nobody has seen the locks hold, nothing is written."""
+    engine = SQLITE["sqlite"](tmp_path).create_engine()
+    await create_empty_tables(engine)
+    engine.dialect.name = "oracle"
+
+    async with AsyncSession(engine) as session:
+        with pytest.raises(KnoxError, match="oracle"):
+            await Transactions(session, statements_for(session, KnoxToken)).write(fail)
+
+    await engine.dispose()
+
+
+async def fail(_connection: AsyncConnection) -> None:
+    """Do what no database has to do with."""
+    raise ZeroDivisionError
+
+
+async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
+    """What the work itself raises is raised, and not told as an unavailable store."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+
+    async with AsyncSession(engine) as session:
+        with pytest.raises(ZeroDivisionError):
+            await Transactions(session, statements_for(session, KnoxToken)).write(fail)
+
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
+async def test_a_missing_table_is_no_outage(backend: Backend) -> None:
+    """A migration that was forgotten is a mistake, and retrying would not help."""
+    engine = backend.create_engine()
+
+    async with AsyncSession(engine) as session:
+        with pytest.raises(ProgrammingError):
+            await Transactions(session, statements_for(session, KnoxToken)).write(
+                lambda connection: connection.exec_driver_sql("SELECT * FROM forgotten")
+            )
+
+    await engine.dispose()
+
+
+def test_a_naive_moment_is_refused() -> None:
+    """A moment without a time zone could be any of a day's."""
+    with pytest.raises(ValueError, match="aware"):
+        UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), create_engine("sqlite://").dialect)
