@@ -81,6 +81,8 @@ class Transactions:
             # A transaction that this read has begun holds nothing of the application's yet: `beside` may end it.
             begun = self._snapshot_is_new and is_whole
             self._read = self.session.sync_session.get_transaction() if begun else None
+            if self._snapshot_is_new and not rows:
+                await self._commit()  # Another backend may look for the same token next, in a transaction of its own.
             return rows
 
     async def read_latest(self, statement: Executable, parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:

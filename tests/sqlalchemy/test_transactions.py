@@ -228,6 +228,20 @@ async def test_of_one_connection_a_refresh_takes_the_one(
     assert stored.expires_at == LATER + timedelta(hours=10)
 
 
+async def test_two_backends_share_the_one_connection(
+    user_and_token: tuple[User, str], lone_session: AsyncSession
+) -> None:
+    """A backend that does not know a token leaves the session to the next one as it was."""
+    other = KnoxStrategy(store_on(lone_session), KnoxSettings(audience="other"), clock=lambda: LATER)
+
+    assert await other.read_token(user_and_token[1], user_manager_on(lone_session)) is None
+    await authenticate(lone_session, user_and_token[1])
+    await lone_session.commit()
+
+    stored = (await lone_session.scalars(select(KnoxToken))).one()
+    assert stored.expires_at == LATER + timedelta(hours=10)
+
+
 @pytest.mark.parametrize("backend", [name for name in UNLOCKING if "begin" not in name], indirect=True)
 async def test_without_a_connection_a_refresh_is_skipped(
     user_and_token: tuple[User, str], current_session: AsyncSession
