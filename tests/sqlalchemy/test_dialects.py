@@ -6,16 +6,18 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, update
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
 
 from fastapi_users_knox import KnoxError, StoreUnavailable
 from fastapi_users_knox.sqlalchemy import UTCDateTime
-from fastapi_users_knox.sqlalchemy.dialects import is_transient
+from fastapi_users_knox.sqlalchemy.dialects import is_transient, reading
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.transactions import Transactions
+from fastapi_users_knox.testing import new_digest, new_record
 from tests.backends import SQLITE, Backend
-from tests.models import KnoxToken, User, create_empty_tables, create_user
+from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on
 from tests.race import NOW
 
 pytestmark = pytest.mark.anyio
@@ -136,3 +138,43 @@ def test_a_naive_moment_is_refused() -> None:
     """A moment without a time zone could be any of a day's."""
     with pytest.raises(ValueError, match="aware"):
         UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), create_engine("sqlite://").dialect)
+
+
+async def test_a_connection_that_cannot_be_restored_is_thrown_away(tmp_path: Path) -> None:
+    """A connection whose waits are still shortened does not go back to the pool."""
+    engine = SQLITE["sqlite"](tmp_path).create_engine()
+
+    async with engine.connect() as connection:
+        async with reading(connection, patience=0.1):
+            await connection.begin()
+            await connection.invalidate()
+
+        assert connection.invalidated
+
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-repeatable-read", "postgresql-serializable"], indirect=True)
+async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -> None:
+    """A session that is bound to a connection neither counts nor judges tokens by PostgreSQL's older snapshot."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+
+    async with engine.connect() as connection, AsyncSession(connection, expire_on_commit=False) as session:
+        user = await create_user(session)
+        with pytest.raises(KnoxError, match="READ COMMITTED"):
+            await store_on(session).add(new_record(user.id), new_digest(), now=NOW)
+
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
+async def test_a_refused_connection_is_an_outage(backend: Backend) -> None:
+    """What a driver raises while it connects, wrapped by SQLAlchemy or not, is told as an unavailable store."""
+    engine = create_async_engine(make_url(backend.url).set(database="nowhere"))
+
+    async with AsyncSession(engine) as session:
+        with pytest.raises(StoreUnavailable):
+            await store_on(session).list(uuid.uuid4(), audience="", now=NOW)
+
+    await engine.dispose()
