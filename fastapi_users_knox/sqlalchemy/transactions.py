@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -126,7 +126,7 @@ class Transactions:
         The caller's transaction is left alone, unless it holds nothing but our own read.
         """
         try:
-            if self.session.in_transaction() and self.session.sync_session.get_transaction() is self._read:
+            if self._is_our_read():
                 await self._commit()
             return await self._transact(work, patience=_PATIENCE)
         except Exception:  # Whatever it is, it must not fail the request.
@@ -139,7 +139,7 @@ class Transactions:
         It has to where there is no second connection, and on SQLite while the caller has a transaction open: a write
         by another would make the caller's own next write fail.
         """
-        if not self.session.in_transaction() or self.session.sync_session.get_transaction() is self._read:
+        if not self.session.in_transaction() or self._is_our_read():
             return False
         return not self._has_second_connection() or await has_open_sqlite(await self._connection())
 
@@ -171,6 +171,11 @@ class Transactions:
                 raise StoreUnavailable from error
             raise
 
+    def _is_our_read(self) -> bool:
+        """Tell whether the session's transaction is open, and is the one that our own read has begun."""
+        transaction = self.session.sync_session.get_transaction()
+        return transaction is not None and transaction is self._read
+
     def _has_second_connection(self) -> bool:
         bind = self._bind()
         return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
@@ -188,18 +193,14 @@ class Transactions:
             session.expire_on_commit = expire_on_commit
 
     async def _transact(self, work: Work[T], *, patience: float | None = None) -> T:
-        if isinstance(self._bind(), Connection):
+        bind = self._bind()
+        if isinstance(bind, Connection):
             return await self._transact_nested(work)
-        if not self._has_second_connection():
-            async with self._state().turn():
-                return await self._transact_alone(work, patience)
-        return await self._transact_alone(work, patience)
+        async with nullcontext() if self._has_second_connection() else self._state().turn():
+            working = self._transact_alone(work, patience)
+            return await (_to_the_end(working) if bind.dialect.name == "sqlite" else working)
 
     async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
-        working = self._transact_connected(work, patience)
-        return await (_to_the_end(working) if self._bind().dialect.name == "sqlite" else working)
-
-    async def _transact_connected(self, work: Work[T], patience: float | None) -> T:
         async with self._connect(patience) as connection, writing(connection, self._no_rows, patience=patience):
             return await work(connection)
 
