@@ -3,16 +3,14 @@
 import hashlib
 import inspect
 import re
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi_users.schemas import BaseUser
 from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID
 from pydantic import BaseModel, SecretStr
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastapi_users_knox import (
@@ -25,8 +23,7 @@ from fastapi_users_knox import (
     TokenRevoked,
 )
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
-from tests.backends import SQLITE, Backend
-from tests.models import KnoxToken, User, create_user
+from tests.models import KnoxToken, User
 from tests.strategies import HOUR, MILLISECOND, NOW, Knox, request, stored
 
 KEY = SecretStr("a key of 32 bytes and a few more")
@@ -34,19 +31,6 @@ KEY = SecretStr("a key of 32 bytes and a few more")
 
 class UserRead(BaseUser[Any]):
     """What an application tells of a user."""
-
-
-@pytest.fixture
-def any_backend(tmp_path: Path) -> Backend:
-    """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
-
-
-@pytest.fixture
-async def knox(engine: AsyncEngine) -> AsyncIterator[Knox]:
-    """Give a user and strategies."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        yield Knox(session=session, user=await create_user(session))
 
 
 # settings

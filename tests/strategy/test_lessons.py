@@ -5,9 +5,8 @@ indexes at the table. Here is what belongs to no single part.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -17,8 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import Found, InvalidToken, IssuedToken, KnoxSettings, KnoxStrategy, TokenLimitReached
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from tests.backends import SQLITE, Backend
-from tests.models import KnoxToken, User, create_user, store_on, user_manager_on
+from tests.models import KnoxToken, User, store_on, user_manager_on
 from tests.strategies import HOUR, MINUTE, SECOND, Knox, Strategy, sent_to, stored, verbs
 
 REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
@@ -52,19 +50,6 @@ class Overtaken(SQLAlchemyTokenStore[User, UUID]):
                 case _:
                     await other.rotate(found, bytes(32), now=now)
         return found
-
-
-@pytest.fixture
-def any_backend(tmp_path: Path) -> Backend:
-    """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
-
-
-@pytest.fixture
-async def knox(engine: AsyncEngine) -> AsyncIterator[Knox]:
-    """Give a user and strategies."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        yield Knox(session=session, user=await create_user(session))
 
 
 @pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
