@@ -106,7 +106,8 @@ class Found(Generic[UP, ID]):
         record: The record, live or not.
         digest: The one of the digests asked for under which it is stored.
         is_active: The user's `is_active` in the row just read; `None` where the store cannot see the users.
-        user: The user, where the store could load it in the same read.
+        user: The user, where the store could load it in the same read, and then with `is_active`; else the strategy
+            loads it.
     """
 
     record: TokenRecord[ID]
@@ -260,7 +261,7 @@ class TokenStore(Protocol[UP, ID]):
         now: datetime,
         created_since: datetime | None = None,
         batch_size: int = 1000,
-        seen: UUID | None = None,
+        seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
         """Delete what has expired, in batches of one transaction each, and return how many records went.

@@ -1,7 +1,6 @@
 """FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
 from types import EllipsisType
@@ -10,7 +9,6 @@ from uuid import UUID, uuid4
 
 from fastapi.requests import HTTPConnection
 from fastapi_users.authentication.strategy import Strategy
-from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
@@ -32,6 +30,7 @@ from fastapi_users_knox.events import (
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
 from fastapi_users_knox.transport import presented_tokens
+from fastapi_users_knox.users import load_user
 
 __all__ = ["KnoxStrategy"]
 
@@ -95,11 +94,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return None
         if not self._is_live(found.record, now):
             if touch:
-                await self._drop_expired(found.record, now)
+                await self._drop_expired(found, now)
             return None
-        user = await self._load_user(found.record, user_manager) if found.user is None else found.user
-        # A user loaded in the same read may be an older object of the session's: there the row alone decides.
-        if user is None or found.is_active is False or (found.user is None and not user.is_active):
+        user = await self._active_user(found, user_manager)
+        if user is None:
             return None
         return user, (await self._touch(token, found, now) if touch else found.record)
 
@@ -277,23 +275,27 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             raise InvalidToken
         return found
 
-    async def _drop_expired(self, record: TokenRecord[ID], now: datetime) -> None:
-        capped_since = self.settings.capped_since(now)
+    async def _drop_expired(self, found: Found[UP, ID], now: datetime) -> None:
+        record, capped_since = found.record, self.settings.capped_since(now)
         if record.is_live(now, created_since=capped_since):
             return  # Refused by `not_before` alone, which may yet be set back.
         if await self.store.purge(
             audience=self.settings.audience,
             now=now,
             created_since=capped_since,
-            seen=record.id,
+            seen=found,
             tried_since=now - self.settings.min_refresh_interval,
         ):
             await self._publisher.publish(TokenExpired, record.user_id, record=record)
 
-    async def _load_user(self, record: TokenRecord[ID], user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        with suppress(UserNotExists, InvalidID):
-            return await user_manager.get(user_manager.parse_id(record.user_id))
-        return None
+    async def _active_user(self, found: Found[UP, ID], user_manager: BaseUserManager[UP, ID]) -> UP | None:
+        """Return the user, unless a row just read says inactive: a loaded object may be an older one of a session's."""
+        if found.is_active is False:
+            return None
+        if found.user is not None:
+            return found.user if found.is_active else None
+        loaded = await load_user(user_manager, found.record.user_id)
+        return loaded[0] if loaded is not None and loaded[1] else None
 
     async def _touch(self, text: str, found: Found[UP, ID], now: datetime) -> TokenRecord[ID]:
         """Write that the token is used, where that is due; refresh, `last_used_at` and re-keying travel together."""

@@ -556,7 +556,7 @@ class TokenStoreContract:
         now = NOW + SECOND
 
         purged = [
-            await store.purge(audience="web", now=now, seen=seen.record.id, tried_since=now - SECOND) for _ in range(2)
+            await store.purge(audience="web", now=now, seen=seen, tried_since=now - SECOND) for _ in range(2)
         ]
 
         assert purged == [1, 0]
@@ -567,7 +567,7 @@ class TokenStoreContract:
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await store.renew(added, now=NOW + SECOND / 2, unused_since=NOW + SECOND / 4, expires_at=NOW + HOUR)
 
-        purged = await store.purge(audience="web", now=NOW + SECOND, seen=added.record.id, tried_since=NOW + SECOND)
+        purged = await store.purge(audience="web", now=NOW + SECOND, seen=added, tried_since=NOW + SECOND)
 
         assert purged == 0
         assert await find(store, added.record, added.digest) is not None
@@ -592,7 +592,7 @@ class TokenStoreContract:
                 await verb()
             assert isinstance(raised.value, KnoxError)
         assert not await lost_store.renew(lost, now=NOW + HOUR, unused_since=NOW + SECOND)
-        assert await lost_store.purge(audience="web", now=NOW, seen=uuid4(), tried_since=NOW) == 0
+        assert await lost_store.purge(audience="web", now=NOW, seen=lost, tried_since=NOW) == 0
 
 
 async def at_once(open_store: OpenStore, call: Callable[[Store], Awaitable[T]]) -> list[T]:

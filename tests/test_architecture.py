@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("router",),
     ("manager", "dependencies", "schemas"),
     ("strategy",),
+    ("users",),
     ("transport",),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
@@ -34,6 +35,7 @@ LONG = {
     "store.py": "the contract: most of it is docstrings",
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",
+    "redis/store.py": "the eight verbs, side by side to be compared",
     "sqlalchemy/transactions.py": "all that differs between databases, in one place",
 }
 

@@ -5,7 +5,6 @@ from functools import cache, lru_cache, partial
 from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
-from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -27,6 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper
 
 from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
+from fastapi_users_knox.sqlalchemy.users import plain_user_db
 from fastapi_users_knox.store import TokenRecord
 
 __all__ = ["Statements", "record_of", "statements_for"]
@@ -88,15 +88,8 @@ class Statements:
 
     def loads_as(self, user_manager: BaseUserManager[Any, Any], session: AsyncSession) -> bool:
         """Tell whether this user manager loads a user by a plain SELECT from the very table and session."""
-        user_db = user_manager.user_db
-        return (
-            isinstance(user_db, SQLAlchemyUserDatabase)
-            and _is_plain(user_manager.get, BaseUserManager.get)
-            and _is_plain(user_db.get, SQLAlchemyUserDatabase.get)
-            and _is_plain(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
-            and user_db.session is session
-            and user_db.user_table is self.user
-        )
+        user_db = plain_user_db(user_manager)
+        return user_db is not None and user_db.session is session and user_db.user_table is self.user
 
 
 def statements_for(session: AsyncSession, table: type[Any]) -> Statements:
@@ -122,7 +115,3 @@ def _statements_without_users(mapper: Mapper[Any]) -> Statements:
 def record_of(row: Row[Any]) -> TokenRecord[Any]:
     """Make the record of a row that has the record's columns."""
     return TokenRecord(**{name: row._mapping[name] for name in _RECORD})  # noqa: SLF001 (public, despite its name)
-
-
-def _is_plain(method: object, function: object) -> bool:
-    return getattr(method, "__func__", None) is function

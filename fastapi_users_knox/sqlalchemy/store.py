@@ -165,7 +165,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         now: datetime,
         created_since: datetime | None = None,
         batch_size: int = 1000,
-        seen: UUID | None = None,
+        seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
         """Delete by primary key what an indexed SELECT finds, leaving out what is locked."""
@@ -176,7 +176,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if created_since is not None:
             dead = or_(dead, and_(of["audience"] == audience, of["created_at"] < created_since))
         if seen is not None:
-            dead = and_(of["id"] == seen, dead)
+            dead = and_(of["id"] == seen.record.id, dead)
 
         async def work(connection: AsyncConnection) -> int:
             ids = await self._lock_unlocked(connection, batch_size, dead)
@@ -185,7 +185,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             return result.rowcount
 
         if seen is not None:
-            return await self._try_beside(("purge", seen), now, tried_since or now, work) or 0
+            return await self._try_beside(("purge", seen.record.id), now, tried_since or now, work) or 0
         purged = last = await self._transactions.write(work)
         while last == batch_size:
             last = await self._transactions.write(work)

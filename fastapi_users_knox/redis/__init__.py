@@ -1,0 +1,5 @@
+"""Tokens in Redis: the store."""
+
+from fastapi_users_knox.redis.store import RedisTokenStore
+
+__all__ = ["RedisTokenStore"]

@@ -1,0 +1,61 @@
+-- Store the record of a login, and end what it replaces, what has expired and what the limit leaves no room for.
+--
+-- KEYS[1]  the user's index      KEYS[2]  where the answer is kept      KEYS[3]  where the record is to be
+-- ARGV[1]  record                the array of its fields
+--          digest                of its token
+--          now, created_since    milliseconds
+--          limit, limit_policy   how many live records of the audience there may be, this one included
+--          replaces              digests of tokens whose records end
+-- Result   an array of pairs, why and what: "expired", "replaced" or "evicted", and the record that has ended;
+--          nil: the limit is reached, and nothing was changed
+-- Idempotent: repeated, it finds its record or its answer, and answers the same.
+
+local index, answer_key, record = KEYS[1], KEYS[2], told.record
+local answered = recall(answer_key)
+if answered then return answered end
+if redis.call('EXISTS', KEYS[3]) == 1 then return '[]' end
+
+local replaced = {}
+for _, digest in ipairs(told.replaces) do replaced[digest] = true end
+local device_id = field(record, DEVICE_ID)
+
+local found, gone = all(index)
+local live, answer = {}, {}
+local function finish(digest, why, old)
+  gone[#gone + 1], answer[#answer + 1] = digest, {why, old}
+end
+
+for _, pair in ipairs(found) do
+  local digest, old = pair[1], pair[2]
+  if is_of(old, field(record, AUDIENCE) or '') then
+    if not is_live(old) then
+      finish(digest, 'expired', old)
+    elseif replaced[digest] or (device_id and field(old, DEVICE_ID) == device_id) then
+      finish(digest, 'replaced', old)
+    else
+      live[#live + 1] = pair
+    end
+  end
+end
+
+local excess = told.limit and #live + 1 - told.limit or 0
+if excess > 0 and told.limit_policy == 'reject' then
+  refuse_replica()
+  return nil
+end
+
+local age = told.limit_policy == 'evict_oldest' and function(old) return old[CREATED_AT] end or active_at
+table.sort(live, function(one, other)
+  local its, others = age(one[2]), age(other[2])
+  return its < others or (its == others and one[2][ID] < other[2][ID])
+end)
+for number = 1, excess do
+  finish(live[number][1], 'evicted', live[number][2])
+end
+
+-- The first write is the one that needs memory: where there is none, nothing has changed.
+write(told.digest, record)
+redis.call('ZADD', index, score(record), told.digest)
+delete(index, gone)
+outlive(index, told.digest)
+return answer_with(answer_key, answer)

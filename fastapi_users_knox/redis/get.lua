@@ -1,0 +1,17 @@
+-- Find a record under one of several digests, live or not.
+--
+-- KEYS     where the record may be, the likeliest first
+-- ARGV[1]  audience
+-- Result   the number of the key, and the record; nil where there is none
+-- Reads the index of the record's user too. Writes nothing, so it may be repeated.
+
+refuse_replica()
+for number, key in ipairs(KEYS) do
+  local text = redis.call('GET', key)
+  local record = text and cjson.decode(text)
+  if record and is_of(record, told.audience)
+    and redis.call('ZSCORE', base .. 'user:' .. record[USER_ID], string.sub(key, #base + 1)) then
+    return {number, text}
+  end
+end
+return nil

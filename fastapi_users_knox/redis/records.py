@@ -1,0 +1,70 @@
+"""How a record and a digest are written in Redis: `records.lua` reads and writes the same."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from fastapi_users.models import ID
+
+from fastapi_users_knox.store import TokenRecord
+
+__all__ = ["fields_of", "milliseconds", "record_of", "text_of"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_FIELDS = 11
+_FEWEST = 4  # Fields that are always there; what is empty at the end is left out, to save memory.
+
+
+def text_of(value: bytes) -> str:
+    """Write bytes, such as a digest, as text that any client can decode: base64url without padding (RFC 4648 §5)."""
+    return urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """Count the milliseconds since 1970 UTC."""
+    return None if moment is None else (moment - _EPOCH) // _MILLISECOND
+
+
+def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
+    """Return the fields in the order in which they are stored."""
+    fields = [
+        text_of(record.id.bytes),
+        str(record.user_id),
+        milliseconds(record.created_at),
+        milliseconds(record.expires_at),
+        milliseconds(record.last_used_at),
+        None,  # which call has noted its last use
+        record.audience,
+        record.device_id,
+        record.name,
+        record.user_agent,
+        record.ip_address,
+    ]
+    while len(fields) > _FEWEST and not fields[-1]:
+        fields.pop()
+    return fields
+
+
+def record_of(fields: Sequence[Any], parse_id: Callable[[str], ID]) -> TokenRecord[ID]:
+    """Make the record of its stored fields."""
+    padded = [*fields, *[None] * (_FIELDS - len(fields))]
+    id_, user_id, created_at, expires_at, last_used_at, _, audience, device_id, name, user_agent, ip_address = padded
+    return TokenRecord(
+        id=UUID(bytes=urlsafe_b64decode(id_ + "==")),
+        user_id=parse_id(user_id),
+        audience=audience or "",
+        created_at=_moment(created_at),
+        expires_at=None if expires_at is None else _moment(expires_at),
+        last_used_at=None if last_used_at is None else _moment(last_used_at),
+        name=name,
+        device_id=device_id,
+        user_agent=user_agent,
+        ip_address=ip_address,
+    )
+
+
+def _moment(since_epoch: int) -> datetime:
+    return _EPOCH + since_epoch * _MILLISECOND

@@ -1,0 +1,53 @@
+"""The scripts, and how they are run: by the client's own means, with its errors told as ours."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import DataError, RedisClusterException, RedisError
+
+from fastapi_users_knox.errors import StoreUnavailable
+
+__all__ = ["Client", "reaching", "run"]
+
+Client = Redis | RedisCluster
+
+_logger = logging.getLogger("fastapi_users_knox")
+_directory = files(__package__)
+_SHARED = (_directory / "records.lua").read_bytes()
+_SCRIPTS = {
+    name: _SHARED + (_directory / f"{name}.lua").read_bytes()
+    for name in ("add", "get", "list", "purge", "remove", "renew", "rotate")
+}
+
+
+async def run(client: Client, script: str, keys: Sequence[str], **told: object) -> Any:  # noqa: ANN401 (a script's own)
+    """Run a script, in one round trip where the server knows it; the client library loads it where it does not.
+
+    Args:
+        client: The application's.
+        script: The name of its file.
+        keys: All in one slot.
+        told: What the script's header says; `None` is left out.
+
+    Raises:
+        StoreUnavailable: Redis cannot be reached, or refuses.
+    """
+    known = {name: value for name, value in told.items() if value is not None}
+    with reaching():
+        return await client.register_script(_SCRIPTS[script])(keys, [json.dumps(known)])
+
+
+@contextmanager
+def reaching() -> Iterator[None]:
+    """Turn what Redis in trouble raises into `StoreUnavailable`; what is a mistake of ours stays as it is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except (RedisError, RedisClusterException, OSError) as error:
+        raise StoreUnavailable from error

@@ -1,0 +1,271 @@
+"""The token store over Redis: one script a verb, on the keys of one user, which are all in one slot of a cluster."""
+
+import asyncio
+import json
+import logging
+import re
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from datetime import datetime
+from typing import Any, Generic, TypeVar, overload
+from uuid import UUID
+from weakref import WeakKeyDictionary
+
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.errors import KnoxError, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
+from fastapi_users_knox.redis.scripts import Client, reaching, run
+from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord
+from fastapi_users_knox.tokens import routing_tag
+
+__all__ = ["RedisTokenStore"]
+
+_logger = logging.getLogger("fastapi_users_knox")
+
+T = TypeVar("T")
+
+_PATIENCE = 0.5  # seconds, where a request must not be held up
+_MOST_IN_A_BATCH = 10_000
+
+_attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
+
+
+class RedisTokenStore(Generic[UP, ID]):
+    """The `TokenStore` on Redis from 6.2 on, and on Valkey: standalone, behind Sentinel, or a cluster.
+
+    Each verb is one round trip to the master, and one more for the few that have ended something. The store cannot
+    see the users, so it does not check a login's `credentials`: give the strategy `reload_user` for that.
+
+    Args:
+        redis: The application's client; connections, time-outs and repeated calls are its business.
+        parse_id: Makes a user's id of its text, `int` for instance; it has to give what `user.id` is.
+        key_prefix: What all keys begin with, any text without braces; applications that share one Redis differ in it.
+
+    Raises:
+        ValueError: The prefix has braces, which in a cluster say what a key's slot is computed from.
+    """
+
+    @overload
+    def __init__(self: "RedisTokenStore[UP, UUID]", redis: Client, *, key_prefix: str = ...) -> None: ...
+    @overload
+    def __init__(self, redis: Client, *, parse_id: Callable[[str], ID], key_prefix: str = ...) -> None: ...
+    def __init__(self, redis: Client, *, parse_id: Callable[[str], Any] = UUID, key_prefix: str = "knox:") -> None:
+        """Take the client; nothing is sent yet."""
+        if "{" in key_prefix or "}" in key_prefix:
+            raise ValueError("key_prefix must have no braces")
+        self._redis = redis
+        self._parse_id: Callable[[str], ID] = parse_id
+        self._key_prefix = key_prefix
+
+    async def add(
+        self,
+        record: TokenRecord[ID],
+        digest: bytes,
+        *,
+        now: datetime,
+        created_since: datetime | None = None,
+        limit: int | None = None,
+        limit_policy: LimitPolicy = "reject",
+        replaces: Sequence[bytes] = (),
+        credentials: Credentials | None = None,  # noqa: ARG002 (Redis knows no users)
+    ) -> Added[ID]:
+        """Store a record.
+
+        Raises:
+            KnoxError: `parse_id` does not give back the user's id.
+        """
+        self._check_id(record.user_id)
+        adding = self._finish(
+            "add",
+            self._index(record.user_id),
+            self._key(record.user_id, digest),
+            record=fields_of(record),
+            digest=text_of(digest),
+            now=milliseconds(now),
+            created_since=milliseconds(created_since),
+            limit=limit,
+            limit_policy=limit_policy,
+            replaces=[text_of(replaced) for replaced in replaces],
+        )
+        try:
+            answer = await adding
+        except StoreUnavailable:
+            await self._undo(record, now)
+            raise
+        if answer is None:
+            raise TokenLimitReached(limit or 0)
+        return Added(
+            **{
+                why: tuple(self._record(fields) for reason, fields in answer if reason == why)
+                for why in ("expired", "replaced", "evicted")
+            }
+        )
+
+    async def get(
+        self,
+        digests: Sequence[bytes],
+        *,
+        tag: str,
+        audience: str,
+        user_manager: BaseUserManager[UP, ID] | None = None,  # noqa: ARG002 (Redis knows no users)
+    ) -> Found[UP, ID] | None:
+        """Find a record, if the index of its user holds it too."""
+        keys = [f"{self._base(tag)}{text_of(digest)}" for digest in digests]
+        found = await run(self._redis, "get", keys, audience=audience)
+        if found is None:
+            return None
+        number, text = found
+        return Found(record=self._record(json.loads(text)), digest=digests[number - 1])
+
+    async def renew(
+        self,
+        found: Found[UP, ID],
+        *,
+        now: datetime,
+        unused_since: datetime,
+        created_since: datetime | None = None,
+        expires_at: datetime | None = None,
+        digest: bytes | None = None,
+    ) -> bool:
+        """Write to the one record."""
+        if not self._claim("renew", found, now, unused_since):
+            return False
+        renewing = self._swap(
+            "renew",
+            found,
+            digest or found.digest,
+            now=milliseconds(now),
+            created_since=milliseconds(created_since),
+            unused_since=milliseconds(unused_since),
+            expires_at=milliseconds(expires_at),
+            call=secrets.randbits(32),
+        )
+        return await _beside(renewing) or False
+
+    async def rotate(
+        self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
+    ) -> bool:
+        """Rename the record's key."""
+        return await self._swap(
+            "rotate", found, digest, now=milliseconds(now), created_since=milliseconds(created_since)
+        )
+
+    async def remove(
+        self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
+    ) -> TokenRecord[ID] | None:
+        """End one record, which takes the longer the more records the user has."""
+        ended = await self._remove(user_id, audience=audience, id=text_of(id.bytes))
+        return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
+
+    async def remove_all(
+        self,
+        user_id: ID,
+        *,
+        audience: str | None,
+        now: datetime,
+        created_since: datetime | None = None,
+        keep: UUID | None = None,
+    ) -> Sequence[TokenRecord[ID]]:
+        """End them by one script."""
+        ended = await self._remove(user_id, audience=audience, keep=None if keep is None else text_of(keep.bytes))
+        return [record for record in ended if record.is_live(now, created_since=created_since)]
+
+    async def list(
+        self, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None = None
+    ) -> Sequence[TokenRecord[ID]]:
+        """Read all of the user's records of the audience, and pick."""
+        texts = await run(self._redis, "list", [self._index(user_id)], audience=audience)
+        records = [self._record(json.loads(text)) for text in texts]
+        live = [record for record in records if record.is_live(now, created_since=created_since)]
+        return sorted(live, key=lambda record: record.created_at, reverse=True)
+
+    async def purge(
+        self,
+        *,
+        audience: str,
+        now: datetime,
+        created_since: datetime | None = None,
+        batch_size: int = 1000,
+        seen: Found[UP, ID] | None = None,
+        tried_since: datetime | None = None,
+    ) -> int:
+        """Go through all indexes, user by user; a batch is how many keys Redis looks at in one trip.
+
+        Redis's own expiry deletes what has expired, a minute later; what is left for this verb is the rest.
+        """
+        if not 1 <= batch_size <= _MOST_IN_A_BATCH:
+            raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")
+        told = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
+        if seen is None:
+            return sum([len(await self._finish("purge", index, **told)) async for index in self._indexes(batch_size)])
+        if not self._claim("purge", seen, now, tried_since or now):
+            return 0
+        index = self._index(seen.record.user_id)
+        return len(await _beside(self._finish("purge", index, digest=text_of(seen.digest), **told)) or ())
+
+    # What follows serves the verbs above, in their order.
+
+    def _check_id(self, user_id: ID) -> None:
+        with suppress(ValueError, TypeError):
+            if self._parse_id(str(user_id)) == user_id:
+                return
+        raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
+
+    def _base(self, tag: str) -> str:
+        return f"{self._key_prefix}{{{tag}}}:"
+
+    def _index(self, user_id: ID) -> str:
+        return f"{self._base(routing_tag(user_id))}user:{user_id}"
+
+    def _key(self, user_id: ID, digest: bytes) -> str:
+        return f"{self._base(routing_tag(user_id))}{text_of(digest)}"
+
+    def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
+        return record_of(fields, self._parse_id)
+
+    async def _finish(self, script: str, index: str, *keys: str, **told: object) -> Any:  # noqa: ANN401 (a script's own)
+        """Run a script that keeps its answer for the case that it is lost, and let go of the answer once it is here."""
+        answer_key = f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"
+        text = await run(self._redis, script, [index, answer_key, *keys], **told)
+        answer = None if text is None else json.loads(text)
+        if answer:
+            with suppress(StoreUnavailable), reaching():
+                await self._redis.delete(answer_key)
+        return answer
+
+    async def _undo(self, record: TokenRecord[ID], now: datetime) -> None:
+        """End a record whose token nobody will have, so that it takes no place: as far as Redis can be reached."""
+        await _beside(self.remove(record.user_id, record.id, audience=record.audience, now=now))
+
+    def _claim(self, what: str, found: Found[UP, ID], now: datetime, tried_since: datetime) -> bool:
+        attempts = _attempts.setdefault(self._redis, Attempts())
+        return attempts.claim((what, found.record.id), now, tried_since=tried_since)
+
+    async def _swap(self, script: str, found: Found[UP, ID], digest: bytes, **told: object) -> bool:
+        """Run a script on the key of a record and the one it may be renamed to."""
+        user_id = found.record.user_id
+        keys = [self._index(user_id), self._key(user_id, found.digest), self._key(user_id, digest)]
+        told |= {"digest": text_of(found.digest), "new_digest": text_of(digest)}
+        return bool(await run(self._redis, script, keys, **told))
+
+    async def _remove(self, user_id: ID, **told: object) -> Sequence[TokenRecord[ID]]:
+        return [self._record(fields) for fields in await self._finish("remove", self._index(user_id), **told)]
+
+    async def _indexes(self, count: int) -> AsyncIterator[str]:
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._key_prefix) + "{*}:user:*"
+        with reaching():
+            async for key in self._redis.scan_iter(match=pattern, count=count):
+                yield key.decode() if isinstance(key, bytes) else key
+
+
+async def _beside(writing: Awaitable[T]) -> T | None:
+    """Do what must not fail the request nor hold it up: in time or not at all; `None` if it was skipped, and logged."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            return await writing
+    except Exception:  # Whatever it is, it must not fail the request.
+        _logger.warning("Not written to Redis, as it did not answer in time", exc_info=True)
+        return None

@@ -1,0 +1,47 @@
+"""The users as FastAPI-Users' own SQL adapter loads them, but by a prebuilt SELECT."""
+
+from functools import cache
+from typing import Any
+
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy import Select, bindparam, inspect, select
+
+__all__ = ["plain_user_db", "select_user"]
+
+
+def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
+    """Return the user database if this user manager loads a user by a plain SELECT on it, else `None`."""
+    user_db = user_manager.user_db
+    if not isinstance(user_db, SQLAlchemyUserDatabase):
+        return None
+    is_plain = (
+        _is(user_manager.get, BaseUserManager.get)
+        and _is(user_db.get, SQLAlchemyUserDatabase.get)
+        and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
+        # An application may work out who is active in Python, which no SELECT can.
+        and "is_active" in inspect(user_db.user_table).columns
+    )
+    return user_db if is_plain else None
+
+
+async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
+    """Return a user and the `is_active` of the row just read; nothing is flushed."""
+    result = await user_db.session.execute(_find(user_db.user_table), {"id": id})
+    row = result.unique().one_or_none()  # As the adapter does: eager joins repeat the user.
+    return None if row is None else (row[0], bool(row[1]))
+
+
+@cache
+def _find(user_table: type[Any]) -> Select[Any]:
+    """Build the SELECT of one user by the parameter `id`, once for each class: building it is most of its cost.
+
+    `is_active` is asked for beside the user, as an object that the session already has is not refreshed.
+    """
+    statement = select(user_table, user_table.is_active).where(user_table.id == bindparam("id"))
+    return statement.execution_options(autoflush=False)
+
+
+def _is(method: object, function: object) -> bool:
+    return getattr(method, "__func__", None) is function

@@ -1,0 +1,42 @@
+"""Load the user of a token whose store cannot: by one prebuilt SELECT where that comes to the same."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+from fastapi_users.exceptions import InvalidID, UserNotExists
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+
+__all__ = ["load_user"]
+
+
+async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple[UP, bool] | None:
+    """Return a user and whether it is active, by the row just read where that can be seen; `None` if there is none.
+
+    Args:
+        user_manager: Where it or its user database has a way of its own to load a user, that way is gone.
+        user_id: As the store has it; `user_manager.parse_id` makes the id of it.
+    """
+    with suppress(InvalidID, UserNotExists):
+        parsed = user_manager.parse_id(user_id)
+        select = _prebuilt_select(user_manager)
+        if select is not None:
+            return await select(parsed)
+        # Some managers return `None` instead of raising, which FastAPI-Users' own strategies let pass.
+        user: UP | None = await user_manager.get(parsed)
+        return None if user is None else (user, user.is_active)
+    return None
+
+
+def _prebuilt_select(
+    user_manager: BaseUserManager[UP, ID],
+) -> Callable[[ID], Awaitable[tuple[UP, bool] | None]] | None:
+    modules = (base.__module__ for base in type(user_manager.user_db).__mro__)
+    if all(module.partition(".")[0] != "fastapi_users_db_sqlalchemy" for module in modules):
+        return None
+    # SQLAlchemy is an extra, so it is asked for only here, where such a user database shows that it is installed.
+    from fastapi_users_knox.sqlalchemy.users import plain_user_db, select_user  # noqa: PLC0415
+
+    user_db = plain_user_db(user_manager)
+    return None if user_db is None else partial(select_user, user_db)
