@@ -1,13 +1,50 @@
-"""The databases that the store contract and the race tests run on, each as an engine that any process can make."""
+"""What the store contract and the race tests run on: databases and Redis, each as any process can connect to it."""
 
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import Sentinel
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, Listener, TokenStore
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.models import User, UserManager, create_empty_tables, store_on, user_manager_on
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+DEFAULTS = KnoxSettings()
+
+
+@dataclass(frozen=True, kw_only=True)
+class App:
+    """What one request of an application has: a session for its users, and its tokens."""
+
+    session: AsyncSession
+    store: TokenStore[User, uuid.UUID]
+    reload_user: Callable[[uuid.UUID], Awaitable[User | None]] | None = None
+
+    @property
+    def user_manager(self) -> UserManager:
+        """Make the user manager of the session."""
+        return user_manager_on(self.session)
+
+    def strategy(
+        self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW, listeners: Iterable[Listener] = ()
+    ) -> KnoxStrategy[User, uuid.UUID]:
+        """Make a strategy at a fixed time."""
+        return KnoxStrategy(self.store, settings, listeners=listeners, reload_user=self.reload_user, clock=lambda: now)
+
+
+Connect = Callable[[], AbstractAsyncContextManager[Redis | RedisCluster]]
+OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +74,82 @@ class Backend:
             _begin_by_recipe(engine)
         return engine
 
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[OpenApp]:
+        """Give what a process has: a way to open what each of its requests has."""
+        engine = self.create_engine()
+
+        @asynccontextmanager
+        async def open_app() -> AsyncIterator[App]:
+            async with AsyncSession(engine, expire_on_commit=False) as session:
+                yield App(session=session, store=store_on(session))
+
+        try:
+            yield open_app
+        finally:
+            await engine.dispose()
+
+    async def empty(self) -> None:
+        """Let there be no users and no tokens."""
+        engine = self.create_engine()
+        await create_empty_tables(engine)
+        await engine.dispose()
+
     @property
     def lost_url(self) -> str:
         """An address of the same kind at which nothing answers."""
         url = make_url(self.url)
         lost = url.set(database="/nowhere/at/all.db") if url.port is None else url.set(port=1)
         return lost.render_as_string(hide_password=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedisBackend(Backend):
+    """A Redis for the tokens, beside a database for the users.
+
+    Attributes:
+        connect: Makes a client, for as long as its context lasts.
+    """
+
+    connect: Connect
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[OpenApp]:
+        """Give one client to all requests of the process."""
+        async with super().serving() as open_users, self.connect() as redis:
+
+            @asynccontextmanager
+            async def open_app() -> AsyncIterator[App]:
+                async with open_users() as users:
+                    reload_user = partial(_reload, open_users)
+                    yield App(session=users.session, store=RedisTokenStore(redis), reload_user=reload_user)
+
+            yield open_app
+
+    async def empty(self) -> None:
+        """Let there be no users and no keys."""
+        await super().empty()
+        async with self.connect() as redis:
+            await redis.flushall()
+
+
+async def _reload(open_users: OpenApp, user_id: uuid.UUID) -> User | None:
+    """Load a user in a session of its own, which has nothing of before."""
+    async with open_users() as users:
+        return await users.session.get(User, user_id)
+
+
+_make_sentinel: Callable[..., Sentinel] = Sentinel  # Its own arguments have no types.
+
+
+@asynccontextmanager
+async def sentinel_master(sentinels: list[tuple[str, int]], name: str, **options: Any) -> AsyncIterator[Redis]:
+    """Make a client of the master that sentinels name, and close what asks them, too."""
+    sentinel = _make_sentinel(sentinels)
+    async with AsyncExitStack() as stack:
+        for watcher in sentinel.sentinels:
+            await stack.enter_async_context(watcher)
+        yield await stack.enter_async_context(sentinel.master_for(name, **options))
 
 
 def _begin_by_recipe(engine: AsyncEngine) -> None:
@@ -95,4 +202,18 @@ SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "mariadb": ("mariadb_server", "mysql+asyncmy", {}),
     "mariadb-serializable": ("mariadb_server", "mariadb+asyncmy", {"isolation_level": "SERIALIZABLE"}),
     "mariadb-autocommit": ("mariadb_server", "mysql+asyncmy", {"isolation_level": "AUTOCOMMIT"}),
+}
+
+REDIS: Mapping[str, tuple[str, Callable[..., Connect]]] = {
+    "redis-6.2": ("redis_6_server", lambda server, **options: partial(Redis.from_url, server.url(), **options)),
+    "redis-7": ("redis_7_server", lambda server, **options: partial(Redis.from_url, server.url(), **options)),
+    "valkey": ("valkey_server", lambda server, **options: partial(Redis.from_url, server.url(), **options)),
+    "redis-cluster": (
+        "redis_cluster_servers",
+        lambda servers, **options: partial(RedisCluster.from_url, servers.url(), **options),
+    ),
+    "redis-sentinel": (
+        "redis_sentinel_servers",
+        lambda servers, **options: partial(sentinel_master, servers.sentinels, servers.master_name, **options),
+    ),
 }

@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, SERVERS, SQLITE, Backend
+from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
 from tests.models import create_empty_tables
+from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
 
@@ -26,13 +27,53 @@ def mariadb_server() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def redis_6_server() -> Iterator[RedisServer]:
+    """Run a Redis 6.2 of our own."""
+    with skip_if_unavailable(), redis("redis-6.2") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_7_server() -> Iterator[RedisServer]:
+    """Run a Redis 7, or whichever newer one the machine has, of our own."""
+    with skip_if_unavailable(), redis("redis-7") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey_server() -> Iterator[RedisServer]:
+    """Run a Valkey of our own."""
+    with skip_if_unavailable(), redis("valkey") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_servers() -> Iterator[ClusterServers]:
+    """Run a cluster of our own, of three masters and their replicas."""
+    with skip_if_unavailable(), redis_cluster("any", replicas=1) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel_servers() -> Iterator[SentinelServers]:
+    """Run a master, a replica and a sentinel of our own, for tests that let the master be."""
+    with skip_if_unavailable(), redis_sentinel("any") as servers:
+        yield servers
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Run on asyncio, as SQLAlchemy does."""
     return "asyncio"
 
 
-def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
+def backend_of(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
+    """Make a backend by its name, with its server running and its files in a directory."""
+    if name in REDIS:
+        fixture, connect = REDIS[name]
+        users = SQLITE["sqlite"](path)
+        return RedisBackend(url=users.url, options=users.options, connect=connect(request.getfixturevalue(fixture)))
     if name in SERVERS:
         fixture, scheme, options = SERVERS[name]
         server: Server = request.getfixturevalue(fixture)
@@ -49,13 +90,13 @@ def _backend(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
 @pytest.fixture(params=[*SQLITE, *SERVERS])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Give each database that several connections can share."""
-    return _backend(request.param, request, tmp_path)
+    return backend_of(request.param, request, tmp_path)
 
 
 @pytest.fixture(params=[*SQLITE, *MEMORY, *SERVERS])
 def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     """Give each database, SQLite in memory included."""
-    return _backend(request.param, request, tmp_path)
+    return backend_of(request.param, request, tmp_path)
 
 
 @pytest.fixture

@@ -6,32 +6,28 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-
-from tests.backends import Backend
+from tests.backends import App, Backend
 
 PROCESSES = 2
 PATIENCE = 60.0  # seconds for all callers to be ready
-NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One of the callers: a connection, a number among all, and what all are told.
+    """One of the callers: what a request has, a number among all, and what all are told.
 
     Attributes:
         number: From 0, each in one process only.
-        session: Its own.
+        app: Its own.
         told: What the test says to all callers.
         ready: Awaited before what races: it returns when all callers of all processes are there.
     """
 
     number: int
-    session: AsyncSession
+    app: App
     told: Any
     ready: Callable[[], Awaitable[None]]
 
@@ -52,7 +48,7 @@ class Race:
         """Run so many callers at once, spread over the processes, and return what each returned, in their order.
 
         Args:
-            backend: On which every process makes an engine of its own.
+            backend: To which every process connects by itself.
             call: A function of a module, as its name goes to the other processes.
             told: To every caller; it can be pickled, as what the callers return.
             callers: How many; a multiple of the number of processes.
@@ -80,7 +76,6 @@ def _run(backend: Backend, call: Call, told: Any, numbers: Sequence[int]) -> lis
 
 
 async def _call_all(backend: Backend, call: Call, told: Any, numbers: Sequence[int], barrier: Barrier) -> Sequence[Any]:
-    engine = backend.create_engine()
     turnstile = asyncio.Barrier(len(numbers))
 
     async def ready() -> None:
@@ -89,12 +84,10 @@ async def _call_all(backend: Backend, call: Call, told: Any, numbers: Sequence[i
         await turnstile.wait()
 
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(engine.dispose)
-        make_session = async_sessionmaker(engine, expire_on_commit=False)
-        sessions = [await stack.enter_async_context(make_session()) for _ in numbers]
+        open_app = await stack.enter_async_context(backend.serving())
+        apps = [await stack.enter_async_context(open_app()) for _ in numbers]
         callers = [
-            Caller(number=number, session=session, told=told, ready=ready)
-            for number, session in zip(numbers, sessions, strict=True)
+            Caller(number=number, app=app, told=told, ready=ready) for number, app in zip(numbers, apps, strict=True)
         ]
         return await asyncio.gather(*(_outcome(call(caller)) for caller in callers))
 

@@ -1,6 +1,6 @@
 """Private database servers for the tests: real ones, each in a directory and on a port of its own.
 
-Nothing has to run beforehand and nothing stays behind, so test runs can go side by side. Database servers refuse to
+Nothing has to run beforehand and nothing stays behind, so test runs can go side by side. Servers of SQL refuse to
 run as root: when root runs the tests, the directory belongs to another account and the server runs as that account.
 """
 
@@ -136,7 +136,7 @@ def _uninterrupted() -> Iterator[None]:
 
 
 @dataclass(kw_only=True)
-class Server:
+class Daemon:
     """A server on the loopback interface, for tests to connect to, pause, kill and start again.
 
     `command` makes the command for a port; `is_ready` tells whether the process with an id serves a port, where an
@@ -146,21 +146,15 @@ class Server:
     home: Home
     command: Callable[[int], Sequence[str | Path]]
     is_ready: Callable[[int, int], bool]
-    user: str
-    database: str
     kill_signal: signal.Signals = signal.SIGKILL
     port: int = 0
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
-    def url(self, scheme: str) -> str:
-        """Return the database's URL for a scheme such as `postgresql+asyncpg`."""
-        return f"{scheme}://{self.user}@{HOST}:{self.port}/{self.database}"
-
     @contextmanager
-    def running(self) -> Iterator[Self]:
-        """Serve on a free port until the end of the block."""
+    def running(self, ports: Iterable[int] | None = None) -> Iterator[Self]:
+        """Serve on one of the ports, or on any that is free, until the end of the block."""
         try:
-            self.start_on_one_of(free_ports())
+            self.start_on_one_of(free_ports() if ports is None else ports)
             yield self
         finally:
             self.kill()
@@ -223,6 +217,18 @@ class Server:
         return False
 
 
+@dataclass(kw_only=True)
+class Server(Daemon):
+    """A server of SQL, with a user and a database."""
+
+    user: str
+    database: str
+
+    def url(self, scheme: str) -> str:
+        """Return the database's URL for a scheme such as `postgresql+asyncpg`."""
+        return f"{scheme}://{self.user}@{HOST}:{self.port}/{self.database}"
+
+
 def _send(number: signal.Signals, pid: int) -> None:
     """Send a signal to a process that may have ended."""
     with suppress(ProcessLookupError):
@@ -246,7 +252,7 @@ def _stands_still(pid: int) -> bool:
 @contextmanager
 def postgresql() -> Iterator[Server]:
     """Run PostgreSQL, with the superuser and the database `postgres`."""
-    with _private_home("postgres") as home:
+    with private_home("postgres") as home:
         programs = _postgresql_programs(home)
         data = home.path / "data"
         options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
@@ -319,7 +325,7 @@ def _copy_of_package(package: Path, target: Path) -> Path:
 @contextmanager
 def mariadb() -> Iterator[Server]:
     """Run MariaDB, with the user `root` and the database `test`."""
-    with _private_home("mysql") as home:
+    with private_home("mysql") as home:
         install, daemon = _on_path("mariadb-install-db", "mysql_install_db"), _on_path("mariadbd", "mysqld")
         data = home.path / "data"
         home.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
@@ -368,10 +374,10 @@ def _on_path(*names: str) -> Path:
 
 
 @contextmanager
-def _private_home(account: str) -> Iterator[Home]:
+def private_home(account: str | None = None) -> Iterator[Home]:
     """Make a directory in /tmp, where every account may look, and clear it away also after Ctrl-C and SIGTERM."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    user, group = _account(account) if os.geteuid() == 0 else (None, None)
+    user, group = _account(account) if account and os.geteuid() == 0 else (None, None)
     with _uninterrupted():
         home = Home(path=Path(mkdtemp(prefix="knox-", dir="/tmp")), user=user, group=group)
         atexit.register(home.clear_away)  # for an interrupt that hits the lines below

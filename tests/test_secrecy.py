@@ -14,9 +14,8 @@ from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, TokenLimitReached
-from tests.backends import SERVERS, SQLITE, Backend
+from tests.backends import NOW, SERVERS, SQLITE, Backend
 from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
-from tests.race import NOW
 
 if TYPE_CHECKING:
     from tests.servers import Server

@@ -16,9 +16,8 @@ from fastapi_users_knox.sqlalchemy.dialects import is_transient, reading
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.transactions import Transactions
 from fastapi_users_knox.testing import new_digest, new_record
-from tests.backends import SQLITE, Backend
+from tests.backends import NOW, SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on
-from tests.race import NOW
 
 pytestmark = pytest.mark.anyio
 

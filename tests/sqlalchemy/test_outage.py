@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from fastapi_users_knox import KnoxStrategy, StoreUnavailable
+from tests.backends import NOW
 from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
-from tests.race import NOW
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
 pytestmark = pytest.mark.anyio

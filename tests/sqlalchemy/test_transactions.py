@@ -14,9 +14,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy, StoreUnavailable, TokenRecord
-from tests.backends import MEMORY, SERVERS, SQLITE, Backend
+from tests.backends import MEMORY, NOW, SERVERS, SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on, user_manager_on
-from tests.race import NOW
 
 pytestmark = pytest.mark.anyio
 

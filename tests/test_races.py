@@ -1,28 +1,29 @@
-"""Races on every SQL database, from two processes at once: what must not go wrong however they interleave."""
+"""Races on every store, from two processes at once: what must not go wrong however they interleave."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from pathlib import Path
 
 import pytest
 from sqlalchemy import update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import KnoxSettings, KnoxStrategy
+from fastapi_users_knox import KnoxSettings
 from fastapi_users_knox.store import LimitPolicy
-from tests.backends import SERVERS, SQLITE, Backend
-from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
-from tests.race import NOW, Caller, Race
+from tests.backends import NOW, REDIS, SERVERS, SQLITE, App, Backend
+from tests.conftest import backend_of
+from tests.models import User, create_user
+from tests.race import Caller, Race
 
 pytestmark = pytest.mark.anyio
 
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
+BACKENDS = [*SQLITE, *SERVERS, *REDIS]
 # MariaDB at SERIALIZABLE locks every row that is read till its reader's transaction ends: a refresh waits till the
 # token is in use nowhere else, so of many readers at once none can write, and a reader may fall to a dead-lock.
-UNLOCKING = [*SQLITE, *sorted(SERVERS.keys() - {"mariadb-serializable"})]
+UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,25 +35,19 @@ class Told:
     tokens: Sequence[str] = ()
 
 
-def strategy_on(session: AsyncSession, settings: KnoxSettings, now: Any = NOW) -> KnoxStrategy[User, uuid.UUID]:
-    """Make a strategy at a fixed time."""
-    return KnoxStrategy(store_on(session), settings, clock=lambda: now)
+@pytest.fixture(params=BACKENDS)
+async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Give each store that several processes can share, empty."""
+    backend = backend_of(request.param, request, tmp_path)
+    await backend.empty()
+    return backend
 
 
 @pytest.fixture
-async def engine(backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on empty tables."""
-    engine = backend.create_engine()
-    await create_empty_tables(engine)
-    yield engine
-    await engine.dispose()
-
-
-@pytest.fixture
-async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give the test's own session."""
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        yield session
+async def app(backend: Backend) -> AsyncIterator[App]:
+    """Give the test's own session and store."""
+    async with backend.serving() as open_app, open_app() as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
@@ -63,112 +58,109 @@ def race() -> Iterator[Race]:
     race.close()
 
 
-async def new_user(session: AsyncSession) -> User:
+async def new_user(app: App) -> User:
     """Store a user, and leave the session idle, so that what it reads next is the latest."""
-    user = await create_user(session)
-    await session.commit()
+    user = await create_user(app.session)
+    await app.session.commit()
     return user
 
 
-async def can_read(session: AsyncSession, token: str) -> bool:
+async def can_read(app: App, token: str) -> bool:
     """Tell whether a token is accepted."""
-    strategy = strategy_on(session, KnoxSettings(), LATER)
-    return await strategy.read_token(token, user_manager_on(session)) is not None
+    return await app.strategy(now=LATER).read_token(token, app.user_manager) is not None
 
 
 async def login(caller: Caller) -> str:
     """Check the user's credentials, which takes a read, and then log in."""
     users = caller.told.user_ids
-    user = await caller.session.get_one(User, users[caller.number % len(users)])
+    user = await caller.app.session.get_one(User, users[caller.number % len(users)])
     await caller.ready()
-    return str(await strategy_on(caller.session, caller.told.settings).write_token(user))
+    return str(await caller.app.strategy(caller.told.settings).write_token(user))
 
 
 @pytest.mark.parametrize("limit_policy", ["reject", "evict_oldest", "evict_least_recently_used"])
-async def test_the_limit_is_exact(
-    race: Race, backend: Backend, session: AsyncSession, limit_policy: LimitPolicy
-) -> None:
+async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_policy: LimitPolicy) -> None:
     """Of 50 logins of one user with a limit of 5, five are left; if the policy rejects, just those succeeded."""
-    user = await new_user(session)
+    user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=5, limit_policy=limit_policy)
 
     outcomes = await race(backend, login, Told(user_ids=[user.id], settings=settings), callers=50)
 
     issued = [outcome for outcome in outcomes if outcome.startswith("knox_")]
-    assert len(await strategy_on(session, settings).list_records(user)) == 5
+    assert len(await app.strategy(settings).list_records(user)) == 5
     assert len(issued) == (5 if limit_policy == "reject" else 50)
     assert set(outcomes) - set(issued) == ({"TokenLimitReached"} if limit_policy == "reject" else set())
 
 
-async def test_thirty_users_log_in_at_once(race: Race, backend: Backend, session: AsyncSession) -> None:
+async def test_thirty_users_log_in_at_once(race: Race, backend: Backend, app: App) -> None:
     """Thirty different users log in at the same moment, on an empty table, and all succeed."""
-    users = [await new_user(session) for _ in range(30)]
+    users = [await new_user(app) for _ in range(30)]
     told = Told(user_ids=[user.id for user in users], settings=KnoxSettings(token_limit_per_user=5))
 
     outcomes = await race(backend, login, told, callers=30)
 
-    assert [await can_read(session, outcome) for outcome in outcomes] == [True] * 30
+    assert [await can_read(app, outcome) for outcome in outcomes] == [True] * 30
 
 
 async def read_or_log_out(caller: Caller) -> None:
     """Use a token, at a time when its refresh is due, or end it: two of each for one token."""
-    told, manager = caller.told, user_manager_on(caller.session)
-    user = await caller.session.get_one(User, told.user_ids[0])
-    await caller.session.commit()
-    strategy, token = strategy_on(caller.session, told.settings, LATER), told.tokens[caller.number // 4]
+    told, app = caller.told, caller.app
+    user = await caller.app.session.get_one(User, told.user_ids[0])
+    await caller.app.session.commit()
+    strategy, token = app.strategy(told.settings, now=LATER), told.tokens[caller.number // 4]
     await caller.ready()
     if caller.number % 2:
         await strategy.destroy_token(token, user)
     else:
-        await strategy.read_token(token, manager)
+        await strategy.read_token(token, app.user_manager)
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
-async def test_refresh_against_logout(race: Race, backend: Backend, session: AsyncSession) -> None:
+async def test_refresh_against_logout(race: Race, backend: Backend, app: App) -> None:
     """A token that is used and ended at the same moment is ended."""
-    user = await new_user(session)
-    tokens = [str(await strategy_on(session, REFRESHING).write_token(user)) for _ in range(10)]
+    user = await new_user(app)
+    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(10)]
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
     outcomes = await race(backend, read_or_log_out, told, callers=40)
 
-    assert not any([await can_read(session, token) for token in tokens])
+    assert not any([await can_read(app, token) for token in tokens])
     assert set(outcomes) == {None, "InvalidToken"}
     assert outcomes.count("InvalidToken") == 10
 
 
 async def read_or_log_out_everywhere(caller: Caller) -> None:
     """Use a token when its refresh is due; one caller ends them all."""
-    told, manager = caller.told, user_manager_on(caller.session)
-    user = await caller.session.get_one(User, told.user_ids[0])
-    await caller.session.commit()
-    strategy = strategy_on(caller.session, told.settings, LATER)
+    told, app = caller.told, caller.app
+    user = await caller.app.session.get_one(User, told.user_ids[0])
+    await caller.app.session.commit()
+    strategy = app.strategy(told.settings, now=LATER)
     await caller.ready()
     if caller.number == len(told.tokens):
         await strategy.logout_all(user)
     else:
-        await strategy.read_token(told.tokens[caller.number], manager)
+        await strategy.read_token(told.tokens[caller.number], app.user_manager)
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
-async def test_refresh_against_logout_all(race: Race, backend: Backend, session: AsyncSession) -> None:
+async def test_refresh_against_logout_all(race: Race, backend: Backend, app: App) -> None:
     """No token that is refreshed during a logout-all outlives it."""
-    user = await new_user(session)
-    tokens = [str(await strategy_on(session, REFRESHING).write_token(user)) for _ in range(39)]
+    user = await new_user(app)
+    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(39)]
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
     outcomes = await race(backend, read_or_log_out_everywhere, told, callers=40)
 
     assert set(outcomes) == {None}
-    assert not any([await can_read(session, token) for token in tokens])
-    assert await strategy_on(session, REFRESHING).list_records(user) == []
+    assert not any([await can_read(app, token) for token in tokens])
+    assert await app.strategy(REFRESHING).list_records(user) == []
 
 
 async def log_in_or_out_everywhere(caller: Caller) -> str | None:
     """Log in; every tenth caller ends all tokens instead."""
-    user = await caller.session.get_one(User, caller.told.user_ids[0])
-    await caller.session.commit()
-    strategy = strategy_on(caller.session, caller.told.settings)
+    user = await caller.app.session.get_one(User, caller.told.user_ids[0])
+    await caller.app.session.commit()
+    strategy = caller.app.strategy(caller.told.settings)
     await caller.ready()
     if caller.number % 10 == 0:
         await strategy.logout_all(user)
@@ -176,71 +168,67 @@ async def log_in_or_out_everywhere(caller: Caller) -> str | None:
     return str(await strategy.write_token(user))
 
 
-async def test_login_against_logout_all(race: Race, backend: Backend, session: AsyncSession) -> None:
+async def test_login_against_logout_all(race: Race, backend: Backend, app: App) -> None:
     """A token issued before a logout-all is dead; one issued during it is dead, or accepted and listed."""
-    user = await new_user(session)
+    user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=1000)
-    before = [str(await strategy_on(session, settings).write_token(user)) for _ in range(5)]
+    before = [str(await app.strategy(settings).write_token(user)) for _ in range(5)]
     told = Told(user_ids=[user.id], settings=settings)
 
     outcomes = await race(backend, log_in_or_out_everywhere, told, callers=40)
 
     during = [outcome for outcome in outcomes if outcome is not None]
     assert len(during) == 36
-    assert not any([await can_read(session, token) for token in before])
-    alive = [token for token in during if await can_read(session, token)]
-    await session.commit()
-    assert len(await strategy_on(session, settings).list_records(user)) == len(alive)
+    assert not any([await can_read(app, token) for token in before])
+    alive = [token for token in during if await can_read(app, token)]
+    await app.session.commit()
+    assert len(await app.strategy(settings).list_records(user)) == len(alive)
 
 
 async def log_in_or_change_password(caller: Caller) -> str | None:
     """Log in with the old password; one caller changes it meanwhile, and then ends all tokens."""
-    user = await caller.session.get_one(User, caller.told.user_ids[0])
-    strategy = strategy_on(caller.session, caller.told.settings)
+    user = await caller.app.session.get_one(User, caller.told.user_ids[0])
+    strategy = caller.app.strategy(caller.told.settings)
     if caller.number != 0:
         await caller.ready()
         return str(await strategy.write_token(user))
-    await caller.session.commit()
+    await caller.app.session.commit()
     await caller.ready()
-    await caller.session.execute(update(User).values(hashed_password="changed"))
-    await caller.session.commit()
-    await caller.session.refresh(user)
+    await caller.app.session.execute(update(User).values(hashed_password="changed"))
+    await caller.app.session.commit()
+    await caller.app.session.refresh(user)
     await strategy.logout_all(user)
     return None
 
 
 @pytest.mark.parametrize("limit", [None, 1000])
-async def test_login_against_a_change_of_password(
-    race: Race, backend: Backend, session: AsyncSession, limit: int | None
-) -> None:
+async def test_login_against_a_change_of_password(race: Race, backend: Backend, app: App, limit: int | None) -> None:
     """A login with the old password either fails as bad credentials do, or its token is dead afterwards."""
-    user = await new_user(session)
+    user = await new_user(app)
     told = Told(user_ids=[user.id], settings=KnoxSettings(token_limit_per_user=limit))
 
     outcomes = await race(backend, log_in_or_change_password, told, callers=30)
 
     issued = [outcome for outcome in outcomes[1:] if outcome.startswith("knox_")]
     assert set(outcomes[1:]) - set(issued) <= {"CredentialsChanged"}
-    assert not any([await can_read(session, token) for token in issued])
+    assert not any([await can_read(app, token) for token in issued])
     assert outcomes[0] is None
 
 
 async def read_when_refresh_is_due(caller: Caller) -> tuple[bool, int]:
     """Use the token, and tell whether it was accepted and how often it was refreshed."""
     events: list[object] = []
-    strategy = KnoxStrategy(
-        store_on(caller.session), caller.told.settings, listeners=[events.append], clock=lambda: LATER
-    )
+    strategy = caller.app.strategy(caller.told.settings, now=LATER, listeners=[events.append])
     await caller.ready()
-    user = await strategy.read_token(caller.told.tokens[0], user_manager_on(caller.session))
+    user = await strategy.read_token(caller.told.tokens[0], caller.app.user_manager)
     return user is not None, len(events)
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
-async def test_of_a_hundred_reads_one_refreshes(race: Race, backend: Backend, session: AsyncSession) -> None:
+async def test_of_a_hundred_reads_one_refreshes(race: Race, backend: Backend, app: App) -> None:
     """A hundred simultaneous reads that find a refresh due are all accepted, and give one write."""
-    user = await new_user(session)
-    token = str(await strategy_on(session, REFRESHING).write_token(user))
+    user = await new_user(app)
+    token = str(await app.strategy(REFRESHING).write_token(user))
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=[token])
 
     outcomes = await race(backend, read_when_refresh_is_due, told, callers=100)
@@ -248,5 +236,5 @@ async def test_of_a_hundred_reads_one_refreshes(race: Race, backend: Backend, se
     accepted, refreshed = zip(*outcomes, strict=True)
     assert all(accepted)
     assert sum(refreshed) == 1
-    [record] = await strategy_on(session, REFRESHING).list_records(user)
+    [record] = await app.strategy(REFRESHING).list_records(user)
     assert record.last_used_at == LATER

