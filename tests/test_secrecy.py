@@ -2,23 +2,23 @@
 
 import logging
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from fastapi.requests import HTTPConnection
 from pydantic import SecretStr
+from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, TokenLimitReached
-from tests.backends import NOW, SERVERS, SQLITE, Backend
-from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
-
-if TYPE_CHECKING:
-    from tests.servers import Server
+from tests.backends import NOW, SERVERS, SQLITE, App, Backend, RedisBackend
+from tests.models import User, create_empty_tables, create_user, store_on
+from tests.redis_servers import RedisServer, redis
+from tests.servers import Server, skip_if_unavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -38,8 +38,8 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Backend, Pat
 class Story:
     """All that can happen to tokens, with every token's text, every event and every object of ours kept."""
 
-    def __init__(self, session: AsyncSession) -> None:
-        self.session = session
+    def __init__(self, app: App) -> None:
+        self.app = app
         self.events: list[KnoxEvent[uuid.UUID]] = []
         self.objects: list[object] = []
         self.tokens: list[str] = []
@@ -53,12 +53,12 @@ class Story:
             auto_refresh=True, token_limit_per_user=3, digest_keys=(SecretStr("k" * 32),), accept_unkeyed_until=NOW
         )
         return KnoxStrategy(
-            store_on(self.session), settings, request=request, listeners=[self.events.append], clock=lambda: now
+            self.app.store, settings, request=request, listeners=[self.events.append], clock=lambda: now
         )
 
     async def play(self) -> None:
         """Log in and out, refresh, rotate, reach the limit, expire, and end all."""
-        user, manager = await create_user(self.session), user_manager_on(self.session)
+        user, manager = await create_user(self.app.session), self.app.user_manager
         self.email = user.email
         first = await self.issue(NOW, user)
         self.objects.append(await self.strategy(NOW + timedelta(hours=1), first).authenticate(first, manager))
@@ -96,7 +96,7 @@ async def story(stored: tuple[Backend, Path], caplog: pytest.LogCaptureFixture) 
     engine: AsyncEngine = stored[0].create_engine(echo="debug")
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
-        yield Story(session)
+        yield Story(App(session=session, store=store_on(session)))
     await engine.dispose()
 
 
@@ -133,3 +133,42 @@ async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
     assert {type(event).__name__ for event in story.events} == {
         *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenRevoked", "TokenExpired", "TokenLimitHit")
     }
+
+
+@pytest.fixture
+def saved_redis() -> Iterator[RedisServer]:
+    """Run a Redis that keeps all on disk, and as plain as it can."""
+    with skip_if_unavailable(), redis("any", "--appendonly", "yes", "--rdbcompression", "no") as server:
+        yield server
+
+
+async def test_no_command_and_no_file_of_redis_holds_a_token(saved_redis: RedisServer, tmp_path: Path) -> None:
+    """Neither what is sent to Redis, nor any key or value in it, nor what it has on disk, holds a token."""
+    url = saved_redis.url()
+    backend = RedisBackend(url=SQLITE["sqlite"](tmp_path).url, connect=partial(Redis.from_url, url))
+    await backend.empty()
+    async with (
+        backend.serving() as open_app,
+        open_app() as app,
+        Redis.from_url(url, decode_responses=True) as client,
+        client.monitor() as monitor,
+    ):
+        story, user = Story(app), await create_user(app.session)
+        await monitor.connect()
+        await story.play()
+        await story.issue(NOW, user)
+        await client.echo(MARK)
+        sent = []
+        async for command in monitor.listen():
+            sent.append(str(command))
+            if "ECHO" in command["command"]:
+                break
+        held = [key + repr(await client.dump(key)) async for key in client.scan_iter()]
+        await client.save()
+    files = [path.read_bytes().decode("latin-1") for path in saved_redis.home.path.rglob("*") if path.is_file()]
+
+    texts, user_id = [*sent, *held, *files], str(user.id)
+    assert [secret for secret in story.secrets() for text in texts if secret in text] == []
+    assert len(held) == 2
+    assert any(user_id in command for command in sent)
+    assert any(user_id in file for file in files)

@@ -118,7 +118,9 @@ class RedisTokenStore(Generic[UP, ID]):
         if found is None:
             return None
         number, text = found
-        return Found(record=self._record(json.loads(text)), digest=digests[number - 1])
+        with suppress(ValueError, TypeError):  # Of an id that is none of ours, `parse_id` makes nothing.
+            return Found(record=self._record(json.loads(text)), digest=digests[number - 1])
+        return None
 
     async def renew(
         self,

@@ -1,0 +1,257 @@
+"""What is in Redis: keys that go by themselves, and none that is left behind."""
+
+import json
+import uuid
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+
+from fastapi_users_knox import KnoxError, KnoxSettings
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.testing import new_digest, new_record
+from fastapi_users_knox.tokens import routing_tag
+from tests.backends import NOW
+from tests.redis.knox import Knox
+from tests.redis.people import MemoryUserDatabase, Person
+from tests.redis_servers import ClusterServers
+
+pytestmark = pytest.mark.anyio
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+GRACE = 60_000
+REFRESHING = KnoxSettings(auto_refresh=True, token_ttl=10 * HOUR)
+
+
+async def index_of(knox: Knox[uuid.UUID]) -> str:
+    """Find the key of the user's index."""
+    [index] = [key for key in await knox.keys() if ":user:" in key]
+    return index
+
+
+async def records_of(knox: Knox[uuid.UUID]) -> list[str]:
+    """Find the keys of the user's records."""
+    return [key for key in await knox.keys() if ":user:" not in key]
+
+
+# nothing stays behind
+
+
+async def test_logout_of_every_token_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """After logins, a refresh, a rotation and a logout of each token, Redis is empty."""
+    strategy, later = knox.strategy(REFRESHING), knox.strategy(REFRESHING, now=NOW + HOUR)
+    first, second, endless = [await strategy.issue(knox.user, token_ttl=ttl) for ttl in (HOUR * 2, HOUR, None)]
+    await later.read_token(first, knox.user_manager)
+    rotated = await strategy.rotate_token(second, knox.user)
+
+    for token in (first, rotated, endless):
+        await strategy.destroy_token(token, knox.user)
+
+    assert await redis.dbsize() == 0
+
+
+async def test_logout_all_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """After a logout-all Redis is empty."""
+    for _ in range(3):
+        await knox.strategy().write_token(knox.user)
+
+    assert await knox.strategy().logout_all(knox.user) == 3
+    assert await redis.dbsize() == 0
+
+
+async def test_what_a_login_ends_is_gone(knox: Knox[uuid.UUID]) -> None:
+    """Of evicted, replaced and expired tokens no key is left, nor of what their login has answered."""
+    settings = KnoxSettings(token_limit_per_user=1, limit_policy="evict_oldest")
+    await knox.strategy(settings).issue(knox.user, token_ttl=MINUTE)
+    await knox.strategy(settings, now=NOW + HOUR).write_token(knox.user)
+
+    await knox.strategy(settings, now=NOW + HOUR).write_token(knox.user)
+
+    assert len(await knox.keys()) == 2
+
+
+async def test_purge_leaves_no_key_of_the_expired(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """A purge takes what has expired by the strategy's clock, whatever Redis's own says."""
+    await knox.strategy().write_token(knox.user)
+
+    purged = await knox.strategy(now=NOW + 11 * HOUR).purge()
+
+    assert purged == 1
+    assert await redis.dbsize() == 0
+
+
+# lifetimes
+
+
+async def test_keys_live_as_long_as_their_record_and_the_grace(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """No key outlives the record by more than the grace, and none goes before it; a refresh moves them along."""
+    token = await knox.strategy(REFRESHING).write_token(knox.user)
+    at_login = [await redis.pttl(key) for key in await knox.keys()]
+
+    await knox.strategy(REFRESHING, now=NOW + HOUR).read_token(token, knox.user_manager)
+
+    ten_hours = 10 * HOUR // timedelta(milliseconds=1)
+    for ttl in (*at_login, *[await redis.pttl(key) for key in await knox.keys()]):
+        assert ten_hours < ttl <= ten_hours + GRACE
+
+
+async def test_a_record_that_never_expires_has_keys_that_do_not_either(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """While there is such a record its index stays too; when it has ended, the index goes with the others again."""
+    endless = await knox.strategy().issue(knox.user, token_ttl=None)
+    await knox.strategy().write_token(knox.user)
+    index = await index_of(knox)
+    before = await redis.pttl(index)
+
+    await knox.strategy().destroy_token(endless, knox.user)
+
+    assert before == -1
+    assert 0 < await redis.pttl(index) <= 10 * HOUR // timedelta(milliseconds=1) + GRACE
+
+
+@pytest.mark.parametrize("first", [3 * HOUR, 10 * HOUR])
+async def test_an_index_outlives_its_longest_record(knox: Knox[uuid.UUID], redis: Redis, first: timedelta) -> None:
+    """Whatever comes and goes, and at whatever time it is told, the index never ends before a record of it."""
+    strategy, later = knox.strategy(), knox.strategy(now=NOW + 2 * HOUR)
+    short = await strategy.issue(knox.user, token_ttl=first)
+    await strategy.issue(knox.user, token_ttl=5 * HOUR)
+    await later.issue(knox.user, token_ttl=MINUTE)
+    await later.issue(knox.user, token_ttl=4 * HOUR)
+
+    await strategy.destroy_token(short, knox.user)
+
+    longest = max([await redis.pttl(key) for key in await records_of(knox)])
+    assert longest - 1000 < await redis.pttl(await index_of(knox)) <= longest + 1000
+
+
+# the index
+
+
+async def test_the_index_keeps_nothing_of_what_is_gone(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """A record that Redis has expired or evicted leaves the index at the user's next login."""
+    await knox.strategy().write_token(knox.user)
+    [gone] = await records_of(knox)
+    await redis.delete(gone)
+
+    await knox.strategy().write_token(knox.user)
+
+    [record] = await records_of(knox)
+    assert await redis.zrange(await index_of(knox), 0, -1) == [record.rpartition(":")[2]]
+
+
+async def test_a_user_whose_index_is_lost_is_logged_out(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """Without its index a record is refused, for ever; a new login works, and the lost tokens take no place."""
+    settings = KnoxSettings(token_limit_per_user=2, auto_refresh=True)
+    lost = [await knox.strategy(settings).write_token(knox.user) for _ in range(2)]
+    await redis.delete(await index_of(knox))
+
+    found = [await knox.strategy(settings, now=NOW + HOUR).read_token(token, knox.user_manager) for token in lost]
+    new = await knox.strategy(settings).write_token(knox.user)
+
+    assert found == [None, None]
+    assert await knox.accepts(new)
+    assert not any([await knox.accepts(token) for token in lost])
+    assert [record.id for record in await knox.strategy().list_records(knox.user)] == [new.record.id]
+
+
+async def test_a_record_without_index_is_not_written_to(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """Neither a renewal nor a rotation brings a lost index back."""
+    record, key = new_record(knox.user.id), new_digest()
+    await knox.store.add(record, key, now=NOW)
+    found = await knox.store.get([key], tag=routing_tag(knox.user.id), audience="web")
+    assert found is not None
+    await redis.delete(await index_of(knox))
+
+    renewed = await knox.store.renew(found, now=NOW + HOUR / 2, unused_since=NOW + MINUTE, expires_at=NOW + 2 * HOUR)
+    rotated = await knox.store.rotate(found, new_digest(), now=NOW)
+
+    assert (renewed, rotated) == (False, False)
+    assert len(await knox.keys()) == 1
+
+
+# where the keys are
+
+
+async def test_all_keys_of_a_user_are_in_one_slot(redis_cluster_servers: ClusterServers) -> None:
+    """A cluster has one slot for a user's index and records, and different slots for different users."""
+    slots = set()
+    async with RedisCluster.from_url(redis_cluster_servers.url()) as redis:
+        for _ in range(5):
+            await redis.flushall()
+            user = Person(id=uuid.uuid4(), email="ada@example.org")
+            knox = Knox(redis=redis, users=MemoryUserDatabase(uuid.uuid4, {user.id: user}), user=user)
+            for _ in range(3):
+                await knox.strategy().write_token(user)
+            [slot] = {redis.keyslot(key) async for key in redis.scan_iter()}
+            slots.add(slot)
+
+    assert len(slots) > 1
+
+
+async def test_no_command_leaves_the_prefix(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """Applications with different prefixes share a Redis: each reads, lists, purges and ends its own."""
+    other = Knox(redis=redis, users=knox.users, user=knox.user, key_prefix="other:")
+    mine, theirs = await knox.strategy().write_token(knox.user), await other.strategy().write_token(knox.user)
+
+    assert not await knox.accepts(theirs)
+    assert not await other.accepts(mine)
+    assert await knox.strategy(now=NOW + 11 * HOUR).purge() == 1
+    assert await other.strategy().logout_all(knox.user) == 1
+
+
+async def test_a_prefix_may_have_the_marks_of_a_pattern(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """A purge takes the prefix to the letter."""
+    knox.key_prefix = r"a*b?[c]\d^-"
+    await knox.strategy().write_token(knox.user)
+
+    assert await knox.strategy(now=NOW + 11 * HOUR).purge() == 1
+    assert await redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("prefix", ["{knox}:", "{}", "knox}"])
+async def test_a_prefix_with_braces_is_refused(redis: Redis, prefix: str) -> None:
+    """Braces would decide over the slots instead of the tag."""
+    with pytest.raises(ValueError, match="braces"):
+        RedisTokenStore(redis, key_prefix=prefix)
+
+
+# what is stored
+
+
+@pytest.mark.parametrize("user_id", [7, "507f1f77bcf86cd799439011"])
+async def test_a_wrong_parse_id_shows_at_the_first_login(redis: Redis, user_id: Any) -> None:
+    """Whoever forgets `parse_id` is told so, and nothing is stored."""
+    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis)
+
+    with pytest.raises(KnoxError, match="parse_id"):
+        await store.add(new_record(user_id), new_digest(), now=NOW)
+
+    assert await redis.dbsize() == 0
+
+
+async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """A token that was stored for another kind of id, by an application with the same prefix, is not found."""
+    record, key = new_record(7), new_digest()
+    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int)
+    await store.add(record, key, now=NOW)
+
+    assert await knox.store.get([key], tag=routing_tag(7), audience="web") is None
+
+
+async def test_records_of_today_are_read_for_ever(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """What version 0.1 has stored stays valid, to the letter: renewed, rotated, listed and ended."""
+    user_id = uuid.UUID("3f9c1b52-6f6e-4a51-9a3d-5b0b5b7e3d10")
+    base = f"knox:{{{routing_tag(user_id)}}}:"
+    name = "QAiIU6xJZz7wJYv3h5fR0Qb2aT1c9d8e7f6g5h4i3jk"
+    created_at, expires_at = 1893499200000, 1893535200000
+    fields = ["AAECAwQFBgcICQoLDA0ODw", str(user_id), created_at, expires_at, None, None, "web", "phone", "Käthe"]
+    await redis.set(f"{base}{name}", json.dumps(fields))
+    await redis.zadd(f"{base}user:{user_id}", {name: expires_at // 1000})
+
+    [record] = await knox.store.list(user_id, audience="web", now=NOW)
+
+    assert record.id == uuid.UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")
+    assert (record.user_id, record.created_at, record.expires_at) == (user_id, NOW, NOW + 10 * HOUR)
+    assert (record.device_id, record.name, record.last_used_at, record.ip_address) == ("phone", "Käthe", None, None)
+    assert await knox.store.remove(user_id, record.id, audience="web", now=NOW) == record

@@ -1,0 +1,158 @@
+"""The network loses an answer just after Redis has obeyed: whichever it was, the outcome is the same."""
+
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from fastapi_users_knox import Found, KnoxSettings, StoreUnavailable, TokenLimitReached, TokenRecord
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.testing import new_record
+from fastapi_users_knox.tokens import routing_tag
+from tests.backends import NOW
+from tests.proxy import Proxy
+from tests.redis.knox import Knox
+from tests.redis_servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+
+Store = RedisTokenStore[Any, Any]
+
+USER_ID = uuid.UUID(int=7)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """A user with three records on two devices, one of them dead, and what a verb may need beside."""
+
+    user_id: uuid.UUID = USER_ID
+    ids: tuple[uuid.UUID, ...] = tuple(uuid.UUID(int=number) for number in range(4))
+    digests: tuple[bytes, ...] = tuple(bytes([number]) * 32 for number in range(4))
+
+    def record(self, number: int, **fields: Any) -> TokenRecord[Any]:
+        """Make the record of a number, always the same."""
+        return new_record(self.user_id, id=self.ids[number], **fields)
+
+    @property
+    def phone(self) -> Found[Any, Any]:
+        """The record that most verbs are about."""
+        return Found(record=self.record(0, device_id="phone"), digest=self.digests[0])
+
+    @property
+    def dead(self) -> Found[Any, Any]:
+        """The record that has expired."""
+        return Found(record=self.record(2, expires_at=NOW + SECOND), digest=self.digests[2])
+
+    async def set(self, store: Store) -> None:
+        """Store the three records."""
+        await store.add(self.phone.record, self.phone.digest, now=NOW)
+        await store.add(self.record(1, created_at=NOW + SECOND / 2), self.digests[1], now=NOW)
+        await store.add(self.dead.record, self.dead.digest, now=NOW)
+
+    async def seen(self, store: Store) -> list[Any]:
+        """Return all that can be seen of the user's tokens."""
+        found = [await store.get([key], tag=routing_tag(self.user_id), audience="web") for key in self.digests]
+        return [*found, *await store.list(self.user_id, audience="web", now=NOW)]
+
+
+Verb = Callable[[Store, Scene], Awaitable[Any]]
+LATER = NOW + HOUR / 2
+VERBS: dict[str, Verb] = {
+    "add": lambda store, scene: store.add(scene.record(3), scene.digests[3], now=NOW),
+    "add, ending the dead": lambda store, scene: store.add(scene.record(3), scene.digests[3], now=NOW + SECOND),
+    "add, replacing": lambda store, scene: store.add(
+        scene.record(3, device_id="phone"), scene.digests[3], now=NOW, replaces=[scene.digests[1]]
+    ),
+    "add, into the last free place": lambda store, scene: store.add(
+        scene.record(3), scene.digests[3], now=NOW + SECOND, limit=3
+    ),
+    "add, evicting": lambda store, scene: store.add(
+        scene.record(3), scene.digests[3], now=NOW, limit=2, limit_policy="evict_oldest"
+    ),
+    "get": lambda store, scene: store.get([scene.digests[0]], tag=routing_tag(scene.user_id), audience="web"),
+    "renew": lambda store, scene: store.renew(
+        scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR
+    ),
+    "renew under another key": lambda store, scene: store.renew(
+        scene.phone, now=LATER, unused_since=NOW + SECOND, digest=scene.digests[3]
+    ),
+    "rotate": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW),
+    "remove": lambda store, scene: store.remove(scene.user_id, scene.ids[0], audience="web", now=NOW),
+    "remove_all": lambda store, scene: store.remove_all(scene.user_id, audience="web", now=NOW),
+    "remove_all but one": lambda store, scene: store.remove_all(
+        scene.user_id, audience=None, now=NOW, keep=scene.ids[0]
+    ),
+    "list": lambda store, scene: store.list(scene.user_id, audience="web", now=NOW),
+    "purge": lambda store, _scene: store.purge(audience="web", now=NOW + SECOND),
+    "purge of one": lambda store, scene: store.purge(
+        audience="web", now=NOW + SECOND, seen=scene.dead, tried_since=NOW
+    ),
+}
+
+
+@pytest.fixture
+async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
+    """Stand between the client and a server that knows all scripts."""
+    await redis.ping()
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("verb", VERBS)
+async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy, redis: Redis, verb: str) -> None:
+    """Whichever answer is lost, the verb answers the same, and the same is stored, by a client that repeats."""
+    scene, outcomes, lost = Scene(), [], 0
+    await VERBS[verb](RedisTokenStore(redis), scene)  # So that the server knows the script.
+    while lost <= proxy.commands:
+        await redis.flushall()
+        async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 1)) as client:
+            store: Store = RedisTokenStore(client)
+            await scene.set(store)
+            proxy.drop(lost)
+            outcome = await VERBS[verb](store, scene)
+        outcomes.append((outcome, await scene.seen(RedisTokenStore(redis))))
+        lost += 1
+
+    assert len(outcomes) > 1
+    assert all(outcome == outcomes[0] for outcome in outcomes)
+    assert not [key async for key in redis.scan_iter(match="*:answer:*")]
+
+
+async def test_a_login_without_an_answer_leaves_nothing(proxy: Proxy, redis: Redis, knox: Knox[uuid.UUID]) -> None:
+    """Where the client does not repeat, a login that fails for a lost answer takes no place: no false 403."""
+    settings = KnoxSettings(token_limit_per_user=1)
+    await knox.strategy(settings).write_token(knox.user)
+    await knox.strategy(settings).logout_all(knox.user)
+    async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 0)) as client:
+        cut_off = Knox(redis=client, users=knox.users, user=knox.user)
+        proxy.drop(1)
+        with pytest.raises(StoreUnavailable):
+            await cut_off.strategy(settings).write_token(knox.user)
+
+    assert await redis.dbsize() == 0
+    assert await knox.strategy(settings).write_token(knox.user)
+
+
+async def test_a_full_account_is_still_full_when_an_answer_is_lost(
+    proxy: Proxy, redis: Redis, knox: Knox[uuid.UUID]
+) -> None:
+    """A login that is refused for the limit is refused again at its repetition, and nothing has changed."""
+    settings = KnoxSettings(token_limit_per_user=1)
+    token = await knox.strategy(settings).write_token(knox.user)
+    async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 1)) as client:
+        cut_off = Knox(redis=client, users=knox.users, user=knox.user)
+        proxy.drop(1)
+        with pytest.raises(TokenLimitReached):
+            await cut_off.strategy(settings).write_token(knox.user)
+
+    assert await knox.accepts(token)
+    assert await redis.dbsize() == 2
