@@ -1,5 +1,8 @@
 """What can go wrong, each error at once the HTTP answer that the stock FastAPI-Users routers give for it."""
 
+import logging
+from typing import Self
+
 from fastapi import HTTPException, status
 from fastapi_users.router.common import ErrorCode
 
@@ -11,6 +14,9 @@ __all__ = [
     "StoreUnavailable",
     "TokenLimitReached",
 ]
+
+
+_logger = logging.getLogger("fastapi_users_knox")
 
 
 class KnoxError(Exception):
@@ -63,6 +69,13 @@ class StoreUnavailable(KnoxError, HTTPException):
             detail="TOKEN_STORE_UNAVAILABLE",
             headers={"Retry-After": str(retry_after)},
         )
+
+    @classmethod
+    def because(cls, error: BaseException) -> Self:
+        """Log what is wrong with the store, which the answer does not tell, and return the answer."""
+        # SQLAlchemy's message has the statement's parameters; that of the driver's own error, `orig`, is enough.
+        _logger.error("The token store cannot answer: %r", getattr(error, "orig", None) or error)
+        return cls()
 
 
 class LimitUnsupported(KnoxError):

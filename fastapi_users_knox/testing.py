@@ -555,9 +555,7 @@ class TokenStoreContract:
         other = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         now = NOW + SECOND
 
-        purged = [
-            await store.purge(audience="web", now=now, seen=seen, tried_since=now - SECOND) for _ in range(2)
-        ]
+        purged = [await store.purge(audience="web", now=now, seen=seen, tried_since=now - SECOND) for _ in range(2)]
 
         assert purged == [1, 0]
         assert await find(store, other.record, other.digest) is not None

@@ -5,6 +5,7 @@ from http import HTTPStatus
 
 import pytest
 from fastapi import HTTPException
+from sqlalchemy.exc import DBAPIError
 
 from fastapi_users_knox import (
     CredentialsChanged,
@@ -58,3 +59,15 @@ def test_a_limit_that_cannot_be_kept_is_no_answer() -> None:
 
     assert not isinstance(error, HTTPException)
     assert str(error) == "user_id is no foreign key"
+
+
+def test_an_outage_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
+    """The log says what the answer does not: what is wrong with the store, in the driver's own words."""
+    refused = OSError("connection refused")
+    told = DBAPIError("SELECT secrets", {"digest": "d1gest"}, refused)
+
+    answers = [StoreUnavailable.because(error) for error in (refused, told)]
+
+    assert [answer.detail for answer in answers] == ["TOKEN_STORE_UNAVAILABLE"] * 2
+    assert caplog.text.count("connection refused") == 2
+    assert "d1gest" not in caplog.text

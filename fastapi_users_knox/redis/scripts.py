@@ -1,7 +1,6 @@
 """The scripts, and how they are run: by the client's own means, with its errors told as ours."""
 
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -16,7 +15,6 @@ __all__ = ["Client", "reaching", "run"]
 
 Client = Redis | RedisCluster
 
-_logger = logging.getLogger("fastapi_users_knox")
 _directory = files(__package__)
 _SHARED = (_directory / "records.lua").read_bytes()
 _SCRIPTS = {
@@ -39,7 +37,8 @@ async def run(client: Client, script: str, keys: Sequence[str], **told: object) 
     """
     known = {name: value for name, value in told.items() if value is not None}
     with reaching():
-        return await client.register_script(_SCRIPTS[script])(keys, [json.dumps(known)])
+        # In bytes, as the scripts make keys of their own, whatever the client's encoding is.
+        return await client.register_script(_SCRIPTS[script])([key.encode() for key in keys], [json.dumps(known)])
 
 
 @contextmanager
@@ -50,4 +49,4 @@ def reaching() -> Iterator[None]:
     except DataError:
         raise
     except (RedisError, RedisClusterException, OSError) as error:
-        raise StoreUnavailable from error
+        raise StoreUnavailable.because(error) from error

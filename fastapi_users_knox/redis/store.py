@@ -95,8 +95,8 @@ class RedisTokenStore(Generic[UP, ID]):
         except StoreUnavailable:
             await self._undo(record, now)
             raise
-        if answer is None:
-            raise TokenLimitReached(limit or 0)
+        if limit is not None and answer is None:
+            raise TokenLimitReached(limit)
         return Added(
             **{
                 why: tuple(self._record(fields) for reason, fields in answer if reason == why)
@@ -235,7 +235,7 @@ class RedisTokenStore(Generic[UP, ID]):
         answer = None if text is None else json.loads(text)
         if answer:
             with suppress(StoreUnavailable), reaching():
-                await self._redis.delete(answer_key)
+                await self._redis.delete(answer_key.encode())
         return answer
 
     async def _undo(self, record: TokenRecord[ID], now: datetime) -> None:
@@ -259,7 +259,7 @@ class RedisTokenStore(Generic[UP, ID]):
     async def _indexes(self, count: int) -> AsyncIterator[str]:
         pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._key_prefix) + "{*}:user:*"
         with reaching():
-            async for key in self._redis.scan_iter(match=pattern, count=count):
+            async for key in self._redis.scan_iter(match=pattern.encode(), count=count):
                 yield key.decode() if isinstance(key, bytes) else key
 
 

@@ -164,11 +164,11 @@ class Transactions:
         except _OUR_FAULT:
             raise
         except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable.because(error) from error
         except Exception as error:
             # SQLAlchemy leaves what asyncpg raises while it connects as it is.
             if type(error).__module__.partition(".")[0] == self._bind().dialect.driver:
-                raise StoreUnavailable from error
+                raise StoreUnavailable.because(error) from error
             raise
 
     def _is_our_read(self) -> bool:
