@@ -348,7 +348,7 @@ class TokenStoreContract:
         added = await add(store, new_record(user_id, last_used_at=NOW, device_id="phone"))
         digest = new_digest()
 
-        rotated = await store.rotate(added, digest, now=NOW + SECOND)
+        rotated = await store.rotate(added, digest, now=NOW + SECOND, created_since=added.record.created_at)
 
         found = await find(store, added.record, digest)
         assert rotated

@@ -7,7 +7,7 @@
 
 refuse_replica()
 local records = {}
-for _, pair in ipairs((all(KEYS[1]))) do
+for _, pair in ipairs((look(KEYS[1]))) do
   if is_of(pair[2], told.audience) then records[#records + 1] = cjson.encode(pair[2]) end
 end
 return records

@@ -12,7 +12,7 @@ local index, answer_key = KEYS[1], KEYS[2]
 local answered = recall(answer_key)
 if answered then return answered end
 
-local found, gone = all(index)
+local found, gone = look(index)
 local answer = {}
 for _, pair in ipairs(found) do
   local digest, record = pair[1], pair[2]

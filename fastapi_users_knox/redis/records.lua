@@ -87,10 +87,11 @@ local function move(index, old, new)
   redis.call('ZREM', index, old)
 end
 
--- Return the user's records, as pairs of digest and record, and the digests whose records are gone.
-local function all(index)
+-- Return the user's records, or the first ones to expire, as pairs of digest and record; and the digests of the index
+-- whose records are gone.
+local function look(index, most)
   local found, gone = {}, {}
-  for _, digest in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+  for _, digest in ipairs(redis.call('ZRANGE', index, 0, most and most - 1 or -1)) do
     local record = read(digest)
     if record then
       found[#found + 1] = {digest, record}
@@ -101,23 +102,27 @@ local function all(index)
   return found, gone
 end
 
--- Delete records, and let the index live as long as the longest of what is left.
-local function delete(index, digests)
-  if #digests == 0 then return end
-  for _, digest in ipairs(digests) do
-    redis.call('DEL', base .. digest)
-    redis.call('ZREM', index, digest)
-  end
+-- Let the index live as long as the longest of its records, by Redis's own clock.
+local function fit(index)
   local longest = 0
   for _, digest in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local ttl = redis.call('PTTL', base .. digest)
-    if ttl == -1 then
-      redis.call('PERSIST', index)
-      return
-    end
+    if ttl == -1 then return end
     longest = math.max(longest, ttl)
   end
   if longest > 0 then redis.call('PEXPIRE', index, longest) end
+end
+
+-- Delete records, and let the index not outlive the longest of what is left.
+local function delete(index, digests)
+  local index_ttl, was_longest = redis.call('PTTL', index), false
+  for _, digest in ipairs(digests) do
+    local ttl = redis.call('PTTL', base .. digest)
+    was_longest = was_longest or ttl < 0 or ttl >= index_ttl
+    redis.call('DEL', base .. digest)
+    redis.call('ZREM', index, digest)
+  end
+  if was_longest then fit(index) end
 end
 
 -- Return what a call has answered before: the client repeats a call whose answer was lost.

@@ -15,8 +15,7 @@ if not record then return 0 end
 if field(record, RENEWED_BY) == told.call then return 1 end
 
 local expires_at = field(record, EXPIRES_AT)
-if not redis.call('ZSCORE', index, digest) or redis.call('EXISTS', KEYS[2]) == 0
-  or not is_live(record) or active_at(record) >= told.unused_since
+if not redis.call('ZSCORE', index, digest) or not is_live(record) or active_at(record) >= told.unused_since
   or (told.expires_at and (not expires_at or told.expires_at <= expires_at)) then
   return 0
 end

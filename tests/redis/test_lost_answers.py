@@ -73,7 +73,7 @@ VERBS: dict[str, Verb] = {
         scene.record(3, device_id="phone"), scene.digests[3], now=NOW, replaces=[scene.digests[1]]
     ),
     "add, into the last free place": lambda store, scene: store.add(
-        scene.record(3), scene.digests[3], now=NOW + SECOND, limit=3
+        scene.record(3), scene.digests[3], now=NOW, limit=4
     ),
     "add, evicting": lambda store, scene: store.add(
         scene.record(3), scene.digests[3], now=NOW, limit=2, limit_policy="evict_oldest"
