@@ -1,6 +1,7 @@
 """FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
 from types import EllipsisType
@@ -191,15 +192,20 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         )
         return list(records)
 
-    async def revoke(self, user: UP, id: UUID) -> bool:
+    async def revoke(self, user: UP, id: UUID, *, reason: RevokeReason = "session_revoked") -> bool:
         """End one of a user's tokens by its record's id, and tell whether it was live.
+
+        Args:
+            user: Whose.
+            id: The record's.
+            reason: What the event says.
 
         Raises:
             StoreUnavailable: The store cannot be written to.
         """
-        return await self._remove(user.id, id, self._now(), "session_revoked")
+        return await self._remove(user.id, id, self._now(), reason)
 
-    async def logout_all(self, user: UP, *, keep: str | None = None) -> int:
+    async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """End all of a user's tokens, and return how many live ones that were.
 
         Once it has returned, no token issued before the call is accepted any more. It needs no request: call it in a
@@ -208,6 +214,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Args:
             user: Whose.
             keep: The text of one token to spare.
+            reason: What the events say; `None`: "logout_all", or "logout_others" where one is kept.
 
         Raises:
             InvalidToken: The token to keep is no live token of this user; nothing was ended.
@@ -215,18 +222,35 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """
         now = self._now()
         kept = None if keep is None else (await self._find_own(keep, user, now)).record.id
-        ended = await self.store.remove_all(
-            user.id,
-            audience=self.settings.audience,
-            now=now,
-            created_since=self.settings.created_since(now),
-            keep=kept,
-        )
-        for record in ended:
-            await self._publisher.publish(
-                TokenRevoked, user.id, record=record, reason="logout_all" if kept is None else "logout_others"
-            )
-        return len(ended)
+        told = reason or ("logout_all" if kept is None else "logout_others")
+        return await self._remove_all(user.id, now, told, audience=self.settings.audience, keep=kept)
+
+    async def revoke_all(self, user_id: ID, *, reason: RevokeReason, keep: UUID | None = None) -> int:
+        """End all of a user's tokens, those of every audience in the store, and return how many live ones that were.
+
+        It takes an id, as it may be called for a user who has just been deleted.
+
+        Args:
+            user_id: Whose.
+            reason: What the events say.
+            keep: The id of one record to spare.
+
+        Raises:
+            StoreUnavailable: The store cannot be written to.
+        """
+        return await self._remove_all(user_id, self._now(), reason, audience=None, keep=keep)
+
+    async def presented_record(self, user: UP) -> TokenRecord[ID] | None:
+        """Return the record of the live token of this user that came with the request, else `None`.
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
+        now = self._now()
+        for token in presented_tokens(self._request):
+            with suppress(InvalidToken):
+                return (await self._find_own(token, user, now)).record
+        return None
 
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
@@ -381,6 +405,16 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         if record is not None:
             await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
         return record is not None
+
+    async def _remove_all(
+        self, user_id: ID, now: datetime, reason: RevokeReason, *, audience: str | None, keep: UUID | None
+    ) -> int:
+        ended = await self.store.remove_all(
+            user_id, audience=audience, now=now, created_since=self.settings.created_since(now), keep=keep
+        )
+        for record in ended:
+            await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
+        return len(ended)
 
     async def _publish_ended(self, added: Added[ID]) -> None:
         for record in added.expired:
