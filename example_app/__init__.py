@@ -1,1 +1,1 @@
-"""An application with everything: FastAPI-Users' routers, and knox tokens over SQL."""
+"""An application with everything: FastAPI-Users' routers, and knox tokens over SQL or Redis."""

@@ -14,6 +14,7 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from example_app.app import app
 from example_app.db import User, async_session_maker, create_tables, engine
 from example_app.schemas import UserCreate
+from example_app.tokens import place
 from example_app.users import UserManager
 
 HOST = "127.0.0.1"
@@ -22,7 +23,7 @@ PASSWORD = "knox-knox"
 
 GREETING = """\
 The example runs on {url} (all its routes: {url}/docs). Ctrl-C stops it.
-Its database is {database}; its user is {email}, with the password {password}.
+Its database is {database}; its tokens are in {tokens}. Its user is {email}, with the password {password}.
 
 Paste these lines into another shell, one after the other. They log in, call a protected route, log in from a second
 device, log out everywhere, and show that both tokens are refused from then on:
@@ -67,8 +68,8 @@ def lines(url: str) -> list[str]:
 def greet(port: int) -> None:
     """Tell what runs where, and what to try."""
     url = f"http://{HOST}:{port}"
-    told = GREETING.format(url=url, database=engine.url, email=EMAIL, password=PASSWORD, lines="\n".join(lines(url)))
-    print(told, flush=True)  # noqa: T201
+    told = {"database": engine.url, "tokens": place(), "email": EMAIL, "password": PASSWORD}
+    print(GREETING.format(url=url, lines="\n".join(lines(url)), **told), flush=True)  # noqa: T201
 
 
 async def main() -> None:

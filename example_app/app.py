@@ -8,15 +8,17 @@ from fastapi import Depends, FastAPI
 
 from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
+from example_app.tokens import disconnect
 from example_app.users import auth_backend, current_active_user, fastapi_users
 from fastapi_users_knox import get_knox_router
 
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Create the tables at start."""
+    """Create the tables at start, and let go of Redis at the end."""
     await create_tables()
     yield
+    await disconnect()
 
 
 app = FastAPI(title="fastapi-users-knox example", lifespan=lifespan)

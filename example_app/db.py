@@ -12,7 +12,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 
 DATABASE_URL = os.environ.get("DATABASE_URL") or "sqlite+aiosqlite:///demo.db"
 
@@ -61,10 +61,3 @@ async def get_user_db(
 ) -> SQLAlchemyUserDatabase[User, uuid.UUID]:
     """Give the users."""
     return SQLAlchemyUserDatabase(session, User)
-
-
-async def get_token_store(
-    session: Annotated[AsyncSession, Depends(get_async_session)],
-) -> SQLAlchemyTokenStore[User, uuid.UUID]:
-    """Give the tokens, on the same session as the users."""
-    return SQLAlchemyTokenStore(session, KnoxToken)

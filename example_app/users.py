@@ -12,9 +12,9 @@ from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 
-from example_app.db import User, get_token_store, get_user_db
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy
-from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from example_app.db import User, get_user_db
+from example_app.tokens import ReloadUser, get_reload_user, get_token_store
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, TokenStore
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 
@@ -51,10 +51,11 @@ async def get_user_manager(
 
 async def get_knox_strategy(
     request: HTTPConnection,
-    store: Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)],
+    store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
+    reload_user: Annotated[ReloadUser | None, Depends(get_reload_user)],
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request)
+    return KnoxStrategy(store, settings, request=request, reload_user=reload_user)
 
 
 auth_backend = AuthenticationBackend(

@@ -13,9 +13,10 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import anyio
 import pytest
@@ -27,16 +28,25 @@ from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from httpx import ASGITransport, AsyncClient
 from pydantic import SecretStr
-from sqlalchemy import Column, Table, func, select, text
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from sqlalchemy import Column, Table, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-import fastapi_users_knox
+import fastapi_users_knox.redis
+import fastapi_users_knox.sqlalchemy
 from example_app import db, users
+from example_app import tokens as example_tokens
 from example_app.app import app as example_app
-from fastapi_users_knox import KnoxError, KnoxSettings, KnoxStrategy, TokenLimitHit, tokens
+from fastapi_users_knox import KnoxError, KnoxSettings, KnoxStrategy, StoreUnavailable, TokenLimitHit, tokens
 from fastapi_users_knox.events import ClientInfo
+from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from tests.test_example_app import PATIENCE, calling, example_database, knock, log_in, register
+from fastapi_users_knox.testing import add, find, new_record
+from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis
+from tests.servers import skip_if_unavailable
+from tests.test_example_app import PATIENCE, Overtaken, calling, example_database, knock, log_in, register
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -79,12 +89,16 @@ def load(name: str) -> ModuleType:
 
 
 @asynccontextmanager
-async def serving(name: str) -> AsyncIterator[AsyncClient]:
-    """Call a documented application that has a database of its own."""
+async def serving(name: str, **replaced: Any) -> AsyncIterator[AsyncClient]:
+    """Call a documented application that has a database of its own, with some of its names replaced."""
     module = load(name)
+    vars(module).update(replaced)
     async with module.engine.begin() as connection:
         await connection.run_sync(module.Base.metadata.create_all)
-    async with AsyncClient(transport=ASGITransport(module.app), base_url="http://example.org") as client:
+    async with (
+        module.app.router.lifespan_context(module.app),
+        AsyncClient(transport=ASGITransport(module.app), base_url="http://example.org") as client,
+    ):
         await register(client)
         yield client
     await module.engine.dispose()
@@ -246,6 +260,140 @@ async def test_clients_of_knox_are_answered_as_by_knox(example_engine: AsyncEngi
         assert await knock(client, *prefixed) == [200, 401]
 
 
+# Redis
+
+
+@pytest.fixture
+def redis_server(redis_7_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """Give an empty Redis, and its URL to the documented files."""
+    redis_7_server.ask("FLUSHALL")
+    monkeypatch.setenv("REDIS_URL", redis_7_server.url())
+    return redis_7_server
+
+
+async def is_kept(store: RedisTokenStore[Any, Any], user_id: object) -> bool:
+    """Tell whether a store on a documented client keeps a record."""
+    added = await add(store, new_record(user_id))
+    return await find(store, added.record, added.digest) is not None
+
+
+async def test_the_tokens_move_to_redis(redis_server: RedisServer) -> None:
+    """After the swap users log in and out as before, and their tokens are in Redis."""
+    async with serving("app_redis") as client:
+        laptop, phone = await log_in(client), await log_in(client)
+        stored = redis_server.ask("KEYS", "knox:*")
+        before = await knock(client, laptop, phone)
+        await client.post("/auth/logout-all", headers=phone)
+
+        assert (before, await knock(client, laptop, phone)) == ([200, 200], [401, 401])
+        assert len(stored) == 3
+        assert redis_server.ask("KEYS", "*") == []
+
+
+async def test_a_login_with_an_old_password_fails(redis_server: RedisServer) -> None:
+    """A login whose password is changed while it is under way fails as bad credentials do, and leaves nothing."""
+    engine = create_async_engine(os.environ["DATABASE_URL"])
+    store = partial(Overtaken, engine=engine, changes={"hashed_password": "another"})
+    async with serving("app_redis", RedisTokenStore=store) as client:
+        answer = await client.post("/auth/login", data={"username": "jane@example.org", "password": "quite-a-good-one"})
+    await engine.dispose()
+
+    assert answer.json() == {"detail": "LOGIN_BAD_CREDENTIALS"}
+    assert redis_server.ask("KEYS", "*") == []
+
+
+async def test_ids_may_be_numbers_or_texts(redis_server: RedisServer) -> None:
+    """Two applications with ids of their own kinds keep apart by their prefixes."""
+    module = load("redis_ids")
+    module.redis.connection_pool.connection_kwargs["port"] = redis_server.port
+
+    assert await is_kept(module.numbers, 7)
+    assert await is_kept(module.texts, "507f1f77bcf86cd799439011")
+    await module.redis.aclose()
+    assert {key.partition(":")[0] for key in map(str, redis_server.ask("KEYS", "*"))} == {"shop", "blog"}
+
+
+async def test_a_deleted_user_leaves_nothing_in_redis(
+    redis_server: RedisServer, example_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hook ends the tokens of a user whom a superuser deletes."""
+    module = load("redis_deleted_users")
+
+    async def get_user_manager(
+        user_db: Annotated[Any, Depends(db.get_user_db)], strategy: Annotated[Any, Depends(users.get_knox_strategy)]
+    ) -> Any:
+        return module.UserManager(user_db, strategy)
+
+    async with example_tokens.connect(redis_server.url()) as redis, calling(example_app, example_engine) as client:
+        monkeypatch.setattr(example_tokens, "redis", redis)
+        example_app.dependency_overrides[users.get_user_manager] = get_user_manager
+        async with example_engine.begin() as connection:
+            await connection.execute(update(db.User).values(is_superuser=True))
+        headers = await log_in(client)
+        me = await client.get("/users/me", headers=headers)
+        deleted = await client.delete(f"/users/{me.json()['id']}", headers=headers)
+
+    assert deleted.status_code == 204
+    assert redis_server.ask("KEYS", "*") == []
+
+
+async def test_the_master_is_found_by_sentinels(redis_sentinel_servers: SentinelServers) -> None:
+    """A client as shown reaches the master."""
+    module = load("redis_sentinel")
+    module.sentinel.sentinels = [Redis(host=host, port=port) for host, port in redis_sentinel_servers.sentinels]
+    module.redis.connection_pool.service_name = redis_sentinel_servers.master_name
+
+    assert await is_kept(RedisTokenStore(module.redis), uuid.uuid4())
+    for client in (module.redis, *module.sentinel.sentinels):
+        await client.aclose()
+
+
+async def test_a_cluster_is_reached(redis_cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client as shown finds the nodes."""
+    monkeypatch.setenv("REDIS_URL", redis_cluster_servers.url())
+    module = load("redis_cluster")
+
+    assert await is_kept(RedisTokenStore(module.redis), uuid.uuid4())
+    await module.redis.aclose()
+
+
+def settings_in(name: str) -> list[list[str]]:
+    """Read a documented file of Redis's settings."""
+    return [line.split() for line in (SRC / name).read_text().splitlines()]
+
+
+async def test_what_is_ended_survives_a_crash() -> None:
+    """With the settings shown, a Redis that is killed knows what was ended; full, it takes no login and all else."""
+    options = [word for name, value in settings_in("redis.conf") for word in (f"--{name}", value)]
+    with skip_if_unavailable(), redis("redis-7", *options) as server:
+        async with Redis.from_url(server.url(), retry=Retry(NoBackoff(), 1)) as client:
+            store = RedisTokenStore[Any, uuid.UUID](client)
+            kept, ended = [await add(store, new_record(uuid.uuid4())) for _ in range(2)]
+            await store.remove(ended.record.user_id, ended.record.id, audience="web", now=NOW)
+            server.kill()
+            server.start()
+            server.ask("CONFIG", "SET", "maxmemory", "1")
+
+            with pytest.raises(StoreUnavailable):
+                await add(store, new_record(uuid.uuid4()))
+            assert await find(store, ended.record, ended.digest) is None
+            assert await find(store, kept.record, kept.digest) is not None
+            assert await store.remove(kept.record.user_id, kept.record.id, audience="web", now=NOW) == kept.record
+
+
+async def test_without_a_replica_nothing_is_accepted() -> None:
+    """With the settings shown, a master without a replica answers 503 to a read as well."""
+    with skip_if_unavailable(), redis("redis-7") as server:
+        async with Redis.from_url(server.url()) as client:
+            store = RedisTokenStore[Any, uuid.UUID](client)
+            added = await add(store, new_record(uuid.uuid4()))
+            for setting in settings_in("redis_replicas.conf"):
+                server.ask("CONFIG", "SET", *setting)
+
+            with pytest.raises(StoreUnavailable):
+                await find(store, added.record, added.digest)
+
+
 # The settings
 
 
@@ -377,17 +525,18 @@ def as_autogenerate_writes(column: Column[object]) -> str:
 # The pages
 
 
-def swap() -> str:
-    """Compare the two applications, hunk by hunk, without context or line numbers."""
-    before, after = [(SRC / f"app_{kind}.py").read_text().splitlines(keepends=True) for kind in ("jwt", "knox")]
+def swap(*kinds: str) -> str:
+    """Compare two applications, hunk by hunk, without context or line numbers."""
+    before, after = [(SRC / f"app_{kind}.py").read_text().splitlines(keepends=True) for kind in kinds]
     lines = list(difflib.unified_diff(before, after, n=0))[2:]
     hunks = re.split(r"^@@.*\n", "".join(lines), flags=re.MULTILINE)[1:]
     return "\n".join(re.sub(r"\A(\+\n)+|(?<=\n)(\+\n)+\Z", "", hunk) for hunk in hunks)
 
 
-def test_the_swap_is_the_difference_of_the_two_applications() -> None:
-    """The diff shown is that of two files that run."""
-    assert (SRC / "swap.diff").read_text() == swap()
+def test_the_swaps_are_the_differences_of_the_applications() -> None:
+    """Each diff shown is that of two files that run."""
+    assert (SRC / "swap.diff").read_text() == swap("jwt", "knox")
+    assert (SRC / "redis.diff").read_text() == swap("knox", "redis")
 
 
 def test_the_readme_is_short_and_shows_what_is_tested() -> None:
@@ -415,12 +564,12 @@ def test_the_commands_exist() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
     tried = [line.removeprefix("make ") for line in (SRC / "try.sh").read_text().splitlines()]
-    installed = re.findall(r'^pip install "([\w-]+)\[(\w+)\]"$', (SRC / "install.sh").read_text(), re.MULTILINE)
+    installed = [re.findall(r'^pip install "([\w-]+)\[(\w+)\]"$', path.read_text()) for path in SRC.glob("install*.sh")]
 
     assert tried
     assert set(tried) <= set(targets)
-    assert [name for name, _ in installed] == [project["name"]]
-    assert {extra for _, extra in installed} <= set(project["optional-dependencies"])
+    assert sorted(installed) == [[(project["name"], extra)] for extra in ("redis", "sqlalchemy")]
+    assert {"redis", "sqlalchemy"} <= set(project["optional-dependencies"])
 
 
 def test_pages_include_every_file_and_have_no_code_of_their_own() -> None:
@@ -442,7 +591,7 @@ def test_the_reference_has_every_public_name() -> None:
 
     exported = {
         f"{package.__name__}.{name}"
-        for package in (fastapi_users_knox, sys.modules["fastapi_users_knox.sqlalchemy"])
+        for package in (fastapi_users_knox, fastapi_users_knox.redis, fastapi_users_knox.sqlalchemy)
         for name in package.__all__
     }
     assert documented == exported

@@ -11,15 +11,22 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
+from redis.asyncio import Redis, RedisCluster
 from sqlalchemy import event, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from example_app import db
+from example_app import db, tokens
 from example_app.app import app
+from fastapi_users_knox import Added
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.backends import SQLITE
+from tests.redis_servers import RedisServer, redis
 from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
 
 ROOT = Path(__file__).parents[1]
@@ -31,20 +38,21 @@ JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 # As a program
 
 
-def environment(port: int) -> Mapping[str, str]:
-    """Give the example a port and its defaults otherwise."""
-    return {**os.environ, "PORT": str(port), "PYTHONPATH": str(ROOT)} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
+def environment(port: int, redis_url: str = "") -> Mapping[str, str]:
+    """Give the example a port, perhaps a Redis, and its defaults otherwise."""
+    told = {"PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url}
+    return {**os.environ, **told} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
 
 
 @contextmanager
-def running_example(directory: Path) -> Iterator[list[str]]:
+def running_example(directory: Path, redis_url: str = "") -> Iterator[list[str]]:
     """Run the example on a free port, and give the lines that it offers to try."""
     output = directory / "output"
     with output.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "example_app"],
             cwd=directory,
-            env=environment(port=0),
+            env=environment(0, redis_url),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -93,6 +101,41 @@ def test_the_lines_work_when_pasted_in_order(tmp_path: Path) -> None:
         assert refused == '{"detail":"Unauthorized"} 401\n' * 2
         tokens |= {laptop, phone}
     assert len(tokens) == 4
+
+
+def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: RedisServer) -> None:
+    """Where a URL says so, the tokens are in Redis; the greeting tells it without the password."""
+    redis_7_server.ask("FLUSHALL")
+    redis_7_server.ask("ACL", "SETUSER", "example", "on", ">a-secret", "~*", "+@all")
+    url = redis_7_server.url()
+    with running_example(tmp_path, url.replace("//", "//example:a-secret@")) as lines:
+        greeting = (tmp_path / "output").read_text()
+        laptop, greeted = paste(lines[:2])
+
+    assert f"its tokens are in Redis at {url}." in greeting
+    assert "a-secret" not in greeting
+    assert TOKEN.fullmatch(laptop.strip())
+    assert greeted == '{"message":"Hello demo@example.com!"}\n'
+    assert len(redis_7_server.ask("KEYS", "knox:*")) == 2
+    redis_7_server.ask("ACL", "DELUSER", "example")
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("redis://:a-secret@host:1/2", "Redis at redis://host:1/2"),
+        ("rediss+cluster://user:a-secret@host", "Redis at rediss+cluster://host"),
+        ("unix:///run/redis.sock?password=a-secret&db=1", "Redis at unix:///run/redis.sock"),
+        ("", "the same database"),
+    ],
+)
+def test_the_place_of_the_tokens_is_told_without_the_password(
+    url: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the URL has the password, it is left out."""
+    monkeypatch.setattr(tokens, "REDIS_URL", url)
+
+    assert tokens.place() == told
 
 
 def test_a_taken_port_is_told(tmp_path: Path) -> None:
@@ -148,9 +191,37 @@ async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
         yield engine
 
 
+@pytest.fixture(params=["sql", "redis", "cluster"])
+async def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
+    """Have the tokens in the database, or in an empty Redis of each kind that a URL can name."""
+    match request.param:
+        case "redis":
+            url = request.getfixturevalue("redis_7_server").url()
+        case "cluster":
+            url = request.getfixturevalue("redis_cluster_servers").url().replace("redis:", "redis+cluster:")
+        case "socket":
+            server: RedisServer = request.getfixturevalue("redis_with_socket")
+            url = f"unix://{server.home.path}/socket"
+        case _:
+            url = ""
+    if url:
+        client = tokens.connect(url)
+        await client.flushall()
+        monkeypatch.setattr(tokens, "redis", client)
+    yield request.param
+    await tokens.disconnect()
+
+
+@pytest.fixture(scope="module")
+def redis_with_socket() -> Iterator[RedisServer]:
+    """Run a Redis that listens on a socket in the file system too."""
+    with skip_if_unavailable(), redis("redis-7", "--unixsocket", "socket") as server:
+        yield server
+
+
 @pytest.fixture
-async def client(example_engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Call the example."""
+async def client(example_engine: AsyncEngine, place: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it sets where)
+    """Call the example, wherever its tokens are."""
     async with calling(app, example_engine) as client:
         yield client
 
@@ -205,6 +276,18 @@ async def test_logout_ends_one_token_and_logout_all_the_others(client: AsyncClie
     assert (logged_out.status_code, await knock(client, laptop, phone, tablet)) == (204, [401, 401, 401])
 
 
+@pytest.mark.parametrize("place", ["socket"], indirect=True)
+@pytest.mark.usefixtures("jane")
+async def test_redis_is_reached_by_a_socket(client: AsyncClient) -> None:
+    """A token is issued, accepted and ended by way of a socket in the file system."""
+    headers = await log_in(client)
+
+    before = await knock(client, headers)
+    await client.post("/auth/logout", headers=headers)
+
+    assert [*before, *await knock(client, headers)] == [200, 401]
+
+
 @pytest.mark.usefixtures("jane")
 async def test_a_sixth_login_ends_the_oldest(client: AsyncClient) -> None:
     """The example's limit is five tokens, and its policy to end the oldest."""
@@ -249,6 +332,43 @@ async def test_a_deleted_user_leaves_no_tokens(client: AsyncClient, jane: str, e
     async with example_engine.connect() as connection:
         left = await connection.scalar(select(func.count()).select_from(db.KnoxToken))
     assert (deleted.status_code, left, await knock(client, headers)) == (204, 0, [401])
+
+
+class Overtaken(RedisTokenStore[db.User, UUID]):
+    """A store in which each login is overtaken by another session that changes the users."""
+
+    def __init__(self, client: Redis | RedisCluster, engine: AsyncEngine, changes: Mapping[str, Any]) -> None:
+        super().__init__(client)
+        self.engine, self.changes = engine, changes
+
+    async def add(self, *args: Any, **options: Any) -> Added[UUID]:
+        """Store a record, when the users have been changed."""
+        async with self.engine.begin() as connection:
+            await connection.execute(update(db.User).values(**self.changes))
+        return await super().add(*args, **options)
+
+
+@pytest.mark.parametrize("place", ["redis"], indirect=True)
+@pytest.mark.parametrize("database", ["sqlite", "sqlite-wal-begin"])
+@pytest.mark.parametrize("changes", [{"hashed_password": "another"}, {"is_active": False}])
+@pytest.mark.usefixtures("place")
+async def test_a_login_whose_user_changes_meanwhile_fails(
+    tmp_path: Path, database: str, changes: Mapping[str, Any]
+) -> None:
+    """Also where the login's session sees the database as it was, the change is seen, and no token is left."""
+    redis = tokens.redis
+    assert redis is not None
+    engine = SQLITE[database](tmp_path).create_engine()
+    async with engine.begin() as connection:
+        await connection.run_sync(db.Base.metadata.create_all)
+    async with calling(app, engine) as client:
+        await register(client)
+        app.dependency_overrides[tokens.get_token_store] = lambda: Overtaken(redis, engine, changes)
+        refused = await client.post("/auth/login", data={"username": JANE["email"], "password": JANE["password"]})
+    await engine.dispose()
+
+    assert (refused.status_code, refused.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
+    assert await redis.keys("*") == []
 
 
 async def test_every_router_is_there(client: AsyncClient) -> None:

@@ -9,12 +9,12 @@ from fastapi.requests import HTTPConnection
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
 
-from example_app.db import User, get_token_store
+from example_app.db import User
+from example_app.tokens import get_token_store
 from example_app.users import get_user_manager
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
-from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, TokenStore, get_knox_router
 
-Store = Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)]
+Store = Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)]
 Strategy = KnoxStrategy[User, uuid.UUID]
 
 web_settings = KnoxSettings(audience="web", token_ttl=timedelta(hours=1), auto_refresh=True)

@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
 
-from example_app.db import User, get_token_store
+from example_app.db import User
+from example_app.tokens import get_token_store
 from example_app.users import settings
-from fastapi_users_knox import KnoxEvent, KnoxStrategy, TokenIssued, TokenLimitHit, TokenRevoked
-from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox import KnoxEvent, KnoxStrategy, TokenIssued, TokenLimitHit, TokenRevoked, TokenStore
 
 logger = logging.getLogger("audit")
 
@@ -27,7 +27,7 @@ def audit(event: KnoxEvent[uuid.UUID]) -> None:
 
 
 async def get_knox_strategy(
-    request: HTTPConnection, store: Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)]
+    request: HTTPConnection, store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)]
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
     return KnoxStrategy(store, settings, request=request, listeners=[audit])

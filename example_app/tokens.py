@@ -1,0 +1,75 @@
+"""Where the tokens are: in the users' database, or in Redis if `REDIS_URL` names one."""
+
+import os
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends
+from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import EqualJitterBackoff
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from example_app.db import KnoxToken, User, get_async_session
+from fastapi_users_knox import TokenStore
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+REDIS_URL = os.environ.get("REDIS_URL")
+
+Session = Annotated[AsyncSession, Depends(get_async_session)]
+ReloadUser = Callable[[uuid.UUID], Awaitable[User | None]]
+
+
+def connect(url: str) -> Redis | RedisCluster:
+    """Make a client, which connects when it is first used.
+
+    Args:
+        url: `redis://`, `rediss://` with TLS, or `unix://`; for a cluster `redis+cluster://` or `rediss+cluster://`,
+            and any of its nodes.
+    """
+    options: dict[str, Any] = {
+        "socket_timeout": 1,
+        "socket_connect_timeout": 1,
+        "retry": Retry(EqualJitterBackoff(base=0.05, cap=0.5), retries=2),
+    }
+    if "+cluster" in urlsplit(url).scheme:
+        return RedisCluster.from_url(url.replace("+cluster", "", 1), max_connections=1000, **options)
+    # Where all its connections are in use, this pool waits for one; redis-py's usual one raises.
+    return Redis.from_pool(BlockingConnectionPool.from_url(url, timeout=1, **options))
+
+
+redis = connect(REDIS_URL) if REDIS_URL else None
+
+
+async def disconnect() -> None:
+    """Close the connections to Redis, if there are any."""
+    if redis is not None:
+        await redis.aclose()
+
+
+async def get_token_store(session: Session) -> TokenStore[User, uuid.UUID]:
+    """Give the tokens: in Redis, or on the same session as the users."""
+    return SQLAlchemyTokenStore(session, KnoxToken) if redis is None else RedisTokenStore(redis)
+
+
+async def get_reload_user(session: Session) -> ReloadUser | None:
+    """Give what Redis needs, as it has no users: a look at one when the token of a login is written."""
+
+    async def reload_user(id: uuid.UUID) -> User | None:
+        # A transaction begun before may show the database as it was then, as MariaDB's do by default: so it is ended.
+        # A session of its own would do too, but would need a second connection from the pool.
+        await session.commit()
+        return await session.get(User, id, populate_existing=True)
+
+    return None if redis is None else reload_user
+
+
+def place() -> str:
+    """Tell where the tokens are, without the password, which may be in two parts of the URL."""
+    if not REDIS_URL:
+        return "the same database"
+    url = urlsplit(REDIS_URL)
+    return f"Redis at {url.scheme}://{url.netloc.rpartition('@')[2]}{url.path}"

@@ -1,0 +1,107 @@
+"""A user of Redis who may do no more than the documentation says can do all that the store does."""
+
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+import fastapi_users_knox.redis
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.testing import (
+    HOUR,
+    NOW,
+    SECOND,
+    OpenStore,
+    TokenStoreContract,
+    add,
+    find,
+    new_digest,
+    new_record,
+)
+from tests.redis_servers import ClusterServers, RedisServer
+
+SRC = Path(__file__).parents[2] / "docs" / "src"
+SCRIPTS = Path(fastapi_users_knox.redis.__file__).parent.glob("*.lua")
+RULES = (SRC / "redis_acl.txt").read_text().split()
+CLUSTER_RULES = (SRC / "redis_acl_cluster.txt").read_text().split()
+WHO = f"{RULES[1]}:{RULES[3].removeprefix('>')}"
+
+
+@pytest.fixture
+def nodes(server: RedisServer) -> Iterator[Sequence[RedisServer]]:
+    """Make the user on each kind of server."""
+    yield from with_user([server], RULES[1:])
+
+
+def with_user(nodes: Sequence[RedisServer], rules: Sequence[str]) -> Iterator[Sequence[RedisServer]]:
+    """Empty the servers, their scripts included, and have the user on them till the test ends."""
+    for node in nodes:
+        node.ask("FLUSHALL")
+        node.ask("SCRIPT", "FLUSH")
+        node.ask("ACL", "SETUSER", *rules)
+    yield nodes
+    for node in nodes:
+        node.ask("ACL", "DELUSER", rules[0])
+
+
+def url_of(server: RedisServer) -> str:
+    """Return a server's URL, with the user's name and password."""
+    return server.url().replace("//", f"//{WHO}@")
+
+
+class TestRestrictedUser(TokenStoreContract):
+    """The store keeps every promise as the documented user."""
+
+    @pytest.fixture
+    def open_store(self, nodes: Sequence[RedisServer]) -> OpenStore:
+        """Open a store on a client of its own, as the user."""
+
+        @asynccontextmanager
+        async def open_store() -> AsyncIterator[RedisTokenStore[Any, uuid.UUID]]:
+            async with Redis.from_url(url_of(nodes[0])) as redis:
+                yield RedisTokenStore(redis)
+
+        return open_store
+
+    @pytest.fixture
+    def user_ids(self) -> Sequence[uuid.UUID]:
+        """Name two users of the application."""
+        return [uuid.uuid4(), uuid.uuid4()]
+
+    @pytest.fixture
+    async def lost_store(self) -> AsyncIterator[RedisTokenStore[Any, uuid.UUID]]:
+        """Open a store where nothing answers."""
+        async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
+            yield RedisTokenStore(redis)
+
+
+async def test_a_cluster_needs_three_commands_more(redis_cluster_servers: ClusterServers) -> None:
+    """With them, every verb works on a cluster."""
+    user_id = uuid.uuid4()
+    for nodes in with_user(redis_cluster_servers.masters, [*RULES[1:], *CLUSTER_RULES]):
+        async with RedisCluster.from_url(url_of(nodes[0])) as redis:
+            store = RedisTokenStore[Any, uuid.UUID](redis)
+            added = [await add(store, new_record(user_id), limit=3) for _ in range(3)]
+
+            assert await store.rotate(added[0], new_digest(), now=NOW)
+            assert await store.renew(added[1], now=NOW + HOUR / 2, unused_since=NOW + SECOND)
+            assert await find(store, added[1].record, added[1].digest) is not None
+            assert await store.remove(user_id, added[1].record.id, audience="web", now=NOW) is not None
+            assert len(await store.list(user_id, audience="web", now=NOW)) == 2
+            assert await store.purge(audience="web", now=NOW + HOUR) == 2
+            assert await store.remove_all(user_id, audience=None, now=NOW) == []
+
+
+def test_the_user_may_do_no_more() -> None:
+    """The line has the commands that the scripts call and those that the client sends, and no others."""
+    called = {name.lower() for path in SCRIPTS for name in re.findall(r"redis\.call\('(\w+)'", path.read_text())}
+
+    assert RULES[4:6] == ["~knox:*", "-@all"]
+    assert sorted(RULES[6:]) == sorted(f"+{name}" for name in {*called, "evalsha", "script|load", "scan"})
