@@ -36,6 +36,7 @@ RevokeReason = Literal[
     "admin",
     "password_changed",
     "password_reset",
+    "email_changed",
     "deactivated",
     "deleted",
     "evicted",

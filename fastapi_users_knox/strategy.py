@@ -223,10 +223,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         kept = None if keep is None else (await self._find_own(keep, user, now)).record.id
         told = reason or ("logout_all" if kept is None else "logout_others")
-        return await self._remove_all(user.id, now, told, audience=self.settings.audience, keep=kept)
+        return len(await self._remove_all(user.id, now, told, audience=self.settings.audience, keep=kept))
 
-    async def revoke_all(self, user_id: ID, *, reason: RevokeReason, keep: UUID | None = None) -> int:
-        """End all of a user's tokens, those of every audience in the store, and return how many live ones that were.
+    async def revoke_all(
+        self, user_id: ID, *, reason: RevokeReason, keep: UUID | None = None, seen: Iterable[TokenRecord[ID]] = ()
+    ) -> list[TokenRecord[ID]]:
+        """End all of a user's tokens, those of every audience in the store, and return the records that were live.
 
         It takes an id, as it may be called for a user who has just been deleted.
 
@@ -234,11 +236,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user_id: Whose.
             reason: What the events say.
             keep: The id of one record to spare.
+            seen: Records that the database may have deleted along with their user: they are told of too.
 
         Raises:
             StoreUnavailable: The store cannot be written to.
         """
-        return await self._remove_all(user_id, self._now(), reason, audience=None, keep=keep)
+        return await self._remove_all(user_id, self._now(), reason, audience=None, keep=keep, seen=seen)
 
     async def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record of the live token of this user that came with the request, else `None`.
@@ -407,14 +410,22 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return record is not None
 
     async def _remove_all(
-        self, user_id: ID, now: datetime, reason: RevokeReason, *, audience: str | None, keep: UUID | None
-    ) -> int:
-        ended = await self.store.remove_all(
+        self,
+        user_id: ID,
+        now: datetime,
+        reason: RevokeReason,
+        *,
+        audience: str | None,
+        keep: UUID | None,
+        seen: Iterable[TokenRecord[ID]] = (),
+    ) -> list[TokenRecord[ID]]:
+        removed = await self.store.remove_all(
             user_id, audience=audience, now=now, created_since=self.settings.created_since(now), keep=keep
         )
+        ended = list({record.id: record for record in (*seen, *removed)}.values())
         for record in ended:
             await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
-        return len(ended)
+        return ended
 
     async def _publish_ended(self, added: Added[ID]) -> None:
         for record in added.expired:
