@@ -1,4 +1,5 @@
--- Store the record of a login, and end what it replaces, what has expired and what the limit leaves no room for.
+-- Store the record of a login, to be confirmed soon; end what it replaces, what has expired and what the limit leaves
+-- no room for.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the answer is kept      KEYS[3]  where the record is to be
 -- ARGV[1]  record                the array of its fields
@@ -6,6 +7,8 @@
 --          now, created_since    milliseconds
 --          limit, limit_policy   how many live records of the audience there may be, this one included
 --          replaces              digests of tokens whose records end
+--          unconfirmed           milliseconds that the record has till it is confirmed: a login whose caller has given
+--                                up, but which Redis obeys later, is not to take a place for long
 -- Result   an array of pairs, why and what: "expired", "replaced" or "evicted", and the record that has ended;
 --          nil: the limit is reached, and nothing was changed
 -- Idempotent: repeated, it finds its record or its answer, and answers the same.
@@ -47,17 +50,19 @@ if excess > 0 and told.limit_policy == 'reject' then
   return nil
 end
 
-local age = told.limit_policy == 'evict_oldest' and function(old) return old[CREATED_AT] end or active_at
-table.sort(live, function(one, other)
-  local its, others = age(one[2]), age(other[2])
-  return its < others or (its == others and one[2][ID] < other[2][ID])
-end)
-for number = 1, excess do
-  finish(live[number][1], 'evicted', live[number][2])
+if excess > 0 then
+  local age = told.limit_policy == 'evict_oldest' and function(old) return old[CREATED_AT] end or active_at
+  table.sort(live, function(one, other)
+    local its, others = age(one[2]), age(other[2])
+    return its < others or (its == others and one[2][ID] < other[2][ID])
+  end)
+  for number = 1, excess do
+    finish(live[number][1], 'evicted', live[number][2])
+  end
 end
 
 -- The first write is the one that needs memory: where there is none, nothing has changed.
-write(told.digest, record)
+redis.call('SET', KEYS[3], cjson.encode(record), 'PX', told.unconfirmed)
 redis.call('ZADD', index, score(record), told.digest)
 delete(index, gone)
 outlive(index, told.digest)

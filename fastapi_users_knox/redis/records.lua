@@ -60,13 +60,13 @@ local function score(record)
   return expires_at and math.ceil(expires_at / 1000) or '+inf'
 end
 
--- Write a record's text; its key outlives it by GRACE.
-local function write(digest, record)
-  local expires_at, text = field(record, EXPIRES_AT), cjson.encode(record)
+-- Let a record's key live as long as the record, and GRACE longer.
+local function extend(digest, record)
+  local expires_at = field(record, EXPIRES_AT)
   if expires_at then
-    redis.call('SET', base .. digest, text, 'PX', math.max(1, expires_at - told.now + GRACE))
+    redis.call('PEXPIRE', base .. digest, math.max(1, expires_at - told.now + GRACE))
   else
-    redis.call('SET', base .. digest, text)
+    redis.call('PERSIST', base .. digest)
   end
 end
 

@@ -10,10 +10,10 @@ from fastapi_users.models import ID
 
 from fastapi_users_knox.store import TokenRecord
 
-__all__ = ["fields_of", "milliseconds", "record_of", "text_of"]
+__all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 _FIELDS = 11
 _FEWEST = 4  # Fields that are always there; what is empty at the end is left out, to save memory.
 
@@ -25,7 +25,7 @@ def text_of(value: bytes) -> str:
 
 def milliseconds(moment: datetime | None) -> int | None:
     """Count the milliseconds since 1970 UTC."""
-    return None if moment is None else (moment - _EPOCH) // _MILLISECOND
+    return None if moment is None else (moment - _EPOCH) // MILLISECOND
 
 
 def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
@@ -67,4 +67,4 @@ def record_of(fields: Sequence[Any], parse_id: Callable[[str], ID]) -> TokenReco
 
 
 def _moment(since_epoch: int) -> datetime:
-    return _EPOCH + since_epoch * _MILLISECOND
+    return _EPOCH + since_epoch * MILLISECOND

@@ -22,7 +22,8 @@ end
 
 record[LAST_USED_AT], record[RENEWED_BY] = told.now, told.call
 record[EXPIRES_AT] = told.expires_at or record[EXPIRES_AT]
-write(digest, record)
+redis.call('SET', KEYS[2], cjson.encode(record))
+extend(digest, record)
 redis.call('ZADD', index, score(record), digest)
 if new_digest ~= digest then move(index, digest, new_digest) end
 outlive(index, new_digest)

@@ -19,7 +19,7 @@ _directory = files(__package__)
 _SHARED = (_directory / "records.lua").read_bytes()
 _SCRIPTS = {
     name: _SHARED + (_directory / f"{name}.lua").read_bytes()
-    for name in ("add", "get", "list", "purge", "remove", "renew", "rotate")
+    for name in ("add", "confirm", "get", "list", "purge", "remove", "renew", "rotate")
 }
 
 

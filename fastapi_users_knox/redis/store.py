@@ -7,7 +7,7 @@ import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
@@ -16,7 +16,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable, TokenLimitReached
-from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
+from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, reaching, run
 from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord
 from fastapi_users_knox.tokens import routing_tag
@@ -28,6 +28,7 @@ _logger = logging.getLogger("fastapi_users_knox")
 T = TypeVar("T")
 
 _PATIENCE = 0.5  # seconds, where a request must not be held up
+_UNCONFIRMED = timedelta(seconds=30)
 _MOST_IN_A_BATCH = 10_000
 
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
@@ -36,8 +37,8 @@ _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
 class RedisTokenStore(Generic[UP, ID]):
     """The `TokenStore` on Redis from 6.2 on, and on Valkey: standalone, behind Sentinel, or a cluster.
 
-    Each verb is one round trip to the master, and one more for the few that have ended something. The store cannot
-    see the users, so it does not check a login's `credentials`: give the strategy `reload_user` for that.
+    A read is one round trip to the master; a login takes two, as does what ends something. The store cannot see
+    the users, so it does not check a login's `credentials`: give the strategy `reload_user` for that.
 
     Args:
         redis: The application's client; connections, time-outs and repeated calls are its business.
@@ -72,36 +73,43 @@ class RedisTokenStore(Generic[UP, ID]):
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,  # noqa: ARG002 (Redis knows no users)
     ) -> Added[ID]:
-        """Store a record.
+        """Store a record, and confirm it: one that is not, as its login has failed, goes by itself in half a minute.
 
         Raises:
             KnoxError: `parse_id` does not give back the user's id.
         """
         self._check_id(record.user_id)
-        adding = self._finish(
+        index, name = self._index(record.user_id), text_of(digest)
+        keys = [index, _answer_key(index), self._key(record.user_id, digest)]
+        adding = run(
+            self._redis,
             "add",
-            self._index(record.user_id),
-            self._key(record.user_id, digest),
+            keys,
             record=fields_of(record),
-            digest=text_of(digest),
+            digest=name,
             now=milliseconds(now),
             created_since=milliseconds(created_since),
             limit=limit,
             limit_policy=limit_policy,
             replaces=[text_of(replaced) for replaced in replaces],
+            unconfirmed=_UNCONFIRMED // MILLISECOND,
         )
         try:
-            answer = await adding
+            with reaching():
+                async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
+                    answer = await adding
+                    if answer is not None:
+                        await run(self._redis, "confirm", keys, digest=name, now=milliseconds(now))
         except StoreUnavailable:
-            await self._undo(record, now)
+            await _beside(self.remove(record.user_id, record.id, audience=record.audience, now=now))
             raise
         if limit is not None and answer is None:
             raise TokenLimitReached(limit)
+        ended = [(why, self._record(fields)) for why, fields in json.loads(answer)]
         return Added(
-            **{
-                why: tuple(self._record(fields) for reason, fields in answer if reason == why)
-                for why in ("expired", "replaced", "evicted")
-            }
+            expired=tuple(old for why, old in ended if why == "expired"),
+            replaced=tuple(old for why, old in ended if why == "replaced"),
+            evicted=tuple(old for why, old in ended if why == "evicted"),
         )
 
     async def get(
@@ -118,7 +126,7 @@ class RedisTokenStore(Generic[UP, ID]):
         if found is None:
             return None
         number, text = found
-        with suppress(ValueError, TypeError):  # Of an id that is none of ours, `parse_id` makes nothing.
+        with suppress(Exception):  # Of an id that is none of ours, an application's function may raise anything.
             return Found(record=self._record(json.loads(text)), digest=digests[number - 1])
         return None
 
@@ -211,7 +219,7 @@ class RedisTokenStore(Generic[UP, ID]):
     # What follows serves the verbs above, in their order.
 
     def _check_id(self, user_id: ID) -> None:
-        with suppress(ValueError, TypeError):
+        with suppress(Exception):  # Whatever an application's own function raises.
             if self._parse_id(str(user_id)) == user_id:
                 return
         raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
@@ -228,19 +236,14 @@ class RedisTokenStore(Generic[UP, ID]):
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id)
 
-    async def _finish(self, script: str, index: str, *keys: str, **told: object) -> Any:  # noqa: ANN401 (a script's own)
+    async def _finish(self, script: str, index: str, **told: object) -> Sequence[Any]:
         """Run a script that keeps its answer for the case that it is lost, and let go of the answer once it is here."""
-        answer_key = f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"
-        text = await run(self._redis, script, [index, answer_key, *keys], **told)
-        answer = None if text is None else json.loads(text)
+        answer_key = _answer_key(index)
+        answer: Sequence[Any] = json.loads(await run(self._redis, script, [index, answer_key], **told))
         if answer:
             with suppress(StoreUnavailable), reaching():
                 await self._redis.delete(answer_key.encode())
         return answer
-
-    async def _undo(self, record: TokenRecord[ID], now: datetime) -> None:
-        """End a record whose token nobody will have, so that it takes no place: as far as Redis can be reached."""
-        await _beside(self.remove(record.user_id, record.id, audience=record.audience, now=now))
 
     def _claim(self, what: str, found: Found[UP, ID], now: datetime, tried_since: datetime) -> bool:
         attempts = _attempts.setdefault(self._redis, Attempts())
@@ -261,6 +264,11 @@ class RedisTokenStore(Generic[UP, ID]):
         with reaching():
             async for key in self._redis.scan_iter(match=pattern.encode(), count=count):
                 yield key.decode() if isinstance(key, bytes) else key
+
+
+def _answer_key(index: str) -> str:
+    """Name a key for the answer of one call."""
+    return f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"
 
 
 async def _beside(writing: Awaitable[T]) -> T | None:

@@ -156,3 +156,16 @@ async def test_a_full_account_is_still_full_when_an_answer_is_lost(
 
     assert await knox.accepts(token)
     assert await redis.dbsize() == 2
+
+
+async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server: RedisServer, redis: Redis) -> None:
+    """Of a login that has failed as Redis stood still, nothing stays for longer than half a minute."""
+    scene = Scene()
+    async with Redis.from_url(server.url(), socket_timeout=0.1, retry=Retry(NoBackoff(), 0)) as client:
+        store: Store = RedisTokenStore(client)
+        await store.add(scene.record(0), scene.digests[0], now=NOW)
+        await store.remove(USER_ID, scene.ids[0], audience="web", now=NOW)
+        with server.paused(), pytest.raises(StoreUnavailable):
+            await store.add(scene.record(1), scene.digests[1], now=NOW)
+
+    assert all([0 < await redis.pttl(key) <= 30_000 async for key in redis.scan_iter()])
