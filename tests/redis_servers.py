@@ -154,7 +154,9 @@ def redis_sentinel(program: Program, *, sentinels: Literal[1, 3] = 1) -> Iterato
     with ExitStack() as stack:
         master = stack.enter_context(_running(program))
         replica = stack.enter_context(_running(program, settings=[f"replicaof {HOST} {master.port}"]))
-        _await("a replica with the master's data", lambda: _is_linked(replica))
+        _await("a replica that follows", lambda: _is_linked(replica))
+        master.ask("SET", "streamed", "")
+        settle(master, replica)
         settings = _watch(master.port, quorum=sentinels // 2 + 1)
         watchers = [stack.enter_context(_running(program, "--sentinel", settings=settings)) for _ in range(sentinels)]
         _await("sentinels that know all", lambda: all(_knows_all(watcher, master, sentinels) for watcher in watchers))
@@ -266,6 +268,15 @@ def _has_master(node: RedisServer, node_id: str) -> bool:
 
 def _is_linked(replica: RedisServer) -> bool:
     return replica.facts("INFO", "replication").get("master_link_status") == "up"
+
+
+def settle(master: RedisServer, replica: RedisServer) -> None:
+    """Return when the replica has all that was written to the master: a link that is up may not stream yet."""
+    _await("a replica with the master's data", lambda: _offset(master, "master") == _offset(replica, "slave"))
+
+
+def _offset(server: RedisServer, role: str) -> str:
+    return server.facts("INFO", "replication")[f"{role}_repl_offset"]
 
 
 def _watch(port: int, quorum: int) -> list[str]:

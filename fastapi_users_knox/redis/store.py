@@ -28,7 +28,7 @@ _logger = logging.getLogger("fastapi_users_knox")
 T = TypeVar("T")
 
 _PATIENCE = 0.5  # seconds, where a request must not be held up
-_UNCONFIRMED = timedelta(seconds=30)
+_UNCONFIRMED = timedelta(seconds=10)
 _MOST_IN_A_BATCH = 10_000
 
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
@@ -73,7 +73,7 @@ class RedisTokenStore(Generic[UP, ID]):
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,  # noqa: ARG002 (Redis knows no users)
     ) -> Added[ID]:
-        """Store a record, and confirm it: one that is not, as its login has failed, goes by itself in half a minute.
+        """Store a record, and confirm it: one that is not, as its login has failed, goes by itself in ten seconds.
 
         Raises:
             KnoxError: `parse_id` does not give back the user's id.
@@ -101,7 +101,9 @@ class RedisTokenStore(Generic[UP, ID]):
                     if answer is not None:
                         await run(self._redis, "confirm", keys, digest=name, now=milliseconds(now))
         except StoreUnavailable:
-            await _beside(self.remove(record.user_id, record.id, audience=record.audience, now=now))
+            with suppress(StoreUnavailable, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
         if limit is not None and answer is None:
             raise TokenLimitReached(limit)
@@ -277,5 +279,5 @@ async def _beside(writing: Awaitable[T]) -> T | None:
         async with asyncio.timeout(_PATIENCE):
             return await writing
     except Exception:  # Whatever it is, it must not fail the request.
-        _logger.warning("Not written to Redis, as it did not answer in time", exc_info=True)
+        _logger.warning("A token's use was not written: Redis did not take it in time", exc_info=True)
         return None

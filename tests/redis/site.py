@@ -1,0 +1,98 @@
+"""An application whose tokens are in Redis and whose users are a plain class's, and how a test talks to it."""
+
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI
+from fastapi.requests import HTTPConnection
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend, Strategy
+from httpx import AsyncClient, Response
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.http.site import HASHED, PASSWORDS, bearing, client_of, credentials
+from tests.redis.people import MemoryUserDatabase, Person, PersonManager
+from tests.strategies import DEFAULTS, Clock
+
+EMAIL = "ada@example.org"
+PEOPLE: Mapping[str, uuid.UUID] = {EMAIL: uuid.uuid4()}
+
+
+def patience() -> dict[str, Any]:
+    """Return the options of a client that gives up soon and repeats a call once."""
+    return {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 1)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """An application that runs, as its users see it."""
+
+    http: AsyncClient
+    clock: Clock
+    users: MemoryUserDatabase[uuid.UUID]
+    store: RedisTokenStore[Person[uuid.UUID], uuid.UUID]
+
+    async def log_in(self, email: str = EMAIL) -> Response:
+        """Send the login form."""
+        return await self.http.post("/knox/login", data=credentials(email))
+
+    async def token(self, email: str = EMAIL) -> str:
+        """Log in, and return the token."""
+        response = await self.log_in(email)
+        assert response.status_code == 200, response.text
+        token: str = response.json()["access_token"]
+        return token
+
+    async def read(self, token: str | None) -> int:
+        """Ask who a token's user is, and return the status."""
+        return (await self.http.get("/active", headers=bearing(token) if token else {})).status_code
+
+    async def log_out(self, token: str) -> int:
+        """End a token, and return the status."""
+        return (await self.http.post("/knox/logout", headers=bearing(token))).status_code
+
+    async def log_out_all(self, token: str) -> int:
+        """End all tokens, and return the status."""
+        return (await self.http.post("/knox/logout-all", headers=bearing(token))).status_code
+
+
+@asynccontextmanager
+async def serving(
+    redis: Redis | RedisCluster, settings: KnoxSettings = DEFAULTS, *, people: Mapping[str, uuid.UUID] = PEOPLE
+) -> AsyncIterator[Site]:
+    """Run the application on a Redis client, which it keeps whatever happens, for users of these names and ids."""
+    clock = Clock()
+    known = {user_id: Person(id=user_id, email=email, hashed_password=HASHED) for email, user_id in people.items()}
+    users = MemoryUserDatabase(uuid.uuid4, known)
+    store: RedisTokenStore[Person[uuid.UUID], uuid.UUID] = RedisTokenStore(redis)
+
+    async def get_strategy(request: HTTPConnection) -> Strategy[Person[uuid.UUID], uuid.UUID]:
+        return KnoxStrategy(store, settings, request=request, reload_user=users.get, clock=clock)
+
+    backend = AuthenticationBackend("knox", KnoxBearerTransport("knox/login"), get_strategy)
+    async with client_of(_create_app(users, backend)) as http:
+        yield Site(http=http, clock=clock, users=users, store=store)
+
+
+def _create_app(
+    users: MemoryUserDatabase[uuid.UUID], backend: AuthenticationBackend[Person[uuid.UUID], uuid.UUID]
+) -> FastAPI:
+    async def get_user_manager() -> PersonManager:
+        return PersonManager(users, PASSWORDS)
+
+    app, fastapi_users = FastAPI(), FastAPIUsers[Person[uuid.UUID], uuid.UUID](get_user_manager, [backend])
+    app.include_router(fastapi_users.get_auth_router(backend), prefix="/knox")
+    app.include_router(get_knox_router(fastapi_users, backend), prefix="/knox")
+
+    @app.get("/active")
+    async def who(user: Annotated[Person[uuid.UUID], Depends(fastapi_users.current_user(active=True))]) -> str:
+        return user.email
+
+    return app

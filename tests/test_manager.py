@@ -1,0 +1,358 @@
+"""The user manager that ends tokens when the password, the activity or the user changes, on every kind of store."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import Depends, HTTPException, Request
+from fastapi_users import BaseUserManager, UUIDIDMixin
+from fastapi_users.jwt import generate_jwt
+from fastapi_users.schemas import BaseUserUpdate
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from fastapi_users_knox import (
+    KnoxEvent,
+    KnoxSettings,
+    KnoxStrategy,
+    KnoxUserManagerMixin,
+    StoreUnavailable,
+    TokenRevoked,
+)
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.backends import NOW, App
+from tests.conftest import backend_of
+from tests.http.site import PASSWORDS
+from tests.models import User, create_user
+from tests.strategies import request as request_with
+
+pytestmark = pytest.mark.anyio
+
+SECRET = "secret-of-the-tests-that-is-long-enough"
+WEB, API = KnoxSettings(audience="web"), KnoxSettings(audience="api")
+
+Strategy = KnoxStrategy[User, uuid.UUID]
+
+
+class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """A user manager whose hooks, as applications' do, call no `super()`."""
+
+    reset_password_token_secret = SECRET
+    verification_token_secret = SECRET
+    refuses_deletion = False
+    fails_afterwards = False
+
+    async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:  # noqa: ARG002
+        """Do as told."""
+        self._fail()
+
+    async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
+        """Do as told."""
+        self._fail()
+
+    async def on_before_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
+        """Do as told."""
+        if self.refuses_deletion:
+            raise HTTPException(409)
+
+    async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
+        """Do as told."""
+        self._fail()
+
+    def _fail(self) -> None:
+        if self.fails_afterwards:
+            raise RuntimeError("the mail server is down")
+
+
+@dataclass(kw_only=True)
+class Account:
+    """A user with two tokens of one audience and one of another; the first is presented with the request at hand."""
+
+    app: App
+    user: User
+    events: list[KnoxEvent[uuid.UUID]] = field(default_factory=list)
+    tokens: dict[str, str] = field(default_factory=dict)
+
+    def strategy(self, settings: KnoxSettings = WEB, presented: str = "") -> Strategy:
+        """Make a strategy for a request that presents a token."""
+        request = request_with(("Authorization", f"Bearer {presented}"))
+        listeners = [self.events.append]
+        return KnoxStrategy(self.app.store, settings, request=request, listeners=listeners, clock=lambda: NOW)
+
+    def manager(self, *strategies: Strategy, presented: str = "laptop", kind: type[Manager] = Manager) -> Manager:
+        """Make a user manager over the strategies, or over the usual one."""
+        user_db: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(self.app.session, User)
+        token = self.tokens.get(presented, presented)
+        return kind(user_db, PASSWORDS, knox=strategies or self.strategy(presented=token))
+
+    async def log_in(self) -> None:
+        """Get the three tokens."""
+        for name, settings in {"laptop": WEB, "phone": WEB, "script": API}.items():
+            self.tokens[name] = await self.strategy(settings).issue(self.user)
+        self.events.clear()
+
+    async def alive(self) -> list[str]:
+        """Name the tokens that are accepted."""
+        manager = self.manager()
+        found = []
+        for name, settings in {"laptop": WEB, "phone": WEB, "script": API}.items():
+            if await self.strategy(settings).read_token(self.tokens[name], manager):
+                found.append(name)
+        return found
+
+    def told(self) -> list[str]:
+        """Return the reasons of all revocations."""
+        return [event.reason for event in self.events if isinstance(event, TokenRevoked)]
+
+    async def reset(self, manager: Manager) -> None:
+        """Reset the forgotten password by the token that was sent by mail."""
+        fingerprint = manager.password_helper.hash(self.user.hashed_password)
+        data = {"sub": str(self.user.id), "password_fgpt": fingerprint, "aud": manager.reset_password_token_audience}
+        await manager.reset_password(generate_jwt(data, SECRET, 3600), "another password")
+
+
+@pytest.fixture(params=["sqlite", "postgresql-asyncpg", "redis-7"])
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[App]:
+    """Give an application on each kind of store."""
+    backend = backend_of(request.param, request, tmp_path)
+    await backend.empty()
+    async with backend.serving() as open_app, open_app() as app:
+        yield app
+
+
+@pytest.fixture
+async def account(app: App) -> Account:
+    """Give a user who is logged in."""
+    account = Account(app=app, user=await create_user(app.session))
+    await account.log_in()
+    return account
+
+
+# the password
+
+
+async def test_a_reset_ends_all(account: Account) -> None:
+    """A reset of the password ends every token, the presented one too."""
+    await account.reset(account.manager())
+
+    assert await account.alive() == []
+    assert account.told() == ["password_reset"] * 3
+
+
+async def test_a_change_spares_the_presented_token(account: Account) -> None:
+    """Who changes the password stays logged in, here alone."""
+    await account.manager().update(BaseUserUpdate(password="another password"), account.user, safe=True)
+
+    assert await account.alive() == ["laptop"]
+    assert account.told() == ["password_changed"] * 2
+
+
+@pytest.mark.parametrize("presented", ["", "junk", "knox_" + "0" * 51])
+async def test_a_change_by_another_ends_all(account: Account, presented: str) -> None:
+    """A change by an administrator, whose token is not the user's, or by a script, ends every token."""
+    manager = account.manager(presented=presented)
+
+    await manager.update(BaseUserUpdate(password="another password"), account.user)
+
+    assert await account.alive() == []
+
+
+async def test_an_administrators_own_token_is_not_the_users(account: Account) -> None:
+    """An administrator who changes another's password presents a token, and neither saves one by it nor loses it."""
+    admin = Account(app=account.app, user=await create_user(account.app.session))
+    await admin.log_in()
+
+    await admin.manager().update(BaseUserUpdate(password="another password"), account.user)
+
+    assert await account.alive() == []
+    assert await admin.alive() == ["laptop", "phone", "script"]
+
+
+async def test_other_changes_end_nothing(account: Account) -> None:
+    """A change of what no token depends on ends none."""
+    await account.manager().update(BaseUserUpdate(is_verified=True), account.user)
+    await account.manager().update(BaseUserUpdate(email="eve@example.org"), account.user)
+
+    assert await account.alive() == ["laptop", "phone", "script"]
+    assert account.told() == []
+
+
+async def test_a_failing_hook_keeps_no_token_alive(account: Account) -> None:
+    """An application's hook that raises once the password is stored does not save the tokens."""
+    manager = account.manager()
+    manager.fails_afterwards = True
+
+    with pytest.raises(RuntimeError):
+        await manager.update(BaseUserUpdate(password="another password"), account.user)
+    after_change = await account.alive()
+    with pytest.raises(RuntimeError):
+        await account.reset(manager)
+
+    assert after_change == ["laptop"]
+    assert await account.alive() == []
+
+
+async def test_a_change_after_a_reset_is_a_change(account: Account) -> None:
+    """What is a reset is known of each call by itself."""
+    manager = account.manager()
+    await account.reset(manager)
+    await account.log_in()
+
+    await account.manager().update(BaseUserUpdate(password="a third password"), account.user)
+
+    assert await account.alive() == ["laptop"]
+
+
+# the activity and the user
+
+
+async def test_deactivation_ends_all_for_good(account: Account) -> None:
+    """Tokens that end as the user is made inactive do not revive when the user is active again."""
+    await account.manager().update(BaseUserUpdate(is_active=False), account.user)
+    told = account.told()
+    await account.manager().update(BaseUserUpdate(is_active=True), account.user)
+
+    assert told == ["deactivated"] * 3
+    assert await account.alive() == []
+
+
+async def test_deletion_ends_all_and_tells(account: Account) -> None:
+    """With the user all tokens go, and each is told of once, though the database may have deleted it by itself."""
+    manager, user_id = account.manager(account.strategy(WEB), account.strategy(API)), account.user.id
+
+    await manager.delete(account.user)
+
+    assert account.told() == ["deleted"] * 3
+    assert await account.app.store.remove_all(user_id, audience=None, now=NOW) == []
+
+
+async def test_a_refused_deletion_ends_nothing(account: Account) -> None:
+    """A hook that refuses the deletion leaves the user logged in."""
+    manager = account.manager()
+    manager.refuses_deletion = True
+
+    with pytest.raises(HTTPException):
+        await manager.delete(account.user)
+
+    assert await account.alive() == ["laptop", "phone", "script"]
+
+
+async def test_a_hook_that_fails_after_the_deletion_keeps_no_token(account: Account) -> None:
+    """Once the user is deleted the tokens end, whatever the hook does."""
+    manager, user_id = account.manager(), account.user.id
+    manager.fails_afterwards = True
+
+    with pytest.raises(RuntimeError):
+        await manager.delete(account.user)
+
+    assert await account.app.store.remove_all(user_id, audience=None, now=NOW) == []
+
+
+# what an application chooses
+
+
+class Lenient(Manager):
+    """A user manager that ends nothing."""
+
+    revoke_on_password_reset = False
+    revoke_on_password_change = False
+    revoke_on_deactivation = False
+    revoke_on_deletion = False
+
+
+async def test_all_can_be_switched_off(account: Account) -> None:
+    """Each kind of change can be told to end nothing; an inactive user is refused all the same."""
+    manager = account.manager(kind=Lenient)
+    await manager.update(BaseUserUpdate(password="another password"), account.user)
+    await account.reset(manager)
+    await manager.update(BaseUserUpdate(is_active=False), account.user)
+    inactive = await account.alive()
+    await manager.update(BaseUserUpdate(is_active=True), account.user)
+
+    assert inactive == []
+    assert await account.alive() == ["laptop", "phone", "script"]
+    await manager.delete(account.user)
+    assert account.told() == []
+
+
+class Strict(Manager):
+    """A user manager to whom the e-mail address matters."""
+
+    revoke_on_email_change = True
+
+
+async def test_a_change_of_email_can_end_the_others(account: Account) -> None:
+    """Where it is switched on, a change of the e-mail address ends all but the presented token."""
+    await account.manager(kind=Strict).update(BaseUserUpdate(email="eve@example.org"), account.user)
+
+    assert await account.alive() == ["laptop"]
+    assert account.told() == ["email_changed"] * 2
+
+
+async def test_other_factors_end_the_others_by_one_call(account: Account) -> None:
+    """A new second factor, of which FastAPI-Users knows nothing, ends all but the presented token."""
+    ended = await account.manager().revoke_other_tokens(account.user)
+
+    assert ended == 2
+    assert await account.alive() == ["laptop"]
+
+
+async def test_several_strategies_over_one_store(account: Account) -> None:
+    """The presented token is spared by all of them, whichever audience it is of."""
+    presented = account.tokens["script"]
+    strategies = [account.strategy(settings, presented) for settings in (WEB, API)]
+
+    await account.manager(*strategies).update(BaseUserUpdate(password="another password"), account.user)
+
+    assert await account.alive() == ["script"]
+    assert account.told() == ["password_changed"] * 2
+
+
+async def test_several_stores(account: Account, redis_7_server: Any) -> None:
+    """Tokens in a second store end too."""
+    async with Redis.from_url(redis_7_server.url()) as redis:
+        store: RedisTokenStore[User, uuid.UUID] = RedisTokenStore(redis, key_prefix="second:")
+        second: Strategy = KnoxStrategy(store, clock=lambda: NOW)
+        token = await second.issue(account.user)
+
+        await account.manager(account.strategy(), second).update(BaseUserUpdate(is_active=False), account.user)
+
+        assert await second.read_record(token) is None
+        assert await account.alive() == []
+
+
+@pytest.mark.parametrize("knox", [Depends(lambda: None), None, [], [None], "strategy"])
+async def test_anything_else_than_a_strategy_is_refused(account: Account, knox: Any) -> None:
+    """A `Depends` object, which a script may pass by mistake, shows at construction."""
+    with pytest.raises(TypeError, match="KnoxStrategy"):
+        Manager(SQLAlchemyUserDatabase(account.app.session, User), knox=knox)
+
+
+async def test_a_store_that_is_away_is_told(account: Account) -> None:
+    """The change is stored, the answer is 503, and repeating the request ends the tokens."""
+    async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
+        store: RedisTokenStore[User, uuid.UUID] = RedisTokenStore(redis)
+        away: Strategy = KnoxStrategy(store, clock=lambda: NOW)
+
+        with pytest.raises(StoreUnavailable):
+            await account.manager(away).update(BaseUserUpdate(is_active=False), account.user)
+
+    assert not account.user.is_active
+    assert await account.alive() == []
+
+
+async def test_a_deletion_is_told_within_the_grace(account: Account) -> None:
+    """Records that have expired are not told of as ended by the deletion."""
+    late: Strategy = KnoxStrategy(
+        account.app.store, WEB, listeners=[account.events.append], clock=lambda: NOW + timedelta(hours=11)
+    )
+
+    await account.manager(late).delete(account.user)
+
+    assert account.told() == []
