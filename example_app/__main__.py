@@ -14,8 +14,9 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from example_app.app import app
 from example_app.db import User, async_session_maker, create_tables, engine
 from example_app.schemas import UserCreate
-from example_app.tokens import place
-from example_app.users import UserManager
+from example_app.tokens import get_token_store, place
+from example_app.users import UserManager, settings
+from fastapi_users_knox import KnoxStrategy
 
 HOST = "127.0.0.1"
 EMAIL = "demo@example.com"
@@ -36,7 +37,8 @@ async def register() -> None:
     """Register the user to try it as, unless an earlier run has."""
     await create_tables()
     async with async_session_maker() as session:
-        manager = UserManager(SQLAlchemyUserDatabase(session, User))
+        strategy = KnoxStrategy(await get_token_store(session), settings)
+        manager = UserManager(SQLAlchemyUserDatabase(session, User), knox=strategy)
         with suppress(UserAlreadyExists):
             await manager.create(UserCreate(email=EMAIL, password=PASSWORD))
 

@@ -14,7 +14,14 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 
 from example_app.db import User, get_user_db
 from example_app.tokens import ReloadUser, get_reload_user, get_token_store
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, TokenStore
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxSettings,
+    KnoxStrategy,
+    KnoxUserManagerMixin,
+    TokenStore,
+    log_event,
+)
 
 SECRET = os.environ.get("SECRET") or secrets.token_urlsafe(32)
 
@@ -27,7 +34,7 @@ settings = KnoxSettings(
 )
 
 
-class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     """What happens to users; the tokens of the mails are printed instead of sent."""
 
     reset_password_token_secret = SECRET
@@ -42,20 +49,21 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
         print(f"{user.email} can verify the address with the token {token}", flush=True)  # noqa: T201
 
 
-async def get_user_manager(
-    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
-) -> UserManager:
-    """Give the user manager."""
-    return UserManager(user_db)
-
-
 async def get_knox_strategy(
     request: HTTPConnection,
     store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
     reload_user: Annotated[ReloadUser | None, Depends(get_reload_user)],
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, reload_user=reload_user)
+    return KnoxStrategy(store, settings, request=request, listeners=[log_event], reload_user=reload_user)
+
+
+async def get_user_manager(
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
+    strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)],
+) -> UserManager:
+    """Give the user manager, which ends tokens when a password changes or a user goes."""
+    return UserManager(user_db, knox=strategy)
 
 
 auth_backend = AuthenticationBackend(

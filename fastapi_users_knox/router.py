@@ -1,16 +1,28 @@
-"""The routes that stand beside FastAPI-Users' login and logout."""
+"""The routes that stand beside FastAPI-Users' login and logout: a user's sessions, and anybody's for superusers."""
 
-from typing import Annotated
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any
+from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response, status
+from fastapi import APIRouter, Depends, HTTPException, Response, status
 from fastapi_users import FastAPIUsers
-from fastapi_users.authentication import AuthenticationBackend, Authenticator
+from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
 from fastapi_users.models import ID, UP
+from fastapi_users.openapi import OpenAPIResponseType
 
+from fastapi_users_knox.dependencies import current_token, forbid_caching, presented_by, user_or_404
+from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
+from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
 
-__all__ = ["get_knox_router"]
+__all__ = ["get_knox_admin_router", "get_knox_router"]
+
+_GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
+_GetUser = Callable[..., Coroutine[Any, Any, UP]]
+
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_USER = {"Not Found": "The user does not exist."}
 
 
 def get_knox_router(
@@ -21,36 +33,155 @@ def get_knox_router(
 ) -> APIRouter:
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
-    Its routes accept this backend's tokens alone. `POST /logout-all` ends all of the user's tokens and answers as the
-    transport's logout does.
+    Its routes accept this backend's tokens alone, and see and end only its sessions. `POST /logout-all` ends all of the
+    user's, `POST /logout-others` all but the one that asks. `GET /sessions` lists them, the newest first, and
+    `DELETE /sessions/{id}` ends one. `POST /rotate` swaps the token for a new one, and answers as a login does. What
+    ends the session that asks answers as the transport's logout does.
 
     Args:
         fastapi_users: The application's.
         backend: Whose tokens the routes take and end.
         requires_verification: Whether the user must be verified.
     """
-    router = APIRouter()
-    authenticator = Authenticator([backend], fastapi_users.get_user_manager)
-    current_user = authenticator.current_user(active=True, verified=requires_verification)
+    forbidden = "The user is not verified." if requires_verification else None
+    router = APIRouter(responses=refusals(forbidden=forbidden))
+    get_current = current_token(fastapi_users, backend, active=True, verified=requires_verification)
+    _add_logouts(router, backend, get_current=get_current)
+    _add_sessions(router, backend, get_current=get_current)
+    _add_rotation(router, backend, get_current=get_current)
+    return router
 
+
+def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID]) -> APIRouter:
+    """Make the router by which superusers see and end the sessions of any user (ASVS 7.4.5).
+
+    `GET /{user_id}/sessions` lists them, `DELETE /{user_id}/sessions` ends all, `DELETE /{user_id}/sessions/{id}` one.
+    A superuser logs in by any backend of `fastapi_users`, as for FastAPI-Users' users router.
+
+    Args:
+        fastapi_users: Who may be a superuser here.
+        backend: Whose sessions the routes list and end; its strategy is a `KnoxStrategy`.
+    """
+    superuser = fastapi_users.current_user(active=True, superuser=True)
+    # Whether a user exists is told to superusers alone, so this comes before the user is looked up.
+    router = APIRouter(
+        dependencies=[Depends(superuser)],
+        responses=refusals(forbidden="Not a superuser.", not_found=_NO_USER),
+    )
+    get_user = user_or_404(fastapi_users)
+    _add_administration(router, backend, get_user=get_user)
+    _add_administration_of_one(router, backend, get_user=get_user)
+    return router
+
+
+def _add_logouts(
+    router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_current: _GetCurrent[UP, ID]
+) -> None:
     @router.post(
         "/logout-all",
         name=f"auth:{backend.name}.logout_all",
         status_code=status.HTTP_204_NO_CONTENT,
-        responses={
-            status.HTTP_401_UNAUTHORIZED: {"description": "Missing token or inactive user."},
-            status.HTTP_503_SERVICE_UNAVAILABLE: {"description": "The token store cannot answer."},
-            **backend.transport.get_openapi_logout_responses_success(),
-        },
+        responses=backend.transport.get_openapi_logout_responses_success(),
     )
     async def logout_all(
-        user: Annotated[UP, Depends(current_user)],
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
         strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
     ) -> Response:
-        await strategy.logout_all(user)
+        await strategy.logout_all(current[0])
         return await _logout_response(backend)
 
-    return router
+    @router.post("/logout-others", name=f"auth:{backend.name}.logout_others", status_code=status.HTTP_204_NO_CONTENT)
+    async def logout_others(
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
+        token: Annotated[str, Depends(presented_by(backend))],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> None:
+        await strategy.logout_all(current[0], keep=token)
+
+
+def _add_sessions(
+    router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_current: _GetCurrent[UP, ID]
+) -> None:
+    @router.get("/sessions", name=f"auth:{backend.name}.sessions", dependencies=[Depends(forbid_caching)])
+    async def sessions(
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> list[SessionRead]:
+        user, presented = current
+        return [SessionRead.of(record, presented=presented) for record in await strategy.list_records(user)]
+
+    @router.delete(
+        "/sessions/{id}",
+        name=f"auth:{backend.name}.revoke_session",
+        status_code=status.HTTP_204_NO_CONTENT,
+        responses=refusals(not_found=_NO_SESSION) | backend.transport.get_openapi_logout_responses_success(),
+    )
+    async def revoke_session(
+        id: UUID,
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> Response:
+        user, presented = current
+        if not await strategy.revoke(user, id):
+            raise HTTPException(status.HTTP_404_NOT_FOUND, SESSION_NOT_FOUND)
+        if id == presented.id:
+            return await _logout_response(backend)
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+def _add_rotation(
+    router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_current: _GetCurrent[UP, ID]
+) -> None:
+    success, responses = _login_success(backend)
+
+    @router.post("/rotate", name=f"auth:{backend.name}.rotate", status_code=success, responses=responses)
+    async def rotate(
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
+        token: Annotated[str, Depends(presented_by(backend))],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> Response:
+        response = await backend.transport.get_login_response(await strategy.rotate_token(token, current[0]))
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+def _add_administration(router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]) -> None:
+    @router.get("/{user_id}/sessions", name=f"users:{backend.name}.sessions", dependencies=[Depends(forbid_caching)])
+    async def sessions(
+        user: Annotated[UP, Depends(get_user)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> list[SessionRead]:
+        presented = await strategy.presented_record(user)
+        return [SessionRead.of(record, presented=presented) for record in await strategy.list_records(user)]
+
+    @router.delete(
+        "/{user_id}/sessions",
+        name=f"users:{backend.name}.revoke_sessions",
+        status_code=status.HTTP_204_NO_CONTENT,
+    )
+    async def revoke_sessions(
+        user: Annotated[UP, Depends(get_user)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> None:
+        await strategy.logout_all(user, reason="admin")
+
+
+def _add_administration_of_one(
+    router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]
+) -> None:
+    @router.delete(
+        "/{user_id}/sessions/{id}",
+        name=f"users:{backend.name}.revoke_session",
+        status_code=status.HTTP_204_NO_CONTENT,
+        responses=refusals(not_found=_NO_USER | _NO_SESSION),
+    )
+    async def revoke_session(
+        id: UUID,
+        user: Annotated[UP, Depends(get_user)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> None:
+        if not await strategy.revoke(user, id, reason="admin"):
+            raise HTTPException(status.HTTP_404_NOT_FOUND, SESSION_NOT_FOUND)
 
 
 async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
@@ -58,3 +189,10 @@ async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
         return await backend.transport.get_logout_response()
     except TransportLogoutNotSupportedError:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
+
+
+def _login_success(backend: AuthenticationBackend[UP, ID]) -> tuple[int, OpenAPIResponseType]:
+    """Document how a login succeeds; it can fail in ways that a rotation cannot, such as by the limit."""
+    documented = backend.transport.get_openapi_login_responses_success()
+    codes = [code for code in documented if isinstance(code, int) and code < status.HTTP_300_MULTIPLE_CHOICES]
+    return min(codes, default=status.HTTP_200_OK), {code: documented[code] for code in codes}

@@ -28,6 +28,7 @@ from fastapi_users_knox.events import (
     TokenRotated,
     describe_client,
 )
+from fastapi_users_knox.middleware import note_ended, note_refreshed
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
 from fastapi_users_knox.transport import presented_tokens
@@ -165,6 +166,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
         ):
             raise InvalidToken
+        note_ended(self._request, found.record)
         await self._publisher.publish(TokenRotated, user.id, record=found.record)
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
 
@@ -255,6 +257,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 return (await self._find_own(token, user, now)).record
         return None
 
+    def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
+        """Tell whether a record's login was at most so long ago; neither refresh nor rotation makes it fresh again."""
+        return self._now() - record.created_at <= within
+
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
 
@@ -342,6 +348,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             return record
         touched = replace_fields(record, last_used_at=now, expires_at=expires_at or record.expires_at)
         if expires_at is not None:
+            note_refreshed(self._request, text, record=touched)
             await self._publisher.publish(TokenRefreshed, record.user_id, record=touched)
         return touched
 
@@ -406,6 +413,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             created_since=self.settings.created_since(now),
         )
         if record is not None:
+            note_ended(self._request, record)
             await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
         return record is not None
 
@@ -423,11 +431,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user_id, audience=audience, now=now, created_since=self.settings.created_since(now), keep=keep
         )
         ended = list({record.id: record for record in (*seen, *removed)}.values())
+        note_ended(self._request, *ended)
         for record in ended:
             await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
         return ended
 
     async def _publish_ended(self, added: Added[ID]) -> None:
+        note_ended(self._request, *added.expired, *added.replaced, *added.evicted)
         for record in added.expired:
             await self._publisher.publish(TokenExpired, record.user_id, record=record)
         for record in added.replaced:

@@ -18,7 +18,7 @@ from pydantic import AwareDatetime, BaseModel, Field, create_model
 from fastapi_users_knox.store import IssuedToken
 from fastapi_users_knox.tokens import parse
 
-__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "presented_tokens"]
+__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "login_refusals", "presented_tokens"]
 
 _MOST_PRESENTED = 8
 
@@ -120,8 +120,12 @@ def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:
 
 
 def _login_responses(model: type[KnoxLoginResponse]) -> OpenAPIResponseType:
+    return {status.HTTP_200_OK: {"model": model}, **login_refusals()}
+
+
+def login_refusals() -> OpenAPIResponseType:
+    """Document how a login with the right password may fail."""
     return {
-        status.HTTP_200_OK: {"model": model},
         status.HTTP_403_FORBIDDEN: _error("LOGIN_TOKEN_LIMIT_REACHED", "The user has too many live tokens."),
         status.HTTP_503_SERVICE_UNAVAILABLE: _error("TOKEN_STORE_UNAVAILABLE", "The token store cannot answer."),
     }

@@ -112,6 +112,12 @@ def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
         event.remove(engine.sync_engine, "before_cursor_execute", note)
 
 
+def reasons(events: Sequence[KnoxEvent[Any]]) -> list[str]:
+    """Return why tokens were revoked; all that happened is to be that."""
+    assert all(isinstance(it, TokenRevoked) for it in events)
+    return [it.reason for it in events if isinstance(it, TokenRevoked)]
+
+
 def verbs(statements: Sequence[str]) -> list[str]:
     """Return each statement's first word."""
     return [statement.split()[0] for statement in statements]

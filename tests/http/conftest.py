@@ -1,5 +1,6 @@
-"""Fixtures for the tests over HTTP: an application on SQLite in a file."""
+"""Fixtures for the tests over HTTP: an application on SQLite in a file, or where a module's mark says."""
 
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -8,22 +9,31 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.backends import SQLITE
-from tests.backends import Backend as SQLBackend
-from tests.http.site import Backend, Database, client_of, create_app, knox_backend
-from tests.strategies import Clock
+from fastapi_users_knox import KnoxEvent
+from tests.backends import Backend as TokenBackend
+from tests.backends import RedisBackend
+from tests.conftest import backend_of
+from tests.http.device import Device
+from tests.http.site import Backend, Database, RedisDatabase, client_of, create_app, knox_backend, login
+from tests.models import User
+from tests.strategies import HOUR, Clock
 
 
 @pytest.fixture
-def any_backend(tmp_path: Path) -> SQLBackend:
-    """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
+def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> TokenBackend:
+    """Give SQLite in a file, or the backend that a test is marked with."""
+    return backend_of(getattr(request, "param", "sqlite"), request, tmp_path)
 
 
 @pytest.fixture
-def database(engine: AsyncEngine) -> Database:
-    """Give the application's database."""
-    return Database(engine=engine, tokens=engine)
+async def database(engine: AsyncEngine, any_backend: TokenBackend) -> AsyncIterator[Database]:
+    """Give the application's database, with the tokens where the backend has them."""
+    if not isinstance(any_backend, RedisBackend):
+        yield Database(engine=engine, tokens=engine)
+        return
+    async with any_backend.connect() as redis:
+        await redis.flushall()
+        yield RedisDatabase(engine=engine, tokens=engine, redis=redis)
 
 
 @pytest.fixture
@@ -33,9 +43,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+def events() -> list[KnoxEvent[uuid.UUID]]:
+    """Give the log of all events."""
+    return []
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
     """Give the application's backends; a module may have others."""
-    return [knox_backend(database, clock)]
+    return [knox_backend(database, clock, listeners=[events.append])]
 
 
 @pytest.fixture
@@ -49,3 +65,30 @@ async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
     """Give a client of the application."""
     async with client_of(app) as client:
         yield client
+
+
+@pytest.fixture
+async def ada(database: Database) -> User:
+    """Give a user."""
+    return await database.create_user()
+
+
+@pytest.fixture
+async def laptop(client: AsyncClient, ada: User, clock: Clock) -> Device:
+    """Give a device of the user's, an hour before the others."""
+    device = Device(http=client, token=await login(client, email=ada.email, device="laptop"))
+    clock.now += HOUR
+    return device
+
+
+@pytest.fixture
+async def phone(laptop: Device, ada: User) -> Device:
+    """Give a second device."""
+    return Device(http=laptop.http, token=await login(laptop.http, email=ada.email, device="phone"))
+
+
+@pytest.fixture
+async def stranger(client: AsyncClient, database: Database) -> Device:
+    """Give another user's device."""
+    eve = await database.create_user("eve@example.org")
+    return Device(http=client, token=await login(client, email=eve.email))

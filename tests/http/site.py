@@ -1,7 +1,7 @@
 """An application with FastAPI-Users' routers and ours, as a developer writes it."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -14,9 +14,19 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from httpx import ASGITransport, AsyncClient
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from redis.asyncio import Redis, RedisCluster
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxSettings,
+    KnoxStrategy,
+    Listener,
+    TokenStore,
+    get_knox_admin_router,
+    get_knox_router,
+)
+from fastapi_users_knox.redis import RedisTokenStore
 from tests.models import User, UserManager, store_on
 from tests.strategies import DEFAULTS, Clock
 
@@ -25,6 +35,8 @@ PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8
 HASHED = PASSWORDS.hash(PASSWORD)
 
 Backend = AuthenticationBackend[User, uuid.UUID]
+Users = FastAPIUsers[User, uuid.UUID]
+Store = TokenStore[User, uuid.UUID]
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
@@ -56,6 +68,20 @@ class Database:
         async with AsyncSession(self.tokens) as session:
             yield session
 
+    def token_store(self) -> Callable[..., Awaitable[Store]]:
+        """Make the dependency that gives the token store."""
+        # On one engine the tokens share the request's session, as a developer would have it.
+        get_session = self.session if self.tokens is self.engine else self.token_session
+
+        async def get_store(session: Annotated[AsyncSession, Depends(get_session)]) -> Store:
+            return store_on(session)
+
+        return get_store
+
+    def reload_user(self) -> Callable[[uuid.UUID], Awaitable[User | None]] | None:
+        """Tell how a login looks at its user again: in SQL it need not."""
+        return None
+
     async def create_user(self, email: str = "ada@example.org", **fields: Any) -> User:
         """Store a user, who has the password."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
@@ -65,6 +91,30 @@ class Database:
             return user
 
 
+@dataclass(frozen=True, kw_only=True)
+class RedisDatabase(Database):
+    """The application's engine for its users, and a Redis for their tokens."""
+
+    redis: Redis | RedisCluster
+
+    def token_store(self) -> Callable[..., Awaitable[Store]]:
+        """Make the dependency that gives the token store."""
+
+        async def get_store() -> Store:
+            return RedisTokenStore(self.redis)
+
+        return get_store
+
+    def reload_user(self) -> Callable[[uuid.UUID], Awaitable[User | None]]:
+        """Give what loads a user in a session of its own."""
+
+        async def reload_user(user_id: uuid.UUID) -> User | None:
+            async with AsyncSession(self.engine) as session:
+                return await session.get(User, user_id)
+
+        return reload_user
+
+
 def knox_backend(
     database: Database,
     clock: Clock,
@@ -72,15 +122,15 @@ def knox_backend(
     name: str = "knox",
     settings: KnoxSettings = DEFAULTS,
     transport: Transport | None = None,
+    listeners: Iterable[Listener] = (),
 ) -> Backend:
     """Make a backend of ours."""
-    # On one engine the tokens share the request's session, as a developer would have it.
-    get_session = database.session if database.tokens is database.engine else database.token_session
+    reload_user = database.reload_user()
 
     async def get_strategy(
-        request: HTTPConnection, session: Annotated[AsyncSession, Depends(get_session)]
+        request: HTTPConnection, store: Annotated[Store, Depends(database.token_store())]
     ) -> Strategy[User, uuid.UUID]:
-        return KnoxStrategy(store_on(session), settings, request=request, clock=clock)
+        return KnoxStrategy(store, settings, request=request, listeners=listeners, reload_user=reload_user, clock=clock)
 
     return AuthenticationBackend(name, transport or KnoxBearerTransport(f"{name}/login"), get_strategy)
 
@@ -99,17 +149,23 @@ def jwt_backend() -> Backend:
     return AuthenticationBackend("jwt", KnoxBearerTransport("jwt/login"), get_strategy)
 
 
-def create_app(database: Database, backends: Sequence[Backend], *, requires_verification: bool = False) -> FastAPI:
-    """Make an application: each backend's routes under its name, and a few that need a user."""
+def create_users(database: Database, backends: Sequence[Backend]) -> Users:
+    """Set FastAPI-Users up."""
 
     async def get_user_manager(session: Annotated[AsyncSession, Depends(database.session)]) -> UserManager:
         return UserManager(SQLAlchemyUserDatabase(session, User), PASSWORDS)
 
-    app, users = FastAPI(), FastAPIUsers[User, uuid.UUID](get_user_manager, backends)
+    return Users(get_user_manager, backends)
+
+
+def create_app(database: Database, backends: Sequence[Backend], *, requires_verification: bool = False) -> FastAPI:
+    """Make an application: each backend's routes under its name, and a few that need a user."""
+    app, users = FastAPI(), create_users(database, backends)
     for backend in backends:
         prefix = f"/{backend.name}"
         app.include_router(users.get_auth_router(backend, requires_verification), prefix=prefix)
         app.include_router(get_knox_router(users, backend, requires_verification=requires_verification), prefix=prefix)
+        app.include_router(get_knox_admin_router(users, backend), prefix=f"/admin{prefix}")
     app.include_router(users.get_register_router(UserRead, UserCreate))
     app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
     for name, current_user in {
@@ -150,9 +206,12 @@ def bearing(token: str, prefix: str = "Bearer") -> dict[str, str]:
     return {"Authorization": f"{prefix} {token}"}
 
 
-async def login(client: AsyncClient, backend: str = "knox", email: str = "ada@example.org") -> str:
-    """Log in, and return the token."""
-    response = await client.post(f"/{backend}/login", data=credentials(email))
+async def login(
+    client: AsyncClient, backend: str = "knox", email: str = "ada@example.org", *, device: str | None = None
+) -> str:
+    """Log in, on a device that says its name, and return the token."""
+    headers = {"X-Device-Name": device} if device else {}
+    response = await client.post(f"/{backend}/login", data=credentials(email), headers=headers)
     assert response.status_code == 200, response.text
     token: str = response.json()["access_token"]
     return token

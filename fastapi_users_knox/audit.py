@@ -1,0 +1,32 @@
+"""A ready listener: one line in the log for each event."""
+
+import json
+import logging
+from typing import Any
+
+from fastapi_users_knox.events import KnoxEvent
+
+__all__ = ["log_event"]
+
+_logger = logging.getLogger("fastapi_users_knox.events")
+
+
+def log_event(event: KnoxEvent[Any]) -> None:
+    """Write an event to the log `fastapi_users_knox.events`, at level INFO, as one line of JSON (ASVS 16.2.5).
+
+    The line has what is known of `event` (its name), `user_id`, `id` and `audience` (the record's), `reason`, `limit`
+    and `ip_address` (of who made the request); the same is in the log record's attribute `knox`, for formatters of your
+    own. It never has a token, a digest, or what a client can write freely, such as a User-Agent.
+    """
+    record = getattr(event, "record", None)
+    known = {
+        "event": type(event).__name__,
+        "user_id": str(event.user_id),
+        "id": None if record is None else str(record.id),
+        "audience": None if record is None else record.audience,
+        "reason": getattr(event, "reason", None),
+        "limit": getattr(event, "limit", None),
+        "ip_address": event.client.ip_address,
+    }
+    told = {name: value for name, value in known.items() if value is not None}
+    _logger.info("%s", json.dumps(told), extra={"knox": told})

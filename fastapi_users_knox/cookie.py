@@ -1,0 +1,172 @@
+"""How a token travels: the cookie transport."""
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Any, Literal
+
+from fastapi import Response, status
+from fastapi.requests import HTTPConnection
+from fastapi.security import APIKeyCookie
+from fastapi_users.authentication import CookieTransport
+from fastapi_users.openapi import OpenAPIResponseType
+
+from fastapi_users_knox.middleware import note_presented
+from fastapi_users_knox.origins import is_from, is_safe, own_origin, parse_origin
+from fastapi_users_knox.store import IssuedToken, TokenRecord
+from fastapi_users_knox.transport import login_refusals
+
+__all__ = ["KnoxCookieTransport"]
+
+_logger = logging.getLogger("fastapi_users_knox")
+
+_LONGEST_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bis §5.5).
+_MOST_WARNED = 100
+
+
+class KnoxCookieTransport(CookieTransport):
+    """Carry the token in a cookie that lives as long as the token does, and take it from no forged request.
+
+    The cookie's Max-Age is what is left of the token's life at login, at most 400 days; `KnoxCookieMiddleware` moves
+    it when the token is refreshed.
+
+    A cookie that comes with an unsafe method or opens a WebSocket counts only if `trusts` says so; else the request is
+    treated as one without a cookie.
+
+    Args:
+        cookie_name: With the prefix `__Host-` or `__Secure-`, browsers hold the cookie to the prefix's rules: no other
+            host can set a cookie of that name for this one.
+        cookie_path: Below which path browsers send it.
+        cookie_domain: To whose subdomains browsers send it too; `None`: to this host alone.
+        cookie_secure: Whether browsers send it over HTTPS alone.
+        cookie_httponly: Whether it is kept from scripts.
+        cookie_samesite: Whether browsers send it along from other sites.
+        scheme_name: The security scheme's name in the OpenAPI document.
+        trusted_origins: Whose pages may also use the cookie, such as "https://app.example.org".
+        csrf_check: Whether to ask `trusts`; `False` only where the application has CSRF tokens of its own.
+
+    Raises:
+        ValueError: The name's prefix or `SameSite=None` forbids the rest, or a trusted origin is none.
+    """
+
+    scheme: APIKeyCookie
+
+    def __init__(
+        self,
+        cookie_name: str = "__Host-knox",
+        *,
+        cookie_path: str = "/",
+        cookie_domain: str | None = None,
+        cookie_secure: bool = True,
+        cookie_httponly: bool = True,
+        cookie_samesite: Literal["lax", "strict", "none"] = "lax",
+        scheme_name: str = "KnoxCookie",
+        trusted_origins: Sequence[str] = (),
+        csrf_check: bool = True,
+    ) -> None:
+        """Check that browsers would take such a cookie."""
+        prefix = cookie_name.lower()  # as browsers compare it
+        if prefix.startswith("__host-") and (not cookie_secure or cookie_path != "/" or cookie_domain is not None):
+            raise ValueError("a __Host- cookie must be secure, with the path / and no domain: give it another name")
+        if prefix.startswith("__secure-") and not cookie_secure:
+            raise ValueError("a __Secure- cookie must be secure: give it another name")
+        if cookie_samesite == "none" and not cookie_secure:
+            raise ValueError("a cookie with SameSite=None must be secure")
+        super().__init__(
+            cookie_name=cookie_name,
+            cookie_path=cookie_path,
+            cookie_domain=cookie_domain,
+            cookie_secure=cookie_secure,
+            cookie_httponly=cookie_httponly,
+            cookie_samesite=cookie_samesite,
+        )
+        self.scheme = _CookieScheme(cookie_name, scheme_name, self._accept)
+        self._csrf_check = csrf_check
+        self._trusted_origins = frozenset(map(parse_origin, trusted_origins))
+        self._warned: set[str] = set()
+
+    def trusts(self, connection: HTTPConnection) -> bool:
+        """Tell whether a request is safe, or made by a page of its own or a trusted origin, or by no browser.
+
+        `Sec-Fetch-Site` decides where a browser sends it, else `Origin`. A request with neither is no browser's, or
+        that of an old one, which `SameSite` keeps from sending the cookie: with `SameSite=None` it is not trusted.
+        """
+        unknown = self.cookie_samesite != "none"
+        return is_safe(connection) or is_from(connection, self._trusted_origins, unknown=unknown)
+
+    def _accept(self, connection: HTTPConnection, token: str) -> bool:
+        """Tell whether the cookie counts, and if so note for the middleware how to set it anew."""
+        if self._csrf_check and not self.trusts(connection):
+            self._warn(connection)
+            return False
+        renewed = partial(self._renewed, token)
+        note_presented(connection, token, cookie_name=self.cookie_name, set_cookie=renewed)
+        return True
+
+    def _warn(self, connection: HTTPConnection) -> None:
+        """Log a refusal, once for each origin: it may be a trusted origin forgotten, or a scheme that a proxy hides."""
+        origin = connection.headers.get("Origin", "no origin")[:200]
+        if origin not in self._warned and len(self._warned) < _MOST_WARNED:
+            self._warned.add(origin)
+            _logger.warning(
+                "The cookie %s was not accepted in a request from %r, which %r does not trust",
+                self.cookie_name,
+                origin,
+                own_origin(connection)[:200],
+            )
+
+    def _set_login_cookie(self, response: Response, token: str) -> Response:
+        if isinstance(token, IssuedToken):
+            left = None if token.expires_in is None else timedelta(seconds=token.expires_in)
+            max_age = _max_age(left)
+        else:
+            max_age = None  # It is another strategy's: it ends with the browser.
+        self._set_cookie(response, token, max_age=max_age)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    def _set_logout_cookie(self, response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        return super()._set_logout_cookie(response)
+
+    def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:
+        response.set_cookie(
+            self.cookie_name,
+            token,
+            max_age=max_age,
+            path=self.cookie_path,
+            domain=self.cookie_domain,
+            secure=self.cookie_secure,
+            httponly=self.cookie_httponly,
+            samesite=self.cookie_samesite,
+        )
+
+    def _renewed(self, token: str, record: TokenRecord[Any]) -> str:
+        """Return the `Set-Cookie` for a token that has just been refreshed, of which this is the record."""
+        response = Response()
+        left = None if record.expires_at is None else record.expires_at - record.active_at
+        self._set_cookie(response, token, max_age=_max_age(left))
+        return response.headers["Set-Cookie"]
+
+    @staticmethod
+    def get_openapi_login_responses_success() -> OpenAPIResponseType:
+        """Document what a login answers: beside success, the limit and the outage."""
+        return {status.HTTP_204_NO_CONTENT: {"model": None}, **login_refusals()}
+
+
+class _CookieScheme(APIKeyCookie):
+    """Take the token from the cookie of any connection, if the transport accepts it there."""
+
+    def __init__(self, name: str, scheme_name: str, accept: Callable[[HTTPConnection, str], bool]) -> None:
+        super().__init__(name=name, scheme_name=scheme_name, auto_error=False)
+        self._accept = accept
+
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        token = request.cookies.get(self.model.name)
+        return token if token and self._accept(request, token) else None
+
+
+def _max_age(left: timedelta | None) -> int:
+    """Return the Max-Age for what is left of a token's life; `None`: it never ends."""
+    return int((_LONGEST_AGE if left is None else min(left, _LONGEST_AGE)).total_seconds())

@@ -1,0 +1,174 @@
+"""The user together with the record of the token that was presented: knox's `request.auth`."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal, cast, overload
+
+from fastapi import Depends, Response, status
+from fastapi.exceptions import HTTPException
+from fastapi.requests import HTTPConnection
+from fastapi.responses import JSONResponse
+from fastapi.security.utils import get_authorization_scheme_param
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.exceptions import InvalidID, UserNotExists
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from fastapi_users_knox.errors import InvalidToken
+from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.transport import presented_tokens
+
+__all__ = ["current_token", "forbid_caching", "presented_by", "unauthorized", "user_or_404"]
+
+_CHALLENGE = "WWW-Authenticate"
+_INVALID = 'Bearer error="invalid_token"'
+
+
+@overload
+def current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    optional: Literal[False] = False,
+    active: bool = False,
+    verified: bool = False,
+    superuser: bool = False,
+    touch: bool = True,
+    fresh_within: timedelta | None = None,
+) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]: ...
+
+
+@overload
+def current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    optional: bool,
+    active: bool = False,
+    verified: bool = False,
+    superuser: bool = False,
+    touch: bool = True,
+    fresh_within: timedelta | None = None,
+) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]: ...
+
+
+def current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    optional: bool = False,
+    active: bool = False,
+    verified: bool = False,
+    superuser: bool = False,
+    touch: bool = True,
+    fresh_within: timedelta | None = None,
+) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
+    """Make a dependency that gives the user and the record of the token presented, by one read.
+
+    It is for requests and WebSockets, takes this backend's tokens alone, and says why it refuses (RFC 6750 §3.1).
+
+    Args:
+        fastapi_users: The application's.
+        backend: One whose strategy is a `KnoxStrategy`.
+        optional: Whether whoever does not meet the rest gets `None` instead of an error.
+        active: As in `current_user`; an inactive user's tokens are refused in any case.
+        verified: Whether the user must be verified; 403 if not.
+        superuser: Whether the user must be a superuser; 403 if not.
+        touch: Whether this counts as use; `False` writes nothing and keeps no session alive.
+        fresh_within: How long ago the login may be at the most; 401 if it was earlier. Neither refresh nor rotation
+            makes a login fresh again.
+    """
+    rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
+    return _current_token(fastapi_users, backend, rules=rules, optional=optional, touch=touch)
+
+
+def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
+    """Return the dependency that gives the text presented; FastAPI asks it once for all who depend on it."""
+    return cast("Callable[..., Any]", backend.transport.scheme)
+
+
+def user_or_404(fastapi_users: FastAPIUsers[UP, ID]) -> Callable[..., Coroutine[Any, Any, UP]]:
+    """Make the dependency that gives the user of a path's `user_id`, as FastAPI-Users' users router does."""
+
+    async def get_user(
+        user_id: str, user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)]
+    ) -> UP:
+        try:
+            return await user_manager.get(user_manager.parse_id(user_id))
+        except (UserNotExists, InvalidID) as error:
+            raise HTTPException(status.HTTP_404_NOT_FOUND) from error
+
+    return get_user
+
+
+def forbid_caching(response: Response) -> None:
+    """Let no cache keep what the route answers (ASVS 14.3.2)."""
+    response.headers["Cache-Control"] = "no-store"
+
+
+async def unauthorized(request: HTTPConnection, error: Exception) -> JSONResponse:
+    """Answer a 401 as it is, with `WWW-Authenticate` where it has none: FastAPI-Users' own 401s have not.
+
+    It is an exception handler: `app.add_exception_handler(401, unauthorized)`. The header tells a client that presented
+    a token from one that presented none (RFC 6750 §3.1), on a refused WebSocket handshake too.
+    """
+    if not isinstance(error, AnyHTTPException):
+        raise error
+    scheme, credentials = get_authorization_scheme_param(request.headers.get("Authorization"))
+    is_presented = (scheme.lower() == "bearer" and credentials) or presented_tokens(request)
+    response = JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
+    response.headers.setdefault(_CHALLENGE, _INVALID if is_presented else "Bearer")
+    return response
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What is asked of a user and a login beyond a live token."""
+
+    active: bool
+    verified: bool
+    superuser: bool
+    fresh_within: timedelta | None
+
+    def refusal(self, found: tuple[UP, TokenRecord[ID]], strategy: KnoxStrategy[UP, ID]) -> HTTPException | None:
+        """Return the answer to whoever does not meet the rules, in FastAPI-Users' order; freshness comes last."""
+        user, record = found
+        if self.active and not user.is_active:
+            return InvalidToken()
+        if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
+            return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: 'Bearer error="insufficient_scope"'})
+        if self.fresh_within is not None and not strategy.is_fresh(record, self.fresh_within):
+            described = f'{_INVALID}, error_description="The login is too long ago; log in again"'
+            return HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: described})
+        return None
+
+
+def _current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    rules: _Rules,
+    optional: bool,
+    touch: bool,
+) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
+    async def get_current_token(
+        user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)],
+        token: Annotated[str | None, Depends(presented_by(backend))],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> tuple[UP, TokenRecord[ID]] | None:
+        found = await strategy.authenticate(token, user_manager, touch=touch)
+        refusal = _not_authenticated(token) if found is None else rules.refusal(found, strategy)
+        if refusal is not None and not optional:
+            raise refusal
+        return found if refusal is None else None
+
+    return get_current_token
+
+
+def _not_authenticated(token: str | None) -> HTTPException:
+    """Tell a token that is refused from none at all, to which no error is told (RFC 6750 §3.1)."""
+    return InvalidToken() if token else HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: "Bearer"})

@@ -1,0 +1,118 @@
+"""The cookie's renewal: the middleware, and what transports and strategies tell it through the connection's scope."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from fastapi.requests import HTTPConnection
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from fastapi_users_knox.store import TokenRecord
+
+__all__ = ["KnoxCookieMiddleware", "note_ended", "note_presented", "note_refreshed"]
+
+_SCOPE_KEY = "fastapi_users_knox"
+_STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
+# How an answer tells caches to keep it; `CDN-Cache-Control` and its like outrank `Cache-Control` (RFC 9213 §2.2).
+_CACHING = (b"cache-control", b"surrogate-control")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Presented:
+    """A cookie that came with the request.
+
+    Attributes:
+        cookie_name: Its name.
+        token: What it held.
+        set_cookie: Makes the `Set-Cookie` that keeps the token as long as a record says.
+    """
+
+    cookie_name: str
+    token: str = field(repr=False)
+    set_cookie: Callable[[TokenRecord[Any]], str]
+
+
+@dataclass(kw_only=True)
+class _Notes:
+    """What the middleware is told during one request: the cookies, and the records and texts of refreshed tokens."""
+
+    presented: list[_Presented] = field(default_factory=list)
+    refreshed: dict[UUID, tuple[TokenRecord[Any], str]] = field(default_factory=dict, repr=False)
+
+    def set_cookies(self) -> dict[bytes, bytes]:
+        """Return a `Set-Cookie` for each name of a cookie that held a token since refreshed."""
+        return {
+            cookie.cookie_name.encode("latin-1"): cookie.set_cookie(record).encode("latin-1")
+            for record, token in self.refreshed.values()
+            for cookie in self.presented
+            if cookie.token == token
+        }
+
+
+def note_presented(
+    connection: HTTPConnection, token: str, *, cookie_name: str, set_cookie: Callable[[TokenRecord[Any]], str]
+) -> None:
+    """Tell the middleware, where there is one, that a cookie holds a token, and how to set it anew."""
+    notes = _notes(connection)
+    if notes is not None:
+        notes.presented.append(_Presented(cookie_name=cookie_name, token=token, set_cookie=set_cookie))
+
+
+def note_refreshed(connection: HTTPConnection | None, token: str, *, record: TokenRecord[Any]) -> None:
+    """Tell the middleware that the expiry of a token was moved, and written, to that of its record."""
+    notes = _notes(connection)
+    if notes is not None:
+        notes.refreshed[record.id] = record, token
+
+
+def note_ended(connection: HTTPConnection | None, *records: TokenRecord[Any]) -> None:
+    """Tell the middleware that the tokens of these records were ended or swapped, so that no cookie is to keep them."""
+    notes = _notes(connection)
+    if notes is not None:
+        for record in records:
+            notes.refreshed.pop(record.id, None)
+
+
+def _notes(connection: HTTPConnection | None) -> _Notes | None:
+    return None if connection is None else connection.scope.get(_SCOPE_KEY)
+
+
+class KnoxCookieMiddleware:
+    """Let the cookie live on when its token is refreshed: `app.add_middleware(KnoxCookieMiddleware)`.
+
+    Whatever the route answers, it sets the cookie just presented once more, with the new Max-Age, and lets no cache
+    keep such an answer. It adds nothing where the answer sets that cookie itself, or the token was ended meanwhile.
+    It learns of the refresh only from strategies that were given `request=`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Wrap an application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        # One object, which other middlewares hand on even where they copy the scope.
+        notes: _Notes = scope.setdefault(_SCOPE_KEY, _Notes())
+
+        async def send_renewed(message: Message) -> None:
+            await send(_renewed(message, notes) if message["type"] in _STARTS and notes.refreshed else message)
+
+        await self._app(scope, receive, send_renewed)
+
+
+def _renewed(message: Message, notes: _Notes) -> Message:
+    """Add the cookies to the beginning of an answer.
+
+    That is a copy: an application may give the same response, and so the same list, to several users.
+    """
+    headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
+    names = {value.partition(b"=")[0].strip() for name, value in headers if name == b"set-cookie"}
+    cookies = [(b"set-cookie", value) for name, value in notes.set_cookies().items() if name not in names]
+    if not cookies:
+        return message
+    kept = [(name, value) for name, value in headers if not name.endswith(_CACHING)]
+    return {**message, "headers": [*kept, (b"cache-control", b"private, no-store"), *cookies]}

@@ -1,0 +1,227 @@
+"""Whose pages may use the cookie: those of the application's own origin, and of the origins it trusts."""
+
+import itertools
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.requests import HTTPConnection
+from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import KnoxBearerTransport, KnoxCookieTransport
+from tests.cookie.site import LOGIN, browser_of, create_app, log_in, socket_to
+from tests.strategies import MINUTE, Clock
+
+TOKEN = KnoxCookieTransport().cookie_name
+TRUSTED = "https://app.test"
+UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
+SAFE = ["GET", "HEAD", "OPTIONS"]
+
+# What browsers and programs send, and whether it is from a page that may use the cookie of https://test.
+SENDERS = [
+    ("same-origin", "https://test", True),
+    ("same-origin", None, True),
+    ("same-origin", "null", True),  # a page whose referrer policy is no-referrer
+    ("none", None, True),
+    ("same-site", "https://evil.test", False),
+    ("same-site", "https://test", False),
+    ("same-site", None, False),
+    ("cross-site", "https://evil.example", False),
+    ("cross-site", "null", False),
+    ("cross-site", None, False),
+    ("", None, False),
+    ("Same-Origin", None, False),
+    ("nonsense", "https://test", False),
+    (None, "https://test", True),
+    (None, "https://TEST", True),
+    (None, "https://test:443", True),
+    (None, "http://test", False),
+    (None, "https://test:444", False),
+    (None, "https://test:80", False),
+    (None, "https://test.evil.example", False),
+    (None, "https://evil.test", False),
+    (None, "https://test/", False),
+    (None, "test", False),
+    (None, "null", False),
+    (None, "", False),
+    (None, None, True),
+    ("cross-site", TRUSTED, True),
+    ("same-site", TRUSTED, True),
+    (None, TRUSTED, True),
+    (None, "https://APP.test:443", True),
+    (None, "http://app.test", False),
+    (None, "https://app.test:8443", False),
+    (None, "https://sub.app.test", False),
+    ("cross-site", f"{TRUSTED}, https://evil.example", False),
+]
+
+
+def sent(site: str | None, origin: str | None) -> dict[str, str]:
+    """Fill in the headers."""
+    headers = {"Sec-Fetch-Site": site, "Origin": origin}
+    return {name: value for name, value in headers.items() if value is not None}
+
+
+@pytest.fixture
+def transports() -> Any:
+    """Give a transport that trusts another origin."""
+    return {"cookie": KnoxCookieTransport(trusted_origins=[TRUSTED]), "bearer": KnoxBearerTransport("bearer/login")}
+
+
+@pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
+async def test_a_forged_request_has_no_cookie(
+    browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
+) -> None:
+    """An unsafe request from another page is one without a cookie."""
+    headers = sent(site, origin)
+
+    statuses = {(await browser.request(method, "/plain", headers=headers)).status_code for method in UNSAFE}
+
+    assert statuses == {200 if is_trusted else 401}
+
+
+@pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
+async def test_a_forged_websocket_has_no_cookie(
+    app: FastAPI, browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
+) -> None:
+    """A page of another origin cannot open a WebSocket as the user, though no browser asks before it sends cookies."""
+    headers = sent(site, origin) | {"Cookie": f"{TOKEN}={browser.cookies[TOKEN]}"}
+
+    async with socket_to(app, "/ws", headers) as socket:
+        answer = await socket.receive()
+
+    assert (answer["type"] == "websocket.accept") == is_trusted
+
+
+async def test_a_safe_request_has_the_cookie(browser: AsyncClient) -> None:
+    """Links from anywhere work, as a safe request changes nothing; what it answers no other page can read."""
+    statuses = {
+        (await browser.request(method, "/plain", headers=sent(site, origin))).status_code
+        for method in SAFE
+        for site, origin, _ in SENDERS
+    }
+
+    assert statuses == {200}
+
+
+def connection(method: str | None, headers: dict[str, str], **scope: Any) -> HTTPConnection:
+    """Make a request or the opening of a WebSocket, as a server would."""
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    verb = {"method": method} if method else {}
+    return HTTPConnection({"type": "http" if method else "websocket", "headers": raw} | verb | scope)
+
+
+@pytest.mark.parametrize("method", ["TRACE", *SAFE])
+def test_safe_methods_are_trusted(method: str) -> None:
+    """GET, HEAD, OPTIONS and TRACE change nothing (RFC 9110 §9.2.1)."""
+    assert KnoxCookieTransport().trusts(connection(method, {"Sec-Fetch-Site": "cross-site"}))
+
+
+@pytest.mark.parametrize("method", [*UNSAFE, "CONNECT", "get", "PURGE", None])
+def test_all_others_are_not(method: str | None) -> None:
+    """A method that is unknown may do anything, and so may a WebSocket."""
+    assert not KnoxCookieTransport().trusts(connection(method, {"Sec-Fetch-Site": "cross-site"}))
+
+
+@pytest.mark.parametrize(
+    ("scheme", "host", "origin", "is_own"),
+    [
+        *((scheme, "test", "https://test", True) for scheme in ("https", "wss")),
+        *((scheme, "test", "http://test", True) for scheme in ("http", "ws")),
+        *((scheme, "test", "https://test", False) for scheme in ("http", "ws")),
+        ("http", "test:8000", "http://test:8000", True),
+        ("http", "test:8000", "http://test:8001", False),
+        ("http", "test:80", "http://test", True),
+        ("https", "test:443", "https://test", True),
+        ("https", "test:80", "https://test", False),
+        ("https", "[::1]:8000", "https://[::1]:8000", True),
+        ("http", "[2001:db8::80]", "http://[2001:db8::80]", True),
+        ("https", "test", "chrome-extension://test", False),
+    ],
+)
+def test_the_own_origin_is_scheme_host_and_port(scheme: str, host: str, origin: str, *, is_own: bool) -> None:
+    """The request's origin is what the server was asked for, a scheme's usual port or not."""
+    request = connection("POST", {"Host": host, "Origin": origin}, scheme=scheme)
+
+    assert KnoxCookieTransport().trusts(request) == is_own
+
+
+def test_a_server_that_tells_no_scheme_speaks_http() -> None:
+    """The scheme is optional in ASGI."""
+    assert KnoxCookieTransport().trusts(connection("POST", {"Host": "test", "Origin": "http://test"}))
+
+
+@pytest.mark.parametrize("method", ["POST", None])
+def test_with_samesite_none_no_browser_is_too_old(method: str | None) -> None:
+    """Where `SameSite` keeps no browser from sending the cookie along, one that does not say from where is refused."""
+    everywhere = KnoxCookieTransport(cookie_samesite="none")
+
+    assert not everywhere.trusts(connection(method, {"Host": "test"}))
+    assert everywhere.trusts(connection(method, {"Host": "test", "Sec-Fetch-Site": "same-origin"}))
+    assert KnoxCookieTransport(cookie_samesite="strict").trusts(connection(method, {"Host": "test"}))
+
+
+async def test_other_backends_are_tried(browser: AsyncClient) -> None:
+    """A request from another page that has a token in the header is let in by that."""
+    token = (await browser.post("/bearer/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
+
+    headers = sent("cross-site", "https://evil.example") | {"Authorization": f"Bearer {token}"}
+    response = await browser.post("/plain", headers=headers)
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/cookie/logout"),
+        ("POST", "/cookie/logout-all"),
+        ("POST", "/cookie/logout-others"),
+        ("POST", "/cookie/rotate"),
+        ("DELETE", "/cookie/sessions/{id}"),
+    ],
+)
+async def test_nobody_is_logged_out_by_another_page(browser: AsyncClient, method: str, path: str) -> None:
+    """The routers' own routes are as safe as the application's."""
+    sessions = (await browser.get("/cookie/sessions")).json()
+
+    headers = sent("same-site", "https://evil.test")
+    response = await browser.request(method, path.format(id=sessions[0]["id"]), headers=headers)
+
+    assert response.status_code == 401
+    assert "Set-Cookie" not in response.headers
+    assert (await browser.get("/plain")).status_code == 200
+
+
+async def test_a_forged_request_keeps_no_session_alive(browser: AsyncClient, clock: Clock) -> None:
+    """It refreshes neither the token nor the cookie."""
+    clock.now += 30 * MINUTE
+
+    forged = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
+    own = await browser.post("/plain", headers=sent("same-origin", "https://test"))
+
+    assert "Set-Cookie" not in forged.headers
+    assert "Set-Cookie" in own.headers
+
+
+@pytest.mark.usefixtures("ada")
+async def test_the_check_can_be_left_to_others(engine: AsyncEngine, clock: Clock) -> None:
+    """An application with CSRF tokens of its own can switch it off."""
+    app = create_app(engine, clock, {"cookie": KnoxCookieTransport(csrf_check=False)})
+    async with browser_of(app) as browser:
+        await log_in(browser)
+        response = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
+
+    assert response.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site"])
+def test_any_headers_are_judged(name: str) -> None:
+    """No header makes the check fail with an error, and none that no browser sends is trusted."""
+    odd = ["", "\0", "\xff\xfe", "://", "https://[", "https://]:443", "null", "*", "x" * 70_000]
+    requests = [
+        connection("POST", {name: value, "Host": host}, scheme="https") for value, host in itertools.product(odd, odd)
+    ]
+
+    assert [request for request in requests if KnoxCookieTransport().trusts(request)] == []

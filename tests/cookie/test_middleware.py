@@ -1,0 +1,424 @@
+"""The cookie lives on when its token is refreshed, and only then."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.requests import HTTPConnection
+from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxCookieMiddleware,
+    KnoxCookieTransport,
+    KnoxSettings,
+    TokenRecord,
+)
+from fastapi_users_knox.middleware import note_refreshed
+from tests.cookie.site import (
+    LOGIN,
+    REFRESHING,
+    Transports,
+    browser_of,
+    create_app,
+    create_user,
+    log_in,
+    set_cookies,
+    socket_to,
+)
+from tests.models import User
+from tests.strategies import DAY, HOUR, MINUTE, NOW, SECOND, Clock
+
+TOKEN = KnoxCookieTransport().cookie_name
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/plain", 200, '"ada@example.org"'),
+        ("/own", 200, "own"),
+        ("/stream", 200, "stream"),
+        ("/background", 200, "background"),
+        ("/error", 418, '{"detail":"I\'m a Teapot"}'),
+    ],
+)
+async def test_a_refresh_moves_the_cookie(
+    browser: AsyncClient, clock: Clock, path: str, status: int, body: str
+) -> None:
+    """The same token is set anew with the new Max-Age, and is not to be cached, whatever the route answers."""
+    token = browser.cookies[TOKEN]
+    clock.now += 30 * MINUTE
+
+    response = await browser.get(path)
+
+    assert (response.status_code, response.text) == (status, body)
+    assert response.headers.get_list("Cache-Control") == ["private, no-store"]
+    assert response.headers.get_list("Set-Cookie")[-1] == (
+        f"{TOKEN}={token}; HttpOnly; Max-Age=3600; Path=/; SameSite=lax; Secure"
+    )
+
+
+async def test_what_a_route_says_else_stays(browser: AsyncClient, clock: Clock) -> None:
+    """Other cookies and headers are kept, but for those that let a cache keep the answer (RFC 9213)."""
+    clock.now += 30 * MINUTE
+
+    response = await browser.get("/own")
+
+    assert response.headers["ETag"] == '"1"'
+    assert response.headers.get_list("Set-Cookie")[0] == "theme=dark"
+    assert not {"cdn-cache-control", "surrogate-control"} & response.headers.keys()
+
+
+async def test_a_background_task_runs(app: FastAPI, browser: AsyncClient, clock: Clock) -> None:
+    """What comes after the answer is left alone."""
+    clock.now += 30 * MINUTE
+
+    await browser.get("/background")
+
+    assert app.state.has_run
+
+
+@pytest.mark.parametrize("after", [0 * SECOND, MINUTE])
+async def test_a_read_without_a_refresh_sets_no_cookie(browser: AsyncClient, clock: Clock, after: Any) -> None:
+    """Within `min_refresh_interval` the expiry stays, and so does the cookie, and what caches are told."""
+    clock.now += after
+
+    response = await browser.get("/own")
+
+    assert response.headers.get_list("Set-Cookie") == ["theme=dark"]
+    assert response.headers["Cache-Control"] == "public, max-age=60"
+
+
+async def test_only_what_was_written_moves_the_cookie(browser: AsyncClient, clock: Clock) -> None:
+    """The cookie's end and the record's are one moment, however often the token is used in between."""
+    ends = []
+    for _ in range(10):
+        clock.now += 25 * SECOND
+        response = await browser.get("/plain")
+        if "Set-Cookie" in response.headers:
+            ends.append(clock.now + HOUR)
+            assert "Max-Age=3600;" in response.headers["Set-Cookie"]
+    sessions = (await browser.get("/cookie/sessions")).json()
+
+    assert len(ends) == 3  # every third request is more than 60 seconds after the last refresh
+    assert sessions[0]["expires_at"] == ends[-1].isoformat().replace("+00:00", "Z")
+
+
+async def test_of_many_requests_one_moves_the_cookie(browser: AsyncClient, clock: Clock) -> None:
+    """Of requests that find a refresh due at once, that which writes it sets the cookie."""
+    clock.now += 30 * MINUTE
+    token = browser.cookies[TOKEN]
+    headers = {"Cookie": f"{TOKEN}={token}"}
+
+    answers = await asyncio.gather(*(browser.get("/plain", headers=headers) for _ in range(10)))
+
+    assert [answer.status_code for answer in answers] == [200] * 10
+    assert ["Set-Cookie" in answer.headers for answer in answers].count(True) == 1
+
+
+@pytest.mark.usefixtures("ada")
+@pytest.mark.parametrize(
+    ("settings", "after", "max_age"),
+    [
+        (KnoxSettings(token_ttl=HOUR, auto_refresh=True, auto_refresh_max_ttl=HOUR + 20 * MINUTE), 50 * MINUTE, 1800),
+        (KnoxSettings(token_ttl=500 * DAY, auto_refresh=True), DAY, 400 * 86400),
+        (KnoxSettings(token_ttl=HOUR), 30 * MINUTE, None),
+        (KnoxSettings(token_ttl=None), 30 * MINUTE, None),
+    ],
+    ids=["capped", "longer than browsers allow", "without refresh", "endless"],
+)
+async def test_the_cookie_follows_the_policy(
+    engine: AsyncEngine, clock: Clock, settings: KnoxSettings, after: Any, max_age: int | None
+) -> None:
+    """The Max-Age is the record's, by the cap too; without `auto_refresh` use moves nothing, though it is noted."""
+    app = create_app(engine, clock, {"cookie": KnoxCookieTransport()}, settings)
+    async with browser_of(app) as browser:
+        await log_in(browser)
+        clock.now += after
+        response = await browser.get("/plain")
+
+    assert response.status_code == 200
+    assert ("Set-Cookie" in response.headers) == (max_age is not None)
+    assert max_age is None or f"Max-Age={max_age};" in response.headers["Set-Cookie"]
+
+
+async def test_a_passive_look_sets_no_cookie(browser: AsyncClient, clock: Clock) -> None:
+    """What is no use of the token keeps neither it nor its cookie alive."""
+    clock.now += 30 * MINUTE
+
+    response = await browser.get("/passive")
+
+    assert response.json() is True
+    assert "Set-Cookie" not in response.headers
+
+
+@pytest.mark.usefixtures("ada")
+async def test_a_header_s_refresh_sets_no_cookie(stranger: AsyncClient, clock: Clock) -> None:
+    """A token that came in the header is put into no cookie, or scripts' tokens would become browsers' sessions."""
+    token = (await stranger.post("/bearer/login", data=LOGIN)).json()["access_token"]
+    clock.now += 30 * MINUTE
+
+    response = await stranger.get("/plain", headers={"Authorization": f"Bearer {token}"})
+
+    assert response.status_code == 200
+    assert not {"set-cookie", "cache-control"} & response.headers.keys()
+
+
+async def test_a_header_s_refresh_moves_no_other_cookie(
+    stranger: AsyncClient, browser: AsyncClient, clock: Clock
+) -> None:
+    """Where the cookie is junk, and the token in the header good, the cookie stays junk."""
+    token = browser.cookies[TOKEN]
+    clock.now += 30 * MINUTE
+
+    headers = {"Authorization": f"Bearer {token}", "Cookie": f"{TOKEN}=junk"}
+    response = await stranger.get("/plain", headers=headers)
+
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
+
+
+# What ends or swaps the token
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "is_logout"),
+    [
+        ("POST", "/cookie/logout", 204, True),
+        ("POST", "/cookie/logout-all", 204, True),
+        ("DELETE", "/cookie/sessions/{id}", 204, True),
+        ("POST", "/cookie/rotate", 204, False),
+        ("POST", "/cookie/login", 204, False),
+    ],
+)
+async def test_an_answer_sets_the_cookie_once(
+    browser: AsyncClient, clock: Clock, method: str, path: str, status: int, *, is_logout: bool
+) -> None:
+    """A request that refreshes its token and then logs out, rotates or logs in sets one cookie: the route's own."""
+    token, sessions = browser.cookies[TOKEN], (await browser.get("/cookie/sessions")).json()
+    clock.now += 30 * MINUTE
+
+    data = LOGIN if path.endswith("login") else None
+    response = await browser.request(method, path.format(id=sessions[0]["id"]), data=data)
+
+    assert response.status_code == status, response.text
+    [cookie] = response.headers.get_list("Set-Cookie")
+    assert token not in cookie
+    assert cookie.startswith(f'{TOKEN}=""; ') == is_logout
+    assert ("Max-Age=0" in cookie) == is_logout
+
+
+@pytest.mark.parametrize("ending", ["logout", "logout-all", "rotate", "login"])
+async def test_an_ended_token_is_not_set_anew(browser: AsyncClient, clock: Clock, ending: str) -> None:
+    """Where the route says nothing of the cookie, none that is dead by now is set."""
+    clock.now += 30 * MINUTE
+
+    response = await browser.post(f"/quietly/{ending}")
+
+    assert response.status_code == 200
+    assert "Set-Cookie" not in response.headers
+    assert (await browser.get("/plain")).status_code == 401
+
+
+@pytest.mark.parametrize("other", ["logout-others", "issue"])
+async def test_what_spares_the_token_spares_the_cookie(browser: AsyncClient, clock: Clock, other: str) -> None:
+    """A route that ends the others, or adds another, still moves the cookie."""
+    clock.now += 30 * MINUTE
+
+    response = await browser.post(f"/quietly/{other}")
+
+    assert response.status_code == 200
+    assert "Max-Age=3600;" in response.headers["Set-Cookie"]
+
+
+async def test_an_expired_cookie_is_not_set_anew(browser: AsyncClient, clock: Clock) -> None:
+    """What has expired stays so."""
+    clock.now += HOUR
+
+    response = await browser.get("/plain")
+
+    assert response.status_code == 401
+    assert "Set-Cookie" not in response.headers
+
+
+# Several of everything
+
+
+async def test_users_who_are_given_the_same_response_keep_their_own_cookies(
+    app: FastAPI, engine: AsyncEngine, ada: User, clock: Clock
+) -> None:
+    """A response that an application makes once and gives to many holds nobody's token after."""
+    bob = await create_user(engine, "bob@example.org")
+    async with browser_of(app) as ada_s, browser_of(app) as bob_s:
+        await log_in(ada_s, username=ada.email)
+        await log_in(bob_s, username=bob.email)
+        clock.now += 30 * MINUTE
+        answers = [await browser.get("/shared") for browser in (ada_s, bob_s, ada_s)]
+
+    first, second, third = (answer.headers.get_list("Set-Cookie") for answer in answers)
+    assert [len(first), len(second), len(third)] == [1, 1, 0]
+    assert ada_s.cookies[TOKEN] in first[0]
+    assert bob_s.cookies[TOKEN] in second[0]
+
+
+TWO = {
+    "cookie": KnoxCookieTransport(),
+    "admin": KnoxCookieTransport("__Secure-admin", cookie_path="/", cookie_samesite="strict", scheme_name="Admin"),
+    "bearer": KnoxBearerTransport("bearer/login"),
+}
+
+
+@pytest.fixture
+async def two_cookies(engine: AsyncEngine, ada: User, clock: Clock) -> AsyncIterator[AsyncClient]:
+    """Give a browser that is logged in by two transports; the second login would end the first token."""
+    settings = replace_settings(REFRESHING, end_presented=False)
+    async with browser_of(create_app(engine, clock, TWO, settings)) as browser:
+        await log_in(browser, "cookie", ada.email)
+        await log_in(browser, "admin", ada.email)
+        yield browser
+
+
+def replace_settings(settings: KnoxSettings, **changed: object) -> KnoxSettings:
+    """Change some settings."""
+    return KnoxSettings(**(settings.model_dump() | changed))
+
+
+async def test_of_two_cookies_the_one_that_was_used_is_moved(two_cookies: AsyncClient, clock: Clock) -> None:
+    """Each transport sets its own cookie, with its own attributes."""
+    clock.now += 30 * MINUTE
+
+    both = await two_cookies.get("/plain")
+    two_cookies.cookies.delete(TOKEN)
+    one = await two_cookies.get("/plain")
+
+    assert [cookie.partition("=")[0] for cookie in both.headers.get_list("Set-Cookie")] == [TOKEN]
+    [cookie] = one.headers.get_list("Set-Cookie")
+    assert cookie == (
+        f"__Secure-admin={two_cookies.cookies['__Secure-admin']}; "
+        "HttpOnly; Max-Age=3600; Path=/; SameSite=strict; Secure"
+    )
+
+
+async def test_a_logout_from_one_leaves_the_other(two_cookies: AsyncClient, clock: Clock) -> None:
+    """An answer that deletes one cookie does not keep the other from living on, nor set what it deletes."""
+    clock.now += 30 * MINUTE
+
+    response = await two_cookies.post("/admin/logout")
+
+    [cookie] = response.headers.get_list("Set-Cookie")
+    assert cookie.startswith('__Secure-admin=""; ')
+
+
+async def test_the_same_token_in_two_cookies_is_moved_in_both(two_cookies: AsyncClient, clock: Clock) -> None:
+    """It is the token that was refreshed, wherever it was."""
+    token = two_cookies.cookies[TOKEN]
+    clock.now += 30 * MINUTE
+
+    headers = {"Cookie": f"{TOKEN}={token}; __Secure-admin={token}"}
+    response = await two_cookies.get("/plain", headers=headers)
+
+    names = [cookie.partition("=")[0] for cookie in response.headers.get_list("Set-Cookie")]
+    assert names == [TOKEN, "__Secure-admin"]
+
+
+async def test_the_middleware_twice_sets_the_cookie_once(browser: AsyncClient, app: FastAPI, clock: Clock) -> None:
+    """An application may be mounted in another that has the middleware too."""
+    token = browser.cookies[TOKEN]
+    clock.now += 30 * MINUTE
+
+    async with browser_of(KnoxCookieMiddleware(app)) as client:
+        response = await client.get("/plain", headers={"Cookie": f"{TOKEN}={token}"})
+
+    assert len(response.headers.get_list("Set-Cookie")) == 1
+
+
+async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
+    engine: AsyncEngine, ada: User, clock: Clock, transports: Transports
+) -> None:
+    """Only the cookie's Max-Age stays."""
+    app = create_app(engine, clock, transports)
+    app.user_middleware.clear()
+    async with browser_of(app) as browser:
+        await log_in(browser, username=ada.email)
+        clock.now += 30 * MINUTE
+        response = await browser.get("/plain")
+        clock.now += 45 * MINUTE
+        later = await browser.get("/plain")
+
+    assert (response.status_code, later.status_code) == (200, 200)
+    assert "Set-Cookie" not in response.headers
+
+
+# WebSockets, and what else a server says
+
+
+async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, app: FastAPI, clock: Clock) -> None:
+    """The answer to the handshake is an answer like others."""
+    token = browser.cookies[TOKEN]
+    clock.now += 30 * MINUTE
+
+    async with socket_to(app, "/ws", {"Cookie": f"{TOKEN}={token}", "Origin": "https://test"}) as socket:
+        accepted, said = await socket.receive(), await socket.receive()
+
+    assert (accepted["type"], said["text"]) == ("websocket.accept", "ada@example.org")
+    [cookie] = set_cookies(accepted["headers"])
+    assert cookie.startswith(f"{TOKEN}={token}; HttpOnly; Max-Age=3600;")
+    assert "headers" not in said
+
+
+RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=NOW + HOUR)
+
+
+@pytest.mark.parametrize(
+    ("sent", "received"),
+    [
+        ({"type": "http.response.start"}, [b"cache-control", b"set-cookie"]),
+        ({"type": "http.response.start", "headers": []}, [b"cache-control", b"set-cookie"]),
+        ({"type": "http.response.start", "headers": iter([[b"X", b"1"]])}, [b"x", b"cache-control", b"set-cookie"]),
+        ({"type": "http.response.start", "headers": ((b"Cache-Control", b"x"),)}, [b"cache-control", b"set-cookie"]),
+        ({"type": "http.response.start", "headers": [(b"Set-Cookie", b"__Host-knox=x")]}, [b"Set-Cookie"]),
+        ({"type": "http.response.start", "headers": [(b"set-cookie", b" __Host-knox = x")]}, [b"set-cookie"]),
+        ({"type": "http.response.body", "body": b""}, []),
+        ({"type": "websocket.http.response.start"}, [b"cache-control", b"set-cookie"]),
+        ({"type": "websocket.close"}, []),
+    ],
+)
+async def test_answers_in_any_form_are_understood(sent: dict[str, Any], received: list[bytes]) -> None:
+    """The headers may be missing, in any iterable and any case (ASGI's specification)."""
+    answers: list[Any] = []
+
+    async def app(scope: Any, _receive: object, send: Any) -> None:
+        connection = HTTPConnection(scope)
+        scheme: Any = KnoxCookieTransport().scheme
+        assert await scheme(connection) == "knox_secret"
+        note_refreshed(connection, "knox_secret", record=RECORD)
+        await send(sent)
+
+    async def channel(*messages: Any) -> Any:
+        answers.extend(messages)
+
+    scope = {"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]}
+    await KnoxCookieMiddleware(app)(scope, channel, channel)
+
+    assert [name for name, _ in answers[0].get("headers", ())] == received
+
+
+async def test_what_is_no_connection_passes() -> None:
+    """A server's start and end are the application's business."""
+    seen: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.extend(arguments)
+
+    async def channel(*_: Any) -> Any:
+        """Stand for the server's."""
+
+    scope = {"type": "lifespan"}
+    await KnoxCookieMiddleware(app)(scope, channel, channel)
+
+    assert seen == [scope, channel, channel]
+    assert scope == {"type": "lifespan"}

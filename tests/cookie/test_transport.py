@@ -1,0 +1,238 @@
+"""How a token travels in a cookie: what browsers are told, and which cookies they would refuse."""
+
+import logging
+import uuid
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from fastapi import FastAPI, Response
+from fastapi.requests import HTTPConnection
+from fastapi_users.authentication import CookieTransport
+
+from fastapi_users_knox import IssuedToken, KnoxCookieTransport, TokenRecord
+
+NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=NOW + HOUR)
+UNSIGNED = "knox_secret"
+
+
+def issued(expires_at: datetime | None, *, issued_at: datetime = NOW) -> IssuedToken:
+    """Make what a strategy hands to the transport."""
+    return IssuedToken(UNSIGNED, record=replace(RECORD, expires_at=expires_at), user=None, issued_at=issued_at)
+
+
+def attributes(header: str) -> dict[str, str]:
+    """Take a `Set-Cookie` apart."""
+    parts = [part.partition("=") for part in header.split("; ")]
+    return {name: value for name, _, value in parts}
+
+
+async def login_cookie(token: str, **options: Any) -> dict[str, str]:
+    """Log in, and take the cookie apart."""
+    response = await KnoxCookieTransport(**options).get_login_response(token)
+    return attributes(response.headers["Set-Cookie"])
+
+
+@pytest.mark.parametrize(
+    ("token", "max_age"),
+    [
+        (issued(NOW + HOUR), 3600),
+        (issued(NOW + HOUR, issued_at=NOW + HOUR / 4), 2700),
+        (issued(NOW + timedelta(milliseconds=1999)), 1),
+        (issued(NOW + timedelta(days=400)), 400 * 86400),
+        (issued(NOW + timedelta(days=401)), 400 * 86400),
+        (issued(None), 400 * 86400),
+    ],
+)
+async def test_the_cookie_lives_as_long_as_the_token(token: IssuedToken, max_age: int) -> None:
+    """Max-Age is what is left of the token's life, in seconds; at most, and without an end, what browsers allow."""
+    assert await login_cookie(token) == {
+        "__Host-knox": UNSIGNED,
+        "HttpOnly": "",
+        "Max-Age": str(max_age),
+        "Path": "/",
+        "SameSite": "lax",
+        "Secure": "",
+    }
+
+
+async def test_another_strategy_s_token_ends_with_the_browser() -> None:
+    """The transport also carries a plain `str`, of whose expiry it knows nothing."""
+    assert "Max-Age" not in await login_cookie("a.jwt.token")
+
+
+async def test_the_cookie_is_as_it_was_asked_for() -> None:
+    """The options are FastAPI-Users' own."""
+    cookie = await login_cookie(
+        issued(NOW + HOUR),
+        cookie_name="knox",
+        cookie_path="/api",
+        cookie_domain="example.org",
+        cookie_secure=False,
+        cookie_httponly=False,
+        cookie_samesite="strict",
+    )
+
+    assert cookie == {
+        "knox": UNSIGNED,
+        "Domain": "example.org",
+        "Max-Age": "3600",
+        "Path": "/api",
+        "SameSite": "strict",
+    }
+
+
+async def test_a_logout_deletes_the_cookie() -> None:
+    """It is deleted by the attributes that it was set with, as else a browser would keep it."""
+    options: dict[str, Any] = {"cookie_name": "knox", "cookie_path": "/api", "cookie_domain": "example.org"}
+    response = await KnoxCookieTransport(**options).get_logout_response()
+
+    assert attributes(response.headers["Set-Cookie"]) == {
+        "knox": '""',
+        "Domain": "example.org",
+        "HttpOnly": "",
+        "Max-Age": "0",
+        "Path": "/api",
+        "SameSite": "lax",
+        "Secure": "",
+    }
+
+
+async def test_no_cache_keeps_a_login_or_a_logout() -> None:
+    """Both answer nothing but the cookie, and forbid storing it (ASVS 14.3.2)."""
+    transport = KnoxCookieTransport()
+    for response in (await transport.get_login_response(issued(None)), await transport.get_logout_response()):
+        assert (response.status_code, response.body) == (204, b"")
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_subclass_answers_what_it_likes() -> None:
+    """What applications do with FastAPI-Users' transport, such as to redirect after a login, they can do with this."""
+
+    class Redirecting(KnoxCookieTransport):
+        async def get_login_response(self, token: str) -> Response:
+            return self._set_login_cookie(Response(status_code=303, headers={"Location": "/home"}), token)
+
+    response = await Redirecting().get_login_response(issued(NOW + HOUR))
+
+    assert response.status_code == 303
+    assert "Max-Age=3600" in response.headers["Set-Cookie"]
+    assert isinstance(Redirecting(), CookieTransport)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cookie_secure": False},
+        {"cookie_path": "/api"},
+        {"cookie_domain": "example.org"},
+        {"cookie_domain": ""},
+        {"cookie_name": "__host-KNOX", "cookie_secure": False},
+        {"cookie_name": "__Secure-knox", "cookie_secure": False},
+        {"cookie_name": "__SECURE-knox", "cookie_secure": False},
+        {"cookie_name": "knox", "cookie_samesite": "none", "cookie_secure": False},
+    ],
+)
+def test_a_cookie_that_browsers_refuse_is_refused_at_once(options: dict[str, Any]) -> None:
+    """A name's prefix and SameSite=None ask for what they ask for (RFC 6265bis §4.1.3), in any case of letters."""
+    with pytest.raises(ValueError, match="must be secure"):
+        KnoxCookieTransport(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"cookie_name": "__Secure-knox", "cookie_path": "/api", "cookie_domain": "example.org"},
+        {"cookie_name": "knox", "cookie_secure": False},
+        {"cookie_samesite": "none"},
+        {"cookie_samesite": "strict"},
+    ],
+)
+def test_a_cookie_that_browsers_take_is_taken(options: dict[str, Any]) -> None:
+    """What no rule forbids is allowed."""
+    assert KnoxCookieTransport(**options)
+
+
+@pytest.mark.parametrize(
+    "origins",
+    [
+        ["*"],
+        ["null"],
+        [""],
+        ["app.example.org"],
+        ["https://"],
+        ["https://app.example.org/"],
+        ["https://*.example.org"],
+        ["https://app.example.org,https://b.example.org"],
+        ["https://user@app.example.org"],
+        ["https://app.example.org "],
+        "https://app.example.org",
+    ],
+)
+def test_a_trusted_origin_is_an_origin(origins: Any) -> None:
+    """What no browser would send as an `Origin`, or any page could, is a mistake."""
+    with pytest.raises(ValueError, match="is no origin"):
+        KnoxCookieTransport(trusted_origins=origins)
+
+
+@pytest.mark.parametrize("type_", ["http", "websocket"])
+@pytest.mark.parametrize(
+    ("cookie", "token"),
+    [
+        (b"__Host-knox=knox_secret", "knox_secret"),
+        (b"theme=dark; __Host-knox=knox_secret", "knox_secret"),
+        (b"__Host-knox=", None),
+        (b"__Host-knox", None),
+        (b"knox=knox_secret", None),
+        (b"\xff\0", None),
+        (None, None),
+    ],
+)
+async def test_the_token_is_taken_from_the_cookie(type_: str, cookie: bytes | None, token: str | None) -> None:
+    """It is taken from any connection, also where there is no middleware."""
+    headers = [] if cookie is None else [(b"cookie", cookie)]
+    scheme: Any = KnoxCookieTransport().scheme
+
+    assert await scheme(HTTPConnection({"type": type_, "headers": headers})) == token
+
+
+async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has forgotten a trusted origin is told, but no log is flooded, and none holds the token."""
+    scheme: Any = KnoxCookieTransport().scheme
+
+    for number in [0, 0, *range(200)]:
+        headers = [
+            (b"host", b"api.example.org"),
+            (b"origin", b"https://app%d.example.org" % number),
+            (b"cookie", b"__Host-knox=knox_secret"),
+        ]
+        assert await scheme(HTTPConnection({"type": "websocket", "scheme": "wss", "headers": headers})) is None
+
+    assert len(caplog.records) == 100
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+    assert "'https://app0.example.org'" in caplog.messages[0]
+    assert "'https://api.example.org'" in caplog.messages[0]
+    assert "knox_secret" not in caplog.text
+
+
+def test_the_cookie_is_documented() -> None:
+    """The document names the cookie, and how a login and a logout may end."""
+    transport = KnoxCookieTransport(scheme_name="Browsers")
+    app = FastAPI()
+
+    @app.post("/login", status_code=204, responses=transport.get_openapi_login_responses_success())
+    async def login() -> None:
+        """Log in."""
+
+    scheme: Any = transport.scheme
+    assert scheme.scheme_name == "Browsers"
+    assert scheme.model.model_dump(mode="json", exclude_none=True, by_alias=True) == {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "__Host-knox",
+    }
+    assert {"204", "403", "503"} <= app.openapi()["paths"]["/login"]["post"]["responses"].keys()
+    assert transport.get_openapi_logout_responses_success().keys() == {204}

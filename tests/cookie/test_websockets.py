@@ -1,0 +1,64 @@
+"""A WebSocket takes the token from the cookie or the header."""
+
+from collections.abc import Callable
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from fastapi_users_knox import KnoxCookieTransport
+from tests.cookie.site import LOGIN, socket_to
+from tests.models import User
+from tests.strategies import HOUR, Clock
+
+TOKEN = KnoxCookieTransport().cookie_name
+
+PRESENTING: dict[str, Callable[[str], dict[str, str]]] = {
+    "cookie": lambda token: {"Cookie": f"{TOKEN}={token}", "Origin": "https://test"},
+    "a program's cookie": lambda token: {"Cookie": f"{TOKEN}={token}"},
+    "header": lambda token: {"Authorization": f"Bearer {token}"},
+    "header from elsewhere": lambda token: {"Authorization": f"Bearer {token}", "Origin": "https://elsewhere"},
+}
+REFUSED: dict[str, Callable[[str], dict[str, str]]] = {
+    "nothing": lambda _: {},
+    "junk": lambda token: {"Cookie": f"{TOKEN}={token[:-1]}", "Authorization": "Bearer junk"},
+    "another cookie": lambda token: {"Cookie": f"knox={token}"},
+    "another page's": lambda token: {"Cookie": f"{TOKEN}={token}", "Origin": "https://elsewhere"},
+    "a plain page's": lambda token: {"Cookie": f"{TOKEN}={token}", "Origin": "http://test"},
+}
+
+
+@pytest.fixture
+async def token(stranger: AsyncClient, ada: User) -> str:
+    """Log in."""
+    response = await stranger.post("/bearer/login", data=LOGIN | {"username": ada.email})
+    text: str = response.json()["access_token"]
+    return text
+
+
+@pytest.mark.parametrize("present", PRESENTING.values(), ids=PRESENTING)
+async def test_who_is_let_in(app: FastAPI, token: str, present: Callable[[str], dict[str, str]]) -> None:
+    """The token may be in either, as FastAPI-Users tries every backend."""
+    async with socket_to(app, "/ws", present(token)) as socket:
+        accepted, said = await socket.receive(), await socket.receive()
+
+    assert (accepted["type"], said["text"]) == ("websocket.accept", "ada@example.org")
+
+
+@pytest.mark.parametrize("present", REFUSED.values(), ids=REFUSED)
+async def test_who_is_not(app: FastAPI, token: str, present: Callable[[str], dict[str, str]]) -> None:
+    """Without a token that counts, the handshake fails."""
+    async with socket_to(app, "/ws", present(token)) as socket:
+        answer = await socket.receive()
+
+    assert answer["type"] != "websocket.accept"
+
+
+async def test_an_expired_token_opens_none(app: FastAPI, token: str, clock: Clock) -> None:
+    """What has ended opens nothing."""
+    clock.now += HOUR
+
+    async with socket_to(app, "/ws", {"Cookie": f"{TOKEN}={token}"}) as socket:
+        answer = await socket.receive()
+
+    assert answer["type"] != "websocket.accept"

@@ -1,0 +1,39 @@
+"""What users are logged in on, and the kinds of store that their sessions are tested on."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from httpx import AsyncClient, Response
+
+from tests.http.site import bearing
+
+on_each_store = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "redis-7"], indirect=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Something that a user is logged in on."""
+
+    http: AsyncClient
+    token: str
+
+    async def call(self, method: str, path: str) -> Response:
+        """Send a request with the token."""
+        return await self.http.request(method, path, headers=bearing(self.token))
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """List the user's sessions."""
+        response = await self.call("GET", "/knox/sessions")
+        assert response.status_code == 200, response.text
+        told: list[dict[str, Any]] = response.json()
+        return told
+
+    async def id(self) -> str:
+        """Tell which session is its own."""
+        [own] = [session["id"] for session in await self.sessions() if session["current"]]
+        return str(own)
+
+    async def is_logged_in(self) -> bool:
+        """Tell whether the token is accepted."""
+        return (await self.call("GET", "/active")).status_code == 200

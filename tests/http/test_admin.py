@@ -1,0 +1,152 @@
+"""Administrators: superusers see and end the sessions of any user, on each kind of store."""
+
+import uuid
+from collections.abc import Sequence
+
+import pytest
+from httpx import AsyncClient
+
+from fastapi_users_knox import KnoxEvent, KnoxSettings
+from tests.http.device import Device, on_each_store
+from tests.http.site import Backend, Database, bearing, jwt_backend, knox_backend, login
+from tests.models import User
+from tests.strategies import Clock, reasons, unknown_token
+
+pytestmark = on_each_store
+
+VERBS = ("GET", "DELETE", "DELETE one")
+each_route = pytest.mark.parametrize("verb", VERBS)
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
+    """Give the application's backend, another of ours that keeps apart, and one that is not ours."""
+    api = knox_backend(database, clock, name="api", settings=KnoxSettings(audience="api"))
+    return [knox_backend(database, clock, listeners=[events.append]), api, jwt_backend()]
+
+
+@pytest.fixture
+async def admin(client: AsyncClient, database: Database) -> Device:
+    """Give a superuser's device."""
+    root = await database.create_user("root@example.org", is_superuser=True)
+    return Device(http=client, token=await login(client, email=root.email))
+
+
+def route(verb: str, user_id: object, session_id: object) -> tuple[str, str]:
+    """Return the method and the path of a route."""
+    path = f"/admin/knox/{user_id}/sessions"
+    return ("DELETE", f"{path}/{session_id}") if verb == "DELETE one" else (verb, path)
+
+
+async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device, ada: User) -> None:
+    """An administrator sees a user's sessions as the user does; none of them is the one that asks."""
+    own = await laptop.sessions()
+
+    response = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
+
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
+    assert [it["name"] for it in response.json()] == ["phone", "laptop"]
+    assert {it["id"] for it in response.json()} == {it["id"] for it in own}
+    assert [it["current"] for it in response.json()] == [False, False]
+    assert await phone.is_logged_in()
+
+
+async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
+    """In the list of the own sessions, the one that asks is told from the others."""
+    await login(admin.http, email="root@example.org")
+    root = (await admin.http.get("/users/me", headers=bearing(admin.token))).json()
+
+    response = await admin.call("GET", f"/admin/knox/{root['id']}/sessions")
+
+    assert {it["id"] for it in response.json() if it["current"]} == {await admin.id()}
+    assert len(response.json()) == 2
+
+
+async def test_one_session_is_ended(
+    admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
+) -> None:
+    """An administrator ends one session of a user, and the reason is told."""
+    laptop_id = await laptop.id()
+    events.clear()
+
+    response = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{laptop_id}")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert [await it.is_logged_in() for it in (laptop, phone, admin)] == [False, True, True]
+    assert reasons(events) == ["admin"]
+
+
+async def test_all_sessions_are_ended(
+    admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
+) -> None:
+    """An administrator ends all of a user's sessions of this backend, and of no other (ASVS 7.4.5)."""
+    api = Device(http=laptop.http, token=await login(laptop.http, "api"))
+    events.clear()
+
+    response = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert [await it.is_logged_in() for it in (laptop, phone, api, admin)] == [False, False, True, True]
+    assert reasons(events) == ["admin"] * 2
+
+
+async def test_nothing_to_end_is_fine(admin: Device, ada: User) -> None:
+    """A user without sessions has an empty list, and nothing to end."""
+    listed = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
+    ended = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions")
+
+    assert (listed.json(), ended.status_code) == ([], 204)
+
+
+async def test_only_the_user_s_own_sessions_are_ended(
+    admin: Device, laptop: Device, stranger: Device, ada: User
+) -> None:
+    """An unknown session and that of another user than the path's are one and the same 404."""
+    ids = [uuid.uuid4(), await stranger.id()]
+
+    answers = [await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{it}") for it in ids]
+
+    assert {(it.status_code, it.text) for it in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
+    assert [await it.is_logged_in() for it in (laptop, stranger)] == [True, True]
+
+
+@each_route
+async def test_an_unknown_user_is_not_found(admin: Device, *, verb: str) -> None:
+    """An unknown user and what is no id are FastAPI-Users' 404."""
+    answers = [await admin.call(*route(verb, user_id, uuid.uuid4())) for user_id in (uuid.uuid4(), "me")]
+
+    assert [(it.status_code, it.json()) for it in answers] == [(404, {"detail": "Not Found"})] * 2
+
+
+@each_route
+async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User, *, verb: str) -> None:
+    """Whoever is no superuser may not, and is not told which users there are."""
+    laptop_id = await laptop.id()
+
+    answers = [await stranger.call(*route(verb, user_id, laptop_id)) for user_id in (ada.id, uuid.uuid4(), "me")]
+    own = await laptop.call(*route(verb, ada.id, laptop_id))
+
+    assert {(it.status_code, it.text) for it in (*answers, own)} == {(403, '{"detail":"Forbidden"}')}
+    assert await laptop.is_logged_in()
+
+
+@each_route
+async def test_nobody_is_nobody(laptop: Device, ada: User, *, verb: str) -> None:
+    """Without a token, or with a bad one, it is 401 whichever user is asked for."""
+    tokens = ["", "junk", unknown_token(ada)]
+    paths = [route(verb, user_id, await laptop.id()) for user_id in (ada.id, uuid.uuid4())]
+
+    answers = [await laptop.http.request(*path, headers=bearing(token)) for token in tokens for path in paths]
+
+    assert {it.status_code for it in answers} == {401}
+    assert await laptop.is_logged_in()
+
+
+@pytest.mark.parametrize("backend", ["api", "jwt"])
+async def test_a_superuser_may_come_by_any_backend(admin: Device, laptop: Device, ada: User, *, backend: str) -> None:
+    """Who is a superuser is FastAPI-Users' to say, as for its users router."""
+    other = Device(http=admin.http, token=await login(admin.http, backend, "root@example.org"))
+
+    response = await other.call("DELETE", f"/admin/knox/{ada.id}/sessions")
+
+    assert (response.status_code, await laptop.is_logged_in()) == (204, False)

@@ -1,0 +1,366 @@
+"""`current_token`: the user together with the record, by one read, and what whoever is refused is told."""
+
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.exceptions import HTTPException
+from fastapi.requests import HTTPConnection
+from httpx import AsyncClient
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from starlette.exceptions import HTTPException as AnyHTTPException
+
+from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, TokenRecord, current_token, unauthorized
+from tests.http.asgi import talk
+from tests.http.device import Device
+from tests.http.site import (
+    Backend,
+    Database,
+    bearing,
+    client_of,
+    cookie_backend,
+    create_app,
+    create_users,
+    knox_backend,
+    login,
+)
+from tests.models import User
+from tests.strategies import HOUR, MILLISECOND, MINUTE, Clock, change_user, flipped, sent_to, stored, verbs
+
+Current = tuple[User, TokenRecord[uuid.UUID]]
+
+INVALID = 'Bearer error="invalid_token"'
+RULES: dict[str, dict[str, Any]] = {
+    "anyone": {},
+    "active": {"active": True},
+    "optional": {"optional": True},
+    "verified": {"active": True, "verified": True},
+    "superuser": {"superuser": True},
+    "optional-superuser": {"optional": True, "superuser": True},
+    "passive": {"touch": False},
+    "fresh": {"fresh_within": MINUTE},
+    "optional-fresh": {"optional": True, "fresh_within": MINUTE},
+    "fresh-superuser": {"superuser": True, "fresh_within": MINUTE},
+}
+
+
+def app_on(database: Database, backend: Backend) -> FastAPI:
+    """Make an application with a route for each set of rules."""
+    app, users = create_app(database, [backend]), create_users(database, [backend])
+    for name, rules in RULES.items():
+        _add_route(app, name, current_token(users, backend, **rules))
+    return app
+
+
+def _add_route(app: FastAPI, name: str, dependency: Any) -> None:
+    @app.get(f"/token/{name}")
+    async def who(current: Annotated[Current | None, Depends(dependency)]) -> list[str]:
+        return [current[0].email, str(current[1].id)] if current else []
+
+    @app.websocket(f"/ws/token/{name}")
+    async def talk(websocket: WebSocket, current: Annotated[Current | None, Depends(dependency)]) -> None:
+        await websocket.accept()
+        await websocket.send_json([current[0].email, str(current[1].id)] if current else [])
+        await websocket.close()
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+    """Give a backend whose tokens are refreshed."""
+    return [knox_backend(database, clock, settings=KnoxSettings(auto_refresh=True))]
+
+
+@pytest.fixture
+def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
+    """Give the application."""
+    return app_on(database, backends[0])
+
+
+async def test_user_and_record_are_given(laptop: Device) -> None:
+    """The route gets the user, and the record of the very token that was presented."""
+    response = await laptop.call("GET", "/token/anyone")
+
+    assert response.json() == ["ada@example.org", await laptop.id()]
+
+
+async def test_it_takes_one_read(laptop: Device, engine: AsyncEngine) -> None:
+    """Token, record and user come by one statement."""
+    await laptop.call("GET", "/token/anyone")
+
+    with sent_to(engine) as statements:
+        await laptop.call("GET", "/token/anyone")
+
+    assert verbs(statements) == ["SELECT"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "statements"),
+    [("GET", "/knox/sessions", ["SELECT"] * 2), ("DELETE", "/knox/sessions/{id}", ["SELECT", "BEGIN", "DELETE"])],
+)
+async def test_the_sessions_routes_read_the_token_once(
+    laptop: Device, phone: Device, engine: AsyncEngine, *, method: str, path: str, statements: list[str]
+) -> None:
+    """Token, record and user come by one statement, and the route's own work is one more."""
+    path = path.format(id=await phone.id())
+    await laptop.sessions()
+
+    with sent_to(engine) as sent:
+        response = await laptop.call(method, path)
+
+    assert response.is_success
+    assert verbs(sent) == statements
+
+
+async def test_use_is_noted(laptop: Device, engine: AsyncEngine) -> None:
+    """A read counts as use, and refreshes the token."""
+    [before] = await stored(engine)
+
+    await laptop.call("GET", "/token/anyone")
+
+    [after] = await stored(engine)
+    assert (before.last_used_at, after.expires_at - before.expires_at) == (None, HOUR)
+
+
+async def test_a_passive_read_writes_nothing(laptop: Device, engine: AsyncEngine) -> None:
+    """With `touch=False` a page that polls keeps no session alive."""
+    rows = await stored(engine)
+
+    response = await laptop.call("GET", "/token/passive")
+
+    assert response.status_code == 200
+    assert await stored(engine) == rows
+
+
+@pytest.mark.parametrize(
+    ("route", "user", "status"),
+    [
+        ("anyone", {}, 200),
+        ("active", {}, 200),
+        ("optional", {}, 200),
+        ("verified", {}, 403),
+        ("verified", {"is_verified": True}, 200),
+        ("superuser", {}, 403),
+        ("superuser", {"is_superuser": True}, 200),
+        ("fresh-superuser", {}, 403),
+    ],
+)
+async def test_who_is_let_in(
+    client: AsyncClient, database: Database, *, route: str, user: dict[str, Any], status: int
+) -> None:
+    """Verified, superuser: who is logged in is let in or forbidden as by `current_user`, and told so."""
+    await database.create_user(**user)
+
+    response = await client.get(f"/token/{route}", headers=bearing(await login(client)))
+
+    assert response.status_code == status
+    if status == 403:
+        assert response.json() == {"detail": "Forbidden"}
+        assert response.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+
+
+@pytest.mark.parametrize("route", ["anyone", "active", "verified", "superuser", "passive", "fresh"])
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"Authorization": "Bearer"}, "Bearer"),
+        ({"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, "Bearer"),
+        ({"Authorization": "Bearer junk"}, INVALID),
+    ],
+)
+async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: dict[str, str], challenge: str) -> None:
+    """Whoever presents no token is told no error, and whoever presents a bad one is (RFC 6750 §3.1)."""
+    response = await client.get(f"/token/{route}", headers=headers)
+
+    assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
+    assert response.headers["WWW-Authenticate"] == challenge
+
+
+@pytest.mark.parametrize("route", ["optional", "optional-superuser", "optional-fresh"])
+async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
+    """Whoever does not meet what is asked is nobody, as in FastAPI-Users."""
+    answers = [
+        await laptop.call("GET", f"/token/{route}"),
+        await laptop.http.get(f"/token/{route}"),
+        await laptop.http.get(f"/token/{route}", headers=bearing(flipped(laptop.token))),
+    ]
+
+    assert {it.status_code for it in answers} == {200}
+    assert [bool(it.json()) for it in answers] == [route == "optional", False, False]
+
+
+@pytest.mark.parametrize("route", ["anyone", "active"])
+async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Database, *, route: str) -> None:
+    """An inactive user's token is refused, whatever is asked."""
+    await change_user(database.engine, ada, is_active=False)
+
+    response = await laptop.call("GET", f"/token/{route}")
+
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID)
+
+
+@pytest.mark.parametrize(("rules", "status"), [({}, 200), ({"active": True}, 401)])
+async def test_whom_the_request_has_made_inactive_is_refused(
+    database: Database, backends: Sequence[Backend], laptop: Device, *, rules: dict[str, bool], status: int
+) -> None:
+    """With `active=True` it is as in `current_user`: what the request has changed but not stored counts too."""
+    app = FastAPI()
+    get_current = current_token(create_users(database, backends), backends[0], **rules)
+
+    @app.get("/")
+    async def deactivate(
+        user: Annotated[User, Depends(_deactivated(database))], current: Annotated[Current, Depends(get_current)]
+    ) -> bool:
+        return user is current[0]
+
+    async with client_of(app) as client:
+        response = await client.get("/", headers=bearing(laptop.token))
+
+    assert response.status_code == status
+
+
+def _deactivated(database: Database) -> Callable[..., Awaitable[User]]:
+    async def deactivate(session: Annotated[AsyncSession, Depends(database.session)]) -> User:
+        user = (await session.execute(select(User))).scalar_one()
+        user.is_active = False
+        return user
+
+    return deactivate
+
+
+@pytest.mark.parametrize(("age", "status"), [(timedelta(0), 200), (MINUTE, 200), (MINUTE + MILLISECOND, 401)])
+async def test_a_login_must_be_fresh(
+    client: AsyncClient, ada: User, clock: Clock, *, age: timedelta, status: int
+) -> None:
+    """With `fresh_within` a login of up to so long ago will do."""
+    device = Device(http=client, token=await login(client, email=ada.email))
+    clock.now += age
+
+    response = await device.call("GET", "/token/fresh")
+
+    assert response.status_code == status
+
+
+async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> None:
+    """What a stolen token can do does not make it fresh; a client that is refused is told why."""
+    await laptop.call("GET", "/token/anyone")
+    rotation = await laptop.call("POST", "/knox/rotate")
+    rotated = Device(http=laptop.http, token=rotation.json()["access_token"])
+
+    response = await rotated.call("GET", "/token/fresh")
+
+    described = f'{INVALID}, error_description="The login is too long ago; log in again"'
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, described)
+    assert await rotated.is_logged_in()
+
+
+async def test_a_websocket_takes_a_token(app: FastAPI, laptop: Device) -> None:
+    """It serves WebSockets too."""
+    sent = await talk(app, "/ws/token/fresh-superuser", [(b"authorization", f"Bearer {laptop.token}".encode())])
+    more = await talk(app, "/ws/token/anyone", [(b"authorization", f"Bearer {laptop.token}".encode())])
+
+    assert (sent[0]["type"], sent[0]["status"]) == ("websocket.http.response.start", 403)
+    assert (b"www-authenticate", b'Bearer error="insufficient_scope"') in sent[0]["headers"]
+    assert [message["type"] for message in more] == ["websocket.accept", "websocket.send", "websocket.close"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"), [([], b"Bearer"), ([(b"authorization", b"Bearer junk")], INVALID.encode())]
+)
+async def test_a_websocket_is_refused(app: FastAPI, headers: list[tuple[bytes, bytes]], challenge: bytes) -> None:
+    """The handshake is refused by a 401 with the header."""
+    [start, *_] = await talk(app, "/ws/token/anyone", headers)
+
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+    assert (b"www-authenticate", challenge) in start["headers"]
+
+
+async def test_it_is_documented(app: FastAPI) -> None:
+    """A route that depends on it needs a token in the document, too."""
+    assert app.openapi()["paths"]["/token/optional"]["get"]["security"] == [{"KnoxBearer": []}]
+
+
+# The handler of FastAPI-Users' own 401s
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"Authorization": "Bearer "}, "Bearer"),
+        ({"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, "Bearer"),
+        ({"Cookie": "theme=dark"}, "Bearer"),
+        ({"Authorization": "Bearer junk"}, INVALID),
+    ],
+)
+async def test_fastapi_users_401_gets_the_header(app: FastAPI, *, headers: dict[str, str], challenge: str) -> None:
+    """With the handler added, `current_user` tells a refused token from none."""
+    app.add_exception_handler(401, unauthorized)
+
+    async with client_of(app) as client:
+        response = await client.get("/active", headers=headers)
+
+    assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
+    assert response.headers["WWW-Authenticate"] == challenge
+
+
+async def test_a_dead_cookie_or_another_prefix_counts_as_presented(database: Database, clock: Clock, ada: User) -> None:
+    """A token of ours is one wherever it stands."""
+    knox = knox_backend(database, clock, transport=KnoxBearerTransport("knox/login", header_prefix="Token"))
+    app = create_app(database, [knox, cookie_backend(database, clock)])
+    app.add_exception_handler(401, unauthorized)
+
+    async with client_of(app) as client:
+        token = await login(client, email=ada.email)
+        await client.post("/knox/logout-all", headers=bearing(token, "Token"))
+        answers = [
+            await client.get("/active", headers=headers)
+            for headers in (bearing(token, "Token"), {"Cookie": f"knox={token}"})
+        ]
+
+    assert [(it.status_code, it.headers["WWW-Authenticate"]) for it in answers] == [(401, INVALID)] * 2
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (HTTPException(401, {"code": "OURS"}, {"X-Mine": "kept"}), "Bearer"),
+        (HTTPException(401, "OURS", {"www-authenticate": "Basic", "X-Mine": "kept"}), "Basic"),
+        (AnyHTTPException(401, "OURS", {"X-Mine": "kept"}), "Bearer"),
+    ],
+)
+async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, told: str) -> None:
+    """Detail and headers stay, and a challenge that is there is not replaced."""
+    app = FastAPI()
+    app.add_exception_handler(401, unauthorized)
+
+    @app.get("/")
+    async def refuse() -> None:
+        raise error
+
+    async with client_of(app) as client:
+        response = await client.get("/")
+
+    assert (response.status_code, response.json()) == (401, {"detail": error.detail})
+    assert response.headers.get_list("WWW-Authenticate") == [told]
+    assert response.headers["X-Mine"] == "kept"
+
+
+async def test_a_websocket_s_401_gets_the_header(app: FastAPI) -> None:
+    """A refused handshake has an answer, which the handler serves too."""
+    app.add_exception_handler(401, unauthorized)
+
+    [start, *_] = await talk(app, "/ws/active", [(b"authorization", b"Bearer junk")])
+
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
+    assert (b"www-authenticate", INVALID.encode()) in start["headers"]
+
+
+async def test_any_other_error_stays_one() -> None:
+    """Set as the handler of what is no HTTP error, it hides nothing."""
+    with pytest.raises(LookupError):
+        await unauthorized(HTTPConnection({"type": "http", "headers": []}), LookupError())

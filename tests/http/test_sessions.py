@@ -1,0 +1,289 @@
+"""A user's sessions over HTTP: list them, end one or the others, and rotate the token, on each kind of store."""
+
+import uuid
+
+import pytest
+from fastapi_users.authentication import BearerTransport
+from httpx import AsyncClient
+
+from fastapi_users_knox import KnoxEvent, KnoxSettings
+from tests.http.device import Device, on_each_store
+from tests.http.site import (
+    Database,
+    client_of,
+    cookie_backend,
+    create_app,
+    credentials,
+    jwt_backend,
+    knox_backend,
+    login,
+)
+from tests.models import User
+from tests.strategies import HOUR, MINUTE, Clock, change_user, flipped, reasons, unknown_token
+
+pytestmark = on_each_store
+
+INVALID = 'Bearer error="invalid_token"'
+ROUTES = [
+    ("POST", "/knox/logout-all"),
+    ("POST", "/knox/logout-others"),
+    ("GET", "/knox/sessions"),
+    ("DELETE", f"/knox/sessions/{uuid.uuid4()}"),
+    ("POST", "/knox/rotate"),
+]
+each_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
+
+
+async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Device) -> None:
+    """A user sees the own live sessions, the newest first, and which of them asks."""
+    listed = await phone.sessions()
+
+    assert [(it["name"], it["current"]) for it in listed] == [("phone", True), ("laptop", False)]
+    assert [it["current"] for it in await laptop.sessions()] == [False, True]
+    assert len(await stranger.sessions()) == 1
+
+
+async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
+    """A session is told with its times, its device and its client, and nothing else."""
+    clock.now += MINUTE
+
+    [told] = await laptop.sessions()
+
+    assert uuid.UUID(told.pop("id"))
+    assert told.pop("user_agent").startswith("python-httpx/")
+    assert told == {
+        "name": "laptop",
+        "device_id": None,
+        "ip_address": "127.0.0.1",
+        "created_at": "2030-01-01T12:00:00Z",
+        "expires_at": "2030-01-01T22:00:00Z",
+        "last_used_at": "2030-01-01T13:01:00Z",
+        "current": True,
+    }
+
+
+async def test_a_list_is_not_cached(laptop: Device) -> None:
+    """Addresses and devices stay out of caches."""
+    response = await laptop.call("GET", "/knox/sessions")
+
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_an_expired_session_is_not_listed(laptop: Device, phone: Device, clock: Clock) -> None:
+    """What has expired is no session any more."""
+    laptop_id = await laptop.id()
+    clock.now += 9 * HOUR
+
+    listed = await phone.sessions()
+
+    assert laptop_id not in {it["id"] for it in listed}
+    assert len(listed) == 1
+
+
+async def test_a_session_is_ended(laptop: Device, phone: Device, events: list[KnoxEvent[uuid.UUID]]) -> None:
+    """One device ends another's session: its token is refused at once."""
+    phone_id = await phone.id()
+    events.clear()
+
+    response = await laptop.call("DELETE", f"/knox/sessions/{phone_id}")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert (await laptop.is_logged_in(), await phone.is_logged_in()) == (True, False)
+    assert reasons(events) == ["session_revoked"]
+
+
+async def test_the_own_session_is_ended(laptop: Device, phone: Device) -> None:
+    """A device may end its own session, which is a logout."""
+    response = await laptop.call("DELETE", f"/knox/sessions/{await laptop.id()}")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert (await laptop.is_logged_in(), await phone.is_logged_in()) == (False, True)
+
+
+async def test_no_other_session_can_be_ended(
+    laptop: Device, phone: Device, stranger: Device, clock: Clock, events: list[KnoxEvent[uuid.UUID]]
+) -> None:
+    """An unknown id, another user's, an ended and an expired session's: one and the same answer, and nothing ends."""
+    ids = {"unknown": str(uuid.uuid4()), "foreign": await stranger.id(), "expired": await laptop.id()}
+    third = Device(http=phone.http, token=await login(phone.http))
+    ids["ended"] = await third.id()
+    await third.call("POST", "/knox/logout")
+    clock.now += 9 * HOUR
+    events.clear()
+
+    answers = [await phone.call("DELETE", f"/knox/sessions/{other}") for other in ids.values()]
+
+    assert {(it.status_code, it.text) for it in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
+    assert len({tuple(it.headers.items()) for it in answers}) == 1
+    assert (await phone.is_logged_in(), await stranger.is_logged_in()) == (True, True)
+    assert events == []
+
+
+async def test_what_is_no_id_is_unprocessable(laptop: Device) -> None:
+    """An id is a UUID."""
+    assert (await laptop.call("DELETE", "/knox/sessions/laptop")).status_code == 422
+
+
+async def test_the_others_are_logged_out(
+    laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
+) -> None:
+    """The device that asks stays, the user's others end, and other users' are spared."""
+    third = Device(http=phone.http, token=await login(phone.http))
+    events.clear()
+
+    response = await phone.call("POST", "/knox/logout-others")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert [await it.is_logged_in() for it in (laptop, phone, third, stranger)] == [False, True, False, True]
+    assert reasons(events) == ["logout_others"] * 2
+
+
+async def test_all_are_logged_out(
+    laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
+) -> None:
+    """All of the user's sessions end, that of the device that asks too."""
+    events.clear()
+
+    response = await phone.call("POST", "/knox/logout-all")
+
+    assert (response.status_code, response.content) == (204, b"")
+    assert [await it.is_logged_in() for it in (laptop, phone, stranger)] == [False, False, True]
+    assert reasons(events) == ["logout_all"] * 2
+
+
+async def test_a_token_is_rotated(laptop: Device, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
+    """The answer is a login's, with a new token and the old expiry; the session stays the same."""
+    [before] = await laptop.sessions()
+    clock.now += MINUTE
+    events.clear()
+
+    response = await laptop.call("POST", "/knox/rotate")
+
+    body = response.json()
+    rotated = Device(http=laptop.http, token=body.pop("access_token"))
+    assert body == {"token_type": "bearer", "expires_in": 9 * 3600 - 60, "expiry": before["expires_at"]}
+    assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
+    assert (await laptop.is_logged_in(), await rotated.is_logged_in()) == (False, True)
+    assert [(it["id"], it["created_at"]) for it in await rotated.sessions()] == [(before["id"], before["created_at"])]
+    assert [type(it).__name__ for it in events] == ["TokenRotated"]
+
+
+async def test_a_rotation_needs_no_room(database: Database, clock: Clock, ada: User) -> None:
+    """At the limit a token can be rotated, as it takes its own place."""
+    app = create_app(database, [knox_backend(database, clock, settings=KnoxSettings(token_limit_per_user=1))])
+
+    async with client_of(app) as client:
+        device = Device(http=client, token=await login(client, email=ada.email))
+        response = await device.call("POST", "/knox/rotate")
+
+    assert response.status_code == 200
+
+
+@each_route
+async def test_a_route_needs_a_token(client: AsyncClient, method: str, path: str) -> None:
+    """Without a token each route answers 401, and no error that the client would have made (RFC 6750 §3.1)."""
+    response = await client.request(method, path)
+
+    assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@each_route
+async def test_a_route_refuses_a_wrong_token(
+    database: Database, clock: Clock, ada: User, *, method: str, path: str
+) -> None:
+    """Junk, an unknown, an expired and another backend's token are one and the same 401, and nothing ends."""
+    api = knox_backend(database, clock, name="api", settings=KnoxSettings(audience="api"))
+    async with client_of(create_app(database, [knox_backend(database, clock), api, jwt_backend()])) as client:
+        expired = await login(client, email=ada.email)
+        clock.now += 10 * HOUR
+        good = Device(http=client, token=await login(client))
+        others = [await login(client, "api"), await login(client, "jwt")]
+        tokens = ["junk", flipped(good.token), unknown_token(ada), expired, *others]
+
+        answers = [await Device(http=client, token=token).call(method, path) for token in tokens]
+
+        assert {(it.status_code, it.text) for it in answers} == {(401, '{"detail":"Unauthorized"}')}
+        assert {it.headers["WWW-Authenticate"] for it in answers} == {INVALID}
+        assert await good.is_logged_in()
+
+
+@each_route
+async def test_a_route_refuses_the_inactive(
+    laptop: Device, ada: User, database: Database, *, method: str, path: str
+) -> None:
+    """An inactive user's token is refused like any other."""
+    await change_user(database.engine, ada, is_active=False)
+
+    response = await laptop.call(method, path)
+
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, INVALID)
+
+
+@each_route
+async def test_a_route_may_need_verification(database: Database, clock: Clock, *, method: str, path: str) -> None:
+    """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
+    user = await database.create_user(is_verified=True)
+    app = create_app(database, [knox_backend(database, clock)], requires_verification=True)
+
+    async with client_of(app) as client:
+        device = Device(http=client, token=await login(client))
+        await change_user(database.engine, user, is_verified=False)
+        refused = await device.call(method, path)
+        await change_user(database.engine, user, is_verified=True)
+        done = await device.call(method, path)
+
+    assert refused.status_code == 403
+    assert refused.headers["WWW-Authenticate"] == 'Bearer error="insufficient_scope"'
+    assert done.status_code in {200, 204, 404}
+
+
+async def test_audiences_keep_apart(database: Database, clock: Clock, ada: User) -> None:
+    """A backend's routes see and end its own sessions alone."""
+    settings = {name: KnoxSettings(audience=name) for name in ("knox", "api")}
+    backends = [knox_backend(database, clock, name=name, settings=it) for name, it in settings.items()]
+    async with client_of(create_app(database, backends)) as client:
+        web, api = [Device(http=client, token=await login(client, name, ada.email)) for name in settings]
+        [other] = (await api.call("GET", "/api/sessions")).json()
+
+        ended = await web.call("DELETE", f"/knox/sessions/{other['id']}")
+        await web.call("POST", "/knox/logout-others")
+
+        assert ended.status_code == 404
+        assert len(await web.sessions()) == 1
+        assert await api.is_logged_in()
+
+
+async def test_the_stock_bearer_transport_will_do(database: Database, clock: Clock, ada: User) -> None:
+    """A transport that knows no logout answers 204, and its rotation is not cached either."""
+    stock = knox_backend(database, clock, transport=BearerTransport("knox/login"))
+    async with client_of(create_app(database, [stock])) as client:
+        device = Device(http=client, token=await login(client, email=ada.email))
+        rotation = await device.call("POST", "/knox/rotate")
+        rotated = Device(http=client, token=rotation.json()["access_token"])
+        ended = await rotated.call("DELETE", f"/knox/sessions/{await rotated.id()}")
+
+        assert rotation.headers["Cache-Control"] == "no-store"
+        assert (ended.status_code, await rotated.is_logged_in()) == (204, False)
+
+
+async def test_a_cookie_is_swapped_and_deleted(database: Database, clock: Clock, ada: User) -> None:
+    """With cookies a rotation sets the new one; ending the own session deletes it, ending another's does not."""
+    async with client_of(create_app(database, [cookie_backend(database, clock)])) as browser:
+        await browser.post("/cookie/login", data=credentials(ada.email))
+        first = browser.cookies["knox"]
+        browser.cookies.clear()
+        await browser.post("/cookie/login", data=credentials(ada.email))
+        second = browser.cookies["knox"]
+
+        rotation = await browser.post("/cookie/rotate")
+        third = browser.cookies["knox"]
+        listed = (await browser.get("/cookie/sessions")).json()
+        [own], [other] = ([it["id"] for it in listed if it["current"] is current] for current in (True, False))
+        ended = [await browser.delete(f"/cookie/sessions/{session}") for session in (other, own)]
+
+    assert len({first, second, third}) == 3
+    assert (rotation.status_code, rotation.headers["Cache-Control"]) == (204, "no-store")
+    assert [it.status_code for it in ended] == [204, 204]
+    assert "Set-Cookie" not in ended[0].headers
+    assert "Max-Age=0" in ended[1].headers["Set-Cookie"]

@@ -1,0 +1,129 @@
+"""The whole story over HTTP: a user with two devices and an administrator, and what no answer may hold."""
+
+import base64
+import uuid
+from collections.abc import Sequence
+
+import pytest
+from httpx import AsyncClient, Response
+
+from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
+from tests.http.device import Device, on_each_store
+from tests.http.site import Backend, Database, credentials, knox_backend
+from tests.strategies import HOUR, NOW, Clock
+
+pytestmark = on_each_store
+
+SETTINGS = KnoxSettings(token_limit_per_user=3, auto_refresh=True)
+
+
+class Story:
+    """What devices ask and are answered, with every token that was told and every other answer kept."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self.http = client
+        self.tokens: list[str] = []
+        self.told: list[Response] = []
+        self.answers: list[Response] = []
+
+    async def log_in(self, email: str, name: str) -> Device:
+        """Log in on a device."""
+        headers = {"X-Device-Name": name, "X-Device-Id": f"{email}/{name}"}
+        return self._take(await self.http.post("/knox/login", data=credentials(email), headers=headers))
+
+    async def rotate(self, device: Device) -> Device:
+        """Swap a device's token."""
+        return self._take(await device.call("POST", "/knox/rotate"))
+
+    async def call(self, device: Device, method: str, path: str) -> int:
+        """Send any other request, and return the status."""
+        self.answers.append(await device.call(method, path))
+        return self.answers[-1].status_code
+
+    def _take(self, response: Response) -> Device:
+        assert response.status_code == 200
+        self.told.append(response)
+        self.tokens.append(response.json()["access_token"])
+        return Device(http=self.http, token=self.tokens[-1])
+
+    def secrets(self) -> set[str]:
+        """Return what no answer may hold: texts, their secret parts, and digests as they may be written."""
+        digests = [digest for token in self.tokens for digest in SETTINGS.digests(token, NOW)]
+        texts = {*self.tokens, *(token[-49:-6] for token in self.tokens)}
+        return texts | {spell(digest) for digest in digests for spell in (bytes.hex, _base64, repr)}
+
+
+def _base64(digest: bytes) -> str:
+    return base64.b64encode(digest).decode().rstrip("=")
+
+
+def written(response: Response) -> str:
+    """Return all of an answer."""
+    return f"{response.headers.multi_items()}{response.text}"
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
+    """Give a backend with a limit, whose tokens are refreshed."""
+    return [knox_backend(database, clock, settings=SETTINGS, listeners=[events.append])]
+
+
+@pytest.fixture
+async def story(client: AsyncClient, database: Database) -> Story:
+    """Give a user, an administrator, and nothing that has happened yet."""
+    await database.create_user()
+    await database.create_user("root@example.org", is_superuser=True)
+    return Story(client)
+
+
+async def play(story: Story, clock: Clock) -> list[int]:
+    """Log in, look around, end one session after the other in every way there is, and return the statuses."""
+    laptop, phone = [await story.log_in("ada@example.org", name) for name in ("laptop", "phone")]
+    admin = await story.log_in("root@example.org", "desk")
+    clock.now += HOUR
+    statuses = [await story.call(laptop, "GET", "/knox/sessions")]
+    old, laptop = laptop, await story.rotate(laptop)
+    statuses += [await story.call(old, "GET", "/knox/sessions"), await story.call(laptop, "GET", "/users/me")]
+    statuses += [await story.call(laptop, "DELETE", f"/knox/sessions/{await phone.id()}")]
+    statuses += [await story.call(phone, "POST", "/knox/rotate"), await story.call(phone, "POST", "/knox/logout")]
+    phone = await story.log_in("ada@example.org", "phone")
+    statuses += [await story.call(phone, "POST", "/knox/logout-others"), await story.call(laptop, "GET", "/active")]
+    user_id = (await phone.call("GET", "/users/me")).json()["id"]
+    statuses += [await story.call(admin, "GET", f"/admin/knox/{user_id}/sessions")]
+    statuses += [await story.call(phone, "GET", f"/admin/knox/{user_id}/sessions")]
+    statuses += [await story.call(admin, "DELETE", f"/admin/knox/{user_id}/sessions")]
+    statuses += [await story.call(phone, "GET", "/active"), await story.call(admin, "POST", "/knox/logout-all")]
+    return statuses
+
+
+async def test_the_story(story: Story, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
+    """Each step ends what it says and nothing else, and the listeners are told."""
+    statuses = await play(story, clock)
+
+    assert statuses == [200, 401, 200, 204, 401, 401, 204, 401, 200, 403, 204, 401, 204]
+    revoked = [it.reason for it in events if isinstance(it, TokenRevoked)]
+    assert revoked == ["session_revoked", "logout_others", "admin", "logout_all"]
+    names = [type(it).__name__ for it in events]
+    assert names.count("TokenIssued") == 4
+    assert names.count("TokenRotated") == 1
+    assert {"TokenExpired", "TokenLimitHit"}.isdisjoint(names)
+
+
+async def test_no_answer_holds_a_token_or_a_digest(story: Story, clock: Clock) -> None:
+    """A token is told by the login or the rotation that makes it and by nothing else, and a digest by nothing."""
+    await play(story, clock)
+
+    secrets = story.secrets()
+
+    assert [secret for answer in story.answers for secret in secrets if secret in written(answer)] == []
+    for token, told in zip(story.tokens, story.told, strict=True):
+        others = secrets - {token, token[-49:-6]}
+        assert [secret for secret in others if secret in written(told)] == []
+        assert told.headers["Cache-Control"] == "no-store"
+
+
+async def test_no_event_shows_a_token(story: Story, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
+    """What the listeners are told has the records, and neither tokens nor digests in what it prints."""
+    await play(story, clock)
+
+    assert [secret for event in events for secret in story.secrets() if secret in repr(event)] == []

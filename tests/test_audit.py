@@ -1,0 +1,72 @@
+"""The ready listener writes one line for each event, and nothing secret."""
+
+import json
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from fastapi_users_knox import (
+    ClientInfo,
+    KnoxEvent,
+    TokenExpired,
+    TokenIssued,
+    TokenLimitHit,
+    TokenRecord,
+    TokenRefreshed,
+    TokenRevoked,
+    TokenRotated,
+    log_event,
+)
+from tests.strategies import request
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+USER_ID = uuid.UUID(int=7)
+RECORD = TokenRecord(
+    id=uuid.UUID(int=8), user_id=USER_ID, audience="web", created_at=NOW, expires_at=None, user_agent="agent\nforged"
+)
+CLIENT = ClientInfo(ip_address="192.0.2.1", user_agent="agent\nforged")
+SENT = request(("Authorization", "Bearer knox_secret"))
+ALL: dict[str, object] = {"user_id": str(USER_ID), "ip_address": "192.0.2.1"}
+OF_A_RECORD: dict[str, object] = {**ALL, "id": str(RECORD.id), "audience": "web"}
+
+KINDS: tuple[Callable[..., KnoxEvent[Any]], ...] = (TokenIssued, TokenRefreshed, TokenRotated, TokenExpired)
+OF_RECORDS = [kind(user_id=USER_ID, client=CLIENT, record=RECORD, request=SENT) for kind in KINDS]
+EVENTS: list[tuple[KnoxEvent[Any], dict[str, object]]] = [
+    *[(event, {"event": type(event).__name__, **OF_A_RECORD}) for event in OF_RECORDS],
+    (
+        TokenRevoked(user_id=USER_ID, client=CLIENT, record=RECORD, request=SENT, reason="logout"),
+        {"event": "TokenRevoked", "reason": "logout", **OF_A_RECORD},
+    ),
+    (
+        TokenLimitHit(user_id=USER_ID, client=CLIENT, limit=5, request=SENT),
+        {"event": "TokenLimitHit", "limit": 5, **ALL},
+    ),
+]
+
+
+@pytest.mark.parametrize(("event", "told"), EVENTS, ids=lambda value: type(value).__name__)
+def test_an_event_is_one_line(event: KnoxEvent[Any], told: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+    """The line is JSON and has what is known, in the log record too; whatever a client wrote is not in it."""
+    caplog.set_level(logging.INFO, "fastapi_users_knox.events")
+
+    log_event(event)
+
+    [line] = caplog.records
+    assert json.loads(line.getMessage()) == told
+    assert vars(line)["knox"] == told
+    assert "\n" not in line.getMessage()
+    assert "secret" not in caplog.text
+    assert "forged" not in caplog.text
+
+
+def test_an_event_outside_of_requests_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
+    """What is not known is left out."""
+    caplog.set_level(logging.INFO, "fastapi_users_knox.events")
+
+    log_event(TokenIssued(user_id=USER_ID, client=ClientInfo(), record=RECORD))
+
+    assert "ip_address" not in json.loads(caplog.records[0].getMessage())
