@@ -1,16 +1,16 @@
-"""The application: every router of FastAPI-Users, ours, and one protected route."""
+"""The application: every router of FastAPI-Users, ours, and a protected route and WebSocket."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
+from fastapi import Depends, FastAPI, WebSocket
 
 from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
 from example_app.tokens import disconnect
-from example_app.users import auth_backend, current_active_user, fastapi_users
-from fastapi_users_knox import get_knox_router
+from example_app.users import auth_backend, cookie_backend, current_active_user, fastapi_users
+from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_knox_router, unauthorized
 
 
 @asynccontextmanager
@@ -22,9 +22,14 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(title="fastapi-users-knox example", lifespan=lifespan)
+app.add_middleware(KnoxCookieMiddleware)
+app.add_exception_handler(401, unauthorized)
 
 app.include_router(fastapi_users.get_auth_router(auth_backend), prefix="/auth", tags=["auth"])
 app.include_router(get_knox_router(fastapi_users, auth_backend), prefix="/auth", tags=["auth"])
+app.include_router(fastapi_users.get_auth_router(cookie_backend), prefix="/browser", tags=["browser"])
+app.include_router(get_knox_router(fastapi_users, cookie_backend), prefix="/browser", tags=["browser"])
+app.include_router(get_knox_admin_router(fastapi_users, auth_backend), prefix="/users", tags=["users"])
 app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["auth"])
@@ -35,3 +40,11 @@ app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix=
 async def authenticated_route(user: Annotated[User, Depends(current_active_user)]) -> dict[str, str]:
     """Greet whoever has a live token."""
     return {"message": f"Hello {user.email}!"}
+
+
+@app.websocket("/authenticated-websocket")
+async def authenticated_websocket(websocket: WebSocket, user: Annotated[User, Depends(current_active_user)]) -> None:
+    """Greet whoever has a live token, in the header or in the cookie."""
+    await websocket.accept()
+    await websocket.send_json({"message": f"Hello {user.email}!"})
+    await websocket.close()

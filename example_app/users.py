@@ -1,4 +1,4 @@
-"""The user manager, and the authentication backend with knox tokens."""
+"""The user manager, and the authentication backends with knox tokens: in a header, and in a cookie for browsers."""
 
 import os
 import secrets
@@ -16,6 +16,7 @@ from example_app.db import User, get_user_db
 from example_app.tokens import ReloadUser, get_reload_user, get_token_store
 from fastapi_users_knox import (
     KnoxBearerTransport,
+    KnoxCookieTransport,
     KnoxSettings,
     KnoxStrategy,
     KnoxUserManagerMixin,
@@ -69,5 +70,6 @@ async def get_user_manager(
 auth_backend = AuthenticationBackend(
     name="knox", transport=KnoxBearerTransport(tokenUrl="auth/login"), get_strategy=get_knox_strategy
 )
-fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [auth_backend])
+cookie_backend = AuthenticationBackend(name="cookie", transport=KnoxCookieTransport(), get_strategy=get_knox_strategy)
+fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [auth_backend, cookie_backend])
 current_active_user = fastapi_users.current_user(active=True)

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType
 from typing import Any, ClassVar, Generic
 from uuid import UUID
 
@@ -13,11 +12,14 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelperProtocol
 
+from fastapi_users_knox.errors import StoreUnavailable
 from fastapi_users_knox.events import RevokeReason
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
 
 __all__ = ["KnoxUserManagerMixin"]
+
+_REVOKING = {"password", "is_active", "email"}
 
 _is_reset: ContextVar[bool] = ContextVar("_is_reset", default=False)
 
@@ -27,8 +29,8 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     It stands before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
     BaseUserManager[User, UUID])`. It needs none of the `on_*` hooks, so an application overrides them as it likes.
-    Tokens end once the change is stored, those of every audience (ASVS 7.4.2, 7.4.3). If that fails, the change
-    stays, the answer is 503, and repeating the request ends them.
+    Tokens end once the change is stored, those of every audience (ASVS 7.4.2, 7.4.3). A store that is away is found
+    out before, and the answer is 503; if it goes away just then, the change stays, and the answer is 503 too.
 
     Attributes:
         revoke_on_password_reset: Whether a reset of a forgotten password ends all tokens.
@@ -67,7 +69,8 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         """Reset a forgotten password, which ends all of the user's tokens.
 
         Raises:
-            StoreUnavailable: The password is reset, but the tokens could not be ended.
+            StoreUnavailable: The tokens could not be ended, and the password is not reset, unless the store went away
+                just then.
         """
         with _resetting():
             return await super().reset_password(token, password, request)
@@ -76,12 +79,13 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         """Delete a user, which ends all of the user's tokens.
 
         Raises:
-            StoreUnavailable: The tokens could not be ended.
+            StoreUnavailable: The tokens could not be ended, and the user is not deleted, unless the store went away
+                just then.
         """
         if not self.revoke_on_deletion:
             return await super().delete(user, request)
         # The database may delete the records along with the user: what there was is to be told all the same.
-        user_id, seen = user.id, {strategy: await strategy.list_records(user) for strategy in self._strategies}
+        user_id, seen = user.id, await self._seen(user)
         try:
             await super().delete(user, request)
         finally:
@@ -100,19 +104,25 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         """Update a user, for `update` and `reset_password` alike, and before any hook runs."""
-        before = (user.hashed_password, user.email, user.is_active)
+        is_reset = _is_reset.get()
+        _is_reset.set(False)  # What a hook goes on to do is no reset.
+        if update_dict.keys() & _REVOKING:
+            await self._seen(user)  # A store that is away is found out before anything is changed.
+        password, email = user.hashed_password, user.email
         updated = await super()._update(user, update_dict)
-        has_new_password, has_new_email = updated.hashed_password != before[0], updated.email != before[1]
-        if before[2] and not updated.is_active and self.revoke_on_deactivation:
+        if update_dict.get("is_active") is False and self.revoke_on_deactivation:
             await self._revoke(updated.id, "deactivated")
-        elif has_new_password and _is_reset.get():
+        elif updated.hashed_password != password and is_reset:
             if self.revoke_on_password_reset:
                 await self._revoke(updated.id, "password_reset")
-        elif has_new_password and self.revoke_on_password_change:
+        elif updated.hashed_password != password and self.revoke_on_password_change:
             await self._revoke(updated.id, "password_changed", keep=await self._presented(updated))
-        elif has_new_email and self.revoke_on_email_change:
+        elif updated.email != email and self.revoke_on_email_change:
             await self._revoke(updated.id, "email_changed", keep=await self._presented(updated))
         return updated
+
+    async def _seen(self, user: UP) -> dict[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]]:
+        return {strategy: await strategy.list_records(user) for strategy in self._strategies}
 
     async def _is_gone(self, user_id: ID) -> bool:
         """Tell whether the deletion was stored: a hook may have refused it before, or failed after."""
@@ -129,14 +139,26 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         reason: RevokeReason,
         *,
         keep: UUID | None = None,
-        seen: Mapping[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]] = MappingProxyType({}),
+        seen: Mapping[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]] | None = None,
     ) -> int:
-        """End the tokens in every store; strategies that share one tell of each token but once."""
+        """End the tokens in every store, each told of by its own audience's strategy, and one store's loss no other's.
+
+        What is of an audience that no strategy here has is ended in the second round.
+        """
         told: set[UUID] = set()
-        for strategy in self._strategies:
-            unseen = [record for record in seen.get(strategy, ()) if record.id not in told]
-            ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unseen)
-            told |= {record.id for record in ended}
+        failure: StoreUnavailable | None = None
+        own = [(strategy, strategy.settings.audience) for strategy in self._strategies]
+        rest = [(strategy, None) for strategy in self._strategies]
+        for strategy, audience in (*own, *rest):
+            unseen = [] if seen is None else [record for record in seen[strategy] if record.id not in told]
+            try:
+                ended = await strategy.revoke_all(user_id, reason=reason, audience=audience, keep=keep, seen=unseen)
+            except StoreUnavailable as error:
+                failure = error
+            else:
+                told |= {record.id for record in ended}
+        if failure is not None:
+            raise failure
         return len(told)
 
 

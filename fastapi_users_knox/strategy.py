@@ -228,22 +228,29 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return len(await self._remove_all(user.id, now, told, audience=self.settings.audience, keep=kept))
 
     async def revoke_all(
-        self, user_id: ID, *, reason: RevokeReason, keep: UUID | None = None, seen: Iterable[TokenRecord[ID]] = ()
+        self,
+        user_id: ID,
+        *,
+        reason: RevokeReason,
+        audience: str | None = None,
+        keep: UUID | None = None,
+        seen: Iterable[TokenRecord[ID]] = (),
     ) -> list[TokenRecord[ID]]:
-        """End all of a user's tokens, those of every audience in the store, and return the records that were live.
+        """End all of a user's tokens, and return the records that were live.
 
         It takes an id, as it may be called for a user who has just been deleted.
 
         Args:
             user_id: Whose.
             reason: What the events say.
+            audience: Which ones; `None`: those of every audience in the store.
             keep: The id of one record to spare.
             seen: Records that the database may have deleted along with their user: they are told of too.
 
         Raises:
             StoreUnavailable: The store cannot be written to.
         """
-        return await self._remove_all(user_id, self._now(), reason, audience=None, keep=keep, seen=seen)
+        return await self._remove_all(user_id, self._now(), reason, audience=audience, keep=keep, seen=seen)
 
     async def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record of the live token of this user that came with the request, else `None`.

@@ -1,5 +1,6 @@
 """The example runs as it says, and all its routes work together."""
 
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from example_app.app import app
 from fastapi_users_knox import Added
 from fastapi_users_knox.redis import RedisTokenStore
 from tests.backends import SQLITE
+from tests.http.asgi import talk
 from tests.redis_servers import RedisServer, redis
 from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
 
@@ -371,15 +373,15 @@ async def test_a_login_whose_user_changes_meanwhile_fails(
     assert await redis.keys("*") == []
 
 
+LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "rotate", "sessions", "sessions/{id}")
+
+
 async def test_every_router_is_there(client: AsyncClient) -> None:
     """The OpenAPI document lists the routes of FastAPI-Users and ours."""
     document = await client.get("/openapi.json")
 
     assert set(document.json()["paths"]) == {
         "/auth/forgot-password",
-        "/auth/login",
-        "/auth/logout",
-        "/auth/logout-all",
         "/auth/register",
         "/auth/request-verify-token",
         "/auth/reset-password",
@@ -387,4 +389,38 @@ async def test_every_router_is_there(client: AsyncClient) -> None:
         "/authenticated-route",
         "/users/me",
         "/users/{id}",
+        "/users/{user_id}/sessions",
+        "/users/{user_id}/sessions/{id}",
+        *(f"/{prefix}/{route}" for prefix in ("auth", "browser") for route in LOGGED_IN),
     }
+
+
+async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
+    """The cookie opens the protected route and the WebSocket, the header too, and a page elsewhere opens neither."""
+    browser = await client.post("/browser/login", data={"username": JANE["email"], "password": JANE["password"]})
+    cookie = browser.headers["Set-Cookie"].partition(";")[0]
+    header = await log_in(client)
+
+    greeted = await knock(client, {"Cookie": cookie}, {})
+    talks = [
+        await talk(app, "/authenticated-websocket", [(name.lower().encode(), value.encode())])
+        for name, value in [("Cookie", cookie), *header.items()]
+    ]
+    foreign = [(b"cookie", cookie.encode()), (b"origin", b"https://evil.example.com")]
+    refused = await talk(app, "/authenticated-websocket", foreign)
+
+    assert greeted == [200, 401]
+    assert [json.loads(sent[1]["text"]) for sent in talks] == [{"message": f"Hello {JANE['email']}!"}] * 2
+    assert refused[0]["type"] != "websocket.accept"
+
+
+async def test_a_changed_password_ends_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
+    """Whoever changes the password stays logged in, here alone, and the 401 of the other says why."""
+    here, elsewhere = await log_in(client), await log_in(client)
+
+    await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})
+    refused = await client.get("/authenticated-route", headers=elsewhere)
+
+    assert await knock(client, here) == [200]
+    assert refused.status_code == 401
+    assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'

@@ -23,6 +23,7 @@ from fastapi_users_knox import (
     KnoxStrategy,
     KnoxUserManagerMixin,
     StoreUnavailable,
+    TokenRecord,
     TokenRevoked,
 )
 from fastapi_users_knox.redis import RedisTokenStore
@@ -334,17 +335,74 @@ async def test_anything_else_than_a_strategy_is_refused(account: Account, knox: 
         Manager(SQLAlchemyUserDatabase(account.app.session, User), knox=knox)
 
 
-async def test_a_store_that_is_away_is_told(account: Account) -> None:
-    """The change is stored, the answer is 503, and repeating the request ends the tokens."""
+@pytest.fixture
+async def away() -> AsyncIterator[Strategy]:
+    """Give a strategy whose store cannot be reached."""
     async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
         store: RedisTokenStore[User, uuid.UUID] = RedisTokenStore(redis)
-        away: Strategy = KnoxStrategy(store, clock=lambda: NOW)
+        yield KnoxStrategy(store, clock=lambda: NOW)
 
-        with pytest.raises(StoreUnavailable):
-            await account.manager(away).update(BaseUserUpdate(is_active=False), account.user)
 
-    assert not account.user.is_active
-    assert await account.alive() == []
+async def test_a_store_that_is_away_is_found_out_before(account: Account, away: Strategy) -> None:
+    """Where the tokens could not be ended nothing is changed, so every request can be repeated."""
+    manager = account.manager(away)
+    user_id, password = account.user.id, account.user.hashed_password
+
+    with pytest.raises(StoreUnavailable):
+        await manager.update(BaseUserUpdate(is_active=False), account.user)
+    with pytest.raises(StoreUnavailable):
+        await manager.update(BaseUserUpdate(password="another password"), account.user)
+    with pytest.raises(StoreUnavailable):
+        await account.reset(manager)
+    with pytest.raises(StoreUnavailable):
+        await manager.delete(account.user)
+
+    stored = await manager.get(user_id)
+    assert (stored.is_active, stored.hashed_password) == (True, password)
+    assert await account.alive() == ["laptop", "phone", "script"]
+
+
+class Vanishing(KnoxStrategy[User, uuid.UUID]):
+    """A strategy whose store goes away after it was looked at."""
+
+    async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
+        """Fail as a store that is away does."""
+        raise StoreUnavailable
+
+
+async def test_a_store_that_goes_away_saves_no_other_store(account: Account) -> None:
+    """The tokens in the stores that are left end, the answer is 503, and a deactivation can be repeated."""
+    vanishing = Vanishing(account.app.store, WEB, clock=lambda: NOW)
+    manager = account.manager(vanishing, account.strategy())
+
+    with pytest.raises(StoreUnavailable):
+        await manager.update(BaseUserUpdate(is_active=False), account.user)
+    await account.manager().update(BaseUserUpdate(is_active=True), account.user)
+    alive = await account.alive()
+    await account.log_in()
+    with pytest.raises(StoreUnavailable):
+        await account.manager(vanishing).update(BaseUserUpdate(is_active=False), account.user)
+    await account.manager().update(BaseUserUpdate(is_active=False), account.user)
+
+    assert alive == []
+    assert account.told() == ["deactivated"] * 3
+
+
+async def test_each_audience_has_its_own_listeners(account: Account) -> None:
+    """Each token is told of to the listeners of its own audience's strategy."""
+    heard: dict[str, list[KnoxEvent[uuid.UUID]]] = {"web": [], "api": []}
+    strategies: list[Strategy] = [
+        KnoxStrategy(account.app.store, settings, listeners=[heard[settings.audience].append], clock=lambda: NOW)
+        for settings in (WEB, API)
+    ]
+
+    await account.manager(*strategies).update(BaseUserUpdate(is_active=False), account.user)
+
+    audiences = {
+        to: [event.record.audience for event in events if isinstance(event, TokenRevoked)]
+        for to, events in heard.items()
+    }
+    assert audiences == {"web": ["web", "web"], "api": ["api"]}
 
 
 async def test_a_deletion_is_told_within_the_grace(account: Account) -> None:

@@ -3,7 +3,6 @@
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the answer is kept      KEYS[3]  where the record is to be
 -- ARGV[1]  record                the array of its fields
---          digest                of its token
 --          now, created_since    milliseconds
 --          limit, limit_policy   how many live records of the audience there may be, this one included
 --          replaces              digests of tokens whose records end
@@ -33,7 +32,7 @@ end
 
 for _, pair in ipairs(found) do
   local digest, old = pair[1], pair[2]
-  if is_of(old, field(record, AUDIENCE) or '') then
+  if audience_of(old) == audience_of(record) then
     if not is_live(old) then
       finish(digest, 'expired', old)
     elseif replaced[digest] or (device_id and field(old, DEVICE_ID) == device_id) then
@@ -62,8 +61,9 @@ if excess > 0 then
 end
 
 -- The first write is the one that needs memory: where there is none, nothing has changed.
+record[LAST_USED_AT], record[RENEWED_BY] = record[LAST_USED_AT] or cjson.null, UNCONFIRMED
 redis.call('SET', KEYS[3], cjson.encode(record), 'PX', told.unconfirmed)
-redis.call('ZADD', index, score(record), told.digest)
+redis.call('ZADD', index, score(record), digest_of(KEYS[3]))
 delete(index, gone)
-outlive(index, told.digest)
+outlive(index, digest_of(KEYS[3]))
 return answer_with(answer_key, answer)

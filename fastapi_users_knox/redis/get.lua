@@ -9,9 +9,10 @@ refuse_replica()
 for number, key in ipairs(KEYS) do
   local text = redis.call('GET', key)
   local record = text and cjson.decode(text)
-  if record and is_of(record, told.audience)
-    and redis.call('ZSCORE', base .. 'user:' .. record[USER_ID], string.sub(key, #base + 1)) then
-    return {number, text}
+  if record and audience_of(record) == told.audience and field(record, RENEWED_BY) ~= UNCONFIRMED then
+    local index = base .. 'user:' .. record[USER_ID]
+    refuse_migration(key, index)
+    if redis.call('ZSCORE', index, digest_of(key)) then return {number, text} end
   end
 end
 return nil

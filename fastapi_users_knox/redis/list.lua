@@ -5,9 +5,12 @@
 -- Result   an array of records
 -- Writes nothing, so it may be repeated.
 
-refuse_replica()
 local records = {}
 for _, pair in ipairs((look(KEYS[1]))) do
-  if is_of(pair[2], told.audience) then records[#records + 1] = cjson.encode(pair[2]) end
+  local record = pair[2]
+  if audience_of(record) == told.audience and field(record, RENEWED_BY) ~= UNCONFIRMED then
+    records[#records + 1] = cjson.encode(record)
+  end
 end
+refuse_replica() -- At the end: a script that has written cannot be killed, and this one may take long.
 return records

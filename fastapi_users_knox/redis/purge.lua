@@ -5,21 +5,9 @@
 --          now, created_since    milliseconds
 --          digest                of the one record to look at; absent: all
 -- Result   an array of the records that have ended
--- Idempotent: repeated, it finds its answer.
+-- Idempotent: repeated, it finds its answer, if that was not empty.
 
-refuse_replica()
-local index, answer_key = KEYS[1], KEYS[2]
-local answered = recall(answer_key)
-if answered then return answered end
-
-local found, gone = look(index)
-local answer = {}
-for _, pair in ipairs(found) do
-  local digest, record = pair[1], pair[2]
-  local is_dead = is_expired(record) or (is_of(record, told.audience) and is_too_old(record))
-  if is_dead and (told.digest == nil or told.digest == digest) then
-    gone[#gone + 1], answer[#answer + 1] = digest, record
-  end
-end
-delete(index, gone)
-return answer_with(answer_key, answer)
+return end_those(KEYS[1], KEYS[2], function(digest, record)
+  local is_dead = is_expired(record) or (audience_of(record) == told.audience and is_too_old(record))
+  return is_dead and (told.digest == nil or told.digest == digest)
+end)

@@ -7,10 +7,14 @@
 -- All times are milliseconds since 1970 UTC, told by the caller; Redis's own clock only clears away: a key outlives
 -- its record by GRACE.
 --
+-- RENEWED_BY is the number of the call that has noted the last use, or UNCONFIRMED: such a record takes its place in the
+-- limit, but nobody is let in by it yet.
+--
 -- KEYS[1]  a key of the user's, which tells what all of them begin with
 -- ARGV[1]  what the script is told, as a JSON object; what is absent is not told
 
 local GRACE = 60000
+local UNCONFIRMED = 0
 local ID, USER_ID, CREATED_AT, EXPIRES_AT, LAST_USED_AT, RENEWED_BY, AUDIENCE, DEVICE_ID = 1, 2, 3, 4, 5, 6, 7, 8
 
 local base = string.match(KEYS[1], '^[^{]*{[^}]*}:')
@@ -23,13 +27,17 @@ local function field(record, number)
   return value
 end
 
+local function digest_of(key)
+  return string.sub(key, #base + 1)
+end
+
 local function read(digest)
   local text = redis.call('GET', base .. digest)
   return text and cjson.decode(text)
 end
 
-local function is_of(record, audience)
-  return (field(record, AUDIENCE) or '') == audience
+local function audience_of(record)
+  return field(record, AUDIENCE) or ''
 end
 
 local function is_expired(record)
@@ -54,6 +62,12 @@ local function refuse_replica()
   redis.call('DEL', base .. 'nothing')
 end
 
+-- Make a node of a cluster refuse the script while the slot moves, instead of taking for gone what has only moved: it
+-- does so for commands with several keys of which one is not there.
+local function refuse_migration(key, other)
+  redis.call('EXISTS', key, other)
+end
+
 -- Return the score of a record in its index.
 local function score(record)
   local expires_at = field(record, EXPIRES_AT)
@@ -75,7 +89,7 @@ local function outlive(index, digest)
   local ttl, its_ttl = redis.call('PTTL', index), redis.call('PTTL', base .. digest)
   if its_ttl == -1 then
     redis.call('PERSIST', index)
-  elseif (ttl ~= -1 and ttl < its_ttl) or redis.call('ZCARD', index) == 1 then
+  elseif (ttl ~= -1 and ttl < its_ttl) or redis.call('ZCARD', index) == 1 then -- The one record has just made it.
     redis.call('PEXPIRE', index, its_ttl)
   end
 end
@@ -96,6 +110,7 @@ local function look(index, most)
     if record then
       found[#found + 1] = {digest, record}
     else
+      refuse_migration(index, base .. digest)
       gone[#gone + 1] = digest
     end
   end
@@ -105,7 +120,7 @@ end
 -- Let the index live as long as the longest of its records, by Redis's own clock.
 local function fit(index)
   local longest = 0
-  for _, digest in ipairs(redis.call('ZRANGE', index, 0, -1)) do
+  for _, digest in ipairs(redis.call('ZRANGE', index, 0, -1, 'REV')) do
     local ttl = redis.call('PTTL', base .. digest)
     if ttl == -1 then return end
     longest = math.max(longest, ttl)
@@ -118,7 +133,8 @@ local function delete(index, digests)
   local index_ttl, was_longest = redis.call('PTTL', index), false
   for _, digest in ipairs(digests) do
     local ttl = redis.call('PTTL', base .. digest)
-    was_longest = was_longest or ttl < 0 or ttl >= index_ttl
+    -- Of a record that Redis has expired nothing is known, but that it was not the longest of an index that goes on.
+    was_longest = was_longest or ttl == -1 or (index_ttl ~= -1 and ttl >= index_ttl) or (index_ttl == -1 and ttl == -2)
     redis.call('DEL', base .. digest)
     redis.call('ZREM', index, digest)
   end
@@ -136,4 +152,20 @@ local function answer_with(answer_key, answer)
   local text = cjson.encode(answer)
   redis.call('SET', answer_key, text, 'PX', GRACE)
   return text
+end
+
+-- End the user's records for which the question is answered with true, and answer with them.
+local function end_those(index, answer_key, is_meant)
+  refuse_replica()
+  local answered = recall(answer_key)
+  if answered then return answered end
+  local found, gone = look(index)
+  local answer = {}
+  for _, pair in ipairs(found) do
+    if is_meant(pair[1], pair[2]) then
+      gone[#gone + 1], answer[#answer + 1] = pair[1], pair[2]
+    end
+  end
+  delete(index, gone)
+  return answer_with(answer_key, answer)
 end

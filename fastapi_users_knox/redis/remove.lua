@@ -5,21 +5,10 @@
 --          id                    of the one record to end; absent: all
 --          keep                  the id of one that stays
 -- Result   an array of the records that have ended, live or not
--- Idempotent: repeated, it finds its answer.
+-- Idempotent: repeated, it finds its answer, if that was not empty.
 
-refuse_replica()
-local index, answer_key = KEYS[1], KEYS[2]
-local answered = recall(answer_key)
-if answered then return answered end
-
-local found, gone = look(index)
-local answer = {}
-for _, pair in ipairs(found) do
-  local record = pair[2]
-  local is_meant = told.id == nil or record[ID] == told.id
-  if is_meant and record[ID] ~= told.keep and (told.audience == nil or is_of(record, told.audience)) then
-    gone[#gone + 1], answer[#answer + 1] = pair[1], record
-  end
-end
-delete(index, gone)
-return answer_with(answer_key, answer)
+return end_those(KEYS[1], KEYS[2], function(_, record)
+  return record[ID] ~= told.keep
+    and (told.id == nil or record[ID] == told.id)
+    and (told.audience == nil or audience_of(record) == told.audience)
+end)

@@ -5,7 +5,7 @@ import json
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar, overload
@@ -79,27 +79,19 @@ class RedisTokenStore(Generic[UP, ID]):
             KnoxError: `parse_id` does not give back the user's id.
         """
         self._check_id(record.user_id)
-        index, name = self._index(record.user_id), text_of(digest)
+        index = self._index(record.user_id)
         keys = [index, _answer_key(index), self._key(record.user_id, digest)]
-        adding = run(
-            self._redis,
-            "add",
-            keys,
-            record=fields_of(record),
-            digest=name,
-            now=milliseconds(now),
-            created_since=milliseconds(created_since),
-            limit=limit,
-            limit_policy=limit_policy,
-            replaces=[text_of(replaced) for replaced in replaces],
-            unconfirmed=_UNCONFIRMED // MILLISECOND,
-        )
+        told = {
+            "record": fields_of(record),
+            "now": milliseconds(now),
+            "created_since": milliseconds(created_since),
+            "limit": limit,
+            "limit_policy": limit_policy,
+            "replaces": [text_of(replaced) for replaced in replaces],
+            "unconfirmed": _UNCONFIRMED // MILLISECOND,
+        }
         try:
-            with reaching():
-                async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
-                    answer = await adding
-                    if answer is not None:
-                        await run(self._redis, "confirm", keys, digest=name, now=milliseconds(now))
+            answer = await self._add_confirmed(keys, told)
         except StoreUnavailable:
             with suppress(StoreUnavailable, TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
@@ -128,9 +120,8 @@ class RedisTokenStore(Generic[UP, ID]):
         if found is None:
             return None
         number, text = found
-        with suppress(Exception):  # Of an id that is none of ours, an application's function may raise anything.
-            return Found(record=self._record(json.loads(text)), digest=digests[number - 1])
-        return None
+        fields = json.loads(text)
+        return Found(record=self._record(fields), digest=digests[number - 1]) if self._can_parse(fields) else None
 
     async def renew(
         self,
@@ -226,6 +217,13 @@ class RedisTokenStore(Generic[UP, ID]):
                 return
         raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
 
+    def _can_parse(self, fields: Sequence[Any]) -> bool:
+        """Tell whether the user's id is one of ours, and not of an application that has the same prefix."""
+        with suppress(Exception):
+            self._parse_id(fields[1])
+            return True
+        return False
+
     def _base(self, tag: str) -> str:
         return f"{self._key_prefix}{{{tag}}}:"
 
@@ -237,6 +235,14 @@ class RedisTokenStore(Generic[UP, ID]):
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id)
+
+    async def _add_confirmed(self, keys: Sequence[str], told: Mapping[str, object]) -> Any:  # noqa: ANN401 (the script's)
+        with reaching():  # As for Redis's own time-outs: after this time the record is gone.
+            async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
+                answer = await run(self._redis, "add", keys, **told)
+                if answer is not None and not await run(self._redis, "confirm", keys, now=told["now"]):
+                    raise StoreUnavailable  # It has lost its data meanwhile.
+                return answer
 
     async def _finish(self, script: str, index: str, **told: object) -> Sequence[Any]:
         """Run a script that keeps its answer for the case that it is lost, and let go of the answer once it is here."""
@@ -255,7 +261,6 @@ class RedisTokenStore(Generic[UP, ID]):
         """Run a script on the key of a record and the one it may be renamed to."""
         user_id = found.record.user_id
         keys = [self._index(user_id), self._key(user_id, found.digest), self._key(user_id, digest)]
-        told |= {"digest": text_of(found.digest), "new_digest": text_of(digest)}
         return bool(await run(self._redis, script, keys, **told))
 
     async def _remove(self, user_id: ID, **told: object) -> Sequence[TokenRecord[ID]]:

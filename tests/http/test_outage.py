@@ -1,20 +1,21 @@
 """A token store that cannot be reached: 503, never a user, and never 500."""
 
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.backends import Backend
-from tests.http.site import Database, bearing, client_of, create_app, credentials, knox_backend
+from tests.http.site import Database, bearing, client_of, create_app, credentials, jwt_backend, knox_backend, login
 from tests.strategies import Clock, unknown_token
 
 
 @pytest.fixture
-async def database(engine: AsyncEngine, any_backend: Backend) -> AsyncIterator[Database]:
+async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
     """Give users that can be reached, and tokens that cannot."""
-    lost = create_async_engine(any_backend.lost_url)
+    # A file that aiosqlite cannot open leaves a thread behind, which may outlive the test.
+    lost = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
     yield Database(engine=engine, tokens=lost)
     await lost.dispose()
 
@@ -69,6 +70,40 @@ async def test_a_logout_answers_503(client: AsyncClient, database: Database, pat
     response = await client.post(path, headers=bearing(unknown_token(user)))
 
     assert is_unavailable(response)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/knox/sessions"),
+        ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
+        ("POST", "/knox/logout-others"),
+        ("POST", "/knox/rotate"),
+        ("GET", f"/admin/knox/{uuid.UUID(int=1)}/sessions"),
+    ],
+)
+async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Database, method: str, path: str) -> None:
+    """Nothing is told that is not known."""
+    user = await database.create_user()
+
+    response = await client.request(method, path, headers=bearing(unknown_token(user)))
+
+    assert is_unavailable(response)
+
+
+async def test_an_administrator_is_answered_503(database: Database, clock: Clock) -> None:
+    """A superuser who comes by another backend is told that the sessions cannot be reached."""
+    root = await database.create_user(is_superuser=True)
+    async with client_of(create_app(database, [knox_backend(database, clock), jwt_backend()])) as client:
+        headers = bearing(await login(client, "jwt"))
+        path = f"/admin/knox/{root.id}/sessions"
+
+        answers = [
+            await client.request(method, path, headers=headers)
+            for method, path in (("GET", path), ("DELETE", path), ("DELETE", f"{path}/{uuid.uuid4()}"))
+        ]
+
+    assert [is_unavailable(it) for it in answers] == [True] * 3
 
 
 async def test_junk_answers_401(client: AsyncClient) -> None:

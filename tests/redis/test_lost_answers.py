@@ -13,6 +13,8 @@ from redis.backoff import NoBackoff
 
 from fastapi_users_knox import Found, KnoxSettings, StoreUnavailable, TokenLimitReached, TokenRecord
 from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.redis.records import fields_of, milliseconds, text_of
+from fastapi_users_knox.redis.scripts import run
 from fastapi_users_knox.testing import new_record
 from fastapi_users_knox.tokens import routing_tag
 from tests.backends import NOW
@@ -169,3 +171,20 @@ async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server:
             await store.add(scene.record(1), scene.digests[1], now=NOW)
 
     assert all([0 < await redis.pttl(key) <= 10_000 async for key in redis.scan_iter()])
+
+
+async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
+    """A login that was repeated, and whose first copy comes out of the network after a logout-all, stays ended."""
+    scene = Scene()
+    store: Store = RedisTokenStore(redis)
+    record, digest = scene.record(0), scene.digests[0]
+    await store.add(record, digest, now=NOW)
+    await store.remove_all(USER_ID, audience="web", now=NOW)
+
+    base = f"knox:{{{routing_tag(USER_ID)}}}:"
+    keys = [f"{base}user:{USER_ID}", f"{base}answer:late", f"{base}{text_of(digest)}"]
+    told = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
+    await run(redis, "add", keys, **told)
+
+    assert await store.get([digest], tag=routing_tag(USER_ID), audience="web") is None
+    assert await store.list(USER_ID, audience="web", now=NOW) == []

@@ -1,0 +1,39 @@
+"""Routes that know which token was presented."""
+
+import uuid
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, FastAPI
+
+from example_app.db import User
+from example_app.users import auth_backend, fastapi_users
+from fastapi_users_knox import SessionRead, TokenRecord, current_token
+
+Current = tuple[User, TokenRecord[uuid.UUID]]
+
+anyone = current_token(fastapi_users, auth_backend, active=True)
+passive = current_token(fastapi_users, auth_backend, active=True, touch=False)
+fresh = current_token(fastapi_users, auth_backend, active=True, fresh_within=timedelta(minutes=5))
+
+app = FastAPI()
+
+
+@app.get("/session")
+async def session(current: Annotated[Current, Depends(anyone)]) -> SessionRead:
+    """Tell of the session that asks."""
+    _user, record = current
+    return SessionRead.of(record, presented=record)
+
+
+@app.get("/unread")
+async def count_unread(current: Annotated[Current, Depends(passive)]) -> str:  # noqa: ARG001
+    """Tell how many messages there are, to a page that asks every few seconds."""
+    return "3 messages"
+
+
+@app.delete("/account")
+async def delete_account(current: Annotated[Current, Depends(fresh)]) -> str:
+    """Do what only a user who has just logged in may do."""
+    user, _record = current
+    return f"Goodbye {user.email}!"

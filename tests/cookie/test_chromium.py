@@ -1,0 +1,159 @@
+"""The cookie in a real browser."""
+
+import asyncio
+import shutil
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from playwright.async_api import Page, async_playwright
+from uvicorn import Config, Server
+
+from tests.cookie.site import LOGIN
+from tests.models import User
+from tests.servers import ServerUnavailable, skip_if_unavailable
+from tests.strategies import MINUTE, Clock
+
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+FETCH = """async ([url, body]) => {
+    const options = {method: "POST", credentials: "include", body: body && new URLSearchParams(body)};
+    try { return (await fetch(url, options)).status } catch { return 0 }
+}"""
+WEBSOCKET = """url => new Promise(resolve => {
+    const socket = new WebSocket(url);
+    socket.onmessage = message => resolve(message.data);
+    socket.onerror = () => resolve(null);
+})"""
+
+
+@dataclass(kw_only=True)
+class Served:
+    """An application behind a server, which notes what it was sent and what it answered."""
+
+    app: Any
+    port: int = 0
+    answers: list[tuple[str, bool, int]] = field(default_factory=list)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a connection; note the kind, whether there was a cookie, and the status."""
+        has_cookie = any(name == b"cookie" for name, _ in scope["headers"])
+
+        async def note(message: Any) -> None:
+            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
+                self.answers.append((scope["type"], has_cookie, message["status"]))
+            await send(message)
+
+        await self.app(scope, receive, note)
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[Served]:
+    """Serve an application on a free port of this machine."""
+    served = Served(app=app)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        served.port = listening.getsockname()[1]
+        server = Server(Config(served, ws="wsproto", lifespan="off", log_config=None))
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        yield served
+        server.should_exit = True
+        await running
+
+
+@pytest.fixture
+async def site(app: FastAPI) -> AsyncIterator[Served]:
+    """Serve the application."""
+    async with serving(app) as served:
+        yield served
+
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[Served]:
+    """Serve somebody else's pages."""
+    async with serving(FastAPI()) as served:
+        yield served
+
+
+@pytest.fixture
+async def page(site: Served, ada: User) -> AsyncIterator[Page]:
+    """Open a page of the application in the machine's Chromium, and log in."""
+    with skip_if_unavailable():
+        if (chromium := shutil.which("chromium")) is None:
+            raise ServerUnavailable("no chromium on the PATH")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+        page = await browser.new_page()
+        await page.goto(f"http://localhost:{site.port}/openapi.json")
+        assert await fetch(page, site, "/cookie/login", LOGIN | {"username": ada.email}) == 204
+        yield page
+        await browser.close()
+
+
+async def fetch(page: Page, site: Served, path: str, body: dict[str, str] | None = None) -> int:
+    """Let the page send a POST to the application, and return the status as far as the page may know it."""
+    status: int = await page.evaluate(FETCH, [f"http://localhost:{site.port}{path}", body])
+    return status
+
+
+async def talk(page: Page, site: Served) -> str | None:
+    """Let the page open a WebSocket to the application, and return what it hears."""
+    heard: str | None = await page.evaluate(WEBSOCKET, f"ws://localhost:{site.port}/ws")
+    return heard
+
+
+async def cookies(page: Page) -> dict[str, Any]:
+    """Return the browser's cookies by name."""
+    return {cookie.get("name", ""): cookie for cookie in await page.context.cookies()}
+
+
+async def test_the_browser_keeps_the_cookie_from_scripts(page: Page) -> None:
+    """It takes a cookie with the prefix `__Host-`, till the token's end, and no script reads it."""
+    cookie = (await cookies(page))["__Host-knox"]
+
+    assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"], cookie["path"]) == (True, True, "Lax", "/")
+    assert 3500 < cookie["expires"] - time.time() < 3700
+    assert await page.evaluate("document.cookie") == ""
+
+
+async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Served) -> None:
+    """Its requests and its WebSockets are the user's, till the logout, which deletes the cookie."""
+    before = await fetch(page, site, "/plain"), await talk(page, site)
+    logout = await fetch(page, site, "/cookie/logout")
+    after = await fetch(page, site, "/plain"), await talk(page, site)
+
+    assert (before, logout, after) == ((200, "ada@example.org"), 204, (401, None))
+    assert await cookies(page) == {}
+
+
+async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Served, clock: Clock) -> None:
+    """The cookie's end moves with the token's, and with nothing else."""
+    ends = [(await cookies(page))["__Host-knox"]["expires"]]
+    for after in (0 * MINUTE, 30 * MINUTE):
+        clock.now += after
+        assert await fetch(page, site, "/plain") == 200
+        ends.append((await cookies(page))["__Host-knox"]["expires"])
+
+    assert ends[0] == ends[1] < ends[2]
+
+
+@pytest.mark.parametrize(("host", "sends_cookie"), [("localhost", True), ("127.0.0.1", False)])
+async def test_another_page_cannot_use_it(
+    page: Page, site: Served, elsewhere: Served, host: str, *, sends_cookie: bool
+) -> None:
+    """A page of the same site sends the cookie along, and is refused; one of another site does not even send it."""
+    await page.goto(f"http://{host}:{elsewhere.port}/openapi.json")
+    site.answers.clear()
+
+    assert (await fetch(page, site, "/plain"), await talk(page, site)) == (0, None)
+    assert site.answers == [("http", sends_cookie, 401), ("websocket", sends_cookie, 401)]

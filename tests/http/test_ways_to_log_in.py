@@ -1,0 +1,347 @@
+"""Every way to log in that FastAPI-Users has comes to the same: what is answered, stored, ended, told and refused."""
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+from httpx import ASGITransport, AsyncClient, Response
+from httpx_oauth.clients.openid import OpenID
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+
+from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
+from tests.backends import Backend, RedisBackend
+from tests.conftest import backend_of
+from tests.http.site import bearing
+from tests.http.ways_to_log_in import (
+    Base,
+    MakeStrategy,
+    Site,
+    Way,
+    by_careless_link,
+    by_link,
+    by_oauth,
+    by_password,
+    by_registration,
+    create_app,
+    redis_strategy,
+    serving_provider,
+    sql_strategy,
+)
+from tests.strategies import HOUR
+
+ADA = "ada@example.org"
+EVE = "eve@example.org"
+NEWCOMER = "grace@example.org"
+PHONE = {
+    "X-Device-Id": "phone-1",
+    "X-Device-Name": "Ada's phone",
+    "User-Agent": "Phone/1.0",
+}
+
+MEMBERS: Mapping[str, tuple[Way, str]] = {
+    "password": (by_password, ADA),
+    "oauth": (by_oauth, ADA),
+    "link": (by_link, ADA),
+}
+NEWCOMERS: Mapping[str, tuple[Way, str]] = {
+    "registration": (by_registration, NEWCOMER),
+    "oauth-newcomer": (by_oauth, NEWCOMER),
+}
+
+
+PLACES = (("sqlite", False), ("sqlite", True), ("redis-7", False))
+EVERY_PLACE = (*PLACES, ("redis-7", True))
+
+
+def going(ways: Mapping[str, tuple[Way, str]], places: Sequence[tuple[str, bool]] = PLACES) -> pytest.MarkDecorator:
+    """Run a test for each of these ways, wherever the tokens are, and whatever a session does when it commits."""
+    cases = [
+        pytest.param(way, email, store, expires, id=f"{name}-{store}-{'expiring' if expires else 'keeping'}")
+        for name, (way, email) in ways.items()
+        for store, expires in places
+        # FastAPI-Users' own OAuth callback reads a user whom a commit has expired.
+        if not (expires and way is by_oauth)
+    ]
+    return pytest.mark.parametrize(("way", "email", "store", "expire_on_commit"), cases)
+
+
+every_way = going({**MEMBERS, **NEWCOMERS})
+every_way_of_a_member = going(MEMBERS)
+
+
+@pytest.fixture(scope="module")
+def openid() -> Iterator[OpenID]:
+    """Give the client of a provider."""
+    with serving_provider() as client:
+        yield client
+
+
+@pytest.fixture
+def any_backend(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Backend:
+    """Give where the users and their tokens are."""
+    return backend_of(store, request, tmp_path)
+
+
+@pytest.fixture
+async def make_strategy(any_backend: Backend) -> AsyncIterator[MakeStrategy]:
+    """Give what makes a strategy there."""
+    if not isinstance(any_backend, RedisBackend):
+        yield sql_strategy
+        return
+    async with any_backend.connect() as redis:
+        await redis.flushall()
+        yield partial(redis_strategy, redis=redis)
+
+
+@pytest.fixture
+async def site(engine: AsyncEngine, make_strategy: MakeStrategy, openid: OpenID, *, expire_on_commit: bool) -> Site:
+    """Give an application with two users."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    sessions = async_sessionmaker(engine, expire_on_commit=expire_on_commit)
+    site = Site(sessions=sessions, make_strategy=make_strategy, openid=openid)
+    await site.create_user(ADA)
+    await site.create_user(EVE)
+    return site
+
+
+@pytest.fixture
+def open_browser(site: Site) -> Callable[[str], AsyncClient]:
+    """Open a browser at one of the application's backends."""
+    transport = ASGITransport(create_app(site))
+    return lambda backend: AsyncClient(transport=transport, base_url=f"https://test/{backend}")
+
+
+@pytest.fixture
+async def browser(open_browser: Callable[[str], AsyncClient]) -> AsyncIterator[AsyncClient]:
+    """Give a browser at the backend whose tokens are in the header."""
+    async with open_browser("bearer") as browser:
+        yield browser
+
+
+def token_of(response: Response) -> str:
+    """Return the token that a login has answered."""
+    assert response.status_code == 200, response.text
+    token: str = response.json()["access_token"]
+    return token
+
+
+async def whose(browser: AsyncClient, token: str) -> str | None:
+    """Tell whom a token lets in."""
+    response = await browser.get("/who", headers=bearing(token))
+    return response.json() if response.status_code == 200 else None
+
+
+def told(site: Site) -> list[tuple[Any, ...]]:
+    """Return what was told, of which record and why, and forget it."""
+    events = [_tell(event) for event in site.events]
+    site.events.clear()
+    return events
+
+
+def _tell(event: Any) -> tuple[Any, ...]:
+    match event:
+        case TokenRevoked():
+            return TokenRevoked, event.record.id, event.reason
+        case TokenLimitHit():
+            return TokenLimitHit, event.limit
+        case _:
+            return type(event), event.record.id
+
+
+@every_way
+async def test_the_answer(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """It has the token and its expiry, and is not to be cached (RFC 6749 §5.1)."""
+    site.settings = KnoxSettings(token_ttl=HOUR)
+
+    response = await way(browser, email, None)
+
+    token = token_of(response)
+    assert response.json() == {
+        "access_token": token,
+        "token_type": "bearer",
+        "expires_in": 3600,
+        "expiry": "2030-01-01T13:00:00Z",
+    }
+    assert response.headers["Cache-Control"] == "no-store"
+    assert await whose(browser, token) == email
+
+
+@going({**MEMBERS, **NEWCOMERS}, EVERY_PLACE)
+async def test_the_user_can_be_read_after_the_login(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """What the user manager does after a login may look at the user, whom the write of the token has left alone."""
+    await way(browser, email, None)
+
+    assert site.greeted == [email]
+
+
+@every_way
+async def test_the_client_is_described(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """The record says what has logged in, and from where."""
+    await way(browser, email, PHONE)
+
+    [record] = await site.records(email)
+    assert (record.device_id, record.name, record.user_agent, record.ip_address) == (
+        "phone-1",
+        "Ada's phone",
+        "Phone/1.0",
+        "127.0.0.1",
+    )
+
+
+@every_way
+async def test_a_login_is_told(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """Listeners learn of the token, and of the client that has it."""
+    await way(browser, email, PHONE)
+
+    [event] = site.events
+    [record] = await site.records(email)
+    assert isinstance(event, TokenIssued)
+    assert (event.record, event.user_id, event.client.device_id) == (record, record.user_id, "phone-1")
+    assert event.request is not None
+
+
+@every_way
+async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: str) -> None:
+    """Whoever logs in with another user's token, on that user's device, ends nothing of theirs."""
+    other = token_of(await by_password(browser, EVE, PHONE))
+
+    token = token_of(await way(browser, email, PHONE | bearing(other)))
+
+    assert [await whose(browser, it) for it in (other, token)] == [EVE, email]
+
+
+@every_way
+@pytest.mark.parametrize(
+    "change", [{"is_active": False}, {"hashed_password": "another"}], ids=["deactivated", "password"]
+)
+async def test_a_user_who_is_changed_meanwhile_is_refused(
+    site: Site, browser: AsyncClient, way: Way, email: str, change: Mapping[str, object]
+) -> None:
+    """Who was checked before the change gets no token after it."""
+    site.meanwhile = change
+
+    response = await way(browser, email, None)
+
+    assert (response.status_code, response.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
+    assert (await site.records(email), site.events, site.greeted) == ([], [], [])
+
+
+@every_way_of_a_member
+async def test_an_inactive_user_is_refused(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """Who is inactive gets no token, and keeps what a reactivation may bring back."""
+    await way(browser, email, None)
+    before = await site.records(email)
+    await site.change_user(email, {"is_active": False})
+    told(site)
+
+    response = await way(browser, email, PHONE)
+
+    assert (response.status_code, response.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
+    assert (await site.records(email), site.events) == (before, [])
+
+
+@going({"careless-link": (by_careless_link, ADA)})
+async def test_a_token_of_an_inactive_user_lets_nobody_in(
+    site: Site, browser: AsyncClient, way: Way, email: str
+) -> None:
+    """What an application issues without a look at the user is refused when it is used."""
+    await site.change_user(email, {"is_active": False})
+
+    token = token_of(await way(browser, email, None))
+
+    assert await whose(browser, token) is None
+
+
+@every_way_of_a_member
+async def test_the_presented_token_ends(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """Whoever logs in again has one session, not two (ASVS 7.2.4), and listeners learn which has ended."""
+    old = token_of(await by_password(browser, email, None))
+    [replaced] = await site.records(email)
+    told(site)
+
+    token = token_of(await way(browser, email, bearing(old)))
+
+    [record] = await site.records(email)
+    assert told(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
+    assert [await whose(browser, it) for it in (old, token)] == [None, email]
+
+
+@every_way_of_a_member
+async def test_a_browser_s_cookie_ends(
+    site: Site, open_browser: Callable[[str], AsyncClient], way: Way, email: str
+) -> None:
+    """A browser that is logged in, and logs in again, has the new session only."""
+    async with open_browser("cookie") as browser:
+        first = await way(browser, email, None)
+        old = browser.cookies["__Host-knox"]
+        second = await way(browser, email, None)
+        who = await browser.get("/who")
+
+    assert (first.status_code, second.status_code, who.json()) == (204, 204, email)
+    assert browser.cookies["__Host-knox"] != old
+    assert len(await site.records(email)) == 1
+
+
+@every_way_of_a_member
+async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """A device that logs in without the token it once had still has one record."""
+    old = token_of(await by_password(browser, email, PHONE))
+    elsewhere = token_of(await by_password(browser, email, None))
+    [replaced] = [record for record in await site.records(email) if record.device_id]
+    told(site)
+
+    token = token_of(await way(browser, email, PHONE))
+
+    [record] = [record for record in await site.records(email) if record.device_id]
+    assert told(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
+    assert [await whose(browser, it) for it in (old, elsewhere, token)] == [None, email, email]
+
+
+@every_way_of_a_member
+async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """At the limit a login answers 403, ends nothing, and listeners learn of it."""
+    site.settings = KnoxSettings(token_limit_per_user=1)
+    token = token_of(await by_password(browser, email, None))
+    told(site)
+
+    response = await way(browser, email, None)
+
+    assert (response.status_code, response.json()) == (403, {"detail": "LOGIN_TOKEN_LIMIT_REACHED"})
+    assert told(site) == [(TokenLimitHit, 1)]
+    assert await whose(browser, token) == email
+    assert len(await site.records(email)) == 1
+
+
+@every_way_of_a_member
+@pytest.mark.parametrize("headers", [bearing, lambda _token: PHONE], ids=["presented", "device"])
+async def test_at_the_limit_a_login_may_take_the_place_of_another(
+    site: Site, browser: AsyncClient, way: Way, email: str, headers: Callable[[str], Mapping[str, str]]
+) -> None:
+    """What a login replaces does not count."""
+    site.settings = KnoxSettings(token_limit_per_user=1)
+    old = token_of(await by_password(browser, email, PHONE))
+
+    token = token_of(await way(browser, email, headers(old)))
+
+    assert [await whose(browser, it) for it in (old, token)] == [None, email]
+
+
+@every_way_of_a_member
+async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """Where the policy says so, the oldest token makes room, and listeners learn of it."""
+    site.settings = KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest")
+    oldest = token_of(await by_password(browser, email, None))
+    [evicted] = await site.records(email)
+    site.clock.now += HOUR
+    newer = token_of(await by_password(browser, email, None))
+    site.clock.now += HOUR
+    told(site)
+
+    token = token_of(await way(browser, email, None))
+
+    newest, _ = await site.records(email)
+    assert told(site) == [(TokenRevoked, evicted.id, "evicted"), (TokenIssued, newest.id)]
+    assert [await whose(browser, it) for it in (oldest, newer, token)] == [None, email, email]

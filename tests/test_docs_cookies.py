@@ -1,0 +1,236 @@
+"""What the page on cookies shows is what runs."""
+
+import math
+import re
+import sqlite3
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.requests import HTTPConnection
+from httpx import ASGITransport, AsyncClient
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.pool import QueuePool
+
+from example_app import db
+from example_app.app import app as example_app
+from fastapi_users_knox import ClientInfo, TokenExpired, TokenIssued, TokenRecord
+from tests.cookie.site import Socket, socket_to
+from tests.test_docs import DOCS, load
+from tests.test_example_app import calling, example_database, register
+
+SECOND = timedelta(seconds=1)
+HOUR = timedelta(hours=1)
+LOGIN = {"username": "jane@example.org", "password": "quite-a-good-one"}
+COOKIE = "__Host-knox"
+
+
+@pytest.fixture
+async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
+    """Open a database with the example's tables and one user."""
+    async with example_database(tmp_path) as engine:
+        async with calling(example_app, engine) as client:
+            await register(client)
+        yield engine
+
+
+@asynccontextmanager
+async def browsing(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+    """Call a documented application as a browser does, over HTTPS."""
+    async with calling(app, engine) as client:
+        client.base_url = "https://example.org"
+        yield client
+
+
+# The applications
+
+
+async def test_a_browser_logs_in_by_cookie_and_a_program_by_header(engine: AsyncEngine) -> None:
+    """Both are let in by the same route; the cookie is as shown, and a logout deletes it."""
+    shown = re.search(r"^Set-Cookie: (.+)$", (DOCS / "cookies.md").read_text(), re.MULTILINE)
+    async with browsing(load("cookies").app, engine) as browser:
+        program = (await browser.post("/auth/login", data=LOGIN)).json()["access_token"]
+        by_header = await browser.post("/authenticated-route", headers={"Authorization": f"Bearer {program}"})
+        login = await browser.post("/browser/login", data=LOGIN)
+        by_cookie = await browser.post("/authenticated-route")
+        forged = await browser.post("/authenticated-route", headers={"Sec-Fetch-Site": "cross-site"})
+        logout = await browser.post("/browser/logout")
+        after = await browser.post("/authenticated-route")
+
+    assert shown
+    assert re.sub("knox_[0-9A-Za-z]+", "knox_...", login.headers["Set-Cookie"]) == shown[1]
+    assert (login.status_code, logout.status_code) == (204, 204)
+    assert [by_header.json(), by_cookie.json()] == ["Hello jane@example.org!"] * 2
+    assert (forged.status_code, after.status_code) == (401, 401)
+
+
+async def shift(engine: AsyncEngine, **by: timedelta) -> None:
+    """Move the times of all records."""
+    async with AsyncSession(engine) as session:
+        for record in await session.scalars(select(db.KnoxToken)):
+            for name, delta in by.items():
+                setattr(record, name, getattr(record, name) + delta)
+        await session.commit()
+
+
+async def test_a_refresh_moves_the_cookie(engine: AsyncEngine) -> None:
+    """The application has the middleware: two hours after the login, the cookie has ten hours again."""
+    async with browsing(load("cookies").app, engine) as browser:
+        await browser.post("/browser/login", data=LOGIN)
+        await shift(engine, created_at=-2 * HOUR, expires_at=-2 * HOUR)
+        answer = await browser.post("/authenticated-route")
+
+    assert answer.status_code == 200
+    assert "; Max-Age=36000; " in answer.headers["Set-Cookie"]
+
+
+async def test_a_frontend_s_requests_are_trusted() -> None:
+    """The transport trusts whom CORS lets read the answers, and nobody else."""
+    module = load("cookie_frontend")
+    async with AsyncClient(transport=ASGITransport(module.app), base_url="https://api.example.org") as client:
+        for origin, is_trusted in (("https://app.example.org", True), ("https://evil.example.org", False)):
+            headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+            asked = await client.options("/", headers=headers)
+
+            scope = {"type": "http", "method": "POST", "headers": [(b"origin", origin.encode())]}
+            assert module.transport.trusts(HTTPConnection(scope)) == is_trusted
+            assert (asked.headers.get("Access-Control-Allow-Origin") == origin) == is_trusted
+            assert asked.headers["Access-Control-Allow-Credentials"] == "true"
+
+
+async def test_no_other_page_logs_a_browser_in(engine: AsyncEngine) -> None:
+    """A login that a page of another origin sends answers 403 and sets no cookie; one's own page's does."""
+    async with browsing(load("cookie_login").app, engine) as browser:
+        forged = await browser.post("/browser/login", data=LOGIN, headers={"Origin": "https://evil.example.org"})
+        own = await browser.post("/browser/login", data=LOGIN, headers={"Origin": "https://example.org"})
+
+    assert (forged.status_code, own.status_code) == (403, 204)
+    assert "Set-Cookie" not in forged.headers
+
+
+# WebSockets
+
+
+@pytest.fixture
+def module() -> ModuleType:
+    """Load the application."""
+    return load("websockets")
+
+
+@pytest.fixture
+async def browser(module: ModuleType, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+    """Give a browser that is logged in."""
+    async with browsing(module.app, engine) as browser:
+        await browser.post("/browser/login", data=LOGIN)
+        yield browser
+
+
+def cookie_of(browser: AsyncClient) -> dict[str, str]:
+    """Return what a browser sends to open a WebSocket."""
+    return {"Cookie": f"{COOKIE}={browser.cookies[COOKIE]}", "Origin": "https://test"}
+
+
+async def converse(socket: Socket) -> None:
+    """See that the WebSocket is open."""
+    socket.send("hello")
+    assert (await socket.receive())["text"] == "jane@example.org said hello"
+
+
+async def is_closed(socket: Socket) -> bool:
+    """Tell whether the application closes the WebSocket with 1008."""
+    message = await socket.receive()
+    return (message["type"], message["code"]) == ("websocket.close", 1008)
+
+
+async def test_a_websocket_is_opened_by_cookie_or_header(module: ModuleType, browser: AsyncClient) -> None:
+    """It is open until the browser goes, and then forgotten."""
+    token = (await browser.post("/auth/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
+    for headers in (cookie_of(browser), {"Authorization": f"Bearer {token}"}):
+        async with socket_to(module.app, "/ws", headers) as socket:
+            assert (await socket.receive())["type"] == "websocket.accept"
+            await converse(socket)
+
+    assert not module.open_scopes
+
+
+async def test_an_open_websocket_holds_no_connection(
+    module: ModuleType, browser: AsyncClient, engine: AsyncEngine
+) -> None:
+    """However many are open, the database is free for others."""
+    async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
+        await socket.receive()
+        await converse(socket)
+
+        assert isinstance(engine.pool, QueuePool)
+        assert engine.pool.checkedout() == 0
+
+
+async def test_a_logout_closes_the_websocket(module: ModuleType, browser: AsyncClient) -> None:
+    """It closes what was opened with that token at once, all of it, and leaves that of another device open."""
+    async with AsyncClient(transport=ASGITransport(module.app), base_url="https://example.org") as phone:
+        await phone.post("/browser/login", data=LOGIN)
+        async with (
+            socket_to(module.app, "/ws", cookie_of(browser)) as one,
+            socket_to(module.app, "/ws", cookie_of(browser)) as two,
+            socket_to(module.app, "/ws", cookie_of(phone)) as other,
+        ):
+            for socket in (one, two, other):
+                await socket.receive()
+            await browser.post("/browser/logout")
+
+            assert [await is_closed(one), await is_closed(two)] == [True, True]
+            await converse(other)
+
+    assert not module.open_scopes
+
+
+async def test_the_expiry_closes_the_websocket(module: ModuleType, browser: AsyncClient, engine: AsyncEngine) -> None:
+    """It closes when the token expires, though nobody is there to tell."""
+    await shift(engine, created_at=2 * SECOND - 10 * HOUR, expires_at=2 * SECOND - 10 * HOUR)
+    async with AsyncSession(engine) as session:
+        await session.execute(update(db.KnoxToken).values(last_used_at=datetime.now(UTC)))  # no refresh is due
+        await session.commit()
+
+    async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
+        assert (await socket.receive())["type"] == "websocket.accept"
+        assert await is_closed(socket)
+
+
+async def test_a_token_that_ends_meanwhile_opens_no_websocket(
+    module: ModuleType, browser: AsyncClient, engine: AsyncEngine
+) -> None:
+    """A token ended after the look at it and before the WebSocket is noted is found out by the second look."""
+    note = module.open_till_end
+
+    @contextmanager
+    def note_too_late(record: Any) -> Iterator[Any]:
+        with closing(sqlite3.connect(str(engine.url.database))) as connection, connection:
+            connection.execute("DELETE FROM knox_token")
+        with note(record) as scope:
+            yield scope
+
+    vars(module)["open_till_end"] = note_too_late
+    async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
+        assert await is_closed(socket)
+
+    assert not module.open_scopes
+
+
+async def test_an_endless_token_s_websocket_has_no_deadline(module: ModuleType) -> None:
+    """It stays open until the token is ended."""
+    now = datetime.now(UTC)
+    record = TokenRecord(id=uuid.uuid4(), user_id=uuid.uuid4(), audience="", created_at=now, expires_at=None)
+
+    with module.open_till_end(record) as scope:
+        assert scope.deadline == math.inf
+        module.close_websockets(TokenIssued(user_id=record.user_id, client=ClientInfo(), record=record))
+        assert not scope.cancel_called
+        module.close_websockets(TokenExpired(user_id=record.user_id, client=ClientInfo(), record=record))
+        assert scope.cancel_called
