@@ -139,7 +139,7 @@ async def account(app: App) -> Account:
 
 
 async def test_a_reset_ends_all(account: Account) -> None:
-    """A reset of the password ends every token, the presented one too."""
+    """fastapi-users: a reset of the password ends every token, the presented one too."""
     await account.reset(account.manager())
 
     assert await account.alive() == []

@@ -94,7 +94,7 @@ async def test_a_read_without_a_refresh_sets_no_cookie(browser: AsyncClient, clo
 
 
 async def test_only_what_was_written_moves_the_cookie(browser: AsyncClient, clock: Clock) -> None:
-    """The cookie's end and the record's are one moment, however often the token is used in between."""
+    """Knox #383: the cookie's end and the record's are one moment, however often the token is used in between."""
     ends = []
     for _ in range(10):
         clock.now += 25 * SECOND

@@ -141,7 +141,7 @@ async def test_an_index_outlives_its_longest_record(knox: Knox[uuid.UUID], first
 
 
 async def test_the_index_keeps_nothing_of_what_is_gone(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """A record that Redis has expired or evicted leaves the index at the user's next login."""
+    """Crudauth #35: a record that Redis has expired or evicted leaves the index at the user's next login."""
     await knox.strategy().write_token(knox.user)
     [gone] = await records_of(knox)
     await redis.delete(gone)
@@ -201,7 +201,7 @@ async def test_a_record_without_index_is_not_written_to(knox: Knox[uuid.UUID], r
 
 
 async def test_all_keys_of_a_user_are_in_one_slot(redis_cluster_servers: ClusterServers) -> None:
-    """A cluster has one slot for a user's index and records, and different slots for different users."""
+    """Crudauth PR #24: a cluster has one slot for a user's index and records, another for others'."""
     slots = set()
     async with RedisCluster.from_url(redis_cluster_servers.url()) as redis:
         for _ in range(5):

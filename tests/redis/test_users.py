@@ -75,7 +75,7 @@ async def test_a_login_whose_user_changes_meanwhile_fails(anyones: Knox[Any], re
 
 
 async def test_a_reused_id_inherits_nothing(anyones: Knox[Any]) -> None:
-    """After a logout-all, a new user with the id of a deleted one has no tokens."""
+    """fastapi-users: after a logout-all, a new user with the id of a deleted one has no tokens."""
     token = await anyones.strategy().write_token(anyones.user)
     await anyones.strategy().logout_all(anyones.user)
     await anyones.users.delete(anyones.user)

@@ -1,0 +1,149 @@
+"""A user's sessions in browsers, which carry their tokens in cookies, on each kind of store."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import AsyncClient
+
+from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
+from tests.http.device import on_each_store
+from tests.http.site import Backend, Database, client_of, create_app, credentials, knox_backend
+from tests.strategies import HOUR, Clock
+
+pytestmark = on_each_store
+
+COOKIE = "__Host-knox"
+ROUTES = [
+    ("POST", "/knox/logout-all"),
+    ("POST", "/knox/logout-others"),
+    ("GET", "/knox/sessions"),
+    ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
+    ("POST", "/knox/rotate"),
+]
+
+
+class Browsers:
+    """Browsers, each with its own cookies, in which users are logged in."""
+
+    def __init__(self, app: FastAPI, stack: AsyncExitStack) -> None:
+        self._app = app
+        self._stack = stack
+
+    async def open(self, email: str = "ada@example.org") -> AsyncClient:
+        """Log in in a new browser."""
+        browser = await self._stack.enter_async_context(client_of(self._app))
+        response = await browser.post("/knox/login", data=credentials(email))
+        assert response.status_code == 204, response.text
+        return browser
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+    """Give the one backend, by cookie."""
+    return [knox_backend(database, clock, transport=KnoxCookieTransport())]
+
+
+@pytest.fixture
+async def browsers(database: Database, backends: Sequence[Backend]) -> AsyncIterator[Browsers]:
+    """Give browsers for two users."""
+    app = create_app(database, backends)
+    app.add_middleware(KnoxCookieMiddleware)
+    for email in ("ada@example.org", "eve@example.org"):
+        await database.create_user(email)
+    async with AsyncExitStack() as stack:
+        yield Browsers(app, stack)
+
+
+async def sessions(browser: AsyncClient) -> list[dict[str, Any]]:
+    """List the sessions of a browser's user."""
+    listed: list[dict[str, Any]] = (await browser.get("/knox/sessions")).json()
+    return listed
+
+
+async def own_id(browser: AsyncClient) -> str:
+    """Tell which session is the browser's own."""
+    [own] = [session["id"] for session in await sessions(browser) if session["current"]]
+    return str(own)
+
+
+async def statuses(*browsers: AsyncClient) -> list[int]:
+    """Knock with each browser."""
+    return [(await browser.get("/active")).status_code for browser in browsers]
+
+
+async def test_one_browser_ends_anothers_session(browsers: Browsers) -> None:
+    """The other browser is out; the one that asks keeps its cookie."""
+    laptop, phone = await browsers.open(), await browsers.open()
+
+    response = await laptop.delete(f"/knox/sessions/{await own_id(phone)}")
+
+    assert (response.status_code, "Set-Cookie" in response.headers) == (204, False)
+    assert await statuses(laptop, phone) == [200, 401]
+
+
+async def test_a_browser_ends_its_own_session(browsers: Browsers) -> None:
+    """It answers as a logout does: the cookie is deleted."""
+    laptop, phone = await browsers.open(), await browsers.open()
+
+    response = await laptop.delete(f"/knox/sessions/{await own_id(laptop)}")
+
+    assert response.status_code == 204
+    assert COOKIE not in laptop.cookies
+    assert await statuses(laptop, phone) == [401, 200]
+
+
+async def test_no_other_session_can_be_ended(browsers: Browsers, clock: Clock) -> None:
+    """An unknown, a foreign and an expired id get the same 404."""
+    old = await own_id(await browsers.open())
+    clock.now += 11 * HOUR
+    laptop, stranger = await browsers.open(), await browsers.open("eve@example.org")
+    ids = [uuid.uuid4(), await own_id(stranger), old]
+
+    answers = [await laptop.delete(f"/knox/sessions/{other}") for other in ids]
+
+    assert [answer.status_code for answer in answers] == [404] * 3
+    assert await statuses(laptop, stranger) == [200, 200]
+
+
+async def test_the_others_or_all_are_logged_out(browsers: Browsers) -> None:
+    """Logging out the others spares the cookie; logging out everywhere deletes it; other users stay."""
+    laptop, phone, stranger = [await browsers.open(), await browsers.open(), await browsers.open("eve@example.org")]
+
+    others = await laptop.post("/knox/logout-others")
+    after_others = await statuses(laptop, phone, stranger)
+    everywhere = await laptop.post("/knox/logout-all")
+
+    assert (others.status_code, after_others) == (204, [200, 401, 200])
+    assert (everywhere.status_code, COOKIE in laptop.cookies) == (204, False)
+    assert await statuses(laptop, stranger) == [401, 200]
+
+
+async def test_a_rotation_sets_the_new_cookie(browsers: Browsers) -> None:
+    """The browser goes on with the new token, in the same session, and the old one is refused."""
+    laptop = await browsers.open()
+    old, before = laptop.cookies[COOKIE], await own_id(laptop)
+
+    response = await laptop.post("/knox/rotate")
+
+    assert response.headers.get_list("Set-Cookie") == [response.headers["Set-Cookie"]]
+    assert laptop.cookies[COOKIE] != old
+    assert await own_id(laptop) == before
+    laptop.cookies.clear()
+    assert (await laptop.get("/active", headers={"Cookie": f"{COOKIE}={old}"})).status_code == 401
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
+@pytest.mark.parametrize("cookie", [None, "junk", f"knox_{'0' * 51}"])
+async def test_a_route_needs_a_good_cookie(browsers: Browsers, method: str, path: str, cookie: str | None) -> None:
+    """Without a cookie, or with a wrong one, each route answers 401, and nothing ends."""
+    laptop, stranger = await browsers.open(), await browsers.open("eve@example.org")
+    stranger.cookies.clear()
+
+    response = await stranger.request(method, path, headers={"Cookie": f"{COOKIE}={cookie}"} if cookie else {})
+
+    assert response.status_code == 401
+    assert await statuses(laptop) == [200]
