@@ -169,7 +169,7 @@ async def log_in_or_out_everywhere(caller: Caller) -> str | None:
 
 
 async def test_login_against_logout_all(race: Race, backend: Backend, app: App) -> None:
-    """better-auth #3819: a token from before a logout-all is dead; one issued during it is dead, or accepted and listed."""
+    """better-auth #3819: a token from before a logout-all is dead; one issued during it is dead, or is listed."""
     user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=1000)
     before = [str(await app.strategy(settings).write_token(user)) for _ in range(5)]
