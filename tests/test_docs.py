@@ -202,28 +202,6 @@ async def test_audiences_keep_apart(example_engine: AsyncEngine) -> None:
         assert await knock(client, machine, second) == [401, 401]
 
 
-async def test_a_new_password_logs_out_everywhere(
-    example_engine: AsyncEngine, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The hooks end all tokens after a change and after a reset of the password, and after no other change."""
-    async with calling(example_app, example_engine) as client:
-        module = load("logout_all")
-        laptop, phone = await log_in(client), await log_in(client)
-        await client.post("/auth/forgot-password", json={"email": "jane@example.org"})
-        reset = {"token": capsys.readouterr().out.split()[-1], "password": "another-good-one"}
-        example_app.dependency_overrides[users.get_user_manager] = module.get_user_manager
-
-        await client.patch("/users/me", json={"is_active": True}, headers=phone)
-        assert await knock(client, laptop, phone) == [200, 200]
-
-        assert (await client.post("/auth/reset-password", json=reset)).status_code == 200
-        assert await knock(client, laptop, phone) == [401, 401]
-
-        laptop, phone = [await log_in(client, "another-good-one") for _ in range(2)]
-        await client.patch("/users/me", json={"password": "the-best-one"}, headers=phone)
-        assert await knock(client, laptop, phone) == [401, 401]
-
-
 async def test_the_listener_writes_an_audit_log(example_engine: AsyncEngine, caplog: pytest.LogCaptureFixture) -> None:
     """A login and a logout-all are logged, and so is a login beyond the limit; no token is."""
     module = load("listeners")
