@@ -3,6 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 ARGS ?=
+# How many processes run tests; each starts the servers it needs.
+JOBS ?= 2
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
@@ -21,7 +23,9 @@ demo: .venv/demo.stamp ## run the example on port 8000 (PORT=8001: on another)
 	PORT=$(PORT) $(BIN)/python -m example_app
 
 test: .venv/tests.stamp ## run all tests and require full coverage (ARGS='-k limit': run some and require none)
-	$(BIN)/coverage run -m pytest -ra --junit-xml=build/tests.xml $(ARGS)
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=loadfile --junit-xml=build/tests.xml $(ARGS)
+	$(if $(strip $(ARGS)),,$(BIN)/coverage combine --quiet)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage report $(COVERAGE_OPTIONS))
 
 lint: .venv/lint.stamp ## check style, types and the direction of imports

@@ -58,7 +58,7 @@ def redis_cluster_servers() -> Iterator[ClusterServers]:
 @pytest.fixture(scope="session")
 def redis_sentinel_servers() -> Iterator[SentinelServers]:
     """Run a master, a replica and a sentinel of our own, for tests that let the master be."""
-    with skip_if_unavailable(), redis_sentinel("any") as servers:
+    with skip_if_unavailable(), redis_sentinel("any", down_after=600_000) as servers:
         yield servers
 
 

@@ -149,15 +149,20 @@ def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[
 
 
 @contextmanager
-def redis_sentinel(program: Program, *, sentinels: Literal[1, 3] = 1) -> Iterator[SentinelServers]:
-    """Run a master and a replica under one or three sentinels, of which the greater half decides."""
+def redis_sentinel(
+    program: Program, *, sentinels: Literal[1, 3] = 1, down_after: int = 500
+) -> Iterator[SentinelServers]:
+    """Run a master and a replica under one or three sentinels, of which the greater half decides.
+
+    A master that is silent for `down_after` milliseconds is replaced: long enough where that is not to happen.
+    """
     with ExitStack() as stack:
         master = stack.enter_context(_running(program))
         replica = stack.enter_context(_running(program, settings=[f"replicaof {HOST} {master.port}"]))
         _await("a replica that follows", lambda: _is_linked(replica))
         master.ask("SET", "streamed", "")
         settle(master, replica)
-        settings = _watch(master.port, quorum=sentinels // 2 + 1)
+        settings = _watch(master.port, quorum=sentinels // 2 + 1, down_after=down_after)
         watchers = [stack.enter_context(_running(program, "--sentinel", settings=settings)) for _ in range(sentinels)]
         _await("sentinels that know all", lambda: all(_knows_all(watcher, master, sentinels) for watcher in watchers))
         yield SentinelServers(master=master, replica=replica, watchers=watchers)
@@ -279,10 +284,10 @@ def _offset(server: RedisServer, role: str) -> str:
     return server.facts("INFO", "replication")[f"{role}_repl_offset"]
 
 
-def _watch(port: int, quorum: int) -> list[str]:
+def _watch(port: int, quorum: int, down_after: int) -> list[str]:
     return [
         f"sentinel monitor {MASTER_NAME} {HOST} {port} {quorum}",
-        f"sentinel down-after-milliseconds {MASTER_NAME} 500",
+        f"sentinel down-after-milliseconds {MASTER_NAME} {down_after}",
         f"sentinel failover-timeout {MASTER_NAME} 3000",
     ]
 

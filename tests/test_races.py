@@ -210,7 +210,8 @@ async def test_login_against_a_change_of_password(race: Race, backend: Backend, 
     outcomes = await race(backend, log_in_or_change_password, told, callers=30)
 
     issued = [outcome for outcome in outcomes[1:] if outcome.startswith("knox_")]
-    assert set(outcomes[1:]) - set(issued) <= {"CredentialsChanged"}
+    # Redis notices that all of the user's tokens are gone in the middle of a login, but not why.
+    assert set(outcomes[1:]) - set(issued) <= {"CredentialsChanged", "StoreUnavailable"}
     assert not any([await can_read(app, token) for token in issued])
     assert outcomes[0] is None
 

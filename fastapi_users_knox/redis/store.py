@@ -241,7 +241,7 @@ class RedisTokenStore(Generic[UP, ID]):
             async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
                 answer = await run(self._redis, "add", keys, **told)
                 if answer is not None and not await run(self._redis, "confirm", keys, now=told["now"]):
-                    raise StoreUnavailable  # It has lost its data meanwhile.
+                    raise StoreUnavailable  # All of the user's records are gone: ended, or lost with Redis's memory.
                 return answer
 
     async def _finish(self, script: str, index: str, **told: object) -> Sequence[Any]:

@@ -122,7 +122,7 @@ async def watched_site(watched: SentinelServers) -> AsyncIterator[Site]:
 
 
 @pytest.mark.parametrize("watched", [1, 3], indirect=True)
-async def test_a_master_dies(watched: SentinelServers, watched_site: Site, record_property: Record) -> None:
+async def test_a_master_dies(watched: SentinelServers, watched_site: Site, record_testsuite_property: Record) -> None:
     """Logins answer 503 until the replica has taken over; only the last acknowledged before that may be lost."""
     before = await prepare(watched_site, watched.master, watched.replica)
     logins = Logins(site=watched_site)
@@ -135,14 +135,14 @@ async def test_a_master_dies(watched: SentinelServers, watched_site: Site, recor
         await logins.more(SOME)
 
     lost = await logins.lost()
-    record_property("lost", f"{len(lost)} of {acknowledged}")
+    record_testsuite_property("lost", f"{len(lost)} of {acknowledged}")
     assert logins.statuses == {200, 503}
     assert await before.read(watched_site) == [200, 401]
     assert lost <= set(logins.acknowledged[:acknowledged])
 
 
 async def test_a_master_is_replaced_by_order(
-    watched: SentinelServers, watched_site: Site, record_property: Record
+    watched: SentinelServers, watched_site: Site, record_testsuite_property: Record
 ) -> None:
     """Where a master without a replica takes no writes, only what it acknowledged before the switch may be lost."""
     watched.master.ask("CONFIG", "SET", "min-replicas-to-write", "1")
@@ -158,7 +158,7 @@ async def test_a_master_is_replaced_by_order(
         await logins.more(SOME)
 
     lost = await logins.lost()
-    record_property("lost", f"{len(lost)} of {acknowledged}")
+    record_testsuite_property("lost", f"{len(lost)} of {acknowledged}")
     assert logins.statuses <= {200, 503}
     assert during in ([503, 503], [503, 401], [200, 503], [200, 401])  # as each may be asked of either
     assert await before.read(watched_site) == [200, 401]
