@@ -24,7 +24,7 @@ demo: .venv/demo.stamp ## run the example on port 8000 (PORT=8001: on another)
 
 test: .venv/tests.stamp ## run all tests and require full coverage (ARGS='-k limit': run some and require none)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=loadfile --junit-xml=build/tests.xml $(ARGS)
+	$(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=worksteal --junit-xml=build/tests.xml $(ARGS)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage combine --quiet)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage report $(COVERAGE_OPTIONS))
 

@@ -570,6 +570,12 @@ class TokenStoreContract:
         assert purged == 0
         assert await find(store, added.record, added.digest) is not None
 
+    @pytest.mark.parametrize("batch_size", [0, -1, 10_001])
+    async def test_purge_refuses_a_batch_of_no_sense(self, store: Store, batch_size: int) -> None:
+        """A batch has 1 to 10,000 records."""
+        with pytest.raises(ValueError, match="batch_size"):
+            await store.purge(audience="web", now=NOW, batch_size=batch_size)
+
     # trouble
 
     async def test_a_store_that_cannot_be_reached_says_so(self, lost_store: Store, user_id: Any) -> None:

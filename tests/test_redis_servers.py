@@ -5,7 +5,6 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import get_args
 
 import pytest
 from redis.asyncio import Redis, RedisCluster
@@ -13,6 +12,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.exceptions import OutOfMemoryError
 
 from tests.redis_servers import (
+    ORDER,
     ClusterServers,
     Program,
     RedisServer,
@@ -23,7 +23,6 @@ from tests.redis_servers import (
 )
 from tests.servers import HOST, PortTaken, ServerUnavailable, free_ports, skip_if_unavailable
 
-PROGRAMS: tuple[Program, ...] = get_args(Program)
 VERSIONS: dict[Program, str] = {
     "redis-6.2": r"redis_version:6\.2\.",
     "redis-7": r"redis_version:([7-9]|\d\d)\.",
@@ -32,7 +31,7 @@ VERSIONS: dict[Program, str] = {
 TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # whose own arguments have no types
 
 
-@pytest.fixture(scope="module", params=PROGRAMS)
+@pytest.fixture(scope="module", params=ORDER)
 def program(request: pytest.FixtureRequest) -> Program:
     """Name each program in turn."""
     name: Program = request.param

@@ -7,7 +7,7 @@ from importlib.resources import files
 from typing import Any
 
 from redis.asyncio import Redis, RedisCluster
-from redis.exceptions import DataError, RedisClusterException, RedisError
+from redis.exceptions import RedisClusterException, RedisError
 
 from fastapi_users_knox.errors import StoreUnavailable
 
@@ -43,10 +43,8 @@ async def run(client: Client, script: str, keys: Sequence[str], **told: object) 
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Turn what Redis in trouble raises into `StoreUnavailable`; what is a mistake of ours stays as it is."""
+    """Turn what Redis in trouble raises into `StoreUnavailable`."""
     try:
         yield
-    except DataError:
-        raise
     except (RedisError, RedisClusterException, OSError) as error:
         raise StoreUnavailable.because(error) from error

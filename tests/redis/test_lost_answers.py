@@ -188,3 +188,28 @@ async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
 
     assert await store.get([digest], tag=routing_tag(USER_ID), audience="web") is None
     assert await store.list(USER_ID, audience="web", now=NOW) == []
+
+
+class ForgettingProxy(Proxy):
+    """A proxy before a Redis that loses all of its memory before the second command."""
+
+    def __init__(self, server: RedisServer) -> None:
+        super().__init__("127.0.0.1", server.port)
+        self._server = server
+
+    def _is_doomed(self, command: bytes) -> bool:
+        is_doomed = super()._is_doomed(command)
+        if self.commands == 2:
+            self._server.ask("FLUSHALL")
+        return is_doomed
+
+
+async def test_a_login_is_no_success_if_redis_has_forgotten_it(server: RedisServer, redis: Redis) -> None:
+    """A Redis that loses its memory in the middle of a login gives 503, and no token that does not work."""
+    scene = Scene()
+    await scene.set(RedisTokenStore(redis))
+    async with ForgettingProxy(server) as proxy, Redis.from_url(proxy.url()) as client:
+        with pytest.raises(StoreUnavailable):
+            await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW)
+
+    assert await redis.dbsize() == 0
