@@ -163,8 +163,19 @@ class _CookieScheme(APIKeyCookie):
         self._accept = accept
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        token = request.cookies.get(self.model.name)
+        token = _cookie(request, self.model.name)
         return token if token and self._accept(request, token) else None
+
+
+def _cookie(connection: HTTPConnection, name: str) -> str | None:
+    """Return the cookie of exactly this name, the last one where there are several.
+
+    Starlette also strips what Unicode calls a space, so that a cookie which a subdomain may set, as it has another name
+    to browsers, would pass for the one with the prefix.
+    """
+    chunks = [chunk.partition("=") for line in connection.headers.getlist("cookie") for chunk in line.split(";")]
+    values = [value.strip(" \t") for key, _, value in chunks if key.strip(" \t") == name]
+    return values[-1] if values else None
 
 
 def _max_age(left: timedelta | None) -> int:

@@ -108,6 +108,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         _is_reset.set(False)  # What a hook goes on to do is no reset.
         if update_dict.keys() & _REVOKING:
             await self._seen(user)  # A store that is away is found out before anything is changed.
+        keep = await self._presented(user) if update_dict.keys() & _REVOKING else None
         password, email = user.hashed_password, user.email
         updated = await super()._update(user, update_dict)
         if update_dict.get("is_active") is False and self.revoke_on_deactivation:
@@ -116,9 +117,9 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             if self.revoke_on_password_reset:
                 await self._revoke(updated.id, "password_reset")
         elif updated.hashed_password != password and self.revoke_on_password_change:
-            await self._revoke(updated.id, "password_changed", keep=await self._presented(updated))
+            await self._revoke(updated.id, "password_changed", keep=keep)
         elif updated.email != email and self.revoke_on_email_change:
-            await self._revoke(updated.id, "email_changed", keep=await self._presented(updated))
+            await self._revoke(updated.id, "email_changed", keep=keep)
         return updated
 
     async def _seen(self, user: UP) -> dict[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]]:
@@ -129,9 +130,10 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         return await self.user_db.get(user_id) is None
 
     async def _presented(self, user: UP) -> UUID | None:
-        """Return the id of the record whose token came with the request, if it is this user's."""
+        """Return the id of the record whose token came with the request, if it is this user's, and the only one."""
         records = [await strategy.presented_record(user) for strategy in self._strategies]
-        return next((record.id for record in records if record is not None), None)
+        ids = {record.id for record in records if record is not None}
+        return ids.pop() if len(ids) == 1 else None
 
     async def _revoke(
         self,

@@ -255,14 +255,17 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record of the live token of this user that came with the request, else `None`.
 
+        Where several came, none is told: a cookie beside the right one may have been planted.
+
         Raises:
             StoreUnavailable: The store cannot be read.
         """
-        now = self._now()
+        now, records = self._now(), {}
         for token in presented_tokens(self._request):
             with suppress(InvalidToken):
-                return (await self._find_own(token, user, now)).record
-        return None
+                record = (await self._find_own(token, user, now)).record
+                records[record.id] = record
+        return next(iter(records.values())) if len(records) == 1 else None
 
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
         """Tell whether a record's login was at most so long ago; neither refresh nor rotation makes it fresh again."""

@@ -175,6 +175,16 @@ async def test_an_administrators_own_token_is_not_the_users(account: Account) ->
     assert await admin.alive() == ["laptop", "phone", "script"]
 
 
+async def test_of_two_presented_tokens_none_is_spared(account: Account) -> None:
+    """A token that was planted in a second cookie is not spared, nor is the right one then."""
+    headers = ("Authorization", f"Bearer {account.tokens['laptop']}"), ("Cookie", f"x={account.tokens['phone']}")
+    strategy: Strategy = KnoxStrategy(account.app.store, WEB, request=request_with(*headers), clock=lambda: NOW)
+
+    await account.manager(strategy).update(BaseUserUpdate(password="another password"), account.user)
+
+    assert await account.alive() == []
+
+
 async def test_other_changes_end_nothing(account: Account) -> None:
     """A change of what no token depends on ends none."""
     await account.manager().update(BaseUserUpdate(is_verified=True), account.user)

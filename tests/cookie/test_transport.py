@@ -236,3 +236,12 @@ def test_the_cookie_is_documented() -> None:
     }
     assert {"204", "403", "503"} <= app.openapi()["paths"]["/login"]["post"]["responses"].keys()
     assert transport.get_openapi_logout_responses_success().keys() == {204}
+
+
+@pytest.mark.parametrize("space", [b"\xa0", b"\x85", b"\x1c"])
+async def test_a_disguised_name_is_another_name(space: bytes) -> None:
+    """A cookie whose name a browser tells from the prefixed one, and `str.strip` does not, is none of ours."""
+    cookies = b"__Host-knox=good; " + space + b"__Host-knox=planted"
+    connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", cookies)]})
+
+    assert await KnoxCookieTransport().scheme(connection) == "good"
