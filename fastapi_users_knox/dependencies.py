@@ -17,7 +17,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from fastapi_users_knox.errors import InvalidToken
+from fastapi_users_knox.errors import CHALLENGE_INVALID, InvalidToken
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.transport import presented_tokens
@@ -25,7 +25,6 @@ from fastapi_users_knox.transport import presented_tokens
 __all__ = ["current_token", "forbid_caching", "presented_by", "unauthorized", "user_or_404"]
 
 _CHALLENGE = "WWW-Authenticate"
-_INVALID = 'Bearer error="invalid_token"'
 
 
 @overload
@@ -121,7 +120,7 @@ async def unauthorized(request: HTTPConnection, error: Exception) -> JSONRespons
     scheme, credentials = get_authorization_scheme_param(request.headers.get("Authorization"))
     is_presented = (scheme.lower() == "bearer" and credentials) or presented_tokens(request)
     response = JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
-    response.headers.setdefault(_CHALLENGE, _INVALID if is_presented else "Bearer")
+    response.headers.setdefault(_CHALLENGE, CHALLENGE_INVALID if is_presented else "Bearer")
     return response
 
 
@@ -142,7 +141,7 @@ class _Rules:
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
             return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: 'Bearer error="insufficient_scope"'})
         if self.fresh_within is not None and not strategy.is_fresh(record, self.fresh_within):
-            described = f'{_INVALID}, error_description="The login is too long ago; log in again"'
+            described = f'{CHALLENGE_INVALID}, error_description="The login is too long ago; log in again"'
             return HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: described})
         return None
 

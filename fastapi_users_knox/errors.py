@@ -7,6 +7,7 @@ from fastapi import HTTPException, status
 from fastapi_users.router.common import ErrorCode
 
 __all__ = [
+    "CHALLENGE_INVALID",
     "CredentialsChanged",
     "InvalidToken",
     "KnoxError",
@@ -15,6 +16,8 @@ __all__ = [
     "TokenLimitReached",
 ]
 
+
+CHALLENGE_INVALID = 'Bearer error="invalid_token"'  # RFC 6750 §3.1
 
 _logger = logging.getLogger("fastapi_users_knox")
 
@@ -30,7 +33,7 @@ class InvalidToken(KnoxError, HTTPException):
         """Answer as RFC 6750 §3 asks."""
         super().__init__(
             status.HTTP_401_UNAUTHORIZED,
-            headers={"WWW-Authenticate": 'Bearer error="invalid_token"'},
+            headers={"WWW-Authenticate": CHALLENGE_INVALID},
         )
 
 

@@ -106,9 +106,10 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         """Update a user, for `update` and `reset_password` alike, and before any hook runs."""
         is_reset = _is_reset.get()
         _is_reset.set(False)  # What a hook goes on to do is no reset.
+        keep = None
         if update_dict.keys() & _REVOKING:
             await self._seen(user)  # A store that is away is found out before anything is changed.
-        keep = await self._presented(user) if update_dict.keys() & _REVOKING else None
+            keep = await self._presented(user)
         password, email = user.hashed_password, user.email
         updated = await super()._update(user, update_dict)
         if update_dict.get("is_active") is False and self.revoke_on_deactivation:

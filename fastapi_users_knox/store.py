@@ -9,7 +9,19 @@ from uuid import UUID
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-__all__ = ["Added", "Attempts", "Credentials", "Found", "IssuedToken", "LimitPolicy", "TokenRecord", "TokenStore"]
+__all__ = [
+    "Added",
+    "Attempts",
+    "Credentials",
+    "Found",
+    "IssuedToken",
+    "LimitPolicy",
+    "TokenRecord",
+    "TokenStore",
+    "check_batch_size",
+]
+
+_MOST_IN_A_BATCH = 10_000  # A statement of asyncpg has at most 32,767 parameters.
 
 LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
 
@@ -274,3 +286,9 @@ class TokenStore(Protocol[UP, ID]):
             ValueError: The batch size is less than 1, or more than 10,000.
         """
         ...
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raise `ValueError` for a batch that `purge` cannot take."""
+    if not 1 <= batch_size <= _MOST_IN_A_BATCH:
+        raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")

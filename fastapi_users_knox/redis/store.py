@@ -18,7 +18,7 @@ from fastapi_users.models import ID, UP
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, reaching, run
-from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord
+from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
 from fastapi_users_knox.tokens import routing_tag
 
 __all__ = ["RedisTokenStore"]
@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 _PATIENCE = 0.5  # seconds, where a request must not be held up
 _UNCONFIRMED = timedelta(seconds=10)
-_MOST_IN_A_BATCH = 10_000
 
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
 
@@ -199,8 +198,7 @@ class RedisTokenStore(Generic[UP, ID]):
 
         Redis's own expiry deletes what has expired, a minute later; what is left for this verb is the rest.
         """
-        if not 1 <= batch_size <= _MOST_IN_A_BATCH:
-            raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")
+        check_batch_size(batch_size)
         told = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
         if seen is None:
             return sum([len(await self._finish("purge", index, **told)) async for index in self._indexes(batch_size)])

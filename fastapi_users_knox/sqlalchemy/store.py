@@ -14,11 +14,9 @@ from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, Toke
 from fastapi_users_knox.sqlalchemy.statements import record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
-from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord
+from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
 
 __all__ = ["SQLAlchemyTokenStore"]
-
-_MOST_IN_A_BATCH = 10_000  # A statement of asyncpg has at most 32,767 parameters.
 
 
 class SQLAlchemyTokenStore(Generic[UP, ID]):
@@ -169,8 +167,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         tried_since: datetime | None = None,
     ) -> int:
         """Delete by primary key what an indexed SELECT finds, leaving out what is locked."""
-        if not 1 <= batch_size <= _MOST_IN_A_BATCH:
-            raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")
+        check_batch_size(batch_size)
         of = self._sql.of
         dead = of["expires_at"] <= now
         if created_since is not None:

@@ -1,5 +1,6 @@
 """What users are logged in on, and the kinds of store that their sessions are tested on."""
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,14 @@ from httpx import AsyncClient, Response
 from tests.http.site import bearing
 
 on_each_store = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "redis-7"], indirect=True)
+ROUTES = [
+    ("POST", "/knox/logout-all"),
+    ("POST", "/knox/logout-others"),
+    ("GET", "/knox/sessions"),
+    ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
+    ("POST", "/knox/rotate"),
+]
+each_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
 
 
 @dataclass(frozen=True, kw_only=True)

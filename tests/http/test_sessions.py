@@ -2,12 +2,11 @@
 
 import uuid
 
-import pytest
 from fastapi_users.authentication import BearerTransport
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, on_each_store
+from tests.http.device import Device, each_route, on_each_store
 from tests.http.site import (
     Database,
     client_of,
@@ -24,14 +23,6 @@ from tests.strategies import HOUR, MINUTE, Clock, change_user, flipped, reasons,
 pytestmark = on_each_store
 
 INVALID = 'Bearer error="invalid_token"'
-ROUTES = [
-    ("POST", "/knox/logout-all"),
-    ("POST", "/knox/logout-others"),
-    ("GET", "/knox/sessions"),
-    ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
-    ("POST", "/knox/rotate"),
-]
-each_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
 
 
 async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Device) -> None:

@@ -10,20 +10,13 @@ from fastapi import FastAPI
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
-from tests.http.device import on_each_store
+from tests.http.device import each_route, on_each_store
 from tests.http.site import Backend, Database, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 
 pytestmark = on_each_store
 
 COOKIE = "__Host-knox"
-ROUTES = [
-    ("POST", "/knox/logout-all"),
-    ("POST", "/knox/logout-others"),
-    ("GET", "/knox/sessions"),
-    ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
-    ("POST", "/knox/rotate"),
-]
 
 
 class Browsers:
@@ -136,7 +129,7 @@ async def test_a_rotation_sets_the_new_cookie(browsers: Browsers) -> None:
     assert (await laptop.get("/active", headers={"Cookie": f"{COOKIE}={old}"})).status_code == 401
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
+@each_route
 @pytest.mark.parametrize("cookie", [None, "junk", f"knox_{'0' * 51}"])
 async def test_a_route_needs_a_good_cookie(browsers: Browsers, method: str, path: str, cookie: str | None) -> None:
     """Without a cookie, or with a wrong one, each route answers 401, and nothing ends."""
