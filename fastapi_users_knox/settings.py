@@ -114,8 +114,10 @@ class KnoxSettings(BaseModel):
 
     def digests(self, token: str, now: datetime) -> tuple[bytes, ...]:
         """Return the digests under which a token may be stored at `now`; under the first it is stored anew."""
+        if not self.digest_keys:
+            return (tokens.digest(token),)
         keyed = tuple(tokens.digest(token, key=key.get_secret_value().encode()) for key in self.digest_keys)
-        if not keyed or (self.accept_unkeyed_until is not None and now < self.accept_unkeyed_until):
+        if self.accept_unkeyed_until is not None and now < self.accept_unkeyed_until:
             return (*keyed, tokens.digest(token))
         return keyed
 
@@ -135,8 +137,10 @@ class KnoxSettings(BaseModel):
 
     def created_since(self, now: datetime) -> datetime | None:
         """Return the earliest `created_at` of a record that is live at `now`: by the cap and by `not_before`."""
-        bounds = [bound for bound in (self.capped_since(now), self.not_before) if bound is not None]
-        return max(bounds, default=None)
+        capped_since = self.capped_since(now)
+        if capped_since is None or self.not_before is None:
+            return capped_since or self.not_before
+        return max(capped_since, self.not_before)
 
     def is_touch_due(self, record: TokenRecord[ID], now: datetime) -> bool:
         """Tell whether the use of a record at `now` is to be written."""

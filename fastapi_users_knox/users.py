@@ -1,5 +1,6 @@
 """Load the user of a token whose store cannot: by one prebuilt SELECT where that comes to the same."""
 
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -32,10 +33,9 @@ async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple
 def _prebuilt_select(
     user_manager: BaseUserManager[UP, ID],
 ) -> Callable[[ID], Awaitable[tuple[UP, bool] | None]] | None:
-    modules = (base.__module__ for base in type(user_manager.user_db).__mro__)
-    if all(module.partition(".")[0] != "fastapi_users_db_sqlalchemy" for module in modules):
-        return None
-    # SQLAlchemy is an extra, so it is asked for only here, where such a user database shows that it is installed.
+    if "fastapi_users_db_sqlalchemy" not in sys.modules:
+        return None  # Whose user database would it be?
+    # SQLAlchemy is an extra, so it is asked for only here, where the adapter shows that it is installed.
     from fastapi_users_knox.sqlalchemy.users import plain_user_db, select_user  # noqa: PLC0415
 
     user_db = plain_user_db(user_manager)

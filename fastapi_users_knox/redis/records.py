@@ -1,7 +1,7 @@
-"""How a record and a digest are written in Redis: `records.lua` reads and writes the same."""
+"""How a record and a digest are written in Redis: the scripts read and write the same."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -48,13 +48,13 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
     return fields
 
 
-def record_of(fields: Sequence[Any], parse_id: Callable[[str], ID]) -> TokenRecord[ID]:
-    """Make the record of its stored fields."""
+def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
+    """Make the record of its stored fields, and of the user's id that was made of its text."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
-    id_, user_id, created_at, expires_at, last_used_at, _, audience, device_id, name, user_agent, ip_address = padded
+    id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, user_agent, ip_address = padded
     return TokenRecord(
         id=UUID(bytes=urlsafe_b64decode(id_ + "==")),
-        user_id=parse_id(user_id),
+        user_id=user_id,
         audience=audience or "",
         created_at=_moment(created_at),
         expires_at=None if expires_at is None else _moment(expires_at),

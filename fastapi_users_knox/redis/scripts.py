@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
-from typing import Any
+from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
+from redis.commands.core import AsyncScript
 from redis.exceptions import RedisClusterException, RedisError
 
 from fastapi_users_knox.errors import StoreUnavailable
@@ -16,10 +17,15 @@ __all__ = ["Client", "reaching", "run"]
 Client = Redis | RedisCluster
 
 _directory = files(__package__)
-_SHARED = (_directory / "records.lua").read_bytes()
+_FIELDS, _RECORDS = ((_directory / name).read_bytes() for name in ("fields.lua", "records.lua"))
 _SCRIPTS = {
-    name: _SHARED + (_directory / f"{name}.lua").read_bytes()
-    for name in ("add", "confirm", "get", "list", "purge", "remove", "renew", "rotate")
+    # The client library's own, but made once, as it hashes the text; which client is to run it, each call says.
+    name: AsyncScript(cast("Redis", None), _FIELDS + shared + (_directory / f"{name}.lua").read_bytes())
+    for shared, names in (
+        (b"", ("get",)),  # Read at every request, so it brings only what it needs.
+        (_RECORDS, ("add", "confirm", "list", "purge", "remove", "renew", "rotate")),
+    )
+    for name in names
 }
 
 
@@ -38,7 +44,7 @@ async def run(client: Client, script: str, keys: Sequence[str], **told: object) 
     known = {name: value for name, value in told.items() if value is not None}
     with reaching():
         # In bytes, as the scripts make keys of their own, whatever the client's encoding is.
-        return await client.register_script(_SCRIPTS[script])([key.encode() for key in keys], [json.dumps(known)])
+        return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(known)], client)
 
 
 @contextmanager

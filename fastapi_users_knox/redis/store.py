@@ -120,7 +120,10 @@ class RedisTokenStore(Generic[UP, ID]):
             return None
         number, text = found
         fields = json.loads(text)
-        return Found(record=self._record(fields), digest=digests[number - 1]) if self._can_parse(fields) else None
+        with suppress(Exception):  # Then the record is of an application that has the same prefix.
+            user_id = self._parse_id(fields[1])
+            return Found(record=record_of(fields, user_id), digest=digests[number - 1])
+        return None
 
     async def renew(
         self,
@@ -215,13 +218,6 @@ class RedisTokenStore(Generic[UP, ID]):
                 return
         raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
 
-    def _can_parse(self, fields: Sequence[Any]) -> bool:
-        """Tell whether the user's id is one of ours, and not of an application that has the same prefix."""
-        with suppress(Exception):
-            self._parse_id(fields[1])
-            return True
-        return False
-
     def _base(self, tag: str) -> str:
         return f"{self._key_prefix}{{{tag}}}:"
 
@@ -232,7 +228,7 @@ class RedisTokenStore(Generic[UP, ID]):
         return f"{self._base(routing_tag(user_id))}{text_of(digest)}"
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
-        return record_of(fields, self._parse_id)
+        return record_of(fields, self._parse_id(fields[1]))
 
     async def _add_confirmed(self, keys: Sequence[str], told: Mapping[str, object]) -> Any:  # noqa: ANN401 (the script's)
         with reaching():  # As for Redis's own time-outs: after this time the record is gone.

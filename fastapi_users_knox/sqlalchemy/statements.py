@@ -18,12 +18,13 @@ from sqlalchemy import (
     false,
     func,
     inspect,
+    null,
     or_,
     select,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Bundle, Mapper
 
 from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
 from fastapi_users_knox.sqlalchemy.users import plain_user_db
@@ -62,14 +63,18 @@ class Statements:
 
     @lru_cache(maxsize=32)  # noqa: B019 (shared for good, as the mapped class is)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
-        """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`."""
+        """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
+
+        What it gives is the digest, the user's `is_active`, null where there are no users here, and the record's
+        columns; with the user, it gives that as one, and the user.
+        """
         asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
-        statement = select(self.of["digest"].label("digest"), *self.record)
+        is_active = null() if self.user is None else self.of_user["is_active"]
+        seen = (self.of["digest"], is_active.label("is_active"), *self.record)
+        # As one, the columns cost SQLAlchemy less than a dozen results beside the user do.
+        statement = select(Bundle("seen", *seen), self.user) if with_user and self.user else select(*seen)
         if self.user is not None:
-            statement = statement.add_columns(self.of_user["is_active"].label("is_active"))
-            statement = statement.join(self.user, self.of_user["id"] == self.of["user_id"])
-        if with_user and self.user is not None:
-            statement = statement.add_columns(self.user)
+            statement = statement.join_from(self.table, self.user, self.of_user["id"] == self.of["user_id"])
         statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
         return statement.execution_options(autoflush=False)
 
@@ -113,5 +118,5 @@ def _statements_without_users(mapper: Mapper[Any]) -> Statements:
 
 
 def record_of(row: Row[Any]) -> TokenRecord[Any]:
-    """Make the record of a row that has the record's columns."""
-    return TokenRecord(**{name: row._mapping[name] for name in _RECORD})  # noqa: SLF001 (public, despite its name)
+    """Make the record of a row that ends with the record's columns."""
+    return TokenRecord(**dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))

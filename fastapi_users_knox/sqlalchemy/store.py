@@ -80,12 +80,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
         if not rows:
             return None
-        found = self._found(rows[0], rows[0][-1] if with_user else None)
+        found: Found[UP, ID] = _found(*rows[0]) if with_user else _found(rows[0], None)
+        if self._transactions.is_current or found.is_active is False:
+            return found
         # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
         current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
-        if current is None or found.is_active is False:
+        if current is None:
             return found
-        return self._found(current[0], found.user) if current else None
+        return _found(current[0], found.user) if current else None
 
     async def renew(
         self,
@@ -204,11 +206,6 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     # What follows serves the verbs above, in their order.
 
-    def _found(self, row: Row[Any], user: UP | None) -> Found[UP, ID]:
-        fields = row._mapping  # noqa: SLF001 (public, despite its name)
-        is_active = None if self._sql.user is None else bool(fields["is_active"])
-        return Found(record=record_of(row), digest=fields["digest"], is_active=is_active, user=user)
-
     async def _lock_user(self, connection: AsyncConnection, user_id: ID, credentials: Credentials | None) -> None:
         """Lock the user's row, and see that the user is still who has logged in."""
         if self._sql.user is None:
@@ -279,3 +276,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if not self._transactions.attempts.claim(what, now, tried_since=tried_since):
             return None
         return await self._transactions.beside(work)
+
+
+def _found(seen: Row[Any], user: UP | None) -> Found[UP, ID]:
+    """Tell what a SELECT has found, by the columns it gives."""
+    is_active = None if seen[1] is None else bool(seen[1])
+    return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)

@@ -8,11 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, null
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Executable, Row, StaticPool, exc
+from sqlalchemy import Connection, Engine, Row, Select, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_transient, reading, sees_latest, writing
+from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
 
@@ -66,7 +67,7 @@ class Transactions:
         self._read: SessionTransaction | None = None
 
     async def read(
-        self, statement: Executable, parameters: Mapping[str, object], *, is_whole: bool = True
+        self, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
     ) -> Sequence[Row[Any]]:
         """Read on the caller's session; nothing is flushed, committed or rolled back.
 
@@ -77,15 +78,20 @@ class Transactions:
         """
         with self._reaching():
             self._snapshot_is_new = not self.session.in_transaction()
-            rows = (await self.session.execute(statement, parameters)).unique().all()
+            rows = await fetch(self.session, statement, parameters, mapper=self._mapper)
             # A transaction that this read has begun holds nothing of the application's yet: `beside` may end it.
             begun = self._snapshot_is_new and is_whole
             self._read = self.session.sync_session.get_transaction() if begun else None
-            if self._snapshot_is_new and not rows:
+            if self._snapshot_is_new and not rows and self.session.in_transaction():
                 await self._commit()  # Another backend may look for the same token next, in a transaction of its own.
             return rows
 
-    async def read_latest(self, statement: Executable, parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:
+    @property
+    def is_current(self) -> bool:
+        """Whether what was just read is sure to be what was committed by then."""
+        return self._snapshot_is_new and isinstance(self._bind(), Engine)
+
+    async def read_latest(self, statement: Select[Any], parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:
         """Read what is committed now where the caller's transaction may see an older snapshot, else return `None`.
 
         Raises:
@@ -96,7 +102,7 @@ class Transactions:
             if isinstance(self._bind(), Connection):
                 await _refuse_snapshot(await self._connection())
                 return None
-            if self._snapshot_is_new or not self._has_second_connection():
+            if not self._has_second_connection():
                 return None
             if await sees_latest(await self._connection()):
                 return None

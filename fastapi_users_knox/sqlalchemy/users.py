@@ -6,7 +6,10 @@ from typing import Any
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Select, bindparam, inspect, select
+from sqlalchemy import Select, bindparam, select
+from sqlalchemy.orm import class_mapper
+
+from fastapi_users_knox.sqlalchemy.reading import fetch
 
 __all__ = ["plain_user_db", "select_user"]
 
@@ -21,16 +24,16 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
         and _is(user_db.get, SQLAlchemyUserDatabase.get)
         and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
         # An application may work out who is active in Python, which no SELECT can.
-        and "is_active" in inspect(user_db.user_table).columns
+        and "is_active" in class_mapper(user_db.user_table).columns
     )
     return user_db if is_plain else None
 
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    result = await user_db.session.execute(_find(user_db.user_table), {"id": id})
-    row = result.unique().one_or_none()  # As the adapter does: eager joins repeat the user.
-    return None if row is None else (row[0], bool(row[1]))
+    mapper = class_mapper(user_db.user_table)
+    rows = await fetch(user_db.session, _find(user_db.user_table), {"id": id}, mapper=mapper)
+    return (rows[0][0], bool(rows[0][1])) if rows else None
 
 
 @cache

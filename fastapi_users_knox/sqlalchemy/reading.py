@@ -1,0 +1,43 @@
+"""One SELECT on the application's session, as cheaply as it can be had."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Row, Select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapper, Session
+
+from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
+
+__all__ = ["fetch"]
+
+
+async def fetch(
+    session: AsyncSession, statement: Select[Any], parameters: Mapping[str, object], *, mapper: Mapper[Any]
+) -> Sequence[Row[Any]]:
+    """Return all rows of a SELECT, each once.
+
+    Args:
+        session: The application's; where it is idle and its engine has the option `knox_autocommit`, it stays so.
+        statement: Sent as it is.
+        parameters: Its parameters.
+        mapper: By which a session that routes finds its engine.
+    """
+    # `AsyncSession.execute` would put all rows into a second buffer.
+    return await session.run_sync(_fetch, statement, parameters, mapper)
+
+
+def _fetch(
+    session: Session, statement: Select[Any], parameters: Mapping[str, object], mapper: Mapper[Any]
+) -> Sequence[Row[Any]]:
+    if session.in_transaction() or not may_autocommit(session.get_bind(mapper, clause=statement)):
+        return session.execute(statement, parameters).unique().all()
+    try:
+        session.connection({"mapper": mapper, "clause": statement}, execution_options={"isolation_level": "AUTOCOMMIT"})
+        return session.execute(statement, parameters).unique().all()
+    finally:
+        # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close the
+        # transaction, in which nothing has begun, expires nothing that the application has loaded.
+        transaction = session.get_transaction()
+        if transaction is not None:
+            transaction.close()
