@@ -14,7 +14,7 @@ COVERAGE_OPTIONS = $$(grep -q ' skipped="0"' build/tests.xml || echo --fail-unde
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint docs constraints clean
+.PHONY: help demo test bench lint docs constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,9 @@ test: .venv/tests.stamp ## run all tests and require full coverage (ARGS='-k lim
 	$(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=worksteal --junit-xml=build/tests.xml $(ARGS)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage combine --quiet)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage report $(COVERAGE_OPTIONS))
+
+bench: .venv/bench.stamp ## measure beside the peers, and write docs/performance (ARGS=--quick: less, into build/bench)
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: .venv/lint.stamp ## check style, types and the direction of imports
 	$(BIN)/ruff check

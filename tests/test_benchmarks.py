@@ -1,12 +1,170 @@
-"""The benchmarks run, and what they measure in bytes, which no busy machine can change, keeps within its bound."""
+"""What the benchmarks count, which no busy machine can change, and that what they fill in is what logins leave."""
 
-from benchmarks import redis_memory
+import re
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from types import ModuleType
+from typing import Any
+
+import pytest
+from fastapi_users.password import PasswordHelper
+from redis.asyncio import Redis
+
+from benchmarks import growth, junk, logins, memory, sliding, statements
+from benchmarks.counting import counter
+from benchmarks.filling import NOW, TOKENS_PER_USER, Kept, Place, create_users, fill, log_in
+from benchmarks.measure import Scale, Servers, Trial
+from benchmarks.peers import DATABASE, JWT, KNOX_REDIS, KNOX_SQL, REDIS, user_manager_on
+from benchmarks.setting import client, create_user, database
+from fastapi_users_knox import tokens
+from tests.redis_servers import redis
 from tests.servers import skip_if_unavailable
 
+TINY = Scale(
+    rounds=1, calls=1, http_rounds=1, seconds=0.1, tokens=(10, 30), tokens_of_one=(1, 5), stored=900, clients=8
+)
 
-def test_a_token_in_redis_takes_450_bytes_at_most() -> None:
+Figures = dict[tuple[str, str, str], tuple[float, ...]]
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Give a SQLite and a Redis: no case is another one on another database."""
+    path = tmp_path_factory.mktemp("benchmarks") / "benchmark.db"
+    with skip_if_unavailable(), redis("any") as server:
+        yield Servers(databases={"SQLite": f"sqlite+aiosqlite:///{path}"}, redis=server.url())
+
+
+@pytest.fixture(params=["SQLite", "Redis"])
+async def place(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[Place]:
+    """Give an empty store of each kind."""
+    redis_url = servers.redis if request.param == "Redis" else None
+    async with database(servers.databases["SQLite"]) as engine, client(redis_url) as redis:
+        yield Place(engine=engine, redis=redis)
+
+
+def figures(case: ModuleType, servers: Servers) -> Figures:
+    """Measure a case, and return its figures by group, subject and unit."""
+    return {(one.group, one.subject, one.unit): one.values for one in case.measure(servers, TINY)}
+
+
+async def test_logins_and_logouts_are_what_is_timed(servers: Servers) -> None:
+    """Each strategy logs the user in and out, with the password too."""
+    async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
+        user = await create_user(engine, hashed_password=PasswordHelper().hash(logins.PASSWORD))
+
+        for trials in (logins.logins, logins.whole_logins, logins.logouts):
+            for trial in trials(engine, redis, user).values():
+                await _try(trial)
+
+
+async def test_each_verb_of_a_store_that_grows_is_timed(place: Place) -> None:
+    """Each does what it is to do, and leaves as many tokens as there were."""
+    known = await fill(place, TOKENS_PER_USER)
+
+    for trials in (growth.table_trials, growth.user_trials):
+        for trial in trials(place, known).values():
+            await _try(trial)
+            await _try(trial)
+
+
+async def test_junk_asks_nothing(servers: Servers) -> None:
+    """Ours refuse each kind of junk without I/O, where the strategies of FastAPI-Users that have a store ask it."""
+    async with database(servers.databases["SQLite"]) as engine, counter(engine, servers.redis) as counting:
+        for text in junk.junk(await create_user(engine)).values():
+            asked = await junk.asks(counting, text)
+
+            assert asked == {KNOX_SQL: 0, KNOX_REDIS: 0, JWT: 0, DATABASE: 1, REDIS: 1}
+
+
+def test_no_verb_asks_more_for_more_tokens(servers: Servers) -> None:
+    """A read is one statement or round trip, and a logout-all is as many, however many tokens it ends."""
+    counted = figures(statements, servers)
+
+    for store, unit in (("SQLite", "statements"), ("Redis", "round trips")):
+        assert counted[store, "read", unit] == (1,)
+        assert counted[store, "read of junk", unit] == (0,)
+        assert counted[store, "logout-all", unit] == counted[store, statements.LOGOUT_ALL_OF_MANY, unit]
+    assert counted["SQLite", "logout-all", "statements"] == (1,)
+    assert counted["Redis", "logout-all", "round trips"] == (2,)  # The script, and to let go of its answer.
+
+
+def test_one_refresh_is_written_a_deadline(servers: Servers) -> None:
+    """Of all clients that find a refresh due one writes it and tells; a busy machine may have all of them skip it."""
+    counted = figures(sliding, servers)
+
+    for store in ("SQLite", "Redis"):
+        (written,), (skipped,) = counted[store, sliding.WRITES, "writes"], counted[store, sliding.SKIPPED, "writes"]
+        assert written == 1 or skipped
+        assert counted[store, sliding.TOLD, "events"] == (written,)
+
+
+def test_a_token_in_redis_takes_450_bytes_at_most(servers: Servers) -> None:
     """A token, its place in the index and its last use included, stays within the bound; ours is no plain key."""
-    with skip_if_unavailable():
-        figures = redis_memory.main(900)
+    counted = figures(memory, servers)
 
-    assert figures["RedisStrategy"] < figures["RedisTokenStore"] <= 450
+    assert counted["Redis", REDIS, "bytes"] < counted["Redis", KNOX_REDIS, "bytes"] <= (450,)
+
+
+async def test_what_is_filled_in_is_accepted_and_listed(place: Place) -> None:
+    """The tokens whose text is known log their users in, each of whom has as many as were filled in."""
+    known = await fill(place, 30)
+
+    async with place.session() as session:
+        users = [await place.knox(session).read_token(one.text, user_manager_on(session)) for one in known]
+        assert [user and user.id for user in users] == [one.record.user_id for one in known]
+        listed = [await place.knox(session).list_records(user) for user in users if user is not None]
+    assert {len(records) for records in listed} == {TOKENS_PER_USER}
+
+
+async def test_what_is_filled_in_is_what_a_login_leaves(servers: Servers) -> None:
+    """Redis holds the same keys and values, to the byte, as the store has written them."""
+    async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
+        assert redis is not None
+        place, user_id = Place(engine=engine, redis=redis), uuid.uuid4()
+        await create_users(engine, [user_id])
+        async with place.session() as session:
+            issued = await place.knox(session).issue(await user_manager_on(session).get(user_id))
+        left = await _dump(redis)
+
+        await redis.flushall()
+        await place.keep([Kept(digest=tokens.digest(issued), record=issued.record, text=issued)])
+
+        assert await _dump(redis) == left
+
+
+async def test_what_is_filled_in_as_used_is_what_a_use_leaves(servers: Servers) -> None:
+    """So it does for tokens that have been used, but for the number that each use has."""
+    async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
+        assert redis is not None
+        later, user_id = NOW + timedelta(hours=1), uuid.uuid4()
+        place, kept = Place(engine=engine, redis=redis, clock=lambda: later), log_in(user_id)
+        await create_users(engine, [user_id])
+        await place.keep([kept])
+        async with place.session() as session:
+            await place.knox(session).read_token(kept.text, user_manager_on(session))
+        left = await _dump(redis)
+
+        await redis.flushall()
+        await place.keep([replace(kept, record=replace(kept.record, last_used_at=later))])
+
+        assert _without_number(await _dump(redis)) == _without_number(left)
+
+
+async def _try(trial: Trial) -> None:
+    await trial.finish(await trial.run(await trial.prepare()))
+
+
+async def _dump(redis: Redis) -> dict[str, Any]:
+    """Return all that is there, by key."""
+    return {
+        key: await (redis.zrange(key, 0, -1, withscores=True) if ":user:" in key else redis.get(key))
+        async for key in redis.scan_iter()
+    }
+
+
+def _without_number(dump: dict[str, Any]) -> dict[str, Any]:
+    """Cut out the number of a use, of up to ten digits, which is the sixth field of a record."""
+    return {key: re.sub(r",\d{1,10},", ",", it) if isinstance(it, str) else it for key, it in dump.items()}

@@ -1,0 +1,93 @@
+"""Measure beside the peers: `python -m benchmarks`; `--quick` measures less, `--only reads http` some cases alone."""
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from time import monotonic
+
+from benchmarks import plots, report
+from benchmarks.bounds import BOUNDS
+from benchmarks.machine import facts
+from benchmarks.measure import Scale, Series, Servers
+from benchmarks.setting import servers
+from benchmarks.verdicts import judge
+
+CASES = ("reads", "logins", "http", "junk", "growth", "statements", "memory", "sliding")
+"""The modules in the order in which they run; each has `measure(servers, scale)`."""
+
+FULL = Scale(
+    rounds=11,
+    calls=20,
+    http_rounds=7,
+    seconds=2,
+    tokens=(1_000, 100_000, 1_000_000),
+    tokens_of_one=(1, 100, 10_000),
+    stored=60_000,
+    clients=100,
+)
+QUICK = Scale(
+    rounds=3,
+    calls=5,
+    http_rounds=3,
+    seconds=1,
+    tokens=(1_000, 10_000),
+    tokens_of_one=(1, 100),
+    stored=3_000,
+    clients=20,
+)
+
+DOCUMENTED = Path("docs/performance")
+TRIED = Path("build/bench")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure, or take what was measured before, and write it down."""
+    options = _parser().parse_args(arguments)
+    out = options.out or (TRIED if options.quick or options.only else DOCUMENTED)
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "results.json"
+    results = report.load(file) if options.render else _run(options.only or CASES, QUICK if options.quick else FULL)
+    results = replace(results, verdicts=judge(BOUNDS, results.series))
+    report.save(results, file)
+    for name, table in report.tables(results).items():
+        (out / name).write_text(table)
+    plots.draw(results, out)
+    _tell(report.bounds(results.verdicts))
+    _tell(f"Tables and plots are in {out}/.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules[__name__].__doc__)
+    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, and says less")
+    parser.add_argument("--only", nargs="+", choices=CASES, help="measure these alone")
+    parser.add_argument("--render", action="store_true", help="measure nothing: write the last results down again")
+    parser.add_argument("--out", type=Path, help=f"the directory; {DOCUMENTED}, or {TRIED} if not all is measured")
+    return parser
+
+
+def _run(cases: Sequence[str], scale: Scale) -> report.Results:
+    """Start the servers, and measure the cases one after the other."""
+    date = datetime.now(UTC).date().isoformat()
+    with servers() as ours:
+        series = tuple(one for case in cases for one in _measure(case, ours, scale))
+        return report.Results(date=date, facts=facts(ours), scale=scale, series=series, verdicts=())
+
+
+def _measure(case: str, ours: Servers, scale: Scale) -> Iterator[Series]:
+    """Measure a case, and tell how long it took."""
+    began = monotonic()
+    yield from import_module(f"benchmarks.{case}").measure(ours, scale)
+    _tell(f"{case}: {monotonic() - began:.0f} s")
+
+
+def _tell(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,15 @@
+"""One route, which tells whoever has a live token who that is."""
+
+from django.urls import path
+from rest_framework.decorators import api_view
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+
+@api_view()
+def me(request: Request) -> Response:
+    """Tell the user's address."""
+    return Response({"email": request.user.email})
+
+
+urlpatterns = [path("me", me)]

@@ -1,0 +1,210 @@
+"""Fill a store with many tokens in little time: what is there afterwards is what as many logins leave."""
+
+import json
+import os
+import secrets
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from math import ceil
+from typing import cast
+
+from redis.asyncio import Redis
+from sqlalchemy import Table, delete, insert
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from benchmarks.models import KnoxToken, User
+from benchmarks.peers import BROWSER, SETTINGS, Knox, request
+from fastapi_users_knox import ClientInfo, KnoxSettings, KnoxStrategy, Listener, TokenRecord, TokenStore, tokens
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.redis.records import fields_of, text_of
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+TTL = timedelta(hours=10)
+BROWSED = ClientInfo(user_agent=BROWSER, ip_address="192.0.2.1")
+TOKENS_PER_USER = 3
+
+_CHUNK = 10_000
+_KNOWN = 1000  # tokens whose text is kept, to be read at random
+_MILLISECOND = timedelta(milliseconds=1)
+_GRACE = timedelta(minutes=1)  # by which a key outlives its record, see records.lua
+_CONFIRMED = 6  # fields that a record has at least once its login is confirmed
+_RENEWED_BY = 5
+_KEEP = """
+for number = 0, #KEYS / 2 - 1 do
+  local index, key = KEYS[2 * number + 1], KEYS[2 * number + 2]
+  local digest, record, score, lives = unpack(ARGV, 4 * number + 1, 4 * number + 4)
+  redis.call('SET', key, record, 'PX', lives)
+  redis.call('ZADD', index, score, digest)
+  redis.call('PEXPIRE', index, lives)
+end
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """What is kept of a token, and its text where that is known."""
+
+    digest: bytes
+    record: TokenRecord[uuid.UUID]
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where tokens and users are kept.
+
+    Attributes:
+        engine: Of the users, and of the tokens unless there is a Redis.
+        redis: Of the tokens.
+        clock: Tells the strategies the time; by default it stands still, so that no use of a token is due to be noted.
+        listeners: Told of what the strategies do.
+    """
+
+    engine: AsyncEngine
+    redis: Redis | None = None
+    clock: Callable[[], datetime] = lambda: NOW
+    listeners: Sequence[Listener] = ()
+
+    def session(self) -> AsyncSession:
+        """Open a session, as a request does."""
+        return AsyncSession(self.engine, expire_on_commit=False)
+
+    def knox(self, session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
+        """Make the strategy of a request."""
+        store: TokenStore[User, uuid.UUID] = (
+            SQLAlchemyTokenStore(session, KnoxToken) if self.redis is None else RedisTokenStore(self.redis)
+        )
+        return KnoxStrategy(store, settings, request=request(), listeners=self.listeners, clock=self.clock)
+
+    async def keep(self, kept: Iterable[Kept]) -> None:
+        """Store tokens of users who are there."""
+        await (_keep_in_sql(self.engine, kept) if self.redis is None else _keep_in_redis(self.redis, kept))
+
+    async def forget(self, user_id: uuid.UUID, text: str) -> None:
+        """Take a token away as if it had never been: a logout would leave the scripts' garbage to the next call."""
+        digest = tokens.digest(text)
+        if self.redis is not None:
+            index, key = _keys(user_id, digest)
+            await self.redis.delete(key)
+            await self.redis.zrem(index, text_of(digest))
+            return
+        async with self.engine.begin() as connection:
+            table = cast("Table", KnoxToken.__table__)
+            await connection.execute(delete(table).where(table.c.digest == digest))
+
+
+def log_in(
+    user_id: uuid.UUID,
+    *,
+    client: ClientInfo = BROWSED,
+    ttl: timedelta = TTL,
+    last_used_at: datetime | None = None,
+    is_known: bool = True,
+) -> Kept:
+    """Make a token that is not stored yet, or only what would be kept of it, which is much less work.
+
+    Args:
+        user_id: Whose.
+        client: What is known of the client.
+        ttl: How long it lives from `NOW`; a negative one: since when it has expired.
+        last_used_at: When it was last used.
+        is_known: Whether its text is to be known.
+    """
+    text = tokens.generate(tokens.routing_tag(user_id), prefix="knox_") if is_known else ""
+    record = TokenRecord(
+        id=uuid.uuid4(),
+        user_id=user_id,
+        audience="",
+        created_at=min(NOW, NOW + ttl),
+        expires_at=NOW + ttl,
+        last_used_at=last_used_at,
+        user_agent=client.user_agent,
+        ip_address=client.ip_address,
+    )
+    return Kept(digest=tokens.digest(text) if is_known else os.urandom(32), record=record, text=text)
+
+
+async def fill(
+    place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None
+) -> list[Kept]:
+    """Store so many tokens, three for each user, the logins of all users mixed; return some whose text is known."""
+    make = partial(log_in, client=client, last_used_at=last_used_at)
+    users = [uuid.uuid4() for _ in range(ceil(count / TOKENS_PER_USER))]
+    every = ceil(count / _KNOWN)
+    known: list[Kept] = []
+    if place.redis is None:
+        await create_users(place.engine, users)
+    async with _much_memory(place.engine):
+        for start in range(0, count, _CHUNK):
+            numbers = range(start, min(start + _CHUNK, count))
+            chunk = [make(users[number % len(users)], is_known=number % every == 0) for number in numbers]
+            await place.keep(chunk)
+            known += [one for one in chunk if one.text]
+    if place.redis is not None:
+        await create_users(place.engine, {one.record.user_id for one in known})
+    return known
+
+
+async def create_users(engine: AsyncEngine, ids: Iterable[uuid.UUID]) -> None:
+    """Store users."""
+    rows = [{"id": user_id, "email": f"{user_id}@example.org", "hashed_password": "hash"} for user_id in ids]
+    async with engine.begin() as connection:
+        for start in range(0, len(rows), _CHUNK):
+            await connection.execute(insert(cast("Table", User.__table__)), rows[start : start + _CHUNK])
+
+
+@asynccontextmanager
+async def _much_memory(engine: AsyncEngine) -> AsyncIterator[None]:
+    """Let SQLite keep the indexes in memory while they grow, which halves the time."""
+    if engine.dialect.name != "sqlite":
+        yield
+        return
+    async with engine.connect() as connection:
+        await connection.exec_driver_sql("PRAGMA cache_size = -262144")
+    yield
+    await engine.dispose()  # What is measured has as much as ever.
+
+
+async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
+    """Insert rows: on PostgreSQL by COPY, which takes half the time."""
+    rows: list[dict[str, object]] = [vars(one.record) | {"digest": one.digest} for one in kept]
+    async with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            driver = (await connection.get_raw_connection()).driver_connection
+            records = [tuple(row.values()) for row in rows]
+            assert driver is not None
+            await driver.copy_records_to_table(KnoxToken.__tablename__, records=records, columns=list(rows[0]))
+        else:
+            await connection.execute(insert(cast("Table", KnoxToken.__table__)), rows)
+
+
+async def _keep_in_redis(redis: Redis, kept: Iterable[Kept]) -> None:
+    """Write the keys that `records.lua` tells of."""
+    keys: list[str] = []
+    values: list[str | int] = []
+    for one in kept:
+        user_id, expires_at = one.record.user_id, one.record.expires_at or NOW
+        keys += _keys(user_id, one.digest)
+        lives = max(_GRACE, expires_at - NOW + _GRACE)  # What has expired is to be there still.
+        values += [text_of(one.digest), _text_of(one.record), ceil(expires_at.timestamp()), lives // _MILLISECOND]
+    await redis.eval(_KEEP, len(keys), *keys, *values)
+
+
+def _keys(user_id: uuid.UUID, digest: bytes) -> tuple[str, str]:
+    """Name the index of a user and the key of a record."""
+    base = f"knox:{{{tokens.routing_tag(user_id)}}}:"
+    return f"{base}user:{user_id}", f"{base}{text_of(digest)}"
+
+
+def _text_of(record: TokenRecord[uuid.UUID]) -> str:
+    """Write a record as the scripts do."""
+    fields = list(fields_of(record))
+    fields += [None] * (_CONFIRMED - len(fields))
+    if record.last_used_at is not None:
+        fields[_RENEWED_BY] = secrets.randbits(32)
+    return json.dumps(fields, separators=(",", ":")).replace("/", r"\/")

@@ -1,0 +1,106 @@
+"""Load a server: eight connections, each sending the next request as soon as it has the answer to the last."""
+
+import asyncio
+import re
+from asyncio import BaseTransport, Transport
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from shutil import which
+from time import perf_counter
+from typing import cast
+
+import anyio
+
+from benchmarks.sites import Site
+from tests.servers import HOST, PATIENCE
+
+CONNECTIONS = 8
+
+Generate = Callable[[Site, float], Awaitable[float]]
+
+
+class Refused(Exception):
+    """A server did not answer every request with 200; the message is what it did instead."""
+
+
+async def by_wrk(site: Site, seconds: float) -> float:
+    """Return how many requests a second are answered, as wrk counts them; it takes whole seconds."""
+    duration = f"-d{max(1, round(seconds))}s"
+    done = await anyio.run_process(["wrk", "-t1", f"-c{CONNECTIONS}", duration, "-H", site.header, site.url])
+    told = done.stdout.decode()
+    if "Non-2xx" in told or "Socket errors" in told:
+        raise Refused(told)
+    return float(re.findall(r"Requests/sec: +([\d.]+)", told)[0])
+
+
+async def by_asyncio(site: Site, seconds: float) -> float:
+    """Return how many requests a second are answered, on a machine that has no wrk."""
+    began = perf_counter()
+    answers = await count_answers(site, seconds)
+    return answers / (perf_counter() - began)
+
+
+async def count_answers(site: Site, seconds: float) -> int:
+    """Send requests for so long, and return how many were answered."""
+    end = perf_counter() + seconds
+    async with asyncio.timeout(seconds + PATIENCE):
+        return sum(await asyncio.gather(*(_ask(site, end) for _ in range(CONNECTIONS))))
+
+
+async def _ask(site: Site, end: float) -> int:
+    """Send requests until the end, on a new connection whenever the server closes one, and count the answers."""
+    request = f"GET /me HTTP/1.1\r\nHost: {HOST}\r\n{site.header}\r\n\r\n".encode()
+    connect = partial(asyncio.get_running_loop().create_connection, partial(_Connection, request, end))
+    answers = 0
+    while perf_counter() < end:
+        _, connection = await connect(HOST, site.port)
+        answers += await connection.answers
+    return answers
+
+
+class _Connection(asyncio.Protocol):
+    """Send a request whenever the last one is answered; `answers` are told when the connection is closed.
+
+    Streams would be plainer, but take a third more of the processor, which the server shares.
+    """
+
+    def __init__(self, request: bytes, end: float) -> None:
+        self.answers: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._request, self._end = request, end
+        self._received, self._answered, self._is_done = b"", 0, False
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        self._transport = cast("Transport", transport)
+        self._transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Read answers that tell their length."""
+        self._received += data
+        head, is_whole, body = self._received.lower().partition(b"\r\n\r\n")
+        if not is_whole or len(body) < int(head.partition(b"content-length:")[2].partition(b"\r")[0]):
+            return
+        if not head.startswith(b"http/1.1 200 "):
+            self._transport.abort()
+            return
+        self._received = b""
+        self._answered += 1
+        self._is_done = perf_counter() >= self._end or b"\nconnection: close" in head
+        if self._is_done:
+            self._transport.close()
+        else:
+            self._transport.write(self._request)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell how many requests were answered, unless one was not."""
+        if self._is_done:
+            self.answers.set_result(self._answered)
+        else:
+            self.answers.set_exception(Refused(self._received.decode() or str(exc)))
+
+
+GENERATORS: Mapping[str, Generate] = {"wrk": by_wrk, "asyncio": by_asyncio}
+
+
+def generator() -> str:
+    """Name what makes the load on this machine."""
+    return "wrk" if which("wrk") else "asyncio"

@@ -1,0 +1,75 @@
+"""The strategies that are compared, each set up as well as ours is."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from fastapi.requests import HTTPConnection
+from fastapi_users.authentication import JWTStrategy, RedisStrategy, Strategy
+from fastapi_users.authentication.strategy.db import DatabaseStrategy
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDatabase
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from benchmarks.models import AccessToken, KnoxToken, User, UserManager
+from fastapi_users_knox import KnoxSettings, KnoxStrategy
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+AnyStrategy = Strategy[User, uuid.UUID]
+Knox = KnoxStrategy[User, uuid.UUID]
+Make = Callable[[AsyncSession], AnyStrategy]
+
+LIFETIME = 10 * 60 * 60  # seconds
+SECRET = "a secret of the benchmark's, long enough for HS256"
+SETTINGS = KnoxSettings()
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/149.0.0.0 Safari/537.36"
+
+KNOX_SQL = "KnoxStrategy, SQL"
+KNOX_REDIS = "KnoxStrategy, Redis"
+JWT = "JWTStrategy"
+DATABASE = "DatabaseStrategy"
+REDIS = "RedisStrategy"
+AUTOCOMMIT = ", knox_autocommit"  # Behind the name of ours, where the engine has that option.
+DJANGO_REST_KNOX = "django-rest-knox"
+NO_AUTHENTICATION = "no authentication"
+
+
+def user_manager_on(session: AsyncSession) -> UserManager:
+    """Make the user manager of a session."""
+    return UserManager(SQLAlchemyUserDatabase(session, User))
+
+
+def request() -> HTTPConnection:
+    """Make what a login comes with."""
+    headers = [(b"host", b"example.org"), (b"user-agent", BROWSER.encode()), (b"accept", b"application/json")]
+    return HTTPConnection({"type": "http", "headers": headers, "client": ("192.0.2.1", 1234)})
+
+
+def knox_sql(session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
+    """Make ours over SQL."""
+    return KnoxStrategy(SQLAlchemyTokenStore(session, KnoxToken), settings, request=request())
+
+
+def knox_redis(redis: Redis, _session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
+    """Make ours over Redis."""
+    return KnoxStrategy(RedisTokenStore(redis), settings, request=request())
+
+
+def jwt(_session: AsyncSession) -> AnyStrategy:
+    """Make FastAPI-Users' strategy of JWTs."""
+    return JWTStrategy(SECRET, LIFETIME)
+
+
+def database(session: AsyncSession) -> AnyStrategy:
+    """Make FastAPI-Users' strategy over SQL."""
+    return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), LIFETIME)
+
+
+def strategies(redis: Redis | None) -> Mapping[str, Make]:
+    """Return a way to make each strategy for one request, those over Redis too where there is one."""
+    over_sql: dict[str, Make] = {KNOX_SQL: knox_sql, JWT: jwt, DATABASE: database}
+    if redis is None:
+        return over_sql
+    return over_sql | {KNOX_REDIS: partial(knox_redis, redis), REDIS: lambda _session: RedisStrategy(redis, LIFETIME)}

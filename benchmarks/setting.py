@@ -1,0 +1,81 @@
+"""What a case is measured in: a database with empty tables, a client of Redis, a user."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from redis.asyncio import Redis
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+
+from benchmarks.measure import Servers
+from benchmarks.models import Base, User
+from tests.redis_servers import redis
+from tests.servers import ServerUnavailable, mariadb, postgresql
+
+
+@contextmanager
+def servers() -> Iterator[Servers]:
+    """Start servers of our own; tell which ones this machine cannot have."""
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(TemporaryDirectory(prefix="knox-")))
+        databases, redis_url = {"SQLite": f"sqlite+aiosqlite:///{directory}/benchmark.db"}, None
+        with told_if_unavailable():
+            databases["PostgreSQL"] = stack.enter_context(postgresql()).url("postgresql+asyncpg")
+        with told_if_unavailable():
+            databases["MariaDB"] = stack.enter_context(mariadb()).url("mysql+asyncmy")
+        with told_if_unavailable():
+            redis_url = stack.enter_context(redis("any")).url()
+        yield Servers(databases=databases, redis=redis_url)
+
+
+@contextmanager
+def told_if_unavailable() -> Iterator[None]:
+    """Say what this machine cannot have, and go on without it."""
+    try:
+        yield
+    except ServerUnavailable as reason:
+        print(f"left out: {reason}")  # noqa: T201
+
+
+@asynccontextmanager
+async def database(url: str) -> AsyncIterator[AsyncEngine]:
+    """Give an engine on new tables, and drop them afterwards."""
+    engine = create_async_engine(url)
+    if engine.dialect.name == "sqlite":
+        event.listen(
+            engine.sync_engine, "connect", lambda connection, _: connection.execute("PRAGMA foreign_keys = ON")
+        )
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.drop_all)
+            await connection.run_sync(Base.metadata.create_all)
+        yield engine
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.drop_all)
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def client(url: str | None) -> AsyncIterator[Redis | None]:
+    """Give a client of an empty Redis, which is emptied afterwards too."""
+    if url is None:
+        yield None
+        return
+    async with Redis.from_url(url, decode_responses=True) as redis:  # RedisStrategy needs it.
+        await redis.flushall()
+        yield redis
+        await redis.flushall()
+
+
+async def create_user(engine: AsyncEngine, *, hashed_password: str = "hash") -> User:
+    """Store a user."""
+    user = User(email=f"{uuid.uuid4()}@example.org", hashed_password=hashed_password)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        session.add(user)
+        await session.commit()
+        await session.refresh(user)
+    return user

@@ -1,0 +1,180 @@
+"""Share one token among many clients while refreshes fall due: who writes, and how long everybody's reads take."""
+
+import asyncio
+import gc
+import logging
+import random
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from logging.handlers import BufferingHandler
+from math import ceil
+from statistics import median, quantiles
+from time import perf_counter_ns
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from benchmarks.filling import NOW, Kept, Place, create_users, log_in
+from benchmarks.measure import Scale, Series, Servers
+from benchmarks.peers import user_manager_on
+from benchmarks.setting import client, database
+from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRefreshed
+from tests.strategies import Clock, sent_to
+
+CASE = "sliding sessions"
+WRITES = "refresh writes a deadline"
+TOLD = "refreshes told a deadline"
+SKIPPED = "writes skipped a deadline"
+
+WORKERS = 4  # processes of an application: each has an engine of its own, and a client of Redis
+READS = 5  # of each client in a turn
+SETTINGS = KnoxSettings(auto_refresh=True, min_refresh_interval=timedelta(minutes=1))
+STEP = timedelta(minutes=1, seconds=1)  # from one deadline to the next
+
+
+def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
+    """Measure each database, and Redis with the users in the first of them."""
+    for store, url in servers.databases.items():
+        yield from asyncio.run(_measure(store, url, None, scale))
+    if servers.redis is not None:
+        yield from asyncio.run(_measure("Redis", next(iter(servers.databases.values())), servers.redis, scale))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What has happened while all clients read.
+
+    Attributes:
+        took: How long each read took, in milliseconds.
+        writes: How often a record was written.
+        told: How many refreshes the listeners were told of.
+        skipped: How many processes have left a write to the others, as the database let them wait: each logs it.
+    """
+
+    took: Sequence[float]
+    writes: int
+    told: int
+    skipped: int
+
+    @property
+    def p50(self) -> float:
+        """Return what one read of two exceeds."""
+        return median(self.took)
+
+    @property
+    def p99(self) -> float:
+        """Return what one read of a hundred exceeds."""
+        return quantiles(self.took, n=100, method="inclusive")[-1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """One token, the processes that read it, and what is to be seen of their writes.
+
+    Attributes:
+        kept: The token.
+        workers: Each process's access to the store.
+        clock: What all of them tell the time by.
+        events: What they tell their listeners.
+        log: What they log.
+        statements: What they send to a database.
+        redis: Where the token is, if it is in Redis.
+    """
+
+    kept: Kept
+    workers: Sequence[Place]
+    clock: Clock
+    events: list[KnoxEvent[Any]]
+    log: list[logging.LogRecord]
+    statements: list[list[str]]
+    redis: Redis | None
+
+    async def turn(self, clients: int, *, is_due: bool) -> Turn:
+        """Let all clients read at once, some times each; a refresh may have fallen due just before."""
+        if is_due:
+            self.clock.now += STEP
+        self.events.clear()
+        self.log.clear()
+        gc.collect()
+        before = await self._writes()
+        reading = (self._read(self.workers[number % WORKERS]) for number in range(clients))
+        took = [one for reads in await asyncio.gather(*reading) for one in reads]
+        told = sum(isinstance(event, TokenRefreshed) for event in self.events)
+        return Turn(took=took, writes=await self._writes() - before, told=told, skipped=len(self.log))
+
+    async def _read(self, worker: Place) -> list[float]:
+        took = []
+        for _ in range(READS):
+            began = perf_counter_ns()
+            async with worker.session() as session:
+                user = await worker.knox(session, SETTINGS).read_token(self.kept.text, user_manager_on(session))
+            took.append((perf_counter_ns() - began) / 1e6)
+            assert user is not None
+        return took
+
+    async def _writes(self) -> int:
+        """Count the writes so far: UPDATEs, or SETs, which of the scripts here only the one that refreshes does."""
+        if self.redis is None:
+            return sum(statement.startswith("UPDATE") for sent in self.statements for statement in sent)
+        return int((await self.redis.info("commandstats")).get("cmdstat_set", {}).get("calls", 0))
+
+
+async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) -> list[Series]:
+    async with sharing(url, redis_url, scale.clients) as shared:
+        turns: dict[bool, list[Turn]] = {True: [], False: []}
+        for is_due in (True, False):  # So that all connections are there.
+            await shared.turn(scale.clients, is_due=is_due)
+        for _ in range(scale.rounds):
+            for is_due in random.sample((True, False), 2):
+                turns[is_due].append(await shared.turn(scale.clients, is_due=is_due))
+    due, idle = turns[True], turns[False]
+    figures: dict[tuple[str, str], list[float]] = {
+        ("p50 with refresh", "ms"): [turn.p50 for turn in due],
+        ("p50 without", "ms"): [turn.p50 for turn in idle],
+        ("p99 with refresh", "ms"): [turn.p99 for turn in due],
+        ("p99 without", "ms"): [turn.p99 for turn in idle],
+        (WRITES, "writes"): [turn.writes for turn in due],
+        (TOLD, "events"): [turn.told for turn in due],
+        (SKIPPED, "writes"): [turn.skipped for turn in due],
+    }
+    return [
+        Series(case=CASE, group=store, subject=subject, unit=unit, values=tuple(values))
+        for (subject, unit), values in figures.items()
+    ]
+
+
+@asynccontextmanager
+async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterator[Sharing]:
+    """Log a user in, and give the token to processes, each with connections enough for its share of the clients."""
+    kept, events, clock = log_in(uuid.uuid4()), list[KnoxEvent[Any]](), Clock(NOW)
+    async with database(url) as engine, client(redis_url) as redis, AsyncExitStack() as stack:
+        log = stack.enter_context(_logged())
+        await create_users(engine, [kept.record.user_id])
+        await Place(engine=engine, redis=redis).keep([kept])
+        workers, statements = [], []
+        for _ in range(WORKERS):
+            own = create_async_engine(url, pool_size=ceil(clients / WORKERS) + 1)
+            stack.push_async_callback(own.dispose)
+            statements.append(stack.enter_context(sent_to(own)))
+            own_redis = None if redis_url is None else Redis.from_url(redis_url, decode_responses=True)
+            if own_redis is not None:
+                await stack.enter_async_context(own_redis)
+            workers.append(Place(engine=own, redis=own_redis, clock=clock, listeners=[events.append]))
+        yield Sharing(
+            kept=kept, workers=workers, clock=clock, events=events, log=log, statements=statements, redis=redis
+        )
+
+
+@contextmanager
+def _logged() -> Iterator[list[logging.LogRecord]]:
+    """Collect what is logged, instead of printing it."""
+    logger, handler = logging.getLogger("fastapi_users_knox"), BufferingHandler(1_000_000)
+    logger.addHandler(handler)
+    try:
+        yield handler.buffer
+    finally:
+        logger.removeHandler(handler)

@@ -1,0 +1,55 @@
+"""Hold what was measured against what is to be reached."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.bounds import Bound
+from benchmarks.measure import Series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What was measured of what is to be reached.
+
+    Attributes:
+        sentence: What is to be reached.
+        group: Where.
+        unit: Of the figures; "times" if they are ratios.
+        median: The middle one; `None`: not measured.
+        quartiles: Between which ones the middle half lies.
+        is_met: Whether the median is within the bound.
+    """
+
+    sentence: str
+    group: str
+    unit: str
+    median: float | None = None
+    quartiles: tuple[float, float] | None = None
+    is_met: bool | None = None
+
+
+def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, ...]:
+    """Hold what was measured against what is to be reached."""
+    figures = {(one.case, one.group, one.subject, one.unit): one for one in series}
+    return tuple(_verdict(bound, group, _measured(bound, group, figures)) for bound in bounds for group in bound.groups)
+
+
+def _measured(bound: Bound, group: str, figures: Mapping[tuple[str, str, str, str], Series]) -> Series | None:
+    figure = figures.get((bound.case, group, bound.of, bound.unit))
+    if figure is None or bound.to is None:
+        return figure
+    other = figures.get((bound.case, group, bound.to, bound.unit))
+    return other and figure.per(other)
+
+
+def _verdict(bound: Bound, group: str, measured: Series | None) -> Verdict:
+    if measured is None:
+        return Verdict(sentence=bound.sentence, group=group, unit=bound.unit)
+    return Verdict(
+        sentence=bound.sentence,
+        group=group,
+        unit=measured.unit,
+        median=measured.median,
+        quartiles=measured.quartiles,
+        is_met=bound.at_least <= measured.median <= bound.at_most,
+    )

@@ -1,0 +1,191 @@
+"""What the benchmarks measured is judged, written down and shown on the page as it is."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import report
+from benchmarks.bounds import BOUNDS, Bound
+from benchmarks.measure import Scale, Series
+from benchmarks.peers import DATABASE, KNOX_SQL
+from benchmarks.verdicts import Verdict, judge
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "performance.md").read_text()
+GENERATED = ROOT / "docs" / "performance"
+SCALE = Scale(rounds=3, calls=1, http_rounds=1, seconds=0.5, tokens=(1, 10), tokens_of_one=(1, 2), stored=1, clients=1)
+
+
+def series(subject: str, *values: float, case: str = "read", group: str = "SQLite", unit: str = "ms") -> Series:
+    """Make up what was measured of a subject."""
+    return Series(case=case, group=group, subject=subject, unit=unit, values=values)
+
+
+MEASURED = (
+    series(KNOX_SQL, 1, 2, 4),
+    series(DATABASE, 2, 6, 8),
+    series(KNOX_SQL, 0, unit="statements", case="junk"),
+    series(DATABASE, 1, unit="statements", case="junk"),
+    series(KNOX_SQL, 1.234, 1.3, 1.4, unit="µs", case="junk"),
+    series("1,000 tokens", 0.5, 0.6, case="growth of the table", group="SQLite: read"),
+    series("10 tokens", 0.5, 0.5, case="growth of the table", group="SQLite: read"),
+    series("10 tokens", 12_345.6, case="growth of the table", group="SQLite: purge"),
+)
+
+
+def bound(
+    *, to: str | None = DATABASE, unit: str = "ms", case: str = "read", at_least: float = 0, at_most: float = 10
+) -> Bound:
+    """Make up what is to be reached by ours."""
+    return Bound(
+        promise="it takes {}",
+        case=case,
+        groups=("SQLite",),
+        of=KNOX_SQL,
+        to=to,
+        unit=unit,
+        at_least=at_least,
+        at_most=at_most,
+    )
+
+
+def results() -> report.Results:
+    """Make up what a run has measured."""
+    verdicts = judge([bound(at_most=0.4), bound(at_most=0.5), bound(unit="bytes")], MEASURED)
+    return report.Results(date="2030-01-01", facts={"cores": "2"}, scale=SCALE, series=MEASURED, verdicts=verdicts)
+
+
+def cells(line: str) -> list[str]:
+    """Split a line of a table."""
+    return re.split(r"(?<!\\)\|", line.strip("|"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_met"),
+    [
+        (bound(at_most=0.5), True),
+        (bound(at_most=0.49), False),
+        (bound(at_least=0.5), True),
+        (bound(at_least=0.51), False),
+        (bound(to=None, at_most=2), True),
+        (bound(to=None, at_most=1.9), False),
+        (bound(to=None, at_most=0, unit="statements", case="junk"), True),
+    ],
+)
+def test_a_bound_is_met_if_the_median_keeps_within(asked: Bound, is_met: bool) -> None:  # noqa: FBT001
+    """The median of the ratios is judged, or of the figures where there is no other to divide by."""
+    [verdict] = judge([asked], MEASURED)
+
+    assert verdict.is_met is is_met
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """The verdict tells the median and the quartiles of the ratios."""
+    [verdict] = judge([bound()], MEASURED)
+
+    assert verdict == Verdict(
+        sentence="it takes 10",
+        group="SQLite",
+        unit="times",
+        median=1 / 2,
+        quartiles=((1 / 2 + 1 / 3) / 2, 1 / 2),
+        is_met=True,
+    )
+
+
+@pytest.mark.parametrize("asked", [bound(case="login"), bound(unit="bytes"), bound(to="nobody"), bound(to="floor")])
+def test_nobody_knows_what_was_not_measured(asked: Bound) -> None:
+    """A bound is neither met nor missed if one of its figures is not there."""
+    [verdict] = judge([asked], MEASURED)
+
+    assert (verdict.median, verdict.is_met) == (None, None)
+
+
+def test_a_bound_has_one_limit_and_says_it() -> None:
+    """Each is a ceiling or a floor, and no two say the same."""
+    assert all((one.at_least == 0) != (one.at_most == float("inf")) for one in BOUNDS)
+    assert all("{}" in one.promise or one.at_most == 0 for one in BOUNDS)
+    assert len({one.sentence for one in BOUNDS}) == len(BOUNDS)
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """JSON loses nothing."""
+    report.save(results(), tmp_path / "results.json")
+
+    assert report.load(tmp_path / "results.json") == results()
+
+
+def test_tables_are_tables() -> None:
+    """Each line has as many cells as its head, and a head has its rule below it and an empty line above it."""
+    for text in report.tables(results()).values():
+        for block in text.split("\n\n"):
+            lines = [line for line in block.splitlines() if line.startswith("|")]
+            assert len({len(cells(line)) for line in lines}) <= 1
+            assert not lines or re.fullmatch(r"\|( -+:? \|)+", lines[1])
+            assert not lines or block.startswith("|")
+
+
+def test_each_case_has_a_table_of_its_own() -> None:
+    """The names of the files are those of the cases."""
+    assert set(report.tables(results())) == {"machine.md", "bounds.md", "read.md", "junk.md", "growth-of-the-table.md"}
+
+
+def test_a_table_shows_median_spread_and_ratio() -> None:
+    """Ours is beside its peer."""
+    assert report.tables(results())["read.md"] == (
+        "**SQLite**, ms\n\n"
+        "|  | Median | Middle half | ÷ KnoxStrategy, SQL |\n"
+        "| --- | ---: | ---: | ---: |\n"
+        "| KnoxStrategy, SQL | 2 | 1.50 to 3 | 1 |\n"
+        "| DatabaseStrategy | 6 | 4 to 7 | 2 (2 to 2.50) |\n"
+    )
+
+
+def test_bounds_are_told_as_they_are() -> None:
+    """What was missed is told as clearly as what was reached."""
+    assert [cells(line)[-1].strip() for line in report.tables(results())["bounds.md"].splitlines()[2:]] == [
+        "**no**",
+        "yes",
+        "not measured",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (1, "1"), (0.01234, "0.0123"), (0.5, "0.500"), (1.234, "1.23"), (447.2, "447"), (12_345.6, "12,346")],
+)
+def test_a_number_has_three_digits(value: float, text: str) -> None:
+    """No more than a measurement can say."""
+    assert report.number(value) == text
+
+
+def test_the_page_shows_all_that_was_generated() -> None:
+    """Each table and each plot is on the page, and nothing that is not there."""
+    included = re.findall(r'--8<-- "(.+)"', PAGE)
+    shown = re.findall(r"!\[.+\]\(performance/(.+)\)", PAGE)
+
+    assert sorted(included) == sorted(path.name for path in GENERATED.glob("*.md"))
+    assert sorted(shown) == sorted(path.name for path in GENERATED.glob("*.svg"))
+    assert all(path.stat().st_size < 60_000 for path in GENERATED.glob("*.svg"))
+
+
+def test_the_tables_are_those_of_the_results() -> None:
+    """What the page shows is what was measured, held against what is to be reached today."""
+    shown = report.load(GENERATED / "results.json")
+
+    assert shown.verdicts == judge(BOUNDS, shown.series)
+    assert report.tables(shown) == {path.name: path.read_text() for path in GENERATED.glob("*.md")}
+
+
+def test_the_page_judges_every_bound() -> None:
+    """The run that the page shows has measured all that is to be reached."""
+    assert [one for one in report.load(GENERATED / "results.json").verdicts if one.is_met is None] == []
+
+
+def test_the_names_of_this_machine_are_not_told() -> None:
+    """The facts say what the figures depend on, and nothing else."""
+    facts = report.load(GENERATED / "results.json").facts
+
+    assert {"processor", "cores", "memory", "system", "Python"} <= set(facts)
+    assert not re.search(r"\d+\.\d+\.\d+\.\d+|://|@", " ".join(facts.values()))
