@@ -1,6 +1,6 @@
 """What differs between the databases: how a transaction that writes begins and waits, and what errors mean."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from sqlalchemy import Connection, Engine, Update, exc
@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastapi_users_knox.errors import KnoxError
 
-__all__ = ["has_open_sqlite", "is_transient", "may_autocommit", "reading", "sees_latest", "writing"]
+__all__ = ["has_open_sqlite", "is_locked", "is_transient", "may_autocommit", "reading", "sees_latest", "writing"]
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
@@ -19,6 +19,7 @@ _MYSQL_WAIT = (  # seconds, for tables and for rows
     "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
     "SET lock_wait_timeout = {0}, innodb_lock_wait_timeout = {1}",
 )
+_MARIADB_LOCKED = 1180  # What SKIP LOCKED answers of a locked row, instead of skipping it, where nothing may wait.
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
@@ -86,8 +87,17 @@ async def has_open_sqlite(connection: AsyncConnection) -> bool:
 
 def is_transient(error: exc.DBAPIError) -> bool:
     """Tell whether the same work may succeed a moment later."""
-    code = getattr(error.orig, "sqlstate", None) or next(iter(getattr(error.orig, "args", ())), None)
-    return code in _TRANSIENT or getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
+    return not _TRANSIENT.isdisjoint(_codes(error)) or getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
+
+
+def is_locked(error: exc.DBAPIError) -> bool:
+    """Tell whether a SELECT that skips what is locked has failed because all of it is."""
+    return _MARIADB_LOCKED in _codes(error)
+
+
+def _codes(error: exc.DBAPIError) -> Sequence[object]:
+    """Return SQL's own code, which MariaDB's drivers may have too, and MariaDB's."""
+    return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 
 @asynccontextmanager

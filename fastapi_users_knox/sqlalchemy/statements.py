@@ -1,13 +1,15 @@
 """The SQL of the token store, and the way from a row to a record and to a user."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache, partial
+from functools import cache, cached_property, lru_cache, partial
 from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
 from sqlalchemy import (
     Column,
     ColumnElement,
+    Insert,
     Label,
     Row,
     Select,
@@ -15,8 +17,10 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    delete,
     false,
     func,
+    insert,
     inspect,
     null,
     or_,
@@ -25,17 +29,31 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Bundle, Mapper
+from sqlalchemy.sql.dml import ReturningDelete
 
 from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
 from fastapi_users_knox.sqlalchemy.users import plain_user_db
 from fastapi_users_knox.store import TokenRecord
 
-__all__ = ["Statements", "record_of", "statements_for"]
+__all__ = ["Removal", "Statements", "record_of", "statements_for"]
 
 _RECORD = (
     *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removal:
+    """What ends records and tells which.
+
+    Attributes:
+        returning: One statement, where the database has DELETE ... RETURNING.
+        finding: Elsewhere, what finds and locks them, to be deleted by their ids.
+    """
+
+    returning: ReturningDelete[Any]
+    finding: Select[Any]
 
 
 class Statements:
@@ -47,6 +65,9 @@ class Statements:
         of: Its columns by name, `digest` among them.
         record: The columns of a record, each labelled with its field's name.
         no_rows: An UPDATE that changes nothing.
+        insert: The INSERT of a row.
+        count: The SELECT of how many records a user has, with the parameters `user_id` and `audience`.
+        removal: What ends one record, with those parameters and `id`.
         user: The mapped class that `user_id` refers to, or `None` if the users are elsewhere.
         of_user: That class's columns by name.
     """
@@ -60,6 +81,10 @@ class Statements:
         self.no_rows: Update = update(self.table).where(false()).values({self.of["audience"]: ""})
         self.user: type[Any] | None = user.class_ if user else None
         self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in USER_COLUMNS} if user else {}
+        self.insert: Insert = insert(self.table)
+        self._mine = (self.of["user_id"] == bindparam("user_id"), self.of["audience"] == bindparam("audience"))
+        self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._mine)
+        self.removal: Removal = self.removal_of(self.of["id"] == bindparam("id"), *self._mine)
 
     @lru_cache(maxsize=32)  # noqa: B019 (shared for good, as the mapped class is)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
@@ -78,9 +103,41 @@ class Statements:
         statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
         return statement.execution_options(autoflush=False)
 
-    def values(self, record: TokenRecord[Any]) -> dict[Column[Any], object]:
-        """Return what to store of a record, by column."""
-        return {self.of[name]: getattr(record, name) for name in _RECORD}
+    @cached_property
+    def lock_user(self) -> Select[Any]:
+        """The SELECT that locks the user of the parameter `user_id`, and tells what a login depends on."""
+        of = self.of_user
+        locking = select(of["hashed_password"], of["is_active"]).where(of["id"] == bindparam("user_id"))
+        return locking.with_for_update(key_share=True)
+
+    @lru_cache(maxsize=8)  # noqa: B019 (as above)
+    def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":
+        """Build what ends records at a login, with the parameters `user_id`, `audience`, `now` and those told below.
+
+        Args:
+            is_capped: Whether those created before `created_since` end.
+            is_replacing: Whether those under one of the digests `replaces` end.
+            has_device: Whether those of the device `device_id` end.
+        """
+        ended = [self.of["expires_at"] <= bindparam("now")]
+        if is_capped:
+            ended.append(self.of["created_at"] < bindparam("created_since"))
+        if is_replacing:
+            ended.append(self.of["digest"].in_(bindparam("replaces", expanding=True)))
+        if has_device:
+            ended.append(self.of["device_id"] == bindparam("device_id"))
+        return self.removal_of(*self._mine, or_(*ended))
+
+    def removal_of(self, *where: ColumnElement[bool]) -> "Removal":
+        """Build what ends the records for which all of these hold."""
+        return Removal(
+            returning=delete(self.table).where(*where).returning(*self.record),
+            finding=select(*self.record).where(*where).with_for_update(),
+        )
+
+    def values(self, record: TokenRecord[Any], digest: bytes) -> dict[str, object]:
+        """Return what to store of a record, by the columns' keys."""
+        return {self.of[name].key: getattr(record, name) for name in _RECORD} | {self.of["digest"].key: digest}
 
     def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
         """Ask what `TokenRecord.is_live` does."""

@@ -1,17 +1,19 @@
 """The token store over SQL: one prebuilt SELECT to read, one transaction of its own to write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic
 from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, Row, and_, delete, func, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exc, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.sqlalchemy.statements import record_of, statements_for
+from fastapi_users_knox.sqlalchemy.dialects import is_locked
+from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
@@ -51,14 +53,24 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         """Store a record, under a lock on the user's row that puts the logins of one user in order."""
         if limit is not None and self._sql.user is None:
             raise LimitUnsupported("token_limit_per_user needs user_id to be a foreign key to the mapped users")
-        live = self._sql.is_live(now, created_since)
+        removal = self._sql.removal_at_login(
+            is_capped=created_since is not None, is_replacing=bool(replaces), has_device=record.device_id is not None
+        )
+        told = {
+            "user_id": record.user_id,
+            "audience": record.audience,
+            "now": now,
+            "created_since": created_since,
+            "replaces": replaces,
+            "device_id": record.device_id,
+        }
 
-        async def work(connection: AsyncConnection) -> Added[ID]:
+        def work(connection: Connection) -> Added[ID]:
             # The lock comes first: a DELETE before it dead-locks MariaDB when many logins meet.
-            await self._lock_user(connection, record.user_id, credentials)
-            ended = await self._delete(connection, *self._mine(record), or_(~live, self._is_replaced(record, replaces)))
-            evicted = await self._make_room(connection, limit, limit_policy, *self._mine(record), live)
-            await self._insert(connection, record, digest)
+            self._lock_user(connection, record.user_id, credentials)
+            ended = self._remove(connection, removal, told)
+            evicted = self._make_room(connection, record, limit, limit_policy)
+            connection.execute(self._sql.insert, self._sql.values(record, digest))
             alive = [old for old in ended if old.is_live(now, created_since=created_since)]
             dead = [old for old in ended if old not in alive]
             return Added(expired=tuple(dead), replaced=tuple(alive), evicted=tuple(evicted))
@@ -109,10 +121,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if digest is not None:
             values[of["digest"]] = digest
 
-        async def work(connection: AsyncConnection) -> bool:
-            if not await self._lock_unlocked(connection, 1, *where):
+        def work(connection: Connection) -> bool:
+            if not self._lock_unlocked(connection, 1, *where):
                 return False
-            await connection.execute(update(self._sql.table).where(*where).values(values))
+            connection.execute(update(self._sql.table).where(*where).values(values))
             return True
 
         return await self._try_beside(("renew", found.record.id), now, unused_since, work) or False
@@ -123,9 +135,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         """Update the row: a DELETE and an INSERT would hide the new row from a logout-all under way."""
         where = (self._is_found(found), self._sql.is_live(now, created_since))
 
-        async def work(connection: AsyncConnection) -> bool:
+        def work(connection: Connection) -> bool:
             values = {self._sql.of["digest"]: digest}
-            result = await connection.execute(update(self._sql.table).where(*where).values(values))
+            result = connection.execute(update(self._sql.table).where(*where).values(values))
             return result.rowcount == 1
 
         return await self._transactions.write(work)
@@ -134,9 +146,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> TokenRecord[ID] | None:
         """Delete one row."""
-        of = self._sql.of
-        where = (of["id"] == id, of["user_id"] == user_id, of["audience"] == audience)
-        ended = await self._transactions.write(lambda connection: self._delete(connection, *where))
+        told = {"id": id, "user_id": user_id, "audience": audience}
+        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal, told=told))
         return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
@@ -155,7 +166,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             where.append(of["audience"] == audience)
         if keep is not None:
             where.append(of["id"] != keep)
-        ended = await self._transactions.write(lambda connection: self._delete(connection, *where))
+        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal_of(*where)))
         return [record for record in ended if record.is_live(now, created_since=created_since)]
 
     async def purge(
@@ -177,10 +188,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if seen is not None:
             dead = and_(of["id"] == seen.record.id, dead)
 
-        async def work(connection: AsyncConnection) -> int:
-            ids = await self._lock_unlocked(connection, batch_size, dead)
+        def work(connection: Connection) -> int:
+            ids = self._lock_unlocked(connection, batch_size, dead)
             # The condition stands here again, as an expiry may have moved between the two statements.
-            result = await connection.execute(delete(self._sql.table).where(of["id"].in_(ids), dead))
+            result = connection.execute(delete(self._sql.table).where(of["id"].in_(ids), dead))
             return result.rowcount
 
         if seen is not None:
@@ -206,66 +217,55 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     # What follows serves the verbs above, in their order.
 
-    async def _lock_user(self, connection: AsyncConnection, user_id: ID, credentials: Credentials | None) -> None:
+    def _lock_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
         """Lock the user's row, and see that the user is still who has logged in."""
         if self._sql.user is None:
             return
-        of = self._sql.of_user
-        statement = select(of["hashed_password"], of["is_active"]).where(of["id"] == user_id)
-        row = (await connection.execute(statement.with_for_update(key_share=True))).one_or_none()
+        row = connection.execute(self._sql.lock_user, {"user_id": user_id}).one_or_none()
         if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
             raise CredentialsChanged
 
-    def _mine(self, record: TokenRecord[ID]) -> tuple[ColumnElement[bool], ...]:
-        of = self._sql.of
-        return of["user_id"] == record.user_id, of["audience"] == record.audience
-
-    def _is_replaced(self, record: TokenRecord[ID], digests: Sequence[bytes]) -> ColumnElement[bool]:
-        of = self._sql.of
-        presented = of["digest"].in_(digests)
-        return presented if record.device_id is None else or_(presented, of["device_id"] == record.device_id)
-
-    async def _make_room(
-        self, connection: AsyncConnection, limit: int | None, policy: LimitPolicy, *where: ColumnElement[bool]
+    def _make_room(
+        self, connection: Connection, record: TokenRecord[ID], limit: int | None, policy: LimitPolicy
     ) -> Sequence[TokenRecord[ID]]:
-        """See that one more record keeps within the limit, by ending as many others as it takes."""
+        """See that one more record keeps within the limit, by ending as many others as it takes; all are live."""
         if limit is None:
             return ()
-        count = select(func.count()).select_from(self._sql.table).where(*where)
-        excess = (await connection.execute(count)).scalar_one() + 1 - limit
+        mine = {"user_id": record.user_id, "audience": record.audience}
+        excess = connection.execute(self._sql.count, mine).scalar_one() + 1 - limit
         if excess <= 0:
             return ()
         if policy == "reject":
             raise TokenLimitReached(limit)
         of = self._sql.of
         age = of["created_at"] if policy == "evict_oldest" else self._sql.active_at()
+        where = (of["user_id"] == record.user_id, of["audience"] == record.audience)
         oldest = select(of["id"]).where(*where).order_by(age, of["id"]).limit(excess)
-        ids = (await connection.execute(oldest)).scalars().all()
-        return await self._delete(connection, of["id"].in_(ids))
+        ids = connection.execute(oldest).scalars().all()
+        return self._remove(connection, self._sql.removal_of(of["id"].in_(ids)))
 
-    async def _insert(self, connection: AsyncConnection, record: TokenRecord[ID], digest: bytes) -> None:
-        values = {self._sql.of["digest"]: digest} | self._sql.values(record)
-        await connection.execute(insert(self._sql.table).values(values))
-
-    async def _delete(self, connection: AsyncConnection, *where: ColumnElement[bool]) -> Sequence[TokenRecord[ID]]:
+    def _remove(
+        self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
+    ) -> Sequence[TokenRecord[ID]]:
         """Delete rows and return their records, by one statement where the database has DELETE ... RETURNING."""
         if connection.dialect.delete_returning:
-            rows = await connection.execute(delete(self._sql.table).where(*where).returning(*self._sql.record))
-            return [record_of(row) for row in rows]
-        rows = await connection.execute(select(*self._sql.record).where(*where).with_for_update())
-        records = [record_of(row) for row in rows]
-        await connection.execute(delete(self._sql.table).where(self._sql.of["id"].in_([old.id for old in records])))
+            return [record_of(row) for row in connection.execute(removal.returning, told)]
+        records = [record_of(row) for row in connection.execute(removal.finding, told)]
+        connection.execute(delete(self._sql.table).where(self._sql.of["id"].in_([old.id for old in records])))
         return records
 
     def _is_found(self, found: Found[UP, ID]) -> ColumnElement[bool]:
         """Match the row only while it is still stored under the digest it was found under."""
         return and_(self._sql.of["id"] == found.record.id, self._sql.of["digest"] == found.digest)
 
-    async def _lock_unlocked(
-        self, connection: AsyncConnection, most: int, *where: ColumnElement[bool]
-    ) -> Sequence[UUID]:
+    def _lock_unlocked(self, connection: Connection, most: int, *where: ColumnElement[bool]) -> Sequence[UUID]:
         statement = select(self._sql.of["id"]).where(*where).limit(most).with_for_update(skip_locked=True)
-        return (await connection.execute(statement)).scalars().all()
+        try:
+            return connection.execute(statement).scalars().all()
+        except exc.OperationalError as error:
+            if is_locked(error):
+                return ()
+            raise
 
     async def _try_beside(
         self, what: tuple[str, UUID], now: datetime, tried_since: datetime, work: Work[T]

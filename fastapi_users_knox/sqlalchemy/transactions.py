@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -25,7 +25,7 @@ __all__ = ["Transactions"]
 _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
-Work = Callable[[AsyncConnection], Awaitable[T]]
+Work = Callable[[Connection], T]
 
 _RETRIES = 3
 _PATIENCE = 0.3  # seconds to wait for a connection, and again for a lock, where a request must not be held up
@@ -208,7 +208,7 @@ class Transactions:
 
     async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
         async with self._connect(patience) as connection, writing(connection, self._no_rows, patience=patience):
-            return await work(connection)
+            return await connection.run_sync(work)
 
     async def _transact_nested(self, work: Work[T]) -> T:
         """Work on the one connection the session is bound to, as in test suites that roll everything back."""
@@ -216,7 +216,7 @@ class Transactions:
         await _refuse_snapshot(connection)
         async with connection.begin_nested():
             await connection.execute(self._no_rows)  # SQLite's write lock.
-            outcome = await work(connection)
+            outcome = await connection.run_sync(work)
         await self._commit()
         return outcome
 

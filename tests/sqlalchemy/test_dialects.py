@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, update
+from sqlalchemy import Connection, create_engine, inspect, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -57,6 +57,31 @@ async def test_a_collision_is_transient(backend: Backend) -> None:
     assert is_transient(error)
 
 
+@pytest.mark.parametrize(
+    ("backend", "impatience"),
+    [
+        ("mariadb", "SET innodb_lock_wait_timeout = 0"),
+        ("postgresql-asyncpg", "SET lock_timeout = 1"),
+        ("postgresql-psycopg", "SET lock_timeout = 1"),
+    ],
+    indirect=["backend"],
+)
+async def test_a_lock_that_is_not_had_in_time_is_transient(backend: Backend, impatience: str) -> None:
+    """Whoever has the lock gives it back a moment later."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user_id = (await create_user(session)).id
+
+    async with engine.connect() as one, engine.connect() as other:
+        await other.exec_driver_sql(impatience)
+        (error,) = await _write_at_once((one, user_id)) + await _write_at_once((other, user_id))
+
+    await engine.dispose()
+    assert isinstance(error, DBAPIError)
+    assert is_transient(error)
+
+
 async def test_a_mistake_is_not_transient(backend: Backend) -> None:
     """A statement that makes no sense will make none a moment later."""
     engine = backend.create_engine()
@@ -74,7 +99,7 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
     error, engine = await collision(backend), backend.create_engine()
     attempts = iter([error] * failures)
 
-    async def work(_connection: AsyncConnection) -> str:
+    def work(_connection: Connection) -> str:
         for failure in attempts:
             raise failure
         return "done"
@@ -102,7 +127,7 @@ async def test_other_databases_are_refused(tmp_path: Path) -> None:
     await engine.dispose()
 
 
-async def fail(_connection: AsyncConnection) -> None:
+def fail(_connection: Connection) -> None:
     """Do what no database has to do with."""
     raise ZeroDivisionError
 

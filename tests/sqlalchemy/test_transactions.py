@@ -303,6 +303,23 @@ async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
     assert caplog.text.count("use was not written") == 1
 
 
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
+async def test_a_refresh_is_left_to_whoever_has_locked_the_token(
+    backend: Backend, user_and_token: tuple[User, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A request that finds the token locked, as another is refreshing it, goes on, and has nothing to log."""
+    engine = backend.create_engine()
+    async with engine.connect() as refreshing, AsyncSession(engine) as session:
+        await refreshing.execute(select(KnoxToken).with_for_update())
+
+        authenticated = await authenticate(session, user_and_token[1])
+
+    await engine.dispose()
+    assert authenticated is not None
+    assert authenticated[1].expires_at == NOW + timedelta(hours=10)
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("statement", ["PRAGMA|SET|BEGIN|SELECT knox_token.id", "UPDATE"])
 async def test_a_cancelled_request_leaves_no_trace(
     backend: Backend, user_and_token: tuple[User, str], statement: str
