@@ -145,7 +145,7 @@ BOUNDS = (
     Bound(
         promise="A read among 1,000,000 tokens takes at most {} times what one among 1,000 takes",
         case="growth of the table",
-        groups=("PostgreSQL: read",),
+        groups=("SQLite: read", "PostgreSQL: read", "Redis: read"),
         of="1,000,000 tokens",
         to="1,000 tokens",
         at_most=1.2,
@@ -153,7 +153,7 @@ BOUNDS = (
     Bound(
         promise="A login of a user with 10,000 live tokens takes at most {} times what one with 1 takes",
         case="growth of one user",
-        groups=("PostgreSQL: login",),
+        groups=("SQLite: login", "PostgreSQL: login", "MariaDB: login", "Redis: login"),
         of="10,000 live tokens",
         to="1 live token",
         at_most=1.5,

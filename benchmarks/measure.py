@@ -109,6 +109,7 @@ async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
     medians: dict[str, list[float]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
+    gc.freeze()  # What is there now stays; to look through it at each turn would take longer than the turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             medians[name].append(await _turn(trials[name], calls))

@@ -30,7 +30,8 @@ def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
 
 async def _measure(url: str, redis_url: str | None, scale: Scale) -> dict[str, tuple[float, ...]]:
     async with database(url) as engine, client(redis_url) as redis:
-        return await interleave(await trials(engine, redis), rounds=scale.rounds, calls=scale.calls)
+        # They are quick, so there is time for many.
+        return await interleave(await trials(engine, redis), rounds=scale.rounds, calls=5 * scale.calls)
 
 
 async def trials(engine: AsyncEngine, redis: Redis | None) -> dict[str, Trial]:

@@ -48,7 +48,7 @@ class KnoxSettings(BaseModel):
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True, use_attribute_docstrings=True
+        frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
     token_ttl: _Ttl | None = timedelta(hours=10)

@@ -280,6 +280,7 @@ def _postgresql_command(program: Path, data: Path, port: int) -> list[str | Path
         "--max_connections=300",
         "--fsync=off",
         "--full_page_writes=off",
+        "--deadlock_timeout=20ms",  # of dead-locks that tests make it would tell after a second
     ]
 
 

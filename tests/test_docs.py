@@ -31,8 +31,9 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from sqlalchemy import Column, Table, func, select, text
+from sqlalchemy import Column, Table, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import class_mapper
 
 import fastapi_users_knox.redis
 import fastapi_users_knox.sqlalchemy
@@ -42,9 +43,10 @@ from fastapi_users_knox import KnoxError, KnoxSettings, KnoxStrategy, StoreUnava
 from fastapi_users_knox.events import ClientInfo
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.testing import add, find, new_record
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis
-from tests.servers import skip_if_unavailable
+from tests.servers import Server, skip_if_unavailable
 from tests.test_example_app import PATIENCE, Overtaken, calling, example_database, knock, log_in, register
 
 ROOT = Path(__file__).parents[1]
@@ -432,6 +434,18 @@ async def test_foreign_keys_are_switched_on() -> None:
     engine = load("sqlite_foreign_keys").engine
     async with engine.connect() as connection:
         assert await connection.scalar(text("PRAGMA foreign_keys")) == 1
+    await engine.dispose()
+
+
+async def test_a_read_may_be_one_trip(monkeypatch: pytest.MonkeyPatch, postgresql_server: Server) -> None:
+    """On the engine with the option, a read leaves the session without a transaction."""
+    monkeypatch.setenv("DATABASE_URL", postgresql_server.url("postgresql+asyncpg"))
+    engine = load("autocommit").engine
+    async with AsyncSession(engine) as session:
+        rows = await fetch(session, select(literal(1)), {}, mapper=class_mapper(db.User))
+
+        assert [tuple(row) for row in rows] == [(1,)]
+        assert not session.in_transaction()
     await engine.dispose()
 
 

@@ -16,7 +16,7 @@ from tests.conftest import backend_of
 from tests.models import User, create_user
 from tests.race import Caller, Race
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)

@@ -10,6 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi_users.authentication import BearerTransport
 from fastapi_users.openapi import OpenAPIResponseType
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users_knox import SessionRead, TokenRecord
 from tests.http.site import Backend, Database, cookie_backend, create_app, knox_backend
@@ -37,10 +38,23 @@ ANSWERS = {
 }
 
 
-@pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+@pytest.fixture(scope="module")
+def database() -> Database:
+    """Give a database that nobody connects to: what is documented are the routes."""
+    engine = create_async_engine("sqlite+aiosqlite://")
+    return Database(engine=engine, tokens=engine)
+
+
+@pytest.fixture(scope="module")
+def backends(database: Database) -> Sequence[Backend]:
     """Give two backends."""
-    return [knox_backend(database, clock), cookie_backend(database, clock)]
+    return [knox_backend(database, Clock()), cookie_backend(database, Clock())]
+
+
+@pytest.fixture(scope="module")
+def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
+    """Give one application to all tests, which only read its document."""
+    return create_app(database, backends)
 
 
 def operation(app: FastAPI, name: str, backend: str = "knox") -> dict[str, Any]:

@@ -31,6 +31,8 @@ from tests.http.ways_to_log_in import (
 )
 from tests.strategies import HOUR
 
+pytestmark = pytest.mark.unmeasured
+
 ADA = "ada@example.org"
 EVE = "eve@example.org"
 NEWCOMER = "grace@example.org"

@@ -18,6 +18,7 @@ from tests.redis.clients import CLIENTS, TO_REPLICAS, connect_by
 Store = RedisTokenStore[Any, Any]
 
 
+@pytest.mark.unmeasured
 class TestRedisTokenStore(TokenStoreContract):
     """The Redis store keeps every promise."""
 
