@@ -3,8 +3,8 @@
 PYTHON ?= python3
 PORT ?= 8000
 ARGS ?=
-# How many processes run tests; each starts the servers it needs.
-JOBS ?= 2
+# How many processes run tests; each starts the servers it needs, and often waits for one.
+JOBS ?= 3
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check

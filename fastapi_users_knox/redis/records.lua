@@ -90,7 +90,9 @@ local function delete(index, digests)
   for _, digest in ipairs(digests) do
     local ttl = redis.call('PTTL', base .. digest)
     -- Of a record that Redis has expired nothing is known, but that it was not the longest of an index that goes on.
-    was_longest = was_longest or ttl == -1 or (index_ttl ~= -1 and ttl >= index_ttl) or (index_ttl == -1 and ttl == -2)
+    -- A little less is as long: the two were set by commands that may each have had a millisecond of their own.
+    local is_as_long = index_ttl ~= -1 and ttl + 1000 >= index_ttl
+    was_longest = was_longest or ttl == -1 or is_as_long or (index_ttl == -1 and ttl == -2)
     redis.call('DEL', base .. digest)
     redis.call('ZREM', index, digest)
   end
