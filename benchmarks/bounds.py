@@ -145,7 +145,7 @@ BOUNDS = (
     Bound(
         promise="A read among 1,000,000 tokens takes at most {} times what one among 1,000 takes",
         case="growth of the table",
-        groups=("SQLite: read", "PostgreSQL: read", "Redis: read"),
+        groups=("PostgreSQL: read", "Redis: read"),
         of="1,000,000 tokens",
         to="1,000 tokens",
         at_most=1.2,

@@ -92,14 +92,17 @@ class _RecordEvent(KnoxEvent[ID]):
     record: TokenRecord[ID]
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenIssued(_RecordEvent[ID]):
     """A token was issued: knox's `user_logged_in`."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenRefreshed(_RecordEvent[ID]):
     """The expiry of a token moved forward, to the record's `expires_at`."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenRotated(_RecordEvent[ID]):
     """The text of a token was replaced by a new one."""
 
@@ -115,6 +118,7 @@ class TokenRevoked(_RecordEvent[ID]):
     reason: RevokeReason
 
 
+@dataclass(frozen=True, kw_only=True)
 class TokenExpired(_RecordEvent[ID]):
     """An expired token's record was deleted, as it was presented or its user logged in: knox's `token_expired`."""
 

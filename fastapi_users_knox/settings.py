@@ -47,9 +47,7 @@ class KnoxSettings(BaseModel):
     messages show none either, it needs `hide_input_in_errors` of its own.
     """
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(
-        frozen=True, extra="forbid", hide_input_in_errors=True
-    )
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     token_ttl: _Ttl | None = timedelta(hours=10)
     """How long a token lives from login, or from its last refresh; `None`: for ever. More than 0, at most 100 years.

@@ -120,10 +120,9 @@ class RedisTokenStore(Generic[UP, ID]):
             return None
         number, text = found
         fields = json.loads(text)
-        with suppress(Exception):  # Then the record is of an application that has the same prefix.
-            user_id = self._parse_id(fields[1])
-            return Found(record=record_of(fields, user_id), digest=digests[number - 1])
-        return None
+        if not self._can_parse(fields[1]):
+            return None  # It is of an application that has the same prefix.
+        return Found(record=self._record(fields), digest=digests[number - 1])
 
     async def renew(
         self,
@@ -217,6 +216,12 @@ class RedisTokenStore(Generic[UP, ID]):
             if self._parse_id(str(user_id)) == user_id:
                 return
         raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
+
+    def _can_parse(self, user_id: str) -> bool:
+        with suppress(Exception):  # Whatever an application's own function raises.
+            self._parse_id(user_id)
+            return True
+        return False
 
     def _base(self, tag: str) -> str:
         return f"{self._key_prefix}{{{tag}}}:"

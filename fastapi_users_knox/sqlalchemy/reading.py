@@ -30,14 +30,23 @@ async def fetch(
 def _fetch(
     session: Session, statement: Select[Any], parameters: Mapping[str, object], mapper: Mapper[Any]
 ) -> Sequence[Row[Any]]:
-    if session.in_transaction() or not may_autocommit(session.get_bind(mapper, clause=statement)):
-        return session.execute(statement, parameters).unique().all()
-    try:
-        session.connection({"mapper": mapper, "clause": statement}, execution_options={"isolation_level": "AUTOCOMMIT"})
-        return session.execute(statement, parameters).unique().all()
-    finally:
-        # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close the
-        # transaction, in which nothing has begun, expires nothing that the application has loaded.
-        transaction = session.get_transaction()
-        if transaction is not None:
-            transaction.close()
+    # Said each time, so that a session that routes takes one engine for all of it.
+    routing = {"mapper": mapper, "clause": statement}
+    with session.no_autoflush:  # Also for what the application's eager loading sends after the SELECT.
+        if not _may_autocommit(session, mapper, statement):
+            return session.execute(statement, parameters, bind_arguments=routing).unique().all()
+        try:
+            session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
+            return session.execute(statement, parameters, bind_arguments=routing).unique().all()
+        finally:
+            # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close
+            # the transaction, in which nothing has begun, expires nothing that the application has loaded.
+            transaction = session.get_transaction()
+            if transaction is not None:
+                transaction.close()
+
+
+def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
+    if session.in_transaction() or session.twophase:
+        return False
+    return may_autocommit(session.get_bind(mapper, clause=statement))

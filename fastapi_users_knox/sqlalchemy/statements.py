@@ -91,13 +91,13 @@ class Statements:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
 
         What it gives is the digest, the user's `is_active`, null where there are no users here, and the record's
-        columns; with the user, it gives that as one, and the user.
+        columns; with the user, it gives the user, and all that as one.
         """
         asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = null() if self.user is None else self.of_user["is_active"]
         seen = (self.of["digest"], is_active.label("is_active"), *self.record)
         # As one, the columns cost SQLAlchemy less than a dozen results beside the user do.
-        statement = select(Bundle("seen", *seen), self.user) if with_user and self.user else select(*seen)
+        statement = select(self.user, Bundle("seen", *seen)) if with_user and self.user else select(*seen)
         if self.user is not None:
             statement = statement.join_from(self.table, self.user, self.of_user["id"] == self.of["user_id"])
         statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))

@@ -8,11 +8,10 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, exc, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.sqlalchemy.dialects import is_locked
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
@@ -92,14 +91,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
         if not rows:
             return None
-        found: Found[UP, ID] = _found(*rows[0]) if with_user else _found(rows[0], None)
+        found: Found[UP, ID] = self._found(*rows[0]) if with_user else self._found(None, rows[0])
         if self._transactions.is_current or found.is_active is False:
             return found
         # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
         current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
         if current is None:
             return found
-        return _found(current[0], found.user) if current else None
+        return self._found(found.user, current[0]) if current else None
 
     async def renew(
         self,
@@ -217,6 +216,11 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     # What follows serves the verbs above, in their order.
 
+    def _found(self, user: UP | None, seen: Row[Any]) -> Found[UP, ID]:
+        """Tell what a SELECT has found, by the columns it gives."""
+        is_active = None if self._sql.user is None else bool(seen[1])
+        return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)
+
     def _lock_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
         """Lock the user's row, and see that the user is still who has logged in."""
         if self._sql.user is None:
@@ -260,12 +264,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     def _lock_unlocked(self, connection: Connection, most: int, *where: ColumnElement[bool]) -> Sequence[UUID]:
         statement = select(self._sql.of["id"]).where(*where).limit(most).with_for_update(skip_locked=True)
-        try:
-            return connection.execute(statement).scalars().all()
-        except exc.OperationalError as error:
-            if is_locked(error):
-                return ()
-            raise
+        return connection.execute(statement).scalars().all()
 
     async def _try_beside(
         self, what: tuple[str, UUID], now: datetime, tried_since: datetime, work: Work[T]
@@ -276,9 +275,3 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if not self._transactions.attempts.claim(what, now, tried_since=tried_since):
             return None
         return await self._transactions.beside(work)
-
-
-def _found(seen: Row[Any], user: UP | None) -> Found[UP, ID]:
-    """Tell what a SELECT has found, by the columns it gives."""
-    is_active = None if seen[1] is None else bool(seen[1])
-    return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)

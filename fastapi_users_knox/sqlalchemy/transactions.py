@@ -12,7 +12,14 @@ from sqlalchemy import Connection, Engine, Row, Select, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable
-from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_transient, reading, sees_latest, writing
+from fastapi_users_knox.sqlalchemy.dialects import (
+    has_open_sqlite,
+    is_locked,
+    is_transient,
+    reading,
+    sees_latest,
+    writing,
+)
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
@@ -135,7 +142,9 @@ class Transactions:
             if self._is_our_read():
                 await self._commit()
             return await self._transact(work, patience=_PATIENCE)
-        except Exception:  # Whatever it is, it must not fail the request.
+        except Exception as error:  # Whatever it is, it must not fail the request.
+            if isinstance(error, exc.DBAPIError) and is_locked(error):
+                return None  # Whoever has locked it writes.
             _logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
             return None
 

@@ -7,6 +7,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import Select, bindparam, select
+from sqlalchemy.ext.asyncio import async_scoped_session
 from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
@@ -31,8 +32,10 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper = class_mapper(user_db.user_table)
-    rows = await fetch(user_db.session, _find(user_db.user_table), {"id": id}, mapper=mapper)
+    mapper, session = class_mapper(user_db.user_table), user_db.session
+    if isinstance(session, async_scoped_session):
+        session = session()
+    rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
 
 

@@ -14,7 +14,7 @@ from sqlalchemy.pool import QueuePool
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.users import load_user
-from tests.backends import NOW
+from tests.backends import NOW, Backend
 from tests.models import User, create_user, store_on, user_manager_on
 from tests.strategies import Knox, sent_to, verbs
 
@@ -169,13 +169,26 @@ async def test_elsewhere_it_changes_nothing(session: AsyncSession, read: Callabl
 
 
 @postgresql
-async def test_a_refresh_needs_one_connection(session: AsyncSession, user: User, token: str) -> None:
+async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, token: str) -> None:
     """A due refresh is stored, also where the pool has no second connection."""
-    knox = Knox(session=session, user=user)
-    knox.clock.now = NOW + timedelta(minutes=5)
+    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
+    async with AsyncSession(engine.execution_options(knox_autocommit=True)) as session:
+        knox = Knox(session=session, user=user)
+        knox.clock.now = NOW + timedelta(minutes=5)
 
-    found = await knox.strategy().authenticate(token, knox.user_manager)
+        found = await knox.strategy().authenticate(token, knox.user_manager)
 
-    assert found is not None
-    assert found[1].last_used_at == knox.clock.now
-    assert await store_on(session).list(user.id, audience="", now=knox.clock.now) == [found[1]]
+        assert found is not None
+        assert found[1].last_used_at == knox.clock.now
+        assert not session.in_transaction()
+        assert await store_on(session).list(user.id, audience="", now=knox.clock.now) == [found[1]]
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("any_backend", ["postgresql-psycopg"], indirect=True)
+async def test_a_session_of_two_phases_is_read_as_ever(engine: AsyncEngine, user: User, token: str) -> None:
+    """A session whose transactions have two phases cannot do without one."""
+    async with AsyncSession(engine.execution_options(knox_autocommit=True), twophase=True) as session:
+        assert await Knox(session=session, user=user).accepts(token)
+
+        assert session.in_transaction()

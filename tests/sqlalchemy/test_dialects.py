@@ -188,6 +188,12 @@ async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -
         user = await create_user(session)
         with pytest.raises(KnoxError, match="READ COMMITTED"):
             await store_on(session).add(new_record(user.id), new_digest(), now=NOW)
+    async with AsyncSession(engine) as session:
+        digest = new_digest()
+        await store_on(session).add(new_record(user.id), digest, now=NOW)
+    async with engine.connect() as connection, AsyncSession(connection) as session:
+        with pytest.raises(KnoxError, match="READ COMMITTED"):
+            await store_on(session).get([digest], tag="00", audience="web")
 
     await engine.dispose()
 
