@@ -32,7 +32,7 @@ def _fetch(
 ) -> Sequence[Row[Any]]:
     # Said each time, so that a session that routes takes one engine for all of it.
     routing = {"mapper": mapper, "clause": statement}
-    with session.no_autoflush:  # Also for what the application's eager loading sends after the SELECT.
+    with session.no_autoflush:  # Neither for the SELECT, nor for what eager loading sends after it.
         if not _may_autocommit(session, mapper, statement):
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         try:

@@ -1,5 +1,6 @@
 """The SQL of the token store, and the way from a row to a record and to a user."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property, lru_cache, partial
@@ -41,6 +42,19 @@ _RECORD = (
     *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
+
+
+class _Columns(Bundle[Any]):
+    """Columns that come as one tuple, which SQLAlchemy's own would give names at each execution."""
+
+    def create_row_processor(
+        self,
+        query: object,  # noqa: ARG002 (the names are SQLAlchemy's)
+        procs: Sequence[Callable[[Row[Any]], Any]],
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> Callable[[Row[Any]], Any]:
+        """Return what takes the columns' values from a row."""
+        return lambda row: tuple([proc(row) for proc in procs])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +111,10 @@ class Statements:
         is_active = null() if self.user is None else self.of_user["is_active"]
         seen = (self.of["digest"], is_active.label("is_active"), *self.record)
         # As one, the columns cost SQLAlchemy less than a dozen results beside the user do.
-        statement = select(self.user, Bundle("seen", *seen)) if with_user and self.user else select(*seen)
+        statement = select(self.user, _Columns("seen", *seen)) if with_user and self.user else select(*seen)
         if self.user is not None:
             statement = statement.join_from(self.table, self.user, self.of_user["id"] == self.of["user_id"])
-        statement = statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
-        return statement.execution_options(autoflush=False)
+        return statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
 
     @cached_property
     def lock_user(self) -> Select[Any]:
@@ -174,6 +187,6 @@ def _statements_without_users(mapper: Mapper[Any]) -> Statements:
     return Statements(mapper, None)
 
 
-def record_of(row: Row[Any]) -> TokenRecord[Any]:
+def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Make the record of a row that ends with the record's columns."""
     return TokenRecord(**dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))

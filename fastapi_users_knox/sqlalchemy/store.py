@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
@@ -210,13 +210,12 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             select(*self._sql.record)
             .where(of["user_id"] == user_id, of["audience"] == audience, self._sql.is_live(now, created_since))
             .order_by(of["created_at"].desc(), of["id"])
-            .execution_options(autoflush=False)
         )
         return [record_of(row) for row in await self._transactions.read(statement, {}, is_whole=False)]
 
     # What follows serves the verbs above, in their order.
 
-    def _found(self, user: UP | None, seen: Row[Any]) -> Found[UP, ID]:
+    def _found(self, user: UP | None, seen: Sequence[Any]) -> Found[UP, ID]:
         """Tell what a SELECT has found, by the columns it gives."""
         is_active = None if self._sql.user is None else bool(seen[1])
         return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)

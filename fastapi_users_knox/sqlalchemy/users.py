@@ -45,8 +45,7 @@ def _find(user_table: type[Any]) -> Select[Any]:
 
     `is_active` is asked for beside the user, as an object that the session already has is not refreshed.
     """
-    statement = select(user_table, user_table.is_active).where(user_table.id == bindparam("id"))
-    return statement.execution_options(autoflush=False)
+    return select(user_table, user_table.is_active).where(user_table.id == bindparam("id"))
 
 
 def _is(method: object, function: object) -> bool:
