@@ -162,7 +162,7 @@ def test_a_number_has_three_digits(value: float, text: str) -> None:
 
 def test_the_page_shows_all_that_was_generated() -> None:
     """Each table and each plot is on the page, and nothing that is not there."""
-    included = re.findall(r'--8<-- "(.+)"', PAGE)
+    included = re.findall(r'--8<-- "(.+\.md)"', PAGE)
     shown = re.findall(r"!\[.+\]\(performance/(.+)\)", PAGE)
 
     assert sorted(included) == sorted(path.name for path in GENERATED.glob("*.md"))
