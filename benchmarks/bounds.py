@@ -1,6 +1,7 @@
 """What is to be reached."""
 
 from dataclasses import dataclass
+from functools import partial
 from math import inf
 
 from benchmarks.logins import LIMITED
@@ -42,104 +43,62 @@ class Bound:
         return self.promise.format(f"{self.at_least or self.at_most:g}")
 
 
+_read = partial(Bound, case="read", groups=_HERE)
+_over_http = partial(Bound, case="request over HTTP", groups=("PostgreSQL",), of=KNOX_SQL, unit="requests/s")
+_login = partial(Bound, case="login", groups=_HERE, to=DATABASE)
+_junk = partial(Bound, case="junk", groups=_JUNK, of=KNOX_SQL)
+_logout_all = partial(Bound, case="statements", of=LOGOUT_ALL_OF_MANY)
+
 BOUNDS = (
-    Bound(
-        promise="A read over SQL takes at most {} times what its floor takes",
-        case="read",
-        groups=_HERE,
-        of=KNOX_SQL,
-        to=FLOOR,
-        at_most=1.15,
-    ),
-    Bound(
-        promise="A read over SQL is at least {} times as fast as `JWTStrategy`'s",
-        case="read",
-        groups=_HERE,
-        of=JWT,
-        to=KNOX_SQL,
-        at_least=1.5,
-    ),
-    Bound(
+    _read(promise="A read over SQL takes at most {} times what its floor takes", of=KNOX_SQL, to=FLOOR, at_most=1.15),
+    _read(promise="A read over SQL is at least {} times as fast as `JWTStrategy`'s", of=JWT, to=KNOX_SQL, at_least=1.5),
+    _read(
         promise="A read over SQL is at least {} times as fast as `DatabaseStrategy`'s",
-        case="read",
-        groups=_HERE,
         of=DATABASE,
         to=KNOX_SQL,
         at_least=2.1,
     ),
-    Bound(
+    _read(
         promise="A read over Redis takes at most {} times what its floor takes",
-        case="read",
-        groups=_HERE,
         of=KNOX_REDIS,
         to=REDIS_FLOOR,
         at_most=1.15,
     ),
-    Bound(
+    _read(
         promise="A read over Redis is at least {} times as fast as `RedisStrategy`'s",
-        case="read",
-        groups=_HERE,
         of=REDIS,
         to=KNOX_REDIS,
         at_least=1.2,
     ),
-    Bound(
+    _read(
         promise="A read over Redis is at least {} times as fast as `JWTStrategy`'s",
-        case="read",
-        groups=_HERE,
         of=JWT,
         to=KNOX_REDIS,
         at_least=1.15,
     ),
-    Bound(
-        promise="Over HTTP, at least {} times the requests of `JWTStrategy` are served",
-        case="request over HTTP",
-        groups=("PostgreSQL",),
-        of=KNOX_SQL,
-        to=JWT,
-        unit="requests/s",
-        at_least=1.3,
+    _over_http(promise="Over HTTP, at least {} times the requests of `JWTStrategy` are served", to=JWT, at_least=1.3),
+    _over_http(
+        promise="Over HTTP, at least {} times the requests of `DatabaseStrategy` are served", to=DATABASE, at_least=1.6
     ),
-    Bound(
-        promise="Over HTTP, at least {} times the requests of `DatabaseStrategy` are served",
-        case="request over HTTP",
-        groups=("PostgreSQL",),
-        of=KNOX_SQL,
-        to=DATABASE,
-        unit="requests/s",
-        at_least=1.6,
-    ),
-    Bound(
+    _over_http(
         promise="Over HTTP, at least {} times the requests of django-rest-knox are served",
-        case="request over HTTP",
-        groups=("PostgreSQL",),
-        of=KNOX_SQL,
         to=DJANGO_REST_KNOX,
-        unit="requests/s",
         at_least=1.9,
     ),
-    Bound(
+    _login(
         promise="A login without a limit takes at most {} times what `DatabaseStrategy`'s takes",
-        case="login",
-        groups=_HERE,
         of=KNOX_SQL,
-        to=DATABASE,
         at_most=1.3,
     ),
-    Bound(
+    _login(
         promise="A login under a limit takes at most {} times what `DatabaseStrategy`'s takes",
-        case="login",
-        groups=_HERE,
         of=KNOX_SQL + LIMITED,
-        to=DATABASE,
         at_most=1.6,
     ),
-    Bound(
+    _login(
         promise="A login takes at most {} times what `DatabaseStrategy`'s takes, if the password is hashed in it",
         case="login, password hashing included",
-        groups=_HERE,
         of=KNOX_SQL,
-        to=DATABASE,
         at_most=1.05,
     ),
     Bound(
@@ -158,35 +117,17 @@ BOUNDS = (
         to="1 live token",
         at_most=1.5,
     ),
-    Bound(
-        promise="A text that is no token is refused within {} µs",
-        case="junk",
-        groups=_JUNK,
-        of=KNOX_SQL,
-        unit="µs",
-        at_most=5,
-    ),
-    Bound(
-        promise="A text that is no token is refused without asking a server",
-        case="junk",
-        groups=_JUNK,
-        of=KNOX_SQL,
-        unit="statements",
-        at_most=0,
-    ),
-    Bound(
+    _junk(promise="A text that is no token is refused within {} µs", unit="µs", at_most=5),
+    _junk(promise="A text that is no token is refused without asking a server", unit="statements", at_most=0),
+    _logout_all(
         promise="A logout-all is {} statement, whatever the count of tokens",
-        case="statements",
         groups=(*_HERE, "MariaDB"),
-        of=LOGOUT_ALL_OF_MANY,
         unit="statements",
         at_most=1,
     ),
-    Bound(
+    _logout_all(
         promise="A logout-all takes {} trips to Redis, one of them its script, whatever the count of tokens",
-        case="statements",
         groups=("Redis",),
-        of=LOGOUT_ALL_OF_MANY,
         unit="round trips",
         at_most=2,
     ),

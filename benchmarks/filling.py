@@ -20,7 +20,7 @@ from benchmarks.models import KnoxToken, User
 from benchmarks.peers import BROWSER, SETTINGS, Knox, request
 from fastapi_users_knox import ClientInfo, KnoxSettings, KnoxStrategy, Listener, TokenRecord, TokenStore, tokens
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.redis.records import fields_of, text_of
+from fastapi_users_knox.redis.records import MILLISECOND, fields_of, text_of
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -30,7 +30,6 @@ TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
 _KNOWN = 1000  # tokens whose text is kept, to be read at random
-_MILLISECOND = timedelta(milliseconds=1)
 _GRACE = timedelta(minutes=1)  # by which a key outlives its record, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
@@ -191,7 +190,7 @@ async def _keep_in_redis(redis: Redis, kept: Iterable[Kept]) -> None:
         user_id, expires_at = one.record.user_id, one.record.expires_at or NOW
         keys += _keys(user_id, one.digest)
         lives = max(_GRACE, expires_at - NOW + _GRACE)  # What has expired is to be there still.
-        values += [text_of(one.digest), _text_of(one.record), ceil(expires_at.timestamp()), lives // _MILLISECOND]
+        values += [text_of(one.digest), _text_of(one.record), ceil(expires_at.timestamp()), lives // MILLISECOND]
     await redis.eval(_KEEP, len(keys), *keys, *values)
 
 

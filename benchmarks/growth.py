@@ -32,10 +32,7 @@ Trials = dict[str, dict[str, Trial]]
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure each database, and Redis with the users in the first of them."""
-    stores: dict[str, tuple[str, str | None]] = {name: (url, None) for name, url in servers.databases.items()}
-    if servers.redis is not None:
-        stores["Redis"] = next(iter(servers.databases.values())), servers.redis
-    for store, urls in stores.items():
+    for store, urls in servers.stores.items():
         yield from asyncio.run(_measure_table(store, *urls, scale))
         yield from asyncio.run(_measure_user(store, *urls, scale))
 

@@ -15,6 +15,7 @@ from benchmarks.models import User
 from benchmarks.peers import LIFETIME, AnyStrategy, Make, strategies, user_manager_on
 from benchmarks.setting import client, create_user, database
 from fastapi_users_knox import tokens
+from tests.strategies import flipped
 
 CASE = "junk"
 Opened = tuple[AsyncSession, AnyStrategy]
@@ -52,7 +53,7 @@ def junk(user: User) -> Mapping[str, str]:
     claims = {"sub": str(user.id), "aud": ["fastapi-users:auth"]}
     return {
         "as long as a token": secrets.token_hex(len(token) // 2),
-        "one character changed": token[:-1] + ("0" if token[-1] != "0" else "1"),
+        "one character changed": flipped(token),
         "empty": "",
         "a JWT of others": generate_jwt(claims, "a secret of someone else's, long enough for HS256", LIFETIME),
         "10 kB": "x" * 10_000,

@@ -81,6 +81,14 @@ class Servers:
     databases: Mapping[str, str]
     redis: str | None
 
+    @property
+    def stores(self) -> Mapping[str, tuple[str, str | None]]:
+        """Return where each store's users are and, if the tokens are not with them, its Redis."""
+        stores: dict[str, tuple[str, str | None]] = {name: (url, None) for name, url in self.databases.items()}
+        if self.redis is not None:
+            stores["Redis"] = next(iter(self.databases.values())), self.redis
+        return stores
+
 
 async def _nothing(*_: object) -> None:
     """Neither prepare nor clear away."""

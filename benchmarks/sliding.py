@@ -38,10 +38,8 @@ STEP = timedelta(minutes=1, seconds=1)  # from one deadline to the next
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure each database, and Redis with the users in the first of them."""
-    for store, url in servers.databases.items():
-        yield from asyncio.run(_measure(store, url, None, scale))
-    if servers.redis is not None:
-        yield from asyncio.run(_measure("Redis", next(iter(servers.databases.values())), servers.redis, scale))
+    for store, urls in servers.stores.items():
+        yield from asyncio.run(_measure(store, *urls, scale))
 
 
 @dataclass(frozen=True, kw_only=True)

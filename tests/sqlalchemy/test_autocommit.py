@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Select, event, func, inspect, literal, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
@@ -131,11 +132,18 @@ async def test_what_the_application_has_begun_is_kept(
     assert await count_users(session) == before
 
 
+def end_transaction(session: Session) -> None:
+    """End the transaction without letting anything expire."""
+    transaction = session.get_transaction()
+    assert transaction is not None
+    transaction.close()
+
+
 @postgresql
 async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Callable[[], Awaitable[bool]]) -> None:
     """What the application has loaded before the read, and the user, can be used without another SELECT."""
     loaded = await create_user(session)
-    await session.run_sync(lambda within: within.get_transaction().close())  # type: ignore[union-attr]
+    await session.run_sync(end_transaction)
 
     assert await read()
 

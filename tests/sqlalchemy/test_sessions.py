@@ -12,7 +12,7 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyU
 from sqlalchemy import ForeignKey, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.ext.asyncio import create_async_engine as create
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, class_mapper, mapped_column, relationship
 
 from fastapi_users_knox import KnoxStrategy
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
@@ -68,9 +68,9 @@ async def test_what_is_routed_to_the_primary_is_read_there(primary: AsyncEngine,
 
 async def test_users_may_be_in_a_scoped_session(primary: AsyncEngine) -> None:
     """A user is loaded also by a user database that looks its session up by the task."""
-    scoped = async_scoped_session(async_sessionmaker(primary, expire_on_commit=False), scopefunc=current_task)
+    scoped: Any = async_scoped_session(async_sessionmaker(primary, expire_on_commit=False), scopefunc=current_task)
     user = await create_user(scoped())
-    users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(scoped, User)  # type: ignore[arg-type]
+    users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(scoped, User)
 
     assert await load_user(UserManager(users), user.id) == (user, True)
     await scoped.remove()
@@ -92,8 +92,10 @@ class Note(OwnBase):
 class Annotated(SQLAlchemyBaseUserTableUUID, OwnBase):
     """A user with notes, of whom it may be open whether it is active."""
 
-    is_active: Mapped[bool | None] = mapped_column(default=True)  # type: ignore[assignment]
     notes: Mapped[list[Note]] = relationship(lazy="selectin")
+
+
+class_mapper(Annotated).columns["is_active"].nullable = True
 
 
 class OwnToken(SQLAlchemyBaseKnoxTokenTableUUID, OwnBase):
