@@ -37,7 +37,7 @@ async def register() -> None:
     """Register the user to try it as, unless an earlier run has."""
     await create_tables()
     async with async_session_maker() as session:
-        strategy = KnoxStrategy(await get_token_store(session), settings)
+        strategy = KnoxStrategy(await get_token_store(session), settings, request=None)
         manager = UserManager(SQLAlchemyUserDatabase(session, User), knox=strategy)
         with suppress(UserAlreadyExists):
             await manager.create(UserCreate(email=EMAIL, password=PASSWORD))

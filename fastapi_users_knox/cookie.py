@@ -14,6 +14,7 @@ from fastapi_users.openapi import OpenAPIResponseType
 
 from fastapi_users_knox.middleware import note_presented
 from fastapi_users_knox.origins import is_from, is_safe, own_origin, parse_origin
+from fastapi_users_knox.presented import CookieToken, cookie_token
 from fastapi_users_knox.store import IssuedToken, TokenRecord
 from fastapi_users_knox.transport import login_refusals
 
@@ -100,8 +101,9 @@ class KnoxCookieTransport(CookieTransport):
         if self._csrf_check and not self.trusts(connection):
             self._warn(connection)
             return False
-        renewed = partial(self._renewed, token)
-        note_presented(connection, token, cookie_name=self.cookie_name, set_cookie=renewed)
+        for text in CookieToken.values(token):
+            renewed = partial(self._renewed, text)
+            note_presented(connection, text, cookie_name=self.cookie_name, set_cookie=renewed)
         return True
 
     def _warn(self, connection: HTTPConnection) -> None:
@@ -115,6 +117,17 @@ class KnoxCookieTransport(CookieTransport):
                 origin,
                 own_origin(connection)[:200],
             )
+
+    async def get_login_response(self, token: str) -> Response:
+        """Answer with the cookie; the session that it held until now ends, whoever's it was.
+
+        Otherwise a slow request of that session could be answered after the login, renew its cookie, and so put the
+        browser back into the session of somebody else.
+        """
+        response = await super().get_login_response(token)
+        if isinstance(token, IssuedToken):
+            await token.end_cookie_session(self.cookie_name)
+        return response
 
     def _set_login_cookie(self, response: Response, token: str) -> Response:
         if isinstance(token, IssuedToken):
@@ -163,19 +176,8 @@ class _CookieScheme(APIKeyCookie):
         self._accept = accept
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        token = _cookie(request, self.model.name)
+        token = cookie_token(request, self.model.name)
         return token if token and self._accept(request, token) else None
-
-
-def _cookie(connection: HTTPConnection, name: str) -> str | None:
-    """Return the cookie of exactly this name, the last one where there are several.
-
-    Starlette also strips what Unicode calls a space, so that a cookie which a subdomain may set, as it has another name
-    to browsers, would pass for the one with the prefix.
-    """
-    chunks = [chunk.partition("=") for line in connection.headers.getlist("cookie") for chunk in line.split(";")]
-    values = [value.strip(" \t") for key, _, value in chunks if key.strip(" \t") == name]
-    return values[-1] if values else None
 
 
 def _max_age(left: timedelta | None) -> int:

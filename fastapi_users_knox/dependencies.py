@@ -1,9 +1,10 @@
 """The user together with the record of the token that was presented: knox's `request.auth`."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast, overload
+from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints, overload
 
 from fastapi import Depends, Response, status
 from fastapi.exceptions import HTTPException
@@ -11,18 +12,26 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.security.utils import get_authorization_scheme_param
 from fastapi_users import FastAPIUsers
-from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.authentication import AuthenticationBackend, Strategy
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from starlette.exceptions import HTTPException as AnyHTTPException
 
 from fastapi_users_knox.errors import CHALLENGE_INVALID, InvalidToken
+from fastapi_users_knox.presented import presented_tokens
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import presented_tokens
 
-__all__ = ["current_token", "forbid_caching", "presented_by", "unauthorized", "user_or_404"]
+__all__ = [
+    "current_token",
+    "forbid_caching",
+    "presented_by",
+    "refuse_other_backends",
+    "strategy_of",
+    "unauthorized",
+    "user_or_404",
+]
 
 _CHALLENGE = "WWW-Authenticate"
 
@@ -78,11 +87,52 @@ def current_token(
         verified: Whether the user must be verified; 403 if not.
         superuser: Whether the user must be a superuser; 403 if not.
         touch: Whether this counts as use; `False` writes nothing and keeps no session alive.
-        fresh_within: How long ago the login may be at the most; 401 if it was earlier. Neither refresh nor rotation
+        fresh_within: How long ago the user may have authenticated; 401 if it was earlier. Neither refresh nor rotation
             makes a login fresh again.
+
+    Raises:
+        TypeError: The backend's strategy is declared to be another one.
     """
+    refuse_other_backends(backend)
     rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
     return _current_token(fastapi_users, backend, rules=rules, optional=optional, touch=touch)
+
+
+def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
+    """Raise TypeError if the backend's `get_strategy` is declared to return a strategy that is no `KnoxStrategy`."""
+    declared = None
+    with suppress(Exception):  # Not every callable has type hints, nor can all be evaluated.
+        declared = get_type_hints(backend.get_strategy).get("return")
+    origin = get_origin(declared) or declared
+    bases = origin.__mro__[1:] if isinstance(origin, type) else ()
+    if Strategy in bases and KnoxStrategy not in (origin, *bases):
+        raise _not_knox(cast("type", origin), backend)
+
+
+def strategy_of(
+    backend: AuthenticationBackend[UP, ID],
+) -> Callable[..., Coroutine[Any, Any, KnoxStrategy[UP, ID]]]:
+    """Make the dependency that gives a backend's strategy, and raises TypeError if that is no `KnoxStrategy`."""
+
+    async def get_strategy(
+        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> KnoxStrategy[UP, ID]:
+        return _checked(strategy, backend)
+
+    return get_strategy
+
+
+def _checked(strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]) -> KnoxStrategy[UP, ID]:
+    if not isinstance(strategy, KnoxStrategy):
+        raise _not_knox(type(strategy), backend)
+    return strategy
+
+
+def _not_knox(strategy: type, backend: AuthenticationBackend[Any, Any]) -> TypeError:
+    return TypeError(
+        f"backend {backend.name!r} must have a KnoxStrategy, and its get_strategy returns a {strategy.__name__}: "
+        "pass the backend whose get_strategy returns a KnoxStrategy"
+    )
 
 
 def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
@@ -157,10 +207,11 @@ def _current_token(
     async def get_current_token(
         user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)],
         token: Annotated[str | None, Depends(presented_by(backend))],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> tuple[UP, TokenRecord[ID]] | None:
-        found = await strategy.authenticate(token, user_manager, touch=touch)
-        refusal = _not_authenticated(token) if found is None else rules.refusal(found, strategy)
+        knox = _checked(strategy, backend)
+        found = await knox.authenticate(token, user_manager, touch=touch)
+        refusal = _not_authenticated(token) if found is None else rules.refusal(found, knox)
         if refusal is not None and not optional:
             raise refusal
         return found if refusal is None else None

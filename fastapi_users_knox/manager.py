@@ -100,7 +100,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         Raises:
             StoreUnavailable: The tokens could not be ended.
         """
-        return await self._revoke(user.id, "logout_others", keep=await self._presented(user))
+        return await self._revoke(user.id, "logout_others", keep=self._presented(user))
 
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         """Update a user, for `update` and `reset_password` alike, and before any hook runs."""
@@ -109,7 +109,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         keep = None
         if update_dict.keys() & _REVOKING:
             await self._seen(user)  # A store that is away is found out before anything is changed.
-            keep = await self._presented(user)
+            keep = self._presented(user)
         password, email = user.hashed_password, user.email
         updated = await super()._update(user, update_dict)
         if update_dict.get("is_active") is False and self.revoke_on_deactivation:
@@ -130,11 +130,10 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         """Tell whether the deletion was stored: a hook may have refused it before, or failed after."""
         return await self.user_db.get(user_id) is None
 
-    async def _presented(self, user: UP) -> UUID | None:
-        """Return the id of the record whose token came with the request, if it is this user's, and the only one."""
-        records = [await strategy.presented_record(user) for strategy in self._strategies]
-        ids = {record.id for record in records if record is not None}
-        return ids.pop() if len(ids) == 1 else None
+    def _presented(self, user: UP) -> UUID | None:
+        """Return the id of the record that authenticated the request, if it is this user's."""
+        records = (strategy.presented_record(user) for strategy in self._strategies)
+        return next((record.id for record in records if record is not None), None)
 
     async def _revoke(
         self,

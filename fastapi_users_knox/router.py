@@ -11,7 +11,14 @@ from fastapi_users.authentication.transport import TransportLogoutNotSupportedEr
 from fastapi_users.models import ID, UP
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.dependencies import current_token, forbid_caching, presented_by, user_or_404
+from fastapi_users_knox.dependencies import (
+    current_token,
+    forbid_caching,
+    presented_by,
+    refuse_other_backends,
+    strategy_of,
+    user_or_404,
+)
 from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
@@ -42,6 +49,9 @@ def get_knox_router(
         fastapi_users: The application's.
         backend: Whose tokens the routes take and end.
         requires_verification: Whether the user must be verified.
+
+    Raises:
+        TypeError: The backend's strategy is declared to be another one.
     """
     forbidden = "The user is not verified." if requires_verification else None
     router = APIRouter(responses=refusals(forbidden=forbidden))
@@ -55,13 +65,18 @@ def get_knox_router(
 def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID]) -> APIRouter:
     """Make the router by which superusers see and end the sessions of any user (ASVS 7.4.5).
 
-    `GET /{user_id}/sessions` lists them, `DELETE /{user_id}/sessions` ends all, `DELETE /{user_id}/sessions/{id}` one.
+    `GET /{user_id}/sessions` lists them, `DELETE /{user_id}/sessions` ends all of every
+    audience, `DELETE /{user_id}/sessions/{id}` one.
     A superuser logs in by any backend of `fastapi_users`, as for FastAPI-Users' users router.
 
     Args:
         fastapi_users: Who may be a superuser here.
         backend: Whose sessions the routes list and end; its strategy is a `KnoxStrategy`.
+
+    Raises:
+        TypeError: The backend's strategy is declared to be another one.
     """
+    refuse_other_backends(backend)
     superuser = fastapi_users.current_user(active=True, superuser=True)
     # Whether a user exists is told to superusers alone, so this comes before the user is looked up.
     router = APIRouter(
@@ -146,12 +161,14 @@ def _add_rotation(
 
 
 def _add_administration(router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]) -> None:
+    get_strategy = strategy_of(backend)
+
     @router.get("/{user_id}/sessions", name=f"users:{backend.name}.sessions", dependencies=[Depends(forbid_caching)])
     async def sessions(
         user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(get_strategy)],
     ) -> list[SessionRead]:
-        presented = await strategy.presented_record(user)
+        presented = strategy.presented_record(user)
         return [SessionRead.of(record, presented=presented) for record in await strategy.list_records(user)]
 
     @router.delete(
@@ -161,14 +178,16 @@ def _add_administration(router: APIRouter, backend: AuthenticationBackend[UP, ID
     )
     async def revoke_sessions(
         user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(get_strategy)],
     ) -> None:
-        await strategy.logout_all(user, reason="admin")
+        await strategy.revoke_all(user.id, reason="admin")
 
 
 def _add_administration_of_one(
     router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]
 ) -> None:
+    get_strategy = strategy_of(backend)
+
     @router.delete(
         "/{user_id}/sessions/{id}",
         name=f"users:{backend.name}.revoke_session",
@@ -178,7 +197,7 @@ def _add_administration_of_one(
     async def revoke_session(
         id: UUID,
         user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(get_strategy)],
     ) -> None:
         if not await strategy.revoke(user, id, reason="admin"):
             raise HTTPException(status.HTTP_404_NOT_FOUND, SESSION_NOT_FOUND)

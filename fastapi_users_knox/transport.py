@@ -16,11 +16,8 @@ from fastapi_users.router.common import ErrorModel
 from pydantic import AwareDatetime, BaseModel, Field, create_model
 
 from fastapi_users_knox.store import IssuedToken
-from fastapi_users_knox.tokens import parse
 
-__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "login_refusals", "presented_tokens"]
-
-_MOST_PRESENTED = 8
+__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "login_refusals"]
 
 
 class KnoxLoginResponse(BaseModel):
@@ -103,14 +100,6 @@ class KnoxBearerTransport(Transport):
     def get_openapi_logout_responses_success() -> OpenAPIResponseType:
         """Document what a logout answers."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}}
-
-
-def presented_tokens(connection: HTTPConnection | None) -> list[str]:
-    """Find what has the shape of a token of ours in the `Authorization` header and the cookies, eight at the most."""
-    if connection is None:
-        return []
-    texts = [connection.headers.get("Authorization", "").rpartition(" ")[2], *connection.cookies.values()]
-    return [text for text in texts if parse(text)][:_MOST_PRESENTED]
 
 
 def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:

@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-__all__ = ["load_user"]
+from fastapi_users_knox.store import Credentials
+
+__all__ = ["load_user", "stored_credentials"]
 
 
 async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple[UP, bool] | None:
@@ -28,6 +31,25 @@ async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple
         user: UP | None = await user_manager.get(parsed)
         return None if user is None else (user, user.is_active)
     return None
+
+
+async def stored_credentials(
+    user_db: BaseUserDatabase[UP, ID], user_id: ID, *, latest: bool = False
+) -> Credentials | None:
+    """Return what is stored of a user's credentials, past any cache; `None` if there is no such user.
+
+    Args:
+        user_db: The application's adapter.
+        user_id: The user's id.
+        latest: Whether an SQLAlchemy session is committed before, as its transaction may see an older state.
+    """
+    if "fastapi_users_db_sqlalchemy" in sys.modules:
+        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_credentials  # noqa: PLC0415 (as below)
+
+        if is_sqlalchemy(user_db):
+            return await select_credentials(user_db, user_id, latest=latest)
+    user = await user_db.get(user_id)
+    return None if user is None else Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
 
 
 def _prebuilt_select(

@@ -115,7 +115,7 @@ class Person:
 
     def strategy(self, settings: KnoxSettings, now: datetime) -> KnoxStrategy[db.User, uuid.UUID]:
         """Make a strategy for which it is now that time."""
-        return KnoxStrategy(SQLAlchemyTokenStore(self.session, db.KnoxToken), settings, clock=lambda: now)
+        return KnoxStrategy(SQLAlchemyTokenStore(self.session, db.KnoxToken), settings, clock=lambda: now, request=None)
 
     async def issue(self, settings: KnoxSettings, now: datetime) -> str:
         """Log in."""
@@ -459,7 +459,7 @@ async def test_users_may_have_numbers_for_ids() -> None:
         user = module.User(email="jane@example.org", hashed_password="hash")
         session.add(user)
         await session.commit()
-        strategy = KnoxStrategy(SQLAlchemyTokenStore[Any, int](session, module.KnoxToken))
+        strategy = KnoxStrategy(SQLAlchemyTokenStore[Any, int](session, module.KnoxToken), request=None)
 
         token = await strategy.issue(user)
 

@@ -8,7 +8,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastapi_users_knox.errors import KnoxError
 
-__all__ = ["has_open_sqlite", "is_locked", "is_transient", "may_autocommit", "reading", "sees_latest", "writing"]
+__all__ = [
+    "has_open_sqlite",
+    "is_locked",
+    "is_transient",
+    "locks_rows",
+    "may_autocommit",
+    "reading",
+    "sees_latest",
+    "writing",
+]
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
@@ -83,6 +92,11 @@ async def has_open_sqlite(connection: AsyncConnection) -> bool:
         return False
     driver = (await connection.get_raw_connection()).driver_connection
     return bool(getattr(driver, "in_transaction", True))
+
+
+def locks_rows(connection: Connection) -> bool:
+    """Return whether transactions lock rows: on SQLite one that writes has locked the whole database."""
+    return connection.dialect.name != "sqlite"
 
 
 def is_transient(error: exc.DBAPIError) -> bool:

@@ -39,7 +39,7 @@ from fastapi_users_knox.store import TokenRecord
 __all__ = ["Removal", "Statements", "record_of", "statements_for"]
 
 _RECORD = (
-    *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
+    *("id", "user_id", "audience", "created_at", "authenticated_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
 
@@ -122,6 +122,11 @@ class Statements:
         of = self.of_user
         locking = select(of["hashed_password"], of["is_active"]).where(of["id"] == bindparam("user_id"))
         return locking.with_for_update(key_share=True)
+
+    @cached_property
+    def lock_tokens(self) -> Select[Any]:
+        """The SELECT that locks all records of the user of the parameter `user_id`."""
+        return select(self.of["id"]).where(self.of["user_id"] == bindparam("user_id")).with_for_update()
 
     @lru_cache(maxsize=8)  # noqa: B019 (as above)
     def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":

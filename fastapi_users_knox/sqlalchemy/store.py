@@ -8,10 +8,11 @@ from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
@@ -37,6 +38,11 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         self._sql = statements_for(session, table)
         self._transactions = Transactions(session, self._sql)
 
+    @property
+    def sees_users(self) -> bool:
+        """Whether the users are on the same database, and found."""
+        return self._sql.user is not None
+
     async def add(
         self,
         record: TokenRecord[ID],
@@ -44,6 +50,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         *,
         now: datetime,
         created_since: datetime | None = None,
+        by: UUID | None = None,
         limit: int | None = None,
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
@@ -66,7 +73,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
         def work(connection: Connection) -> Added[ID]:
             # The lock comes first: a DELETE before it dead-locks MariaDB when many logins meet.
-            self._lock_user(connection, record.user_id, credentials)
+            self._check_user(self._lock(connection, record.user_id), credentials)
+            self._check_authorizing(connection, record.user_id, by, now)
             ended = self._remove(connection, removal, told)
             evicted = self._make_room(connection, record, limit, limit_policy)
             connection.execute(self._sql.insert, self._sql.values(record, digest))
@@ -158,14 +166,22 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """Delete them by one statement."""
+        """Delete them by one statement, which sees each record that an `add` before it has stored."""
         of = self._sql.of
         where = [of["user_id"] == user_id]
         if audience is not None:
             where.append(of["audience"] == audience)
         if keep is not None:
             where.append(of["id"] != keep)
-        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal_of(*where)))
+        removal = self._sql.removal_of(*where)
+
+        def work(connection: Connection) -> Sequence[TokenRecord[ID]]:
+            if locks_rows(connection):
+                # A DELETE that waits for an `add` to commit would not see what that has inserted.
+                self._lock(connection, user_id)
+            return self._remove(connection, removal)
+
+        ended = await self._transactions.write(work)
         return [record for record in ended if record.is_live(now, created_since=created_since)]
 
     async def purge(
@@ -220,13 +236,30 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         is_active = None if self._sql.user is None else bool(seen[1])
         return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)
 
-    def _lock_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
-        """Lock the user's row, and see that the user is still who has logged in."""
+    def _lock(self, connection: Connection, user_id: ID) -> Row[Any] | None:
+        """Put the verbs of one user in order: by the user's row, or where there is none here, by the token records.
+
+        Returns:
+            The user's credentials as they are stored, if the users are here.
+        """
+        locking = self._sql.lock_tokens if self._sql.user is None else self._sql.lock_user
+        return connection.execute(locking, {"user_id": user_id}).first()
+
+    def _check_user(self, row: Row[Any] | None, credentials: Credentials | None) -> None:
+        """See that the user is still who has logged in."""
         if self._sql.user is None:
             return
-        row = connection.execute(self._sql.lock_user, {"user_id": user_id}).one_or_none()
         if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
             raise CredentialsChanged
+
+    def _check_authorizing(self, connection: Connection, user_id: ID, by: UUID | None, now: datetime) -> None:
+        """See that the record on whose strength another is issued is there, and keep it there until the commit."""
+        if by is None:
+            return
+        of = self._sql.of
+        where = (of["id"] == by, of["user_id"] == user_id, self._sql.is_live(now, None))
+        if connection.execute(select(of["id"]).where(*where).with_for_update()).first() is None:
+            raise InvalidToken
 
     def _make_room(
         self, connection: Connection, record: TokenRecord[ID], limit: int | None, policy: LimitPolicy

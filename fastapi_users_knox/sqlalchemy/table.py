@@ -99,6 +99,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         user_id: ID
         audience: str
         created_at: datetime
+        authenticated_at: datetime
         expires_at: datetime | None
         last_used_at: datetime | None
         name: str | None
@@ -112,6 +113,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         )
         audience: Mapped[str] = mapped_column(_exact(64), nullable=False)
         created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
+        authenticated_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
         last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
         name: Mapped[str | None] = mapped_column(_unicode(128))

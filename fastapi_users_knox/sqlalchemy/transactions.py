@@ -20,7 +20,7 @@ from fastapi_users_knox.sqlalchemy.dialects import (
     sees_latest,
     writing,
 )
-from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.reading import commit, fetch
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
 
@@ -199,13 +199,7 @@ class Transactions:
         return await self.session.connection(bind_arguments={"mapper": self._mapper})
 
     async def _commit(self) -> None:
-        """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
-        session = self.session.sync_session
-        expire_on_commit, session.expire_on_commit = session.expire_on_commit, False
-        try:
-            await self.session.commit()
-        finally:
-            session.expire_on_commit = expire_on_commit
+        await commit(self.session)
 
     async def _transact(self, work: Work[T], *, patience: float | None = None) -> T:
         bind = self._bind()

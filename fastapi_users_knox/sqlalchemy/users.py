@@ -1,24 +1,31 @@
 """The users as FastAPI-Users' own SQL adapter loads them, but by a prebuilt SELECT."""
 
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import Select, bindparam, select
-from sqlalchemy.ext.asyncio import async_scoped_session
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
-from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.reading import commit, fetch
+from fastapi_users_knox.store import Credentials
 
-__all__ = ["plain_user_db", "select_user"]
+__all__ = ["is_sqlalchemy", "plain_user_db", "select_credentials", "select_user"]
+
+
+def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
+    """Return whether this is FastAPI-Users' adapter for SQLAlchemy."""
+    return isinstance(user_db, SQLAlchemyUserDatabase)
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
     """Return the user database if this user manager loads a user by a plain SELECT on it, else `None`."""
     user_db = user_manager.user_db
-    if not isinstance(user_db, SQLAlchemyUserDatabase):
+    if not is_sqlalchemy(user_db):
         return None
     is_plain = (
         _is(user_manager.get, BaseUserManager.get)
@@ -32,11 +39,38 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper, session = class_mapper(user_db.user_table), user_db.session
-    if isinstance(session, async_scoped_session):
-        session = session()
+    mapper, session = class_mapper(user_db.user_table), _session_of(user_db)
     rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
+
+
+async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *, latest: bool) -> Credentials | None:
+    """Return a user's credentials by a SELECT of the two columns: an object of the session may be older.
+
+    Args:
+        user_db: Whose session and class are used, whatever way to load a user it has of its own.
+        id: The user's id.
+        latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The session
+            is committed for it, as at a login.
+    """
+    mapper, session = class_mapper(user_db.user_table), _session_of(user_db)
+    if latest:
+        await commit(session)
+    rows = await fetch(session, _find_credentials(user_db.user_table), {"id": id}, mapper=mapper)
+    if latest:
+        await commit(session)
+    return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
+
+
+def _session_of(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AsyncSession:
+    session = user_db.session
+    return session() if isinstance(session, async_scoped_session) else session
+
+
+@cache
+def _find_credentials(user_table: type[Any]) -> Select[Any]:
+    columns = (user_table.hashed_password, user_table.is_active)
+    return select(*columns).where(user_table.id == bindparam("id"))
 
 
 @cache

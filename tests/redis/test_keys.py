@@ -260,7 +260,7 @@ async def test_a_wrong_parse_id_shows_at_the_first_login(redis: Redis, user_id: 
 async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Redis) -> None:
     """A token that was stored for another kind of id, by an application with the same prefix, is not found."""
     record, key = new_record(7), new_digest()
-    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int)
+    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int, users="customer")
     await store.add(record, key, now=NOW)
 
     assert await knox.store.get([key], tag=routing_tag(7), audience="web") is None

@@ -77,7 +77,7 @@ Strategy = KnoxStrategy[Person, int]
 
 def strategy_on(session: AsyncSession, table: type[Any] = PersonToken, **settings: Any) -> Strategy:
     """Make a strategy over a table."""
-    return KnoxStrategy(SQLAlchemyTokenStore(session, table), KnoxSettings(**settings))
+    return KnoxStrategy(SQLAlchemyTokenStore(session, table), KnoxSettings(**settings), request=None)
 
 
 def manager_on(session: AsyncSession) -> PersonManager:

@@ -30,7 +30,7 @@ async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
 
 async def test_tokens_work(session: AsyncSession) -> None:
     """A token is issued, read and ended; the user is loaded where users are."""
-    strategy, user = KnoxStrategy(store_on(session)), await create_user(session)
+    strategy, user = KnoxStrategy(store_on(session), request=None), await create_user(session)
 
     token = await strategy.write_token(user)
 
@@ -41,7 +41,7 @@ async def test_tokens_work(session: AsyncSession) -> None:
 
 async def test_a_limit_is_refused(session: AsyncSession) -> None:
     """Without the user's row beside the tokens there is nothing to lock, and the error says so."""
-    strategy = KnoxStrategy(store_on(session), KnoxSettings(token_limit_per_user=1))
+    strategy = KnoxStrategy(store_on(session), KnoxSettings(token_limit_per_user=1), request=None)
 
     with pytest.raises(LimitUnsupported, match="foreign key"):
         await strategy.write_token(await create_user(session))
