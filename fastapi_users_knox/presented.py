@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 _SCOPE_KEY = "fastapi_users_knox.authenticated"
-_MOST_CANDIDATES = 8  # Each may cost one read of the store, and comes from a client that nobody has authenticated yet.
+_MOST_CANDIDATES = 16  # Each may cost one read of the store, and comes from a client that nobody has authenticated yet.
 
 
 class CookieToken(str):
