@@ -1,10 +1,9 @@
 """The user together with the record of the token that was presented: knox's `request.auth`."""
 
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, cast, get_origin, get_type_hints, overload
+from typing import Annotated, Any, Literal, cast, overload
 
 from fastapi import Depends, Response, status
 from fastapi.exceptions import HTTPException
@@ -18,6 +17,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from fastapi_users_knox.backends import checked_strategy, refuse_other_backends
 from fastapi_users_knox.errors import CHALLENGE_INVALID, InvalidToken
 from fastapi_users_knox.presented import presented_tokens
 from fastapi_users_knox.store import TokenRecord
@@ -27,8 +27,6 @@ __all__ = [
     "current_token",
     "forbid_caching",
     "presented_by",
-    "refuse_other_backends",
-    "strategy_of",
     "unauthorized",
     "user_or_404",
 ]
@@ -96,43 +94,6 @@ def current_token(
     refuse_other_backends(backend)
     rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
     return _current_token(fastapi_users, backend, rules=rules, optional=optional, touch=touch)
-
-
-def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
-    """Raise TypeError if the backend's `get_strategy` is declared to return a strategy that is no `KnoxStrategy`."""
-    declared = None
-    with suppress(Exception):  # Not every callable has type hints, nor can all be evaluated.
-        declared = get_type_hints(backend.get_strategy).get("return")
-    origin = get_origin(declared) or declared
-    bases = origin.__mro__[1:] if isinstance(origin, type) else ()
-    if Strategy in bases and KnoxStrategy not in (origin, *bases):
-        raise _not_knox(cast("type", origin), backend)
-
-
-def strategy_of(
-    backend: AuthenticationBackend[UP, ID],
-) -> Callable[..., Coroutine[Any, Any, KnoxStrategy[UP, ID]]]:
-    """Make the dependency that gives a backend's strategy, and raises TypeError if that is no `KnoxStrategy`."""
-
-    async def get_strategy(
-        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> KnoxStrategy[UP, ID]:
-        return _checked(strategy, backend)
-
-    return get_strategy
-
-
-def _checked(strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]) -> KnoxStrategy[UP, ID]:
-    if not isinstance(strategy, KnoxStrategy):
-        raise _not_knox(type(strategy), backend)
-    return strategy
-
-
-def _not_knox(strategy: type, backend: AuthenticationBackend[Any, Any]) -> TypeError:
-    return TypeError(
-        f"backend {backend.name!r} must have a KnoxStrategy, and its get_strategy returns a {strategy.__name__}: "
-        "pass the backend whose get_strategy returns a KnoxStrategy"
-    )
 
 
 def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
@@ -209,7 +170,7 @@ def _current_token(
         token: Annotated[str | None, Depends(presented_by(backend))],
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> tuple[UP, TokenRecord[ID]] | None:
-        knox = _checked(strategy, backend)
+        knox = checked_strategy(strategy, backend)
         found = await knox.authenticate(token, user_manager, touch=touch)
         refusal = _not_authenticated(token) if found is None else rules.refusal(found, knox)
         if refusal is not None and not optional:

@@ -18,12 +18,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From above to below. A module imports from layers below its own, never from its own but within one directory.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
-    ("router",),
+    ("router", "administration"),
     ("manager", "dependencies", "schemas"),
+    ("backends",),
     ("strategy",),
     ("users",),
     ("cookie", "audit"),
     ("transport", "middleware", "origins"),
+    ("presented",),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
     ("errors",),

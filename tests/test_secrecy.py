@@ -53,7 +53,12 @@ class Story:
             auto_refresh=True, token_limit_per_user=3, digest_keys=(SecretStr("k" * 32),), accept_unkeyed_until=NOW
         )
         return KnoxStrategy(
-            self.app.store, settings, request=request, listeners=[self.events.append], clock=lambda: now
+            self.app.store,
+            settings,
+            request=request,
+            user_db=self.app.user_manager.user_db,
+            listeners=[self.events.append],
+            clock=lambda: now,
         )
 
     async def play(self) -> None:
