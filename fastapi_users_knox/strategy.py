@@ -31,7 +31,7 @@ from fastapi_users_knox.events import (
 from fastapi_users_knox.middleware import note_ended, note_refreshed
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
-from fastapi_users_knox.transport import presented_tokens
+from fastapi_users_knox.transport import invalid_token, presented_tokens
 from fastapi_users_knox.users import load_user
 
 __all__ = ["KnoxStrategy"]
@@ -160,12 +160,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if found.is_active is False or not user.is_active:
-            raise InvalidToken
+            raise invalid_token(self._request)
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
         if not await self.store.rotate(
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
         ):
-            raise InvalidToken
+            raise invalid_token(self._request)
         note_ended(self._request, found.record)
         await self._publisher.publish(TokenRotated, user.id, record=found.record)
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
@@ -180,7 +180,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if not await self._remove(user.id, found.record.id, now, "logout"):
-            raise InvalidToken
+            raise invalid_token(self._request)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, the newest first.
@@ -315,7 +315,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
         found = await self._find(text, now)
         if found is None or found.record.user_id != user.id or not self._is_live(found.record, now):
-            raise InvalidToken
+            raise invalid_token(self._request)
         return found
 
     async def _drop_expired(self, found: Found[UP, ID], now: datetime) -> None:

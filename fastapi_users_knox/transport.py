@@ -1,5 +1,6 @@
-"""How a token travels: the bearer transport."""
+"""How a token travels: the bearer transport, and what a refusal says of the transports that it was looked for in."""
 
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,12 +16,27 @@ from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import ErrorModel
 from pydantic import AwareDatetime, BaseModel, Field, create_model
 
+from fastapi_users_knox.errors import InvalidToken, spell_challenge
 from fastapi_users_knox.store import IssuedToken
 from fastapi_users_knox.tokens import parse
 
-__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "login_refusals", "presented_tokens"]
+__all__ = [
+    "NOT_CACHED",
+    "KnoxBearerTransport",
+    "KnoxLoginResponse",
+    "challenge_for",
+    "invalid_token",
+    "login_refusals",
+    "note_transport",
+    "presented_tokens",
+]
+
+NOT_CACHED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""The headers of an answer that holds a token (RFC 6749 §5.1, ASVS 14.3.2)."""
 
 _MOST_PRESENTED = 8
+_TRANSPORTS = "fastapi_users_knox.transports"
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
 class KnoxLoginResponse(BaseModel):
@@ -42,11 +58,12 @@ class _HeaderScheme(OAuth2):
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
         super().__init__(flows=flows, scheme_name=scheme_name, auto_error=False)
-        self._header_prefix = header_prefix.lower()
+        self._header_prefix = header_prefix
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
-        return token if scheme.lower() == self._header_prefix else None
+        token = _credentials(request, self._header_prefix)
+        note_transport(request, scheme=self._header_prefix, presented=bool(token))
+        return token
 
 
 class KnoxBearerTransport(Transport):
@@ -54,9 +71,13 @@ class KnoxBearerTransport(Transport):
 
     Args:
         tokenUrl: The login route's path, for the OpenAPI document.
-        header_prefix: What stands before the token in the header: knox's `AUTH_HEADER_PREFIX`.
+        header_prefix: What stands before the token in the header, and what `WWW-Authenticate` names: knox's
+            `AUTH_HEADER_PREFIX`.
         scheme_name: The security scheme's name in the OpenAPI document.
         user_schema: By which the user is added to the login's answer as `user`: knox's `USER_SERIALIZER`.
+
+    Raises:
+        ValueError: The prefix is no name of an authentication scheme.
     """
 
     scheme: SecurityBase
@@ -70,6 +91,8 @@ class KnoxBearerTransport(Transport):
         user_schema: type[BaseModel] | None = None,
     ) -> None:
         """Set up the header's scheme and the answer's shape."""
+        if not _SCHEME.fullmatch(header_prefix):
+            raise ValueError(f"header_prefix must be one word without spaces, such as 'Bearer', not {header_prefix!r}")
         self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
         self._token_type = header_prefix.lower()
         self._response_model = _with_user(user_schema)
@@ -88,7 +111,7 @@ class KnoxBearerTransport(Transport):
         answer = model.model_validate(content, from_attributes=True)
         unknown = model.model_fields.keys() - content.keys()
         body = answer.model_dump(mode="json", by_alias=True, exclude=unknown)
-        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+        return JSONResponse(body, headers=NOT_CACHED)
 
     async def get_logout_response(self) -> Response:
         """Answer with nothing."""
@@ -105,12 +128,66 @@ class KnoxBearerTransport(Transport):
         return {status.HTTP_204_NO_CONTENT: {"model": None}}
 
 
+def note_transport(connection: HTTPConnection, *, scheme: str | None, presented: bool) -> None:
+    """Note that a transport has looked for a token, so that a refusal of this request names the right scheme.
+
+    The note is in the connection's scope, where the handler of an error finds it too. It holds no token.
+
+    Args:
+        connection: The request or WebSocket.
+        scheme: What stands before the token in `Authorization`; `None`: it is taken from elsewhere, such as a cookie.
+        presented: Whether there was a token, good or bad.
+    """
+    noted: dict[str | None, bool] = connection.scope.setdefault(_TRANSPORTS, {})
+    noted[scheme] = presented or noted.get(scheme, False)
+
+
+def challenge_for(
+    connection: HTTPConnection | None, *, error: str | None = None, description: str | None = None
+) -> str:
+    """Return what `WWW-Authenticate` holds in the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
+
+    It names the scheme under which a token was presented, else that of every transport which looked for one. Cookies
+    have no scheme of their own: where a transport by header has looked too, theirs is its scheme, else it is "Bearer".
+
+    Args:
+        connection: The request or WebSocket; `None`: there is none.
+        error: RFC 6750's code; `None`: "invalid_token" if a token was presented, and else no error (§3.1).
+        description: For the client's developer.
+    """
+    noted: dict[str | None, bool] = {} if connection is None else connection.scope.get(_TRANSPORTS, {})
+    schemes = [scheme for scheme in noted if scheme] or ["Bearer"]
+    presented = [scheme for scheme in schemes if noted.get(scheme)]
+    if error is None and connection is not None and (any(noted.values()) or _is_presented_elsewhere(connection)):
+        error = "invalid_token"
+    return ", ".join(spell_challenge(scheme, error=error, description=description) for scheme in presented or schemes)
+
+
+def invalid_token(connection: HTTPConnection | None, *, description: str | None = None) -> InvalidToken:
+    """Return the refusal of a token that was presented with this request."""
+    return InvalidToken(challenge_for(connection, error="invalid_token", description=description))
+
+
 def presented_tokens(connection: HTTPConnection | None) -> list[str]:
     """Find what has the shape of a token of ours in the `Authorization` header and the cookies, eight at the most."""
     if connection is None:
         return []
     texts = [connection.headers.get("Authorization", "").rpartition(" ")[2], *connection.cookies.values()]
     return [text for text in texts if parse(text)][:_MOST_PRESENTED]
+
+
+def _is_presented_elsewhere(connection: HTTPConnection) -> bool:
+    """Return whether a token came by a transport of others, which notes nothing."""
+    noted = connection.scope.get(_TRANSPORTS, {})
+    if None in noted:
+        return False  # A cookie of ours was looked at, and refused as from another site.
+    return bool(presented_tokens(connection)) or (not noted and bool(_credentials(connection, "Bearer")))
+
+
+def _credentials(connection: HTTPConnection, prefix: str) -> str | None:
+    """Return what stands behind a prefix in the `Authorization` header."""
+    scheme, credentials = get_authorization_scheme_param(connection.headers.get("Authorization"))
+    return credentials if scheme.lower() == prefix.lower() else None
 
 
 def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:

@@ -181,7 +181,7 @@ def test_settings_nest_in_an_application_s() -> None:
         "token_ttl": "PT8H",
         "token_limit_per_user": "5",
         "auto_refresh": "true",
-        "min_refresh_interval": 120,
+        "min_refresh_interval": "PT2M",
         "digest_keys": [ONE, TWO],
         "accept_unkeyed_until": "2030-01-01T12:00:00Z",
     }
