@@ -20,9 +20,9 @@ __all__ = [
 
 _logger = logging.getLogger("fastapi_users_knox")
 
-_QUOTING_ERRORS = frozenset({"DataError", "IntegrityError"})  # Drivers put the values of a row into their messages.
-# A digest, a token or a parameter in a message: escaped bytes, a bytes literal, or a long run without a space or dot.
-_DATA = re.compile(r"""\\|\bb['"]|[0-9A-Za-z+/_=-]{32,}""")
+# What a message quotes of a row or a parameter: a token or digest, which is a long run of characters, escaped bytes or a
+# bytes literal; and the values that MariaDB names in the first line, as others do only after it.
+_DATA = re.compile(r"""[0-9A-Za-z+/_=-]{32,}|\\|\bb['"]|Duplicate entry""")
 
 
 def spell_challenge(scheme: str = "Bearer", *, error: str | None = None, description: str | None = None) -> str:
@@ -40,8 +40,8 @@ def describe(error: BaseException) -> str:
     """
     cause: BaseException = getattr(error, "orig", None) or error
     first_line = next(iter(str(cause).splitlines()), "")
-    quotes = not _QUOTING_ERRORS.isdisjoint(kind.__name__ for kind in type(cause).__mro__)
-    message = "its message may hold data, and is left out" if quotes or _DATA.search(first_line) else first_line
+    quotes_value = any(kind.__name__ == "DataError" for kind in type(cause).__mro__)
+    message = "its message may hold data, and is left out" if quotes_value or _DATA.search(first_line) else first_line
     return f"{type(cause).__name__}: {message}" if message else type(cause).__name__
 
 

@@ -283,5 +283,5 @@ async def _beside(writing: Awaitable[T]) -> T | None:
         async with asyncio.timeout(_PATIENCE):
             return await writing
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
-        _logger.warning("Skipped a write that a read has caused, such as of last_used_at: %s", describe(error))
+        _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
         return None

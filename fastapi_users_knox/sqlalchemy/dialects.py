@@ -6,9 +6,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sqlalchemy import Connection, Engine, Update, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.errors import KnoxError, describe
 
-__all__ = ["has_open_sqlite", "is_locked", "is_transient", "may_autocommit", "reading", "sees_latest", "writing"]
+__all__ = [
+    "has_open_sqlite",
+    "is_locked",
+    "is_transient",
+    "may_autocommit",
+    "reading",
+    "sees_latest",
+    "without_data",
+    "writing",
+]
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
@@ -68,6 +77,11 @@ async def reading(connection: AsyncConnection, *, patience: float) -> AsyncItera
     else:
         await connection.execution_options(isolation_level="READ COMMITTED")
         yield
+
+
+def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
+    """Return the same error as a log may show it: with the statement, but no parameters and no values of a row."""
+    return type(error)(error.statement, None, Exception(describe(error)))
 
 
 async def sees_latest(connection: AsyncConnection) -> bool:

@@ -18,6 +18,7 @@ from fastapi_users_knox.sqlalchemy.dialects import (
     is_transient,
     reading,
     sees_latest,
+    without_data,
     writing,
 )
 from fastapi_users_knox.sqlalchemy.reading import fetch
@@ -145,7 +146,7 @@ class Transactions:
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
             if isinstance(error, exc.DBAPIError) and is_locked(error):
                 return None  # Whoever has locked it writes.
-            _logger.warning("Skipped a write that a read has caused, such as of last_used_at: %s", describe(error))
+            _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
             return None
 
     async def must_wait(self) -> bool:
@@ -177,8 +178,9 @@ class Transactions:
         try:
             yield
         except _OUR_FAULT as error:
-            error.hide_parameters = True  # The server logs it; the parameters hold digests and user agents.
-            raise
+            if self._mapper.local_table.description not in str(error.statement):
+                raise  # It is about the application's own statement.
+            raise without_data(error) from None
         except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
             raise StoreUnavailable.because(error) from None
         except Exception as error:
