@@ -20,8 +20,8 @@ __all__ = [
 
 _logger = logging.getLogger("fastapi_users_knox")
 
-# What a message quotes of a row or a parameter: a token or digest, which is a long run of characters, escaped bytes or a
-# bytes literal; and the values that MariaDB names in the first line, as others do only after it.
+# What a message quotes of a row or a parameter: a token or a digest, which is a long run of characters, escaped bytes
+# or a bytes literal; and the values that MariaDB names in the first line, as others do only after it.
 _DATA = re.compile(r"""[0-9A-Za-z+/_=-]{32,}|\\|\bb['"]|Duplicate entry""")
 
 

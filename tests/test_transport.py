@@ -97,7 +97,8 @@ async def test_what_is_noted_of_a_request_holds_no_token() -> None:
     """The transport's note in the connection's scope can be logged."""
     connection = HTTPConnection({"type": "http", "headers": [(b"authorization", b"Bearer knox_secret")]})
 
-    await BEARER.scheme(connection)
+    scheme: Any = BEARER.scheme
+    await scheme(connection)
 
     noted = {key: value for key, value in connection.scope.items() if key.startswith("fastapi_users_knox")}
     assert noted

@@ -136,7 +136,10 @@ async def answer_of_a_refresh(transport: KnoxCookieTransport, connection: HTTPCo
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await KnoxCookieMiddleware(app)(connection.scope, send, send)
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    await KnoxCookieMiddleware(app)(connection.scope, receive, send)
     [cookie] = [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
     return str(cookie)
 
