@@ -1,6 +1,5 @@
 """How a token travels: the cookie transport."""
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -12,14 +11,13 @@ from fastapi.security import APIKeyCookie
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
+from fastapi_users_knox.challenges import note_transport
 from fastapi_users_knox.middleware import note_presented
-from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, own_origin, parse_origin
+from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, parse_origin
 from fastapi_users_knox.store import IssuedToken, TokenRecord
-from fastapi_users_knox.transport import NOT_CACHED, login_refusals, note_transport
+from fastapi_users_knox.transport import NOT_CACHED, login_refusals
 
 __all__ = ["KnoxCookieTransport"]
-
-_logger = logging.getLogger("fastapi_users_knox")
 
 _LONGEST_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bis §5.5).
 
@@ -103,22 +101,8 @@ class KnoxCookieTransport(CookieTransport):
         if is_accepted:
             note_presented(connection, token, cookie_name=self.cookie_name, set_cookie=self._renewed)
         else:
-            self._warn(connection)
+            self._refusals.warn(connection, self.cookie_name)
         return is_accepted
-
-    def _warn(self, connection: HTTPConnection) -> None:
-        """Log a refusal: a trusted origin may have been forgotten, or a proxy may hide the scheme."""
-        origin = connection.headers.get("Origin", "no origin")[:200]
-        unlogged = self._refusals.log(origin)
-        if unlogged is not None:
-            _logger.warning(
-                "The cookie %s was not accepted in a request from %r, which %r does not trust"
-                " (refusals not logged since the last such line: %d)",
-                self.cookie_name,
-                origin,
-                own_origin(connection)[:200],
-                unlogged,
-            )
 
     def _set_login_cookie(self, response: Response, token: str) -> Response:
         if isinstance(token, IssuedToken):

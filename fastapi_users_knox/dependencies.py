@@ -16,9 +16,9 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from starlette.exceptions import HTTPException as AnyHTTPException
 
+from fastapi_users_knox.challenges import challenge_for, invalid_token, note_transport
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import challenge_for, invalid_token, note_transport
 
 __all__ = ["current_token", "forbid_caching", "presented_by", "unauthorized", "user_or_404"]
 

@@ -1,11 +1,14 @@
 """Who has a browser make a request: pages of the application's own origin, or others (CSRF)."""
 
+import logging
 import re
 from collections.abc import Callable, Collection
 
 from fastapi.requests import HTTPConnection
 
 __all__ = ["RefusalLog", "is_from", "is_safe", "own_origin", "parse_origin"]
+
+_logger = logging.getLogger("fastapi_users_knox")
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _LOG_INTERVAL = 60.0  # seconds
@@ -37,7 +40,7 @@ def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bo
 
 
 class RefusalLog:
-    """Decide which refusals are logged: one for each origin and minute, and at most 100 in a minute.
+    """Log cookies that were not accepted: one line for each origin and minute, and at most 100 in a minute.
 
     Anybody can invent origins, so neither the log nor what is remembered here may grow with them; and what they leave
     unlogged is over with the minute.
@@ -52,7 +55,21 @@ class RefusalLog:
         self._logged: set[str] = set()
         self._unlogged = 0
 
-    def log(self, origin: str) -> int | None:
+    def warn(self, connection: HTTPConnection, cookie_name: str) -> None:
+        """Log a refusal: a trusted origin may have been forgotten, or a proxy may hide the scheme."""
+        origin = connection.headers.get("Origin", "no origin")[:200]
+        unlogged = self._admit(origin)
+        if unlogged is not None:
+            _logger.warning(
+                "The cookie %s was not accepted in a request from %r, which %r does not trust"
+                " (refusals not logged since the last such line: %d)",
+                cookie_name,
+                origin,
+                own_origin(connection)[:200],
+                unlogged,
+            )
+
+    def _admit(self, origin: str) -> int | None:
         """Return how many refusals were not logged since the last that was, or `None` if this one is not to be."""
         now = self._clock()
         if now - self._since >= _LOG_INTERVAL:

@@ -1,6 +1,7 @@
 """The settings, django-rest-knox's and more, and the arithmetic of what they mean."""
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, ClassVar, Self, SupportsFloat
 
 from fastapi_users.models import ID
@@ -35,20 +36,10 @@ def _is_number(value: object) -> bool:
     return True
 
 
-def _refuse_number_as_duration(value: object) -> object:
-    """Refuse what pydantic would take for seconds, though whoever wrote it may have meant hours."""
+def _refuse_number(fix: str, value: object) -> object:
+    """Refuse what pydantic would take for seconds, though whoever wrote it may have meant something else."""
     if _is_number(value):
-        raise ValueError("a number has no unit: pass timedelta(seconds=3600), or in an environment variable 'PT1H'")
-    return value
-
-
-def _refuse_number_as_moment(value: object) -> object:
-    """Refuse what pydantic would take for seconds or milliseconds since 1970, by its size."""
-    if _is_number(value):
-        raise ValueError(
-            "a number is not a date: pass datetime(2030, 1, 1, tzinfo=UTC), or in an environment variable"
-            " '2030-01-01T00:00:00Z'"
-        )
+        raise ValueError(f"a number has no unit: pass {fix}")
     return value
 
 
@@ -70,8 +61,11 @@ def _check_key(key: SecretStr) -> SecretStr:
     return key
 
 
-_Duration = Annotated[timedelta, BeforeValidator(_refuse_number_as_duration)]
-_Moment = Annotated[AwareDatetime, BeforeValidator(_refuse_number_as_moment)]
+_Duration = Annotated[timedelta, BeforeValidator(partial(_refuse_number, "timedelta(seconds=3600), or as text 'PT1H'"))]
+_Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(partial(_refuse_number, "datetime(2030, 1, 1, tzinfo=UTC), or as text '2030-01-01T00:00:00Z'")),
+]
 _Ttl = Annotated[_Duration, AfterValidator(_check_ttl)]
 _Interval = Annotated[_Duration, AfterValidator(_check_interval)]
 _Key = Annotated[SecretStr, AfterValidator(_check_key)]

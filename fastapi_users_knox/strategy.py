@@ -14,6 +14,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox import tokens
+from fastapi_users_knox.challenges import invalid_token
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -31,7 +32,7 @@ from fastapi_users_knox.events import (
 from fastapi_users_knox.middleware import note_ended, note_refreshed
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
-from fastapi_users_knox.transport import invalid_token, presented_tokens
+from fastapi_users_knox.transport import presented_tokens
 from fastapi_users_knox.users import load_user
 
 __all__ = ["KnoxStrategy"]
