@@ -19,6 +19,7 @@ from fastapi_users_knox.dependencies import (
 from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.transport import NOT_CACHED
 
 __all__ = ["get_knox_router"]
 
@@ -124,7 +125,8 @@ def _add_rotation(
         strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
     ) -> Response:
         response = await backend.transport.get_login_response(await strategy.rotate_token(token, current[0]))
-        response.headers.setdefault("Cache-Control", "no-store")
+        for header, value in NOT_CACHED.items():
+            response.headers.setdefault(header, value)
         return response
 
 

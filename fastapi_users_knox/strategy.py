@@ -15,6 +15,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox import tokens
+from fastapi_users_knox.challenges import invalid_token
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -184,7 +185,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             raise CredentialsChanged
         now = self._now()
         if by is not None and not self._may_issue(by, user, now):
-            raise InvalidToken
+            raise invalid_token(self._request)
         ttl = self.settings.token_ttl if token_ttl is ... else token_ttl
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
         record = self._new_record(user.id, now, ttl, by=by, name=name, on_device=replace)
@@ -207,12 +208,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if found.is_active is False or not user.is_active:
-            raise InvalidToken
+            raise invalid_token(self._request)
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
         if not await self.store.rotate(
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
         ):
-            raise InvalidToken
+            raise invalid_token(self._request)
         note_ended(self._request, found.record)
         await self._publisher.publish(TokenRotated, user.id, record=found.record)
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
@@ -227,7 +228,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if not await self._remove(user.id, found.record.id, now, "logout"):
-            raise InvalidToken
+            raise invalid_token(self._request)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, the newest first.
@@ -364,10 +365,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
         presented = await self._find(text, now)
         if presented is None:
-            raise InvalidToken
+            raise invalid_token(self._request)
         _, found = presented
         if found.record.user_id != user.id or not self._is_live(found.record, now):
-            raise InvalidToken
+            raise invalid_token(self._request)
         return found
 
     async def _drop_expired(self, found: Found[UP, ID], now: datetime) -> None:
@@ -474,6 +475,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 replaces=[digest for token in presented for digest in self.settings.digests(token, now)],
                 credentials=credentials,
             )
+        except InvalidToken as refused:
+            raise invalid_token(self._request) from refused
         except TokenLimitReached as reached:
             await self._publisher.publish(TokenLimitHit, record.user_id, limit=reached.limit)
             raise

@@ -86,6 +86,25 @@ async def test_other_headers_hold_no_token(header: bytes | None) -> None:
     assert await presented(BEARER, header) is None
 
 
+@pytest.mark.parametrize("prefix", ["", " ", "Token ", "My Token", "Token,", 'To"ken', "T\xf6ken", "Token\n"])
+def test_a_prefix_is_one_word(prefix: str) -> None:
+    """A prefix that no header could have, or that would spoil `WWW-Authenticate`, is refused at once."""
+    with pytest.raises(ValueError, match="header_prefix must be one word"):
+        KnoxBearerTransport("auth/login", header_prefix=prefix)
+
+
+async def test_what_is_noted_of_a_request_holds_no_token() -> None:
+    """The transport's note in the connection's scope can be logged."""
+    connection = HTTPConnection({"type": "http", "headers": [(b"authorization", b"Bearer knox_secret")]})
+
+    scheme: Any = BEARER.scheme
+    await scheme(connection)
+
+    noted = {key: value for key, value in connection.scope.items() if key.startswith("fastapi_users_knox")}
+    assert noted
+    assert "secret" not in repr(noted)
+
+
 async def test_another_prefix_is_none_of_ours() -> None:
     """With `header_prefix="Token"`, a bearer token is for another backend."""
     transport = KnoxBearerTransport("auth/login", header_prefix="Token")
@@ -187,6 +206,7 @@ async def test_no_cache_keeps_a_login(token: str) -> None:
 
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Pragma"] == "no-cache"
 
 
 async def test_a_logout_answers_nothing() -> None:

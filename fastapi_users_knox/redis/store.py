@@ -16,7 +16,7 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from redis.asyncio import Redis, RedisCluster
 
-from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached, describe
 from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, reaching, run
 from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
@@ -308,6 +308,6 @@ async def _beside(writing: Awaitable[T]) -> T | None:
     try:
         async with asyncio.timeout(_PATIENCE):
             return await writing
-    except Exception:  # Whatever it is, it must not fail the request.
-        _logger.warning("A token's use was not written: Redis did not take it in time", exc_info=True)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
+        _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
         return None

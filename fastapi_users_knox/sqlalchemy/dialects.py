@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sqlalchemy import Connection, Engine, Update, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.errors import KnoxError, describe
 
 __all__ = [
     "has_open_sqlite",
@@ -16,6 +16,7 @@ __all__ = [
     "may_autocommit",
     "reading",
     "sees_latest",
+    "without_data",
     "writing",
 ]
 
@@ -77,6 +78,11 @@ async def reading(connection: AsyncConnection, *, patience: float) -> AsyncItera
     else:
         await connection.execution_options(isolation_level="READ COMMITTED")
         yield
+
+
+def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
+    """Return the same error as a log may show it: with the statement, but no parameters and no values of a row."""
+    return type(error)(error.statement, None, Exception(describe(error)))
 
 
 async def sees_latest(connection: AsyncConnection) -> bool:
