@@ -10,6 +10,7 @@ from fastapi_users_knox.errors import (
     LimitUnsupported,
     StoreUnavailable,
     TokenLimitReached,
+    UserClassError,
 )
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -73,6 +74,7 @@ __all__ = [
     "TokenRevoked",
     "TokenRotated",
     "TokenStore",
+    "UserClassError",
     "current_token",
     "describe_client",
     "get_knox_admin_router",

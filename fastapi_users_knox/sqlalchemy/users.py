@@ -7,12 +7,13 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import Select, bindparam, select
-from sqlalchemy.ext.asyncio import async_scoped_session
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.user_class import in_sql
 
-__all__ = ["plain_user_db", "select_user"]
+__all__ = ["open_session", "plain_user_db", "select_user"]
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
@@ -25,18 +26,31 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
         and _is(user_db.get, SQLAlchemyUserDatabase.get)
         and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
         # An application may work out who is active in Python, which no SELECT can.
-        and "is_active" in class_mapper(user_db.user_table).columns
+        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
     )
     return user_db if is_plain else None
 
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper, session = class_mapper(user_db.user_table), user_db.session
-    if isinstance(session, async_scoped_session):
-        session = session()
+    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
     rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
+
+
+def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
+    """Return the session, or the current one of a scope.
+
+    Raises:
+        TypeError: It is something else, such as a synchronous session.
+    """
+    current = session() if isinstance(session, async_scoped_session) else session
+    if isinstance(current, AsyncSession):
+        return current
+    raise TypeError(
+        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        f"got {session!r}"
+    )
 
 
 @cache
