@@ -23,7 +23,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    inspect,
     null,
     or_,
     select,
@@ -33,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Bundle, Mapper
 from sqlalchemy.sql.dml import ReturningDelete
 
-from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class
+from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
 from fastapi_users_knox.sqlalchemy.users import open_session, plain_user_db
 from fastapi_users_knox.store import TokenRecord
 
@@ -176,8 +175,8 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
         TypeError: The table is no token class, or `users` is no mapped class.
         UserClassError: The users cannot be found.
     """
-    named = users if users is None or isinstance(users, EllipsisType) else _mapper_of("users", users)
-    statements = _statements_on(_mapper_of("table", table), named)
+    named = users if users is None or isinstance(users, EllipsisType) else mapper_of("users", users)
+    statements = _statements_on(mapper_of("table", table), named)
     if statements.users is not None:
         statements.users.check_bind(session.sync_session, statements.mapper, statements.no_rows)
     return statements
@@ -191,13 +190,6 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
             f"got {tokens.class_.__name__}"
         )
     return Statements(tokens, None if users is None else find_user_class(tokens, users))
-
-
-def _mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
-    mapper = inspect(mapped, raiseerr=False)
-    if isinstance(mapper, Mapper):
-        return mapper
-    raise TypeError(f"{argument} must be a mapped class: got {mapped!r}")
 
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:

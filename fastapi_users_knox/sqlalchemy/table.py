@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic
 
 from fastapi_users.models import ID
 from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event, select
+from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event, inspect, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferencedTableError
@@ -72,14 +72,15 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
     @classmethod
     def __declare_last__(cls) -> None:
-        """Check the key, and let a user whom the ORM deletes take the tokens along, whatever the foreign key says.
+        """Let a user whom the ORM deletes take the tokens along, whatever the foreign key says.
 
         Otherwise a new user who is given the same number would be logged in by them, where the database keeps no
         foreign keys (SQLite's default); where it does, but without a cascade, the user could not be deleted.
         """
-        tokens = class_mapper(cls)
+        tokens: Mapper[Any] | None = inspect(cls, raiseerr=False)
+        if tokens is None:
+            return  # SQLAlchemy calls this also for a class whose registry has been disposed of.
         with suppress(NoReferencedTableError):  # Not mapped yet: this is called again when more is.
-            check_key_type(tokens)
             for users in {mapper for key in referred_columns(tokens) for mapper in topmost_on(key.table)}:
                 if not event.contains(users.class_, "before_delete", cls._end_tokens):
                     event.listen(users.class_, "before_delete", cls._end_tokens, propagate=True)
@@ -135,3 +136,9 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 
     if TYPE_CHECKING:
         user_id: uuid.UUID
+
+
+@event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
+def _check_key_type(tokens: Mapper[Any], _token_class: object) -> None:
+    with suppress(NoReferencedTableError):  # Where the users are mapped later, the store checks it when it is made.
+        check_key_type(tokens)

@@ -6,7 +6,7 @@ from functools import cached_property
 from types import EllipsisType
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, FromClause, Select, Update, bindparam, select
+from sqlalchemy import Column, ColumnElement, FromClause, Select, Update, bindparam, inspect, select
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries  # A table does not know its mappers, nor a MetaData its registries.
@@ -14,7 +14,7 @@ from sqlalchemy.orm.mapper import _all_registries  # A table does not know its m
 from fastapi_users_knox.errors import UserClassError
 from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns, same_keys
 
-__all__ = ["UserClass", "find_user_class", "in_sql", "topmost_on"]
+__all__ = ["UserClass", "find_user_class", "in_sql", "mapper_of", "topmost_on"]
 
 _NEEDED = ("id", "hashed_password", "is_active")
 _FIX = "pass users= with the mapped class of the users, or users=None if the users are not in the tokens' database"
@@ -108,6 +108,18 @@ def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
         expression = getattr(mapper.class_, name).expression
         return expression if isinstance(expression, ColumnElement) else None
     return None
+
+
+def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
+    """Return the mapper of a class that an argument of the store's gives.
+
+    Raises:
+        TypeError: It is no mapped class.
+    """
+    mapper = inspect(mapped, raiseerr=False)
+    if isinstance(mapper, Mapper):
+        return mapper
+    raise TypeError(f"{argument} must be a mapped class: got {mapped!r}")
 
 
 def topmost_on(table: FromClause) -> set[Mapper[Any]]:
