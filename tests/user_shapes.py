@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlalchemy import Boolean, Column, ForeignKey, Integer, MetaData, String, Table, join
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -89,25 +89,25 @@ def _joined(refers_to: str, **options: Any) -> Shape:
 
     class Person(Base):
         __tablename__ = "person"
-        __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "person"} | options
+        __mapper_args__ = _kind("person", polymorphic_on="kind", **options)
         id: Mapped[int] = mapped_column(primary_key=True)
         kind: Mapped[str] = mapped_column(String(9))
         is_active: Mapped[bool]
 
     class Company(Person):
         __tablename__ = "company"
-        __mapper_args__: ClassVar = {"polymorphic_identity": "company"}
+        __mapper_args__ = _kind("company")
         id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
 
     class User(Person):
         __tablename__ = "user"
-        __mapper_args__: ClassVar = {"polymorphic_identity": "user"}
+        __mapper_args__ = _kind("user")
         id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
         hashed_password: Mapped[str] = mapped_column(String(99))
 
     class Admin(User):
         __tablename__ = "admin"
-        __mapper_args__: ClassVar = {"polymorphic_identity": "admin"}
+        __mapper_args__ = _kind("admin")
         id: Mapped[int] = mapped_column(ForeignKey("user.id"), primary_key=True)
 
     return Shape(user=User, token=_tokens(Base, refers_to))
@@ -174,12 +174,12 @@ def single_table() -> Shape:
 
     class Person(Base):
         __tablename__ = "person"
-        __mapper_args__: ClassVar = {"polymorphic_on": "kind", "polymorphic_identity": "person"}
+        __mapper_args__ = _kind("person", polymorphic_on="kind")
         id: Mapped[int] = mapped_column(primary_key=True)
         kind: Mapped[str] = mapped_column(String(9))
 
     class User(Person):
-        __mapper_args__: ClassVar = {"polymorphic_identity": "user"}
+        __mapper_args__ = _kind("user")
         hashed_password: Mapped[str | None] = mapped_column(String(99))
         is_active: Mapped[bool | None]
 
@@ -314,6 +314,11 @@ def two_tables() -> Shape:
         id = column_property(people.c.id, logins.c.person_id)
 
     return Shape(user=User, token=_tokens(Base, "person.id"))
+
+
+def _kind(name: str, **options: Any) -> dict[str, Any]:
+    """Return the mapper's options of one class of a hierarchy."""
+    return {"polymorphic_identity": name} | options
 
 
 def _tokens(base: type[DeclarativeBase], refers_to: str) -> type[Any]:

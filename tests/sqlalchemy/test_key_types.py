@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator
+from types import new_class
 from typing import Any
 
 import pytest
@@ -56,9 +57,10 @@ def map_users(base: type[DeclarativeBase], ids: Ids) -> None:
     base.registry.map_imperatively(User, table)
 
 
-def map_tokens(base: type[DeclarativeBase], mixin: type[Any], *stated: Ids) -> type[Any]:
+def map_tokens(base: type[DeclarativeBase], mixin: type[Any], stated: Ids | None = None) -> type[Any]:
     """Map the tokens of an application, with or without a type stated for the key."""
-    return type("Token", (mixin, base), {"user_id": mapped_column(*stated, ForeignKey("user.id"))})
+    user_id = mapped_column(ForeignKey("user.id"), type_=stated)
+    return new_class("Token", (mixin, base), exec_body=lambda fields: fields.update(user_id=user_id))
 
 
 OTHER_IDS: dict[str, tuple[type[Any], Ids]] = {
