@@ -11,6 +11,7 @@ from fastapi_users_knox.errors import (
     LimitUnsupported,
     StoreUnavailable,
     TokenLimitReached,
+    UserClassError,
 )
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -74,6 +75,7 @@ __all__ = [
     "TokenRevoked",
     "TokenRotated",
     "TokenStore",
+    "UserClassError",
     "current_token",
     "describe_client",
     "get_knox_admin_router",

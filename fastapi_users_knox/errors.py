@@ -14,6 +14,7 @@ __all__ = [
     "LimitUnsupported",
     "StoreUnavailable",
     "TokenLimitReached",
+    "UserClassError",
     "describe",
     "spell_challenge",
 ]
@@ -112,3 +113,7 @@ class StoreUnavailable(KnoxError, HTTPException):
 
 class LimitUnsupported(KnoxError):
     """The store cannot keep a limit exact, as its `user_id` is no foreign key to the users on the same database."""
+
+
+class UserClassError(KnoxError):
+    """The mapped class of the users cannot be found, or its ids are of another type than the tokens' `user_id`."""

@@ -15,6 +15,7 @@ from fastapi_users_knox import (
     LimitUnsupported,
     StoreUnavailable,
     TokenLimitReached,
+    UserClassError,
     tokens,
 )
 from fastapi_users_knox.errors import describe, spell_challenge
@@ -45,7 +46,7 @@ def test_an_error_survives_a_process(
     assert (copy.status_code, copy.detail, copy.headers) == (status, detail, headers)
 
 
-@pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why")])
+@pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why"), UserClassError("why")])
 def test_every_error_has_one_root(error: Exception) -> None:
     """Whoever wants to catch all of them names `KnoxError`."""
     assert isinstance(error, KnoxError)

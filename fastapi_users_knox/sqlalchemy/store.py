@@ -3,19 +3,21 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import EllipsisType
 from typing import Any, Generic
 from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, LimitUnsupported, TokenLimitReached
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
+from fastapi_users_knox.sqlalchemy.users import open_session
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
 
 __all__ = ["SQLAlchemyTokenStore"]
@@ -26,22 +28,36 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     Reading is one SELECT, token joined to user, on the caller's session, which it neither flushes, commits nor rolls
     back. Writing commits the session, as FastAPI-Users' own adapters do, and then takes one transaction at READ
-    COMMITTED from the session's engine. A limit needs `user_id` to be a foreign key to the users' mapped table.
+    COMMITTED from the session's engine.
 
     Args:
         session: The application's session, the same as its user database's where the two are to be read at once.
         table: The mapped class of the token records.
+        users: The mapped class of the users. Unless it is given, it is found by the foreign key of `user_id`; where
+            several classes of an inheritance hierarchy fit, it is the topmost. `None` states that the users are not in
+            this database: then a login does not lock its user and does not look at the password and the activity
+            again, and a limit is refused with `LimitUnsupported`.
+
+    Attributes:
+        sees_users: Whether the store reads and locks the users along with their tokens.
+
+    Raises:
+        TypeError: An argument is not what it should be, such as a synchronous session, or the user class for the table.
+        UserClassError: The users cannot be found, are on another engine than the tokens, or have ids of another type.
     """
 
-    def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
+    def __init__(
+        self,
+        session: AsyncSession | async_scoped_session[AsyncSession],
+        table: type[SQLAlchemyBaseKnoxTokenTable[ID]],
+        *,
+        users: type[UP] | EllipsisType | None = ...,
+    ) -> None:
         """Take the session; nothing is sent yet."""
-        self._sql = statements_for(session, table)
-        self._transactions = Transactions(session, self._sql)
-
-    @property
-    def sees_users(self) -> bool:
-        """Whether the users are on the same database, and found."""
-        return self._sql.user is not None
+        own_session = open_session(session)
+        self._sql = statements_for(own_session, table, users)
+        self._transactions = Transactions(own_session, self._sql)
+        self.sees_users: bool = self._sql.users is not None
 
     async def add(
         self,
@@ -242,14 +258,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         Returns:
             The user's credentials as they are stored, if the users are here.
         """
-        locking = self._sql.lock_tokens if self._sql.user is None else self._sql.lock_user
+        locking = self._sql.lock_tokens if self._sql.users is None else self._sql.users.lock
         return connection.execute(locking, {"user_id": user_id}).first()
 
     def _check_user(self, row: Row[Any] | None, credentials: Credentials | None) -> None:
         """See that the user is still who has logged in."""
-        if self._sql.user is None:
+        if self._sql.users is None:
             return
-        if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
+        if row is None or (credentials and not _is_unchanged(row, credentials)):
             raise CredentialsChanged
 
     def _check_authorizing(self, connection: Connection, user_id: ID, by: UUID | None, now: datetime) -> None:
@@ -307,3 +323,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if not self._transactions.attempts.claim(what, now, tried_since=tried_since):
             return None
         return await self._transactions.beside(work)
+
+
+def _is_unchanged(row: Row[Any], credentials: Credentials) -> bool:
+    """Whether the user's row is still what the login was checked by; SQL may give 1 for true, and null for false."""
+    hashed_password, is_active = row
+    return (hashed_password, bool(is_active)) == (credentials.hashed_password, bool(credentials.is_active))

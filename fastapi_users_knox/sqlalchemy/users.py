@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import commit, fetch
+from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.store import Credentials
 
-__all__ = ["is_sqlalchemy", "plain_user_db", "select_credentials", "select_user"]
+__all__ = ["is_sqlalchemy", "open_session", "plain_user_db", "select_credentials", "select_user"]
 
 
 def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
@@ -32,14 +33,14 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
         and _is(user_db.get, SQLAlchemyUserDatabase.get)
         and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
         # An application may work out who is active in Python, which no SELECT can.
-        and "is_active" in class_mapper(user_db.user_table).columns
+        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
     )
     return user_db if is_plain else None
 
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper, session = class_mapper(user_db.user_table), _session_of(user_db)
+    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
     rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
 
@@ -53,7 +54,7 @@ async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *,
         latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The session
             is committed for it, as at a login.
     """
-    mapper, session = class_mapper(user_db.user_table), _session_of(user_db)
+    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
     if latest:
         await commit(session)
     rows = await fetch(session, _find_credentials(user_db.user_table), {"id": id}, mapper=mapper)
@@ -62,9 +63,19 @@ async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *,
     return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
 
-def _session_of(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AsyncSession:
-    session = user_db.session
-    return session() if isinstance(session, async_scoped_session) else session
+def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
+    """Return the session, or the current one of a scope.
+
+    Raises:
+        TypeError: It is something else, such as a synchronous session.
+    """
+    current = session() if isinstance(session, async_scoped_session) else session
+    if isinstance(current, AsyncSession):
+        return current
+    raise TypeError(
+        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        f"got {session!r}"
+    )
 
 
 @cache
