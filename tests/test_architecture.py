@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("transport", "middleware", "origins"),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
+    ("challenges",),
     ("errors",),
     ("tokens",),
 )
