@@ -16,7 +16,7 @@ from fastapi_users_knox.middleware import note_presented
 from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, parse_origin
 from fastapi_users_knox.presented import CookieToken, cookie_token
 from fastapi_users_knox.store import IssuedToken, TokenRecord
-from fastapi_users_knox.transport import NOT_CACHED, login_refusals
+from fastapi_users_knox.transport import CACHING_FORBIDDEN, login_refusals
 
 __all__ = ["KnoxCookieTransport"]
 
@@ -124,12 +124,12 @@ class KnoxCookieTransport(CookieTransport):
         else:
             max_age = None  # It is another strategy's: it ends with the browser.
         self._set_cookie(response, token, max_age=max_age)
-        response.headers.update(NOT_CACHED)
+        response.headers.update(CACHING_FORBIDDEN)
         return response
 
     def _set_logout_cookie(self, response: Response) -> Response:
         self._set_cookie(response, "", max_age=0)
-        response.headers.update(NOT_CACHED)
+        response.headers.update(CACHING_FORBIDDEN)
         return response
 
     def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:

@@ -19,7 +19,7 @@ from fastapi_users_knox.dependencies import (
 from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import NOT_CACHED
+from fastapi_users_knox.transport import CACHING_FORBIDDEN
 
 __all__ = ["get_knox_router"]
 
@@ -125,7 +125,7 @@ def _add_rotation(
         strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
     ) -> Response:
         response = await backend.transport.get_login_response(await strategy.rotate_token(token, current[0]))
-        for header, value in NOT_CACHED.items():
+        for header, value in CACHING_FORBIDDEN.items():
             response.headers.setdefault(header, value)
         return response
 

@@ -18,9 +18,9 @@ from pydantic import AwareDatetime, BaseModel, Field, create_model
 from fastapi_users_knox.challenges import credentials, note_transport
 from fastapi_users_knox.store import IssuedToken
 
-__all__ = ["NOT_CACHED", "KnoxBearerTransport", "KnoxLoginResponse", "login_refusals"]
+__all__ = ["CACHING_FORBIDDEN", "KnoxBearerTransport", "KnoxLoginResponse", "login_refusals"]
 
-NOT_CACHED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+CACHING_FORBIDDEN = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 """The headers of an answer that holds a token (RFC 6749 §5.1, ASVS 14.3.2)."""
 
 _SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
@@ -98,7 +98,7 @@ class KnoxBearerTransport(Transport):
         answer = model.model_validate(content, from_attributes=True)
         unknown = model.model_fields.keys() - content.keys()
         body = answer.model_dump(mode="json", by_alias=True, exclude=unknown)
-        return JSONResponse(body, headers=NOT_CACHED)
+        return JSONResponse(body, headers=CACHING_FORBIDDEN)
 
     async def get_logout_response(self) -> Response:
         """Answer with nothing."""

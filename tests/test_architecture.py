@@ -28,6 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("presented",),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
+    ("challenges",),
     ("errors",),
     ("tokens",),
 )

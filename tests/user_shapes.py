@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Boolean, Column, ForeignKey, Integer, MetaData, String, Table, join
+from sqlalchemy import Boolean, Column, ColumnElement, ForeignKey, Integer, MetaData, String, Table, join
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, registry, synonym
 from sqlmodel import Field, SQLModel
@@ -101,7 +101,7 @@ def _joined(refers_to: str, **options: Any) -> Shape:
 
     class User(Person):
         __tablename__ = "user"
-        __mapper_args__ = _kind("user")
+        __mapper_args__ = _kind("user", **options)
         id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
         hashed_password: Mapped[str] = mapped_column(String(99))
 
@@ -124,7 +124,7 @@ def joined_by_person() -> Shape:
 
 
 def joined_eagerly() -> Shape:
-    """`class User(Person)`, where a SELECT of persons joins the tables of all subclasses."""
+    """`class User(Person)`, where a SELECT of persons or users joins the tables of all subclasses."""
     return _joined("person.id", with_polymorphic="*")
 
 
@@ -254,6 +254,30 @@ def hybrid() -> Shape:
     return Shape(user=User, token=token, active={"status": "active"}, inactive={"status": None})
 
 
+def flags() -> Shape:
+    """An `is_active` that is a bit of a number, which SQL reads as 4 or 0."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class User(Base):
+        __tablename__ = "user"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        hashed_password: Mapped[str] = mapped_column(String(99))
+        flags: Mapped[int]
+
+        @hybrid_property
+        def is_active(self) -> bool:
+            return bool(self.flags & 4)
+
+        @is_active.inplace.expression
+        @classmethod
+        def _is_active(cls) -> ColumnElement[int]:
+            return cls.flags.bitwise_and(4)
+
+    return Shape(user=User, token=_tokens(Base, "user.id"), active={"flags": 5}, inactive={"flags": 3})
+
+
 def renamed() -> Shape:
     """Attributes that have other names than their columns, and synonyms."""
 
@@ -329,6 +353,6 @@ def _tokens(base: type[DeclarativeBase], refers_to: str) -> type[Any]:
 
 _MAKERS: tuple[Callable[[], Shape], ...] = (
     *(two_bases, tokens_first, joined_by_user, joined_by_person, joined_eagerly, joined_by_other_names, subclass),
-    *(single_table, sqlmodel, own_uuids, imperative, hybrid, renamed, properties, two_tables),
+    *(single_table, sqlmodel, own_uuids, imperative, hybrid, flags, renamed, properties, two_tables),
 )
 SHAPES: Mapping[str, Shape] = {make.__name__: make() for make in _MAKERS}
