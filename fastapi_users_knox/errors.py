@@ -112,7 +112,7 @@ class StoreUnavailable(KnoxError, HTTPException):
 
 
 class LimitUnsupported(KnoxError):
-    """The store cannot keep a limit exact, as its `user_id` is no foreign key to the users on the same database."""
+    """The store cannot keep a limit exact, because it does not see the users, whose rows it would lock."""
 
 
 class UserClassError(KnoxError):

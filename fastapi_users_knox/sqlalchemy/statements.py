@@ -163,9 +163,7 @@ class Statements:
     def loads_as(self, user_manager: BaseUserManager[Any, Any], session: AsyncSession) -> bool:
         """Tell whether this user manager loads a user by a plain SELECT from the very table and session."""
         user_db = plain_user_db(user_manager)
-        if user_db is None or user_db.user_table is not self.user:
-            return False
-        return open_session(user_db.session) is session
+        return user_db is not None and user_db.user_table is self.user and open_session(user_db.session) is session
 
 
 def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | EllipsisType | None = ...) -> Statements:

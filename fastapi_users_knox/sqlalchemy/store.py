@@ -74,7 +74,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     ) -> Added[ID]:
         """Store a record, under a lock on the user's row that puts the logins of one user in order."""
         if limit is not None and self._sql.user is None:
-            raise LimitUnsupported("token_limit_per_user needs user_id to be a foreign key to the mapped users")
+            raise LimitUnsupported(
+                "token_limit_per_user needs a store that sees the users, by a foreign key of user_id: without their rows to "
+                "lock, which users=None states, no limit can be kept exact"
+            )
         removal = self._sql.removal_at_login(
             is_capped=created_since is not None, is_replacing=bool(replaces), has_device=record.device_id is not None
         )
