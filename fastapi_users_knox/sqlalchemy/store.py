@@ -75,7 +75,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         """Store a record, under a lock on the user's row that puts the logins of one user in order."""
         if limit is not None and self._sql.user is None:
             raise LimitUnsupported(
-                "token_limit_per_user needs a store that sees the users, by a foreign key of user_id: without their rows to "
+                "token_limit_per_user needs a store that sees the users by user_id, a foreign key: without their rows to "
                 "lock, which users=None states, no limit can be kept exact"
             )
         removal = self._sql.removal_at_login(
