@@ -1,15 +1,18 @@
-"""Load the user of a token whose store cannot: by one prebuilt SELECT where that comes to the same."""
+"""Load the user of a token whose store cannot, and read what is stored of a user that is being changed."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-__all__ = ["load_user"]
+__all__ = ["StoredUser", "load_user", "stored_user"]
+
+StoredUser = Mapping[str, object]
 
 
 async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple[UP, bool] | None:
@@ -28,6 +31,20 @@ async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple
         user: UP | None = await user_manager.get(parsed)
         return None if user is None else (user, user.is_active)
     return None
+
+
+async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredUser:
+    """Return what the database has of a user, by field, whatever objects say; it is empty if there is no such user.
+
+    It can be called after the user database has raised, in the middle of a transaction that has failed.
+    """
+    if "fastapi_users_db_sqlalchemy" in sys.modules:
+        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_stored  # noqa: PLC0415 (as above)
+
+        if is_sqlalchemy(user_db):
+            return await select_stored(user_db, user_id)
+    user = await user_db.get(user_id)
+    return {} if user is None else {"is_active": user.is_active, **vars(user)}
 
 
 def _prebuilt_select(

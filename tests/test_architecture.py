@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("router",),
     ("manager", "dependencies", "schemas"),
+    ("changes",),
+    ("revocation",),
     ("strategy",),
     ("users",),
     ("cookie", "audit"),
@@ -27,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
     ("errors",),
-    ("tokens",),
+    ("tokens", "shielding"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -1,18 +1,20 @@
 """The users as FastAPI-Users' own SQL adapter loads them, but by a prebuilt SELECT."""
 
+from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeGuard
 
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Select, bindparam, select
-from sqlalchemy.ext.asyncio import async_scoped_session
+from sqlalchemy import Select, bindparam, exc, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
 
-__all__ = ["plain_user_db", "select_user"]
+__all__ = ["is_sqlalchemy", "plain_user_db", "select_stored", "select_user"]
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
@@ -32,11 +34,40 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper, session = class_mapper(user_db.user_table), user_db.session
-    if isinstance(session, async_scoped_session):
-        session = session()
-    rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
+    mapper = class_mapper(user_db.user_table)
+    rows = await fetch(_session(user_db), _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
+
+
+def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
+    """Return whether this is FastAPI-Users' adapter for SQLAlchemy."""
+    return isinstance(user_db, SQLAlchemyUserDatabase)
+
+
+async def select_stored(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapping[str, object]:
+    """Return the columns of a user's row by attribute name, past the identity map; empty if there is no row.
+
+    The session's transaction is rolled back where it has failed, after which nothing else could be done with it.
+    """
+    try:
+        return await _select_columns(user_db, id)
+    except (exc.DBAPIError, exc.InvalidRequestError):
+        await _session(user_db).rollback()
+        return await _select_columns(user_db, id)
+
+
+async def _select_columns(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapping[str, object]:
+    session, mapper = _session(user_db), class_mapper(user_db.user_table)
+    columns = [attribute.class_attribute for attribute in mapper.column_attrs]
+    statement = select(*columns).where(user_db.user_table.id == id)
+    with session.no_autoflush:
+        row = (await session.execute(statement, bind_arguments={"mapper": mapper, "clause": statement})).one_or_none()
+    return {} if row is None else dict(zip(mapper.column_attrs.keys(), row, strict=True))
+
+
+def _session(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AsyncSession:
+    session = user_db.session
+    return session() if isinstance(session, async_scoped_session) else session
 
 
 @cache
