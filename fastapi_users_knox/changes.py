@@ -1,11 +1,11 @@
 """Changes of a user that are carried out together with the revocation of the user's tokens."""
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from fastapi_users.db import BaseUserDatabase
@@ -15,9 +15,11 @@ from fastapi_users_knox.errors import StoreUnavailable
 from fastapi_users_knox.events import RevokeReason
 from fastapi_users_knox.revocation import Revocation, Seen
 from fastapi_users_knox.shielding import run_to_the_end
-from fastapi_users_knox.users import StoredUser, stored_user
+from fastapi_users_knox.users import StoredUser, sharing_session, stored_user
 
 __all__ = ["Changes", "revoke_for_deletion"]
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("fastapi_users_knox")
 
@@ -64,7 +66,7 @@ class Changes(Generic[UP, ID]):
         await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
         keep = await self.revocation.presented(user)
         change = _Update(user_id=user.id, before=before, fields=fields, reason=reason, keep=keep)
-        return await run_to_the_end(self._update(change, update))
+        return await self._in_one_task(self._update(change, update))
 
     async def delete(self, user: UP, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a user, by whatever the application calls a deletion.
@@ -74,7 +76,16 @@ class Changes(Generic[UP, ID]):
         """
         seen, before = await self.revocation.live_records(user), await stored_user(self.user_db, user.id)
         deletion = _Deletion(user_id=user.id, before=before, seen=seen, revocation=self.revocation)
-        await run_to_the_end(self._delete(deletion, delete))
+        await self._in_one_task(self._delete(deletion, delete))
+
+    async def _in_one_task(self, work: Coroutine[Any, Any, T]) -> T:
+        sharing = sharing_session(self.user_db)
+
+        async def run() -> T:
+            with sharing:
+                return await work
+
+        return await run_to_the_end(run())
 
     async def _update(self, change: "_Update[ID]", update: Callable[[], Awaitable[UP]]) -> UP:
         try:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 
 from fastapi_users.db import BaseUserDatabase
@@ -10,7 +10,7 @@ from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-__all__ = ["StoredUser", "load_user", "stored_user"]
+__all__ = ["StoredUser", "load_user", "sharing_session", "stored_user"]
 
 StoredUser = Mapping[str, object]
 
@@ -39,12 +39,22 @@ async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredU
     It can be called after the user database has raised, in the middle of a transaction that has failed.
     """
     if "fastapi_users_db_sqlalchemy" in sys.modules:
-        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_stored  # noqa: PLC0415 (as above)
+        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_stored  # noqa: PLC0415 (as below)
 
         if is_sqlalchemy(user_db):
             return await select_stored(user_db, user_id)
     user = await user_db.get(user_id)
     return {} if user is None else {"is_active": user.is_active, **vars(user)}
+
+
+def sharing_session(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager[None]:
+    """Return a context in which another task uses the session of this task, where sessions are scoped by the task."""
+    if "fastapi_users_db_sqlalchemy" in sys.modules:
+        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, share_session  # noqa: PLC0415 (as below)
+
+        if is_sqlalchemy(user_db):
+            return share_session(user_db)
+    return nullcontext()
 
 
 def _prebuilt_select(

@@ -1,6 +1,7 @@
 """The users as FastAPI-Users' own SQL adapter loads them, but by a prebuilt SELECT."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -14,7 +15,7 @@ from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
 
-__all__ = ["is_sqlalchemy", "plain_user_db", "select_stored", "select_user"]
+__all__ = ["is_sqlalchemy", "plain_user_db", "select_stored", "select_user", "share_session"]
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
@@ -54,6 +55,24 @@ async def select_stored(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapp
     except (exc.DBAPIError, exc.InvalidRequestError):
         await _session(user_db).rollback()
         return await _select_columns(user_db, id)
+
+
+def share_session(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AbstractContextManager[None]:
+    """Return a context in which another task uses the session of this task, where sessions are scoped by the task."""
+    scoped = user_db.session
+    return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
+
+
+@contextmanager
+def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
+    if scoped.registry.has():  # Scoped by something else, such as the request.
+        yield
+        return
+    scoped.registry.set(session)
+    try:
+        yield
+    finally:
+        scoped.registry.clear()  # The session stays open.
 
 
 async def _select_columns(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapping[str, object]:
