@@ -32,7 +32,7 @@ Reason = Callable[[Collection[str]], RevokeReason | None]
 class Changes(Generic[UP, ID]):
     """Change users, and revoke the tokens that what was stored makes invalid.
 
-    A change and its revocation run in one task, to the end, so that no cancellation comes in between or leaves it open
+    A change and its revocation run to the end in one task, so that no cancellation comes in between, nor leaves it open
     whether the change is stored. Where the change raises, what is stored decides; where that cannot be read, tokens are
     revoked.
 
@@ -59,14 +59,7 @@ class Changes(Generic[UP, ID]):
             StoreUnavailable: A store of tokens cannot be read, and nothing was changed; or the tokens could not be
                 revoked after the change.
         """
-        before = await stored_user(self.user_db, user.id)
-        fields = _changing(update_dict, before)
-        if reason(fields) is None:
-            return await update()
-        await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
-        keep = await self.revocation.presented(user)
-        change = _Update(user_id=user.id, before=before, fields=fields, reason=reason, keep=keep)
-        return await self._in_one_task(self._update(change, update))
+        return await self._in_one_task(self._update(user, update, update_dict, reason))
 
     async def delete(self, user: UP, delete: Callable[[], Awaitable[None]]) -> None:
         """Delete a user, by whatever the application calls a deletion.
@@ -74,9 +67,7 @@ class Changes(Generic[UP, ID]):
         Raises:
             StoreUnavailable: As for an update.
         """
-        seen, before = await self.revocation.live_records(user), await stored_user(self.user_db, user.id)
-        deletion = _Deletion(user_id=user.id, before=before, seen=seen, revocation=self.revocation)
-        await self._in_one_task(self._delete(deletion, delete))
+        await self._in_one_task(self._delete(user, delete))
 
     async def _in_one_task(self, work: Coroutine[Any, Any, T]) -> T:
         sharing = sharing_session(self.user_db)
@@ -87,7 +78,19 @@ class Changes(Generic[UP, ID]):
 
         return await run_to_the_end(run())
 
-    async def _update(self, change: "_Update[ID]", update: Callable[[], Awaitable[UP]]) -> UP:
+    async def _update(
+        self, user: UP, update: Callable[[], Awaitable[UP]], update_dict: Mapping[str, Any], reason: Reason
+    ) -> UP:
+        before = await stored_user(self.user_db, user.id)
+        fields = _changing(update_dict, before)
+        if reason(fields) is None:
+            return await update()
+        await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
+        keep = await self.revocation.presented(user)
+        change = _Update(user_id=user.id, before=before, fields=fields, reason=reason, keep=keep)
+        return await self._update_and_revoke(change, update)
+
+    async def _update_and_revoke(self, change: "_Update[ID]", update: Callable[[], Awaitable[UP]]) -> UP:
         try:
             updated = await update()
         except BaseException:
@@ -104,7 +107,9 @@ class Changes(Generic[UP, ID]):
             keep = change.keep if reason in _KEEPING else None
             await self.revocation.revoke(change.user_id, reason, keep=keep)
 
-    async def _delete(self, deletion: "_Deletion[UP, ID]", delete: Callable[[], Awaitable[None]]) -> None:
+    async def _delete(self, user: UP, delete: Callable[[], Awaitable[None]]) -> None:
+        seen, before = await self.revocation.live_records(user), await stored_user(self.user_db, user.id)
+        deletion = _Deletion(user_id=user.id, before=before, seen=seen, revocation=self.revocation)
         _deletions.set((*_deletions.get(), deletion))  # In a task of its own, so it need not be reset.
         try:
             await delete()
