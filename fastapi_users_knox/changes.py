@@ -81,13 +81,14 @@ class Changes(Generic[UP, ID]):
     async def _update(
         self, user: UP, update: Callable[[], Awaitable[UP]], update_dict: Mapping[str, Any], reason: Reason
     ) -> UP:
-        before = await stored_user(self.user_db, user.id)
+        user_id = user.id
+        before = await stored_user(self.user_db, user_id)
         fields = _changing(update_dict, before)
         if reason(fields) is None:
             return await update()
         await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
         keep = await self.revocation.presented(user)
-        change = _Update(user_id=user.id, before=before, fields=fields, reason=reason, keep=keep)
+        change = _Update(user_id=user_id, before=before, fields=fields, reason=reason, keep=keep)
         return await self._update_and_revoke(change, update)
 
     async def _update_and_revoke(self, change: "_Update[ID]", update: Callable[[], Awaitable[UP]]) -> UP:
@@ -108,8 +109,9 @@ class Changes(Generic[UP, ID]):
             await self.revocation.revoke(change.user_id, reason, keep=keep)
 
     async def _delete(self, user: UP, delete: Callable[[], Awaitable[None]]) -> None:
-        seen, before = await self.revocation.live_records(user), await stored_user(self.user_db, user.id)
-        deletion = _Deletion(user_id=user.id, before=before, seen=seen, revocation=self.revocation)
+        user_id, seen = user.id, await self.revocation.live_records(user)
+        before = await stored_user(self.user_db, user_id)
+        deletion = _Deletion(user_id=user_id, before=before, seen=seen, revocation=self.revocation)
         _deletions.set((*_deletions.get(), deletion))  # In a task of its own, so it need not be reset.
         try:
             await delete()
@@ -139,7 +141,7 @@ class _Update(Generic[ID]):
         user_id: The user's.
         before: What was stored.
         fields: What is to be stored differently.
-        reason: Why a change of fields revokes tokens.
+        reason: As for `Changes.update`.
         keep: The id of the record that authenticated the request.
     """
 
@@ -152,15 +154,11 @@ class _Update(Generic[ID]):
 
 @dataclass(kw_only=True)
 class _Deletion(Generic[UP, ID]):
-    """A deletion under way.
+    """A deletion under way; its user's id may be another user's soon after it is stored.
 
     Attributes:
-        user_id: The user's, which may be another user's once the deletion is stored.
-        before: What was stored.
         seen: Live records, which the database may delete along with the user.
-        revocation: How they are revoked.
-        is_settled: Whether that was done.
-        failure: What went wrong with it.
+        is_settled: Whether the tokens were revoked, with or without a failure.
     """
 
     user_id: ID

@@ -4,11 +4,15 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
+
+if TYPE_CHECKING:
+    from fastapi_users_knox.sqlalchemy.users import UserRows
 
 __all__ = ["StoredUser", "load_user", "sharing_session", "stored_user"]
 
@@ -38,23 +42,25 @@ async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredU
 
     It can be called after the user database has raised, in the middle of a transaction that has failed.
     """
-    if "fastapi_users_db_sqlalchemy" in sys.modules:
-        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_stored  # noqa: PLC0415 (as below)
-
-        if is_sqlalchemy(user_db):
-            return await select_stored(user_db, user_id)
+    rows = _rows_of(user_db)
+    if rows is not None:
+        return await rows.stored(user_id)
     user = await user_db.get(user_id)
     return {} if user is None else {"is_active": user.is_active, **vars(user)}
 
 
 def sharing_session(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager[None]:
     """Return a context in which another task uses the session of this task, where sessions are scoped by the task."""
-    if "fastapi_users_db_sqlalchemy" in sys.modules:
-        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, share_session  # noqa: PLC0415 (as below)
+    rows = _rows_of(user_db)
+    return nullcontext() if rows is None else rows.sharing_session()
 
-        if is_sqlalchemy(user_db):
-            return share_session(user_db)
-    return nullcontext()
+
+def _rows_of(user_db: BaseUserDatabase[UP, ID]) -> "UserRows[UP, ID] | None":
+    if "fastapi_users_db_sqlalchemy" not in sys.modules:
+        return None
+    from fastapi_users_knox.sqlalchemy.users import UserRows  # noqa: PLC0415 (as below)
+
+    return UserRows.of(user_db)
 
 
 def _prebuilt_select(

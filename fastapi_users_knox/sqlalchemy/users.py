@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any, Generic, Self
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
@@ -15,7 +16,7 @@ from sqlalchemy.orm import class_mapper
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
 
-__all__ = ["is_sqlalchemy", "plain_user_db", "select_stored", "select_user", "share_session"]
+__all__ = ["UserRows", "plain_user_db", "select_user"]
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
@@ -40,27 +41,41 @@ async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[
     return (rows[0][0], bool(rows[0][1])) if rows else None
 
 
-def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
-    """Return whether this is FastAPI-Users' adapter for SQLAlchemy."""
-    return isinstance(user_db, SQLAlchemyUserDatabase)
+@dataclass(frozen=True)
+class UserRows(Generic[UP, ID]):
+    """The rows behind a user database: what is stored, whatever a session's objects say."""
 
+    user_db: SQLAlchemyUserDatabase[UP, ID]
 
-async def select_stored(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapping[str, object]:
-    """Return the columns of a user's row by attribute name, past the identity map; empty if there is no row.
+    @classmethod
+    def of(cls, user_db: BaseUserDatabase[UP, ID]) -> Self | None:
+        """Return the rows if this is FastAPI-Users' adapter for SQLAlchemy, else `None`."""
+        return cls(user_db) if isinstance(user_db, SQLAlchemyUserDatabase) else None
 
-    The session's transaction is rolled back where it has failed, after which nothing else could be done with it.
-    """
-    try:
-        return await _select_columns(user_db, id)
-    except (exc.DBAPIError, exc.InvalidRequestError):
-        await _session(user_db).rollback()
-        return await _select_columns(user_db, id)
+    async def stored(self, id: ID) -> Mapping[str, object]:
+        """Return the columns of a user's row by attribute name; it is empty if there is no row.
 
+        The session's transaction is rolled back if it has failed, as nothing else can be done with it.
+        """
+        try:
+            return await self._select(id)
+        except (exc.DBAPIError, exc.InvalidRequestError):
+            await _session(self.user_db).rollback()
+            return await self._select(id)
 
-def share_session(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AbstractContextManager[None]:
-    """Return a context in which another task uses the session of this task, where sessions are scoped by the task."""
-    scoped = user_db.session
-    return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
+    def sharing_session(self) -> AbstractContextManager[None]:
+        """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
+        scoped = self.user_db.session
+        return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
+
+    async def _select(self, id: ID) -> Mapping[str, object]:
+        session, table = _session(self.user_db), self.user_db.user_table
+        mapper = class_mapper(table)
+        statement = select(*[attribute.class_attribute for attribute in mapper.column_attrs]).where(table.id == id)
+        with session.no_autoflush:
+            found = await session.execute(statement, bind_arguments={"mapper": mapper, "clause": statement})
+        row = found.one_or_none()
+        return {} if row is None else dict(zip(mapper.column_attrs.keys(), row, strict=True))
 
 
 @contextmanager
@@ -73,15 +88,6 @@ def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) 
         yield
     finally:
         scoped.registry.clear()  # The session stays open.
-
-
-async def _select_columns(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> Mapping[str, object]:
-    session, mapper = _session(user_db), class_mapper(user_db.user_table)
-    columns = [attribute.class_attribute for attribute in mapper.column_attrs]
-    statement = select(*columns).where(user_db.user_table.id == id)
-    with session.no_autoflush:
-        row = (await session.execute(statement, bind_arguments={"mapper": mapper, "clause": statement})).one_or_none()
-    return {} if row is None else dict(zip(mapper.column_attrs.keys(), row, strict=True))
 
 
 def _session(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AsyncSession:

@@ -163,20 +163,20 @@ class CancelledAt(Awaitable[object]):
 
     def __await__(self) -> Generator[Any, Any, object]:
         """Run the work step by step."""
-        step: Callable[[], Any] = lambda: self._work.send(None)  # noqa: E731
+        thrown: BaseException | None = None
         while True:
             try:
-                waiting_for = step()
+                waiting_for = self._work.send(None) if thrown is None else self._work.throw(thrown)
             except StopIteration as stop:
                 return stop.value
             self._number -= 1
             if self._number == 0:
                 self._cancel()
+            thrown = None
             try:
                 yield waiting_for
-                step = lambda: self._work.send(None)  # noqa: E731
             except BaseException as error:  # noqa: BLE001 (it is the work's)
-                step = lambda error=error: self._work.throw(error)  # noqa: E731
+                thrown = error
 
 
 async def cancelled_at(number: int, open_app: OpenApp, verb: Verb) -> bool:

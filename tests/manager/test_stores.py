@@ -8,7 +8,7 @@ import pytest
 from fastapi_users.schemas import BaseUserUpdate
 from redis.asyncio import Redis
 
-from fastapi_users_knox import KnoxStrategy, StoreUnavailable, TokenRecord, TokenRevoked
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, StoreUnavailable, TokenRecord, TokenRevoked
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.backends import NOW
@@ -78,18 +78,15 @@ async def test_each_is_published_once_to_its_own_audience(account: Account, chan
 async def test_two_stores_over_one_table_publish_once(account: Account) -> None:
     """Where each strategy has a store object of its own, a token is still published once, by its own strategy."""
     heard: dict[str, list[str]] = {"web": [], "api": []}
-    strategies: list[Strategy] = [
-        KnoxStrategy(
-            SQLAlchemyTokenStore(account.app.session, KnoxToken),
-            settings,
-            request=None,
-            listeners=[lambda event, to=settings.audience: heard[to].append(event.record.audience)],
-            clock=lambda: NOW,
-        )
-        for settings in (WEB, API)
-    ]
 
-    await account.manager(*strategies).delete(account.user)
+    def strategy(settings: KnoxSettings) -> Strategy:
+        def listen(event: TokenRevoked[uuid.UUID]) -> None:
+            heard[settings.audience].append(event.record.audience)
+
+        store: SQLAlchemyTokenStore[User, uuid.UUID] = SQLAlchemyTokenStore(account.app.session, KnoxToken)
+        return KnoxStrategy(store, settings, request=None, listeners=[listen], clock=lambda: NOW)
+
+    await account.manager(strategy(WEB), strategy(API)).delete(account.user)
 
     assert heard == {"web": ["web", "web"], "api": ["api"]}
 
