@@ -8,7 +8,7 @@ from fastapi import HTTPException, Request
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.jwt import generate_jwt
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import update
+from sqlalchemy import inspect, update
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
 from tests.backends import NOW, App, OpenApp
@@ -68,7 +68,9 @@ class Account:
 
     def __post_init__(self) -> None:
         """Keep the id, which the object may lose with its session."""
-        self.user_id = self.user.id
+        identity = inspect(self.user).identity
+        assert identity is not None
+        self.user_id = identity[0]
 
     def strategy(self, settings: KnoxSettings = WEB, presented: str = "") -> Strategy:
         """Make a strategy for a request that presents a token."""
