@@ -78,7 +78,9 @@ class Place:
         store: TokenStore[User, uuid.UUID] = (
             SQLAlchemyTokenStore(session, KnoxToken) if self.redis is None else RedisTokenStore(self.redis)
         )
-        return KnoxStrategy(store, settings, request=request(), listeners=self.listeners, clock=self.clock)
+        return KnoxStrategy(
+            store, settings, request=request(), user_db=None, listeners=self.listeners, clock=self.clock
+        )
 
     async def keep(self, kept: Iterable[Kept]) -> None:
         """Store tokens of users who are there."""

@@ -54,7 +54,7 @@ def knox_sql(session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
 
 def knox_redis(redis: Redis, _session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
     """Make ours over Redis."""
-    return KnoxStrategy(RedisTokenStore(redis), settings, request=request())
+    return KnoxStrategy(RedisTokenStore(redis), settings, request=request(), user_db=None)
 
 
 def jwt(_session: AsyncSession) -> AnyStrategy:

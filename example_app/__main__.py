@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import sys
+import uuid
 from contextlib import suppress
 
 import uvicorn
@@ -37,8 +38,9 @@ async def register() -> None:
     """Register the user to try it as, unless an earlier run has."""
     await create_tables()
     async with async_session_maker() as session:
-        strategy = KnoxStrategy(await get_token_store(session), settings)
-        manager = UserManager(SQLAlchemyUserDatabase(session, User), knox=strategy)
+        user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
+        strategy = KnoxStrategy(await get_token_store(session), settings, request=None, user_db=user_db)
+        manager = UserManager(user_db, knox=strategy)
         with suppress(UserAlreadyExists):
             await manager.create(UserCreate(email=EMAIL, password=PASSWORD))
 

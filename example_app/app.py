@@ -1,5 +1,6 @@
 """The application: every router of FastAPI-Users, ours, and a protected route and WebSocket."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
@@ -13,9 +14,16 @@ from example_app.users import auth_backend, cookie_backend, current_active_user,
 from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_knox_router, unauthorized
 
 
+def configure_logging() -> None:
+    """Show the events of tokens, which are logged as INFO; without this Python shows nothing below WARNING."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("fastapi_users_knox").setLevel(logging.INFO)
+
+
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Create the tables at start, and let go of Redis at the end."""
+    """Set up the log and create the tables at start, and let go of Redis at the end."""
+    configure_logging()
     await create_tables()
     yield
     await disconnect()

@@ -2,7 +2,6 @@
 
 import os
 import uuid
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -20,7 +19,6 @@ from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 REDIS_URL = os.environ.get("REDIS_URL")
 
 Session = Annotated[AsyncSession, Depends(get_async_session)]
-ReloadUser = Callable[[uuid.UUID], Awaitable[User | None]]
 
 
 def connect(url: str) -> Redis | RedisCluster:
@@ -53,18 +51,6 @@ async def disconnect() -> None:
 async def get_token_store(session: Session) -> TokenStore[User, uuid.UUID]:
     """Give the tokens: in Redis, or on the same session as the users."""
     return SQLAlchemyTokenStore(session, KnoxToken) if redis is None else RedisTokenStore(redis)
-
-
-async def get_reload_user(session: Session) -> ReloadUser | None:
-    """Give what Redis needs, as it has no users: a look at one when the token of a login is written."""
-
-    async def reload_user(id: uuid.UUID) -> User | None:
-        # A transaction begun before may show the database as it was then, as MariaDB's do by default: so it is ended.
-        # A session of its own would do too, but would need a second connection from the pool.
-        await session.commit()
-        return await session.get(User, id, populate_existing=True)
-
-    return None if redis is None else reload_user
 
 
 def place() -> str:

@@ -13,7 +13,7 @@ from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 
 from example_app.db import User, get_user_db
-from example_app.tokens import ReloadUser, get_reload_user, get_token_store
+from example_app.tokens import get_token_store
 from fastapi_users_knox import (
     KnoxBearerTransport,
     KnoxCookieTransport,
@@ -53,10 +53,10 @@ class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserMa
 async def get_knox_strategy(
     request: HTTPConnection,
     store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
-    reload_user: Annotated[ReloadUser | None, Depends(get_reload_user)],
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, listeners=[log_event], reload_user=reload_user)
+    return KnoxStrategy(store, settings, request=request, listeners=[log_event], user_db=user_db)
 
 
 async def get_user_manager(

@@ -1,5 +1,6 @@
 """Hashed, revocable, opaque tokens for FastAPI-Users: django-rest-knox's semantics as a `Strategy`."""
 
+from fastapi_users_knox.administration import get_knox_admin_router
 from fastapi_users_knox.audit import log_event
 from fastapi_users_knox.cookie import KnoxCookieTransport
 from fastapi_users_knox.dependencies import current_token, unauthorized
@@ -10,6 +11,7 @@ from fastapi_users_knox.errors import (
     LimitUnsupported,
     StoreUnavailable,
     TokenLimitReached,
+    UserClassError,
 )
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -26,7 +28,7 @@ from fastapi_users_knox.events import (
 )
 from fastapi_users_knox.manager import KnoxUserManagerMixin
 from fastapi_users_knox.middleware import KnoxCookieMiddleware
-from fastapi_users_knox.router import get_knox_admin_router, get_knox_router
+from fastapi_users_knox.router import get_knox_router
 from fastapi_users_knox.schemas import SessionRead
 from fastapi_users_knox.settings import KnoxSettings
 from fastapi_users_knox.store import (
@@ -73,6 +75,7 @@ __all__ = [
     "TokenRevoked",
     "TokenRotated",
     "TokenStore",
+    "UserClassError",
     "current_token",
     "describe_client",
     "get_knox_admin_router",

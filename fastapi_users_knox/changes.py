@@ -87,7 +87,7 @@ class Changes(Generic[UP, ID]):
         if reason(fields) is None:
             return await update()
         await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
-        keep = await self.revocation.presented(user)
+        keep = self.revocation.presented(user)
         change = _Update(user_id=user_id, before=before, fields=fields, reason=reason, keep=keep)
         return await self._update_and_revoke(change, update)
 

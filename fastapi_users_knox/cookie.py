@@ -1,9 +1,8 @@
 """How a token travels: the cookie transport."""
 
-import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any, Literal
 
 from fastapi import Response, status
@@ -12,17 +11,16 @@ from fastapi.security import APIKeyCookie
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
+from fastapi_users_knox.challenges import note_transport
 from fastapi_users_knox.middleware import note_presented
-from fastapi_users_knox.origins import is_from, is_safe, own_origin, parse_origin
+from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, parse_origin
+from fastapi_users_knox.presented import CookieToken, cookie_token
 from fastapi_users_knox.store import IssuedToken, TokenRecord
-from fastapi_users_knox.transport import login_refusals
+from fastapi_users_knox.transport import NOT_CACHED, login_refusals
 
 __all__ = ["KnoxCookieTransport"]
 
-_logger = logging.getLogger("fastapi_users_knox")
-
 _LONGEST_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bis §5.5).
-_MOST_WARNED = 100
 
 
 class KnoxCookieTransport(CookieTransport):
@@ -35,8 +33,9 @@ class KnoxCookieTransport(CookieTransport):
     treated as one without a cookie.
 
     Args:
-        cookie_name: With the prefix `__Host-` or `__Secure-`, browsers hold the cookie to the prefix's rules: no other
-            host can set a cookie of that name for this one.
+        cookie_name: With the prefix `__Host-`, `__Host-Http-`, `__Http-` or `__Secure-`, browsers hold the cookie to
+            the prefix's rules: with the first two no other host can set a cookie of that name for this one, with the
+            second and third no script can.
         cookie_path: Below which path browsers send it.
         cookie_domain: To whose subdomains browsers send it too; `None`: to this host alone.
         cookie_secure: Whether browsers send it over HTTPS alone.
@@ -45,9 +44,13 @@ class KnoxCookieTransport(CookieTransport):
         scheme_name: The security scheme's name in the OpenAPI document.
         trusted_origins: Whose pages may also use the cookie, such as "https://app.example.org".
         csrf_check: Whether to ask `trusts`; `False` only where the application has CSRF tokens of its own.
+        partitioned: Whether browsers keep the cookie apart for each site that embeds this one (CHIPS). It makes
+            third-party cookies work where browsers block others, and needs `cookie_samesite="none"` for that.
+        clock: Returns the time in seconds, from any start; the log of refusals is limited by it.
 
     Raises:
-        ValueError: The name's prefix or `SameSite=None` forbids the rest, or a trusted origin is none.
+        ValueError: Browsers would not accept such a cookie, by its name's prefix, `SameSite=None` or `Partitioned`, or
+            a trusted origin is not a valid origin.
     """
 
     scheme: APIKeyCookie
@@ -64,15 +67,10 @@ class KnoxCookieTransport(CookieTransport):
         scheme_name: str = "KnoxCookie",
         trusted_origins: Sequence[str] = (),
         csrf_check: bool = True,
+        partitioned: bool = False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Check that browsers would take such a cookie."""
-        prefix = cookie_name.lower()  # as browsers compare it
-        if prefix.startswith("__host-") and (not cookie_secure or cookie_path != "/" or cookie_domain is not None):
-            raise ValueError("a __Host- cookie must be secure, with the path / and no domain: give it another name")
-        if prefix.startswith("__secure-") and not cookie_secure:
-            raise ValueError("a __Secure- cookie must be secure: give it another name")
-        if cookie_samesite == "none" and not cookie_secure:
-            raise ValueError("a cookie with SameSite=None must be secure")
         super().__init__(
             cookie_name=cookie_name,
             cookie_path=cookie_path,
@@ -81,10 +79,12 @@ class KnoxCookieTransport(CookieTransport):
             cookie_httponly=cookie_httponly,
             cookie_samesite=cookie_samesite,
         )
+        self.cookie_partitioned = partitioned
+        _check_attributes(self)
         self.scheme = _CookieScheme(cookie_name, scheme_name, self._accept)
         self._csrf_check = csrf_check
         self._trusted_origins = frozenset(map(parse_origin, trusted_origins))
-        self._warned: set[str] = set()
+        self._refusals = RefusalLog(clock)
 
     def trusts(self, connection: HTTPConnection) -> bool:
         """Tell whether a request is safe, or made by a page of its own or a trusted origin, or by no browser.
@@ -97,24 +97,25 @@ class KnoxCookieTransport(CookieTransport):
 
     def _accept(self, connection: HTTPConnection, token: str) -> bool:
         """Tell whether the cookie counts, and if so note for the middleware how to set it anew."""
-        if self._csrf_check and not self.trusts(connection):
-            self._warn(connection)
+        is_accepted = not self._csrf_check or self.trusts(connection)
+        note_transport(connection, scheme=None, presented=is_accepted)
+        if not is_accepted:
+            self._refusals.warn(connection, self.cookie_name)
             return False
-        renewed = partial(self._renewed, token)
-        note_presented(connection, token, cookie_name=self.cookie_name, set_cookie=renewed)
+        for text in CookieToken.values(token):
+            note_presented(connection, text, cookie_name=self.cookie_name, set_cookie=self._renewed)
         return True
 
-    def _warn(self, connection: HTTPConnection) -> None:
-        """Log a refusal, once for each origin: it may be a trusted origin forgotten, or a scheme that a proxy hides."""
-        origin = connection.headers.get("Origin", "no origin")[:200]
-        if origin not in self._warned and len(self._warned) < _MOST_WARNED:
-            self._warned.add(origin)
-            _logger.warning(
-                "The cookie %s was not accepted in a request from %r, which %r does not trust",
-                self.cookie_name,
-                origin,
-                own_origin(connection)[:200],
-            )
+    async def get_login_response(self, token: str) -> Response:
+        """Answer with the cookie; the session that it held until now ends, whoever's it was.
+
+        Otherwise a slow request of that session could be answered after the login, renew its cookie, and so put the
+        browser back into the session of somebody else.
+        """
+        response = await super().get_login_response(token)
+        if isinstance(token, IssuedToken):
+            await token.end_cookie_session(self.cookie_name)
+        return response
 
     def _set_login_cookie(self, response: Response, token: str) -> Response:
         if isinstance(token, IssuedToken):
@@ -123,14 +124,16 @@ class KnoxCookieTransport(CookieTransport):
         else:
             max_age = None  # It is another strategy's: it ends with the browser.
         self._set_cookie(response, token, max_age=max_age)
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.update(NOT_CACHED)
         return response
 
     def _set_logout_cookie(self, response: Response) -> Response:
-        response.headers["Cache-Control"] = "no-store"
-        return super()._set_logout_cookie(response)
+        self._set_cookie(response, "", max_age=0)
+        response.headers.update(NOT_CACHED)
+        return response
 
     def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:
+        """Add the `Set-Cookie`; all of ours are made here, as browsers match a deletion by its attributes."""
         response.set_cookie(
             self.cookie_name,
             token,
@@ -141,6 +144,9 @@ class KnoxCookieTransport(CookieTransport):
             httponly=self.cookie_httponly,
             samesite=self.cookie_samesite,
         )
+        if self.cookie_partitioned:  # Python's own cookies have this attribute from 3.14 on.
+            name, value = response.raw_headers.pop()
+            response.raw_headers.append((name, value + b"; Partitioned"))
 
     def _renewed(self, token: str, record: TokenRecord[Any]) -> str:
         """Return the `Set-Cookie` for a token that has just been refreshed, of which this is the record."""
@@ -163,19 +169,25 @@ class _CookieScheme(APIKeyCookie):
         self._accept = accept
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        token = _cookie(request, self.model.name)
+        token = cookie_token(request, self.model.name)
         return token if token and self._accept(request, token) else None
 
 
-def _cookie(connection: HTTPConnection, name: str) -> str | None:
-    """Return the cookie of exactly this name, the last one where there are several.
-
-    Starlette also strips what Unicode calls a space, so that a cookie which a subdomain may set, as it has another name
-    to browsers, would pass for the one with the prefix.
-    """
-    chunks = [chunk.partition("=") for line in connection.headers.getlist("cookie") for chunk in line.split(";")]
-    values = [value.strip(" \t") for key, _, value in chunks if key.strip(" \t") == name]
-    return values[-1] if values else None
+def _check_attributes(transport: KnoxCookieTransport) -> None:
+    """Raise where browsers would not accept the cookie (RFC 6265bis §4.1.3), whatever the case of its name."""
+    name, prefix = transport.cookie_name, transport.cookie_name.lower()
+    is_bound_to_host = transport.cookie_path == "/" and transport.cookie_domain is None
+    other_name = f"or choose a cookie_name other than {name!r}"
+    if prefix.startswith(("__host-", "__secure-", "__http-")) and not transport.cookie_secure:
+        raise ValueError(f"a cookie of this name must be secure: pass cookie_secure=True, {other_name}")
+    if prefix.startswith("__host-") and not is_bound_to_host:
+        raise ValueError(
+            f"a __Host- cookie must be secure, with cookie_path='/' and no cookie_domain: pass these, {other_name}"
+        )
+    if prefix.startswith(("__host-http-", "__http-")) and not transport.cookie_httponly:
+        raise ValueError(f"a cookie of this name must be HttpOnly: pass cookie_httponly=True, {other_name}")
+    if (transport.cookie_samesite == "none" or transport.cookie_partitioned) and not transport.cookie_secure:
+        raise ValueError("a cookie with SameSite=None or Partitioned must be secure: pass cookie_secure=True")
 
 
 def _max_age(left: timedelta | None) -> int:

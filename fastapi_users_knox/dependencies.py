@@ -9,22 +9,28 @@ from fastapi import Depends, Response, status
 from fastapi.exceptions import HTTPException
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
-from fastapi.security.utils import get_authorization_scheme_param
 from fastapi_users import FastAPIUsers
-from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.authentication import AuthenticationBackend, Strategy
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from fastapi_users_knox.errors import CHALLENGE_INVALID, InvalidToken
+from fastapi_users_knox.backends import checked_strategy, refuse_other_backends
+from fastapi_users_knox.challenges import challenge_for, invalid_token, note_transport
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import presented_tokens
 
-__all__ = ["current_token", "forbid_caching", "presented_by", "unauthorized", "user_or_404"]
+__all__ = [
+    "current_token",
+    "forbid_caching",
+    "presented_by",
+    "unauthorized",
+    "user_or_404",
+]
 
 _CHALLENGE = "WWW-Authenticate"
+_TOO_OLD = "The login is too long ago; log in again"
 
 
 @overload
@@ -78,9 +84,13 @@ def current_token(
         verified: Whether the user must be verified; 403 if not.
         superuser: Whether the user must be a superuser; 403 if not.
         touch: Whether this counts as use; `False` writes nothing and keeps no session alive.
-        fresh_within: How long ago the login may be at the most; 401 if it was earlier. Neither refresh nor rotation
+        fresh_within: How long ago the user may have authenticated; 401 if it was earlier. Neither refresh nor rotation
             makes a login fresh again.
+
+    Raises:
+        TypeError: The backend's strategy is declared to be another one.
     """
+    refuse_other_backends(backend)
     rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
     return _current_token(fastapi_users, backend, rules=rules, optional=optional, touch=touch)
 
@@ -112,15 +122,14 @@ def forbid_caching(response: Response) -> None:
 async def unauthorized(request: HTTPConnection, error: Exception) -> JSONResponse:
     """Answer a 401 as it is, with `WWW-Authenticate` where it has none: FastAPI-Users' own 401s have not.
 
-    It is an exception handler: `app.add_exception_handler(401, unauthorized)`. The header tells a client that presented
-    a token from one that presented none (RFC 6750 §3.1), on a refused WebSocket handshake too.
+    It is an exception handler: `app.add_exception_handler(401, unauthorized)`. The header names the scheme of the
+    transports that looked for a token in this request, and the error only where there was one (RFC 6750 §3.1), on a
+    refused WebSocket handshake too.
     """
     if not isinstance(error, AnyHTTPException):
         raise error
-    scheme, credentials = get_authorization_scheme_param(request.headers.get("Authorization"))
-    is_presented = (scheme.lower() == "bearer" and credentials) or presented_tokens(request)
     response = JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
-    response.headers.setdefault(_CHALLENGE, CHALLENGE_INVALID if is_presented else "Bearer")
+    response.headers.setdefault(_CHALLENGE, challenge_for(request))
     return response
 
 
@@ -133,16 +142,18 @@ class _Rules:
     superuser: bool
     fresh_within: timedelta | None
 
-    def refusal(self, found: tuple[UP, TokenRecord[ID]], strategy: KnoxStrategy[UP, ID]) -> HTTPException | None:
+    def refusal(
+        self, connection: HTTPConnection, found: tuple[UP, TokenRecord[ID]], strategy: KnoxStrategy[UP, ID]
+    ) -> HTTPException | None:
         """Return the answer to whoever does not meet the rules, in FastAPI-Users' order; freshness comes last."""
         user, record = found
         if self.active and not user.is_active:
-            return InvalidToken()
+            return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
-            return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: 'Bearer error="insufficient_scope"'})
+            challenge = challenge_for(connection, error="insufficient_scope")
+            return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: challenge})
         if self.fresh_within is not None and not strategy.is_fresh(record, self.fresh_within):
-            described = f'{CHALLENGE_INVALID}, error_description="The login is too long ago; log in again"'
-            return HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: described})
+            return invalid_token(connection, description=_TOO_OLD)
         return None
 
 
@@ -155,12 +166,15 @@ def _current_token(
     touch: bool,
 ) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
     async def get_current_token(
+        connection: HTTPConnection,
         user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)],
         token: Annotated[str | None, Depends(presented_by(backend))],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> tuple[UP, TokenRecord[ID]] | None:
-        found = await strategy.authenticate(token, user_manager, touch=touch)
-        refusal = _not_authenticated(token) if found is None else rules.refusal(found, strategy)
+        knox = checked_strategy(strategy, backend)
+        found = await knox.authenticate(token, user_manager, touch=touch)
+        note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports do not.
+        refusal = _not_authenticated(connection) if found is None else rules.refusal(connection, found, knox)
         if refusal is not None and not optional:
             raise refusal
         return found if refusal is None else None
@@ -168,6 +182,6 @@ def _current_token(
     return get_current_token
 
 
-def _not_authenticated(token: str | None) -> HTTPException:
-    """Tell a token that is refused from none at all, to which no error is told (RFC 6750 §3.1)."""
-    return InvalidToken() if token else HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: "Bearer"})
+def _not_authenticated(connection: HTTPConnection) -> HTTPException:
+    """Return the answer to a request without a live token."""
+    return HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})

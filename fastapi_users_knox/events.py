@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Literal
 
 from fastapi.requests import HTTPConnection
@@ -43,7 +44,6 @@ RevokeReason = Literal[
     "replaced",
 ]
 
-
 _LENGTHS = {"name": 128, "device_id": 128, "user_agent": 256, "ip_address": 64}
 
 
@@ -64,10 +64,10 @@ class ClientInfo:
     ip_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Cut each text to what a record holds, and leave out what cannot be printed (a NUL, which SQL refuses)."""
+        """Cut each text to what a record holds, then leave out what cannot be printed (a NUL, which SQL refuses)."""
         for attribute, length in _LENGTHS.items():
-            text = "".join(filter(str.isprintable, getattr(self, attribute) or "")).strip()[:length]
-            object.__setattr__(self, attribute, text or None)
+            text = (getattr(self, attribute) or "")[:length]
+            object.__setattr__(self, attribute, "".join(filter(str.isprintable, text)).strip() or None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,13 +153,15 @@ class Publisher:
         request: HTTPConnection | None,
         describe_client: Callable[[HTTPConnection], ClientInfo],
     ) -> None:
-        self._listeners = tuple(listeners)
-        self._request = request
-        self._describe_client = describe_client
+        self._listeners, self._request = tuple(listeners), request
+        self._describe_client = ClientInfo if request is None else partial(describe_client, request)
+        self._client: ClientInfo | None = None
 
     def client(self) -> ClientInfo:
-        """Describe the client, of whom nothing is known outside of requests."""
-        return ClientInfo() if self._request is None else self._describe_client(self._request)
+        """Describe the client, once; nothing is known of it outside of requests."""
+        if self._client is None:
+            self._client = self._describe_client()
+        return self._client
 
     async def publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
         """Make the event and tell it; without listeners it costs nothing."""
@@ -169,7 +171,7 @@ class Publisher:
             client = self.client()
         except Exception:
             _logger.exception("The client could not be described")
-            client = ClientInfo()
+            client = self._client = ClientInfo()
         told = event(user_id=user_id, client=client, request=self._request, **details)
         for listener in self._listeners:
             await _call(listener, told)

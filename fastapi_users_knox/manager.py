@@ -113,7 +113,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             StoreUnavailable: The tokens could not be revoked.
         """
         revocation = self._revocation
-        keep = await revocation.presented(user)
+        keep = revocation.presented(user)
         return await run_to_the_end(revocation.revoke(user.id, "logout_others", keep=keep))
 
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:

@@ -25,12 +25,12 @@ class _Presented:
     Attributes:
         cookie_name: Its name.
         token: What it held.
-        set_cookie: Makes the `Set-Cookie` that keeps the token as long as a record says.
+        set_cookie: Makes the `Set-Cookie` that keeps a token as long as its record says.
     """
 
     cookie_name: str
     token: str = field(repr=False)
-    set_cookie: Callable[[TokenRecord[Any]], str]
+    set_cookie: Callable[[str, TokenRecord[Any]], str]
 
 
 @dataclass(kw_only=True)
@@ -43,7 +43,7 @@ class _Notes:
     def set_cookies(self) -> dict[bytes, bytes]:
         """Return a `Set-Cookie` for each name of a cookie that held a token since refreshed."""
         return {
-            cookie.cookie_name.encode("latin-1"): cookie.set_cookie(record).encode("latin-1")
+            cookie.cookie_name.encode("latin-1"): cookie.set_cookie(token, record).encode("latin-1")
             for record, token in self.refreshed.values()
             for cookie in self.presented
             if cookie.token == token
@@ -51,7 +51,7 @@ class _Notes:
 
 
 def note_presented(
-    connection: HTTPConnection, token: str, *, cookie_name: str, set_cookie: Callable[[TokenRecord[Any]], str]
+    connection: HTTPConnection, token: str, *, cookie_name: str, set_cookie: Callable[[str, TokenRecord[Any]], str]
 ) -> None:
     """Tell the middleware, where there is one, that a cookie holds a token, and how to set it anew."""
     notes = _notes(connection)

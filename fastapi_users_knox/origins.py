@@ -1,13 +1,18 @@
 """Who has a browser make a request: pages of the application's own origin, or others (CSRF)."""
 
+import logging
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from fastapi.requests import HTTPConnection
 
-__all__ = ["is_from", "is_safe", "own_origin", "parse_origin"]
+__all__ = ["RefusalLog", "is_from", "is_safe", "own_origin", "parse_origin"]
+
+_logger = logging.getLogger("fastapi_users_knox")
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+_LOG_INTERVAL = 60.0  # seconds
+_MOST_LOGGED = 100  # in an interval
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
 
 
@@ -34,6 +39,50 @@ def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bo
     return _spelt(origin) == own_origin(connection)
 
 
+class RefusalLog:
+    """Log cookies that were not accepted: one line for each origin and minute, and at most 100 in a minute.
+
+    Anybody can invent origins, so neither the log nor what is remembered here may grow with them; and what they leave
+    unlogged is over with the minute.
+
+    Args:
+        clock: Returns the time in seconds, from any start.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._logged: set[str] = set()
+        self._unlogged = 0
+
+    def warn(self, connection: HTTPConnection, cookie_name: str) -> None:
+        """Log a refusal: a trusted origin may have been forgotten, or a proxy may hide the scheme."""
+        origin = connection.headers.get("Origin", "no origin")[:200]
+        unlogged = self._admit(origin)
+        if unlogged is not None:
+            _logger.warning(
+                "The cookie %s was not accepted in a request from %r, which %r does not trust"
+                " (refusals not logged since the last such line: %d)",
+                cookie_name,
+                origin,
+                own_origin(connection)[:200],
+                unlogged,
+            )
+
+    def _admit(self, origin: str) -> int | None:
+        """Return how many refusals were not logged since the last that was, or `None` if this one is not to be."""
+        now = self._clock()
+        if now - self._since >= _LOG_INTERVAL:
+            self._since = now
+            self._logged.clear()
+        if origin in self._logged or len(self._logged) >= _MOST_LOGGED:
+            self._unlogged += 1
+            return None
+        self._logged.add(origin)
+        unlogged, self._unlogged = self._unlogged, 0
+        return unlogged
+
+
 def own_origin(connection: HTTPConnection) -> str:
     """Return the origin that a request was sent to, as far as the server knows."""
     scheme = "https" if connection.scope.get("scheme") in {"https", "wss"} else "http"
@@ -44,7 +93,7 @@ def parse_origin(text: str) -> str:
     """Return an origin as browsers spell it.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a valid origin.
     """
     origin = _spelt(text)
     if not _ORIGIN.fullmatch(origin):

@@ -35,11 +35,10 @@ class Revocation(Generic[UP, ID]):
         """
         return {strategy: await strategy.list_records(user) for strategy in self.strategies}
 
-    async def presented(self, user: UP) -> UUID | None:
-        """Return the id of the user's record that authenticated the request, if there is one."""
-        records = [await strategy.presented_record(user) for strategy in self.strategies]
-        ids = {record.id for record in records if record is not None}
-        return ids.pop() if len(ids) == 1 else None
+    def presented(self, user: UP) -> UUID | None:
+        """Return the id of the record that authenticated the request, if it is this user's."""
+        records = (strategy.presented_record(user) for strategy in self.strategies)
+        return next((record.id for record in records if record is not None), None)
 
     async def revoke(
         self, user_id: ID, reason: RevokeReason, *, keep: UUID | None = None, seen: Seen[UP, ID] | None = None

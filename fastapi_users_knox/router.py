@@ -1,4 +1,4 @@
-"""The routes that stand beside FastAPI-Users' login and logout: a user's sessions, and anybody's for superusers."""
+"""The routes that stand beside FastAPI-Users' login and logout: a user's own sessions."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -11,18 +11,21 @@ from fastapi_users.authentication.transport import TransportLogoutNotSupportedEr
 from fastapi_users.models import ID, UP
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.dependencies import current_token, forbid_caching, presented_by, user_or_404
+from fastapi_users_knox.dependencies import (
+    current_token,
+    forbid_caching,
+    presented_by,
+)
 from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.transport import NOT_CACHED
 
-__all__ = ["get_knox_admin_router", "get_knox_router"]
+__all__ = ["get_knox_router"]
 
 _GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
-_GetUser = Callable[..., Coroutine[Any, Any, UP]]
 
 _NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
-_NO_USER = {"Not Found": "The user does not exist."}
 
 
 def get_knox_router(
@@ -42,6 +45,9 @@ def get_knox_router(
         fastapi_users: The application's.
         backend: Whose tokens the routes take and end.
         requires_verification: Whether the user must be verified.
+
+    Raises:
+        TypeError: The backend's strategy is declared to be another one.
     """
     forbidden = "The user is not verified." if requires_verification else None
     router = APIRouter(responses=refusals(forbidden=forbidden))
@@ -49,28 +55,6 @@ def get_knox_router(
     _add_logouts(router, backend, get_current=get_current)
     _add_sessions(router, backend, get_current=get_current)
     _add_rotation(router, backend, get_current=get_current)
-    return router
-
-
-def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID]) -> APIRouter:
-    """Make the router by which superusers see and end the sessions of any user (ASVS 7.4.5).
-
-    `GET /{user_id}/sessions` lists them, `DELETE /{user_id}/sessions` ends all, `DELETE /{user_id}/sessions/{id}` one.
-    A superuser logs in by any backend of `fastapi_users`, as for FastAPI-Users' users router.
-
-    Args:
-        fastapi_users: Who may be a superuser here.
-        backend: Whose sessions the routes list and end; its strategy is a `KnoxStrategy`.
-    """
-    superuser = fastapi_users.current_user(active=True, superuser=True)
-    # Whether a user exists is told to superusers alone, so this comes before the user is looked up.
-    router = APIRouter(
-        dependencies=[Depends(superuser)],
-        responses=refusals(forbidden="Not a superuser.", not_found=_NO_USER),
-    )
-    get_user = user_or_404(fastapi_users)
-    _add_administration(router, backend, get_user=get_user)
-    _add_administration_of_one(router, backend, get_user=get_user)
     return router
 
 
@@ -141,47 +125,9 @@ def _add_rotation(
         strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
     ) -> Response:
         response = await backend.transport.get_login_response(await strategy.rotate_token(token, current[0]))
-        response.headers.setdefault("Cache-Control", "no-store")
+        for header, value in NOT_CACHED.items():
+            response.headers.setdefault(header, value)
         return response
-
-
-def _add_administration(router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]) -> None:
-    @router.get("/{user_id}/sessions", name=f"users:{backend.name}.sessions", dependencies=[Depends(forbid_caching)])
-    async def sessions(
-        user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> list[SessionRead]:
-        presented = await strategy.presented_record(user)
-        return [SessionRead.of(record, presented=presented) for record in await strategy.list_records(user)]
-
-    @router.delete(
-        "/{user_id}/sessions",
-        name=f"users:{backend.name}.revoke_sessions",
-        status_code=status.HTTP_204_NO_CONTENT,
-    )
-    async def revoke_sessions(
-        user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> None:
-        await strategy.logout_all(user, reason="admin")
-
-
-def _add_administration_of_one(
-    router: APIRouter, backend: AuthenticationBackend[UP, ID], *, get_user: _GetUser[UP]
-) -> None:
-    @router.delete(
-        "/{user_id}/sessions/{id}",
-        name=f"users:{backend.name}.revoke_session",
-        status_code=status.HTTP_204_NO_CONTENT,
-        responses=refusals(not_found=_NO_USER | _NO_SESSION),
-    )
-    async def revoke_session(
-        id: UUID,
-        user: Annotated[UP, Depends(get_user)],
-        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> None:
-        if not await strategy.revoke(user, id, reason="admin"):
-            raise HTTPException(status.HTTP_404_NOT_FOUND, SESSION_NOT_FOUND)
 
 
 async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:

@@ -21,6 +21,7 @@ _EXAMPLE: dict[str, Any] = {
     "user_agent": "Mozilla/5.0 (Android 16; Mobile; rv:145.0) Gecko/145.0 Firefox/145.0",
     "ip_address": "192.0.2.1",
     "created_at": "2030-01-01T12:00:00Z",
+    "authenticated_at": "2030-01-01T12:00:00Z",
     "expires_at": "2030-01-01T22:00:00Z",
     "last_used_at": "2030-01-01T12:34:56.789000Z",
     "current": True,
@@ -36,6 +37,7 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
     user_agent: str | None = Field(description="The client's `User-Agent` at login.")
     ip_address: str | None = Field(description="The client's address at login.")
     created_at: AwareDatetime = Field(description="When the login was.")
+    authenticated_at: AwareDatetime = Field(description="When the user last proved who they are.")
     expires_at: AwareDatetime | None = Field(description="When it expires, unless it is refreshed; null: never.")
     last_used_at: AwareDatetime | None = Field(
         description="When it was last used, to within `min_refresh_interval`; null: not since the login."
@@ -52,6 +54,7 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
             user_agent=record.user_agent,
             ip_address=record.ip_address,
             created_at=record.created_at,
+            authenticated_at=record.authenticated_at,
             expires_at=record.expires_at,
             last_used_at=record.last_used_at,
             current=presented is not None and record.id == presented.id,

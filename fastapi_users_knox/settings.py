@@ -1,10 +1,20 @@
 """The settings, django-rest-knox's and more, and the arithmetic of what they mean."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, ClassVar, Self
+from functools import partial
+from typing import Annotated, ClassVar, Self, SupportsFloat
 
 from fastapi_users.models import ID
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    model_validator,
+)
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.store import LimitPolicy, TokenRecord
@@ -14,6 +24,23 @@ __all__ = ["KnoxSettings"]
 _MILLISECOND = timedelta(milliseconds=1)
 _MAX_TTL = timedelta(days=36525)
 _MIN_KEY_BYTES = 32  # RFC 2104 §3: no shorter than the hash's output
+
+
+def _is_number(value: object) -> bool:
+    if not isinstance(value, str | bytes | SupportsFloat):
+        return False
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _refuse_number(fix: str, value: object) -> object:
+    """Refuse what pydantic would take for seconds, though whoever wrote it may have meant something else."""
+    if _is_number(value):
+        raise ValueError(f"a number has no unit: pass {fix}")
+    return value
 
 
 def _check_ttl(ttl: timedelta) -> timedelta:
@@ -34,8 +61,13 @@ def _check_key(key: SecretStr) -> SecretStr:
     return key
 
 
-_Ttl = Annotated[timedelta, AfterValidator(_check_ttl)]
-_Interval = Annotated[timedelta, AfterValidator(_check_interval)]
+_Duration = Annotated[timedelta, BeforeValidator(partial(_refuse_number, "timedelta(seconds=3600), or as text 'PT1H'"))]
+_Moment = Annotated[
+    AwareDatetime,
+    BeforeValidator(partial(_refuse_number, "datetime(2030, 1, 1, tzinfo=UTC), or as text '2030-01-01T00:00:00Z'")),
+]
+_Ttl = Annotated[_Duration, AfterValidator(_check_ttl)]
+_Interval = Annotated[_Duration, AfterValidator(_check_interval)]
 _Key = Annotated[SecretStr, AfterValidator(_check_key)]
 
 
@@ -45,6 +77,9 @@ class KnoxSettings(BaseModel):
     A frozen pydantic model, so that it nests in an application's own pydantic-settings class. Settings that make no
     sense raise `pydantic.ValidationError`, which names the field and the rule but never a value; that the outer class's
     messages show none either, it needs `hide_input_in_errors` of its own.
+
+    Durations are `timedelta`, and moments timezone-aware `datetime`; in an environment variable or in JSON both are
+    ISO 8601 text, such as "PT1H" and "2030-01-01T00:00:00Z". Numbers are refused for both, as they have no unit.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
@@ -82,15 +117,18 @@ class KnoxSettings(BaseModel):
     Up to 64 printable ASCII characters without spaces."""
 
     digest_keys: tuple[_Key, ...] = ()
-    """Secrets that tokens are hashed with (HMAC-SHA-256), so that whoever can insert rows still cannot make a token;
-    each at least 32 bytes. The first signs, all verify: deploy a new key as the last, then move it to the front.
-    Without any, tokens are hashed with SHA-256. knox: `SECURE_HASH_ALGORITHM`."""
+    """Secrets that tokens are hashed with (HMAC-SHA-256), so that nobody without a key can compute a digest: a row
+    that is inserted blindly forges no token, and a stolen table opens nothing. Whoever can read *and* insert, or update
+    rows, can still put the digest of a token of their own beside another user's id. Each at least 32 bytes. The first
+    signs, all verify: deploy a new key as the last, then move it to the front. Without any, tokens are hashed with
+    SHA-256. knox: `SECURE_HASH_ALGORITHM`."""
 
-    accept_unkeyed_until: AwareDatetime | None = None
+    accept_unkeyed_until: _Moment | None = None
     """Till when tokens from before there were `digest_keys` are accepted still; `None`: not at all. They are re-keyed
-    as they are used. Needs `digest_keys`."""
+    as they are used, and stay accepted then. Needs `digest_keys`. Until that moment a row that somebody inserts with a
+    plain digest is as good as one of ours, and once it is re-keyed it outlives that moment, too."""
 
-    not_before: AwareDatetime | None = None
+    not_before: _Moment | None = None
     """The kill switch: tokens of logins before this moment are refused; `None`: none."""
 
     end_presented: bool = True

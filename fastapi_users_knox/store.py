@@ -1,8 +1,8 @@
 """The contract between the token semantics and a store: what is stored about a token, and the eight verbs."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, Self
 from uuid import UUID
 
@@ -23,6 +23,8 @@ __all__ = [
 
 _MOST_IN_A_BATCH = 10_000  # A statement of asyncpg has at most 32,767 parameters.
 
+_AS_CREATED = datetime.max.replace(tzinfo=UTC)
+
 LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
 
 
@@ -34,13 +36,15 @@ class TokenRecord(Generic[ID]):
         id: The public name of the record, which refresh and rotation keep.
         user_id: Whose token it is.
         audience: Which strategy it belongs to, as JWT's `aud`.
-        created_at: When the login was.
+        created_at: When it was issued.
         expires_at: From when on it is refused; `None`: never.
         last_used_at: When it was last seen to be used, to within `min_refresh_interval`; `None`: not since the login.
         name: What the user or the application calls it.
         device_id: The client's own, stable name of the device.
         user_agent: The client's `User-Agent`, cut to 256 characters.
         ip_address: The client's address at login.
+        authenticated_at: When its user last proved who they are: at this login, or before the record on whose strength
+            it was issued; the same as `created_at` unless given.
     """
 
     id: UUID
@@ -53,6 +57,12 @@ class TokenRecord(Generic[ID]):
     device_id: str | None = None
     user_agent: str | None = None
     ip_address: str | None = None
+    authenticated_at: datetime = _AS_CREATED
+
+    def __post_init__(self) -> None:
+        """Take the login for the moment of authentication, unless another is given."""
+        if self.authenticated_at is _AS_CREATED:
+            object.__setattr__(self, "authenticated_at", self.created_at)
 
     @property
     def active_at(self) -> datetime:
@@ -73,17 +83,29 @@ class IssuedToken(str):
         record: The record stored for it.
         user: Whose it is.
         issued_at: When this text was made, which for a rotation is later than `record.created_at`.
+        end_cookie_session: Ends the session whose token the request's cookie of a given name holds, whoever's it is:
+            for a transport that is about to overwrite this cookie. Copies of the token do nothing.
     """
 
-    __slots__ = ("issued_at", "record", "user")
+    __slots__ = ("end_cookie_session", "issued_at", "record", "user")
     record: TokenRecord[Any]
     user: object
     issued_at: datetime
+    end_cookie_session: Callable[[str], Awaitable[None]]
 
-    def __new__(cls, text: str, *, record: TokenRecord[ID], user: object, issued_at: datetime) -> Self:
+    def __new__(
+        cls,
+        text: str,
+        *,
+        record: TokenRecord[ID],
+        user: object,
+        issued_at: datetime,
+        end_cookie_session: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Self:
         """Join the text and what is known of it."""
         token = super().__new__(cls, text)
         token.record, token.user, token.issued_at = record, user, issued_at
+        token.end_cookie_session = end_cookie_session or _end_nothing
         return token
 
     def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
@@ -100,6 +122,10 @@ class IssuedToken(str):
     def __repr__(self) -> str:
         """Hide the text, so that no log holds it by accident (ASVS 16.2.5)."""
         return f"<IssuedToken {self.record.id}>"
+
+
+async def _end_nothing(_cookie_name: str) -> None:
+    """Stand in where no request's cookie can be seen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,6 +191,11 @@ class TokenStore(Protocol[UP, ID]):
     stored under the digest told. A store that cannot be reached or cannot answer raises `StoreUnavailable`.
     """
 
+    @property
+    def sees_users(self) -> bool:
+        """Whether `add` checks `credentials`, and what is found says whether its user is active."""
+        ...
+
     async def add(
         self,
         record: TokenRecord[ID],
@@ -172,6 +203,7 @@ class TokenStore(Protocol[UP, ID]):
         *,
         now: datetime,
         created_since: datetime | None = None,
+        by: UUID | None = None,
         limit: int | None = None,
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
@@ -179,6 +211,9 @@ class TokenStore(Protocol[UP, ID]):
     ) -> Added[ID]:
         """Store a record of a login.
 
+        With `by`, the user's record of this id, of whatever audience, must be stored and not expired. Of a `remove_all`
+        that runs at the same time, and does not keep that record, one of two things is true: it comes first, and the
+        new record is not stored; or it comes later, and ends the new record like any other.
         Of the same user and audience, it ends the records that are not live, those stored under the digests in
         `replaces` and, where the record has a `device_id`, those with the same; all others stay. With a `limit`, live
         records never exceed it, the new one included: under "reject" the call raises instead and changes nothing,
@@ -187,6 +222,7 @@ class TokenStore(Protocol[UP, ID]):
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The store sees the users, and this one is gone or differs from `credentials`.
+            InvalidToken: The record `by` is not there any more, or has expired.
             LimitUnsupported: The store cannot keep a limit exact.
         """
         ...

@@ -1,19 +1,21 @@
 """FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from types import EllipsisType
 from typing import Generic
 from uuid import UUID, uuid4
 
 from fastapi.requests import HTTPConnection
 from fastapi_users.authentication.strategy import Strategy
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox import tokens
+from fastapi_users_knox.challenges import invalid_token
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
 from fastapi_users_knox.events import (
     ClientInfo,
@@ -29,10 +31,16 @@ from fastapi_users_knox.events import (
     describe_client,
 )
 from fastapi_users_knox.middleware import note_ended, note_refreshed
+from fastapi_users_knox.presented import (
+    authenticated_record,
+    candidates,
+    cookie_values,
+    note_authenticated,
+    presented_tokens,
+)
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import Added, Credentials, Found, IssuedToken, TokenRecord, TokenStore
-from fastapi_users_knox.transport import presented_tokens
-from fastapi_users_knox.users import load_user
+from fastapi_users_knox.users import load_user, stored_credentials
 
 __all__ = ["KnoxStrategy"]
 
@@ -40,36 +48,53 @@ __all__ = ["KnoxStrategy"]
 class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     """Hashed opaque tokens that expire, refresh, are limited per user, and can be revoked one by one or all at once.
 
-    It keeps nothing between calls: make one for each request, with `request=`, or share one where the store can be.
+    It keeps nothing between calls: make one for each request, or share one where the store can be shared.
+
+    A subclass that wants to decide for itself who is authenticated overrides `authenticate`, which `read_token`,
+    `current_token` and the routers all call. Overriding `read_token` raises TypeError.
 
     Args:
         store: Where the records are.
         settings: What the tokens are like.
-        request: The request or WebSocket at hand; without one, no client is described, and nothing counts as presented.
+        request: The request or WebSocket at hand. `None` is for scripts: no client is described then, and a login
+            replaces no token.
+        user_db: FastAPI-Users' user database adapter, required with a store that cannot see the users, such as
+            `RedisTokenStore`: a login checks there, after its write, that the user has not changed meanwhile. `None`
+            means that this check, and that of `read_record`, is not wanted.
         listeners: Called with every event, after the write.
         describe_client: What is noted of the client at login.
-        reload_user: Loads a user anew by id, past any cache; for stores that cannot see the users, so that a login
-            whose user changes meanwhile fails.
-        clock: Tells the time, aware.
+        clock: Returns the current time, timezone-aware.
+
+    Raises:
+        TypeError: `store` is no token store, `settings` are no `KnoxSettings`, or `user_db` is missing.
     """
+
+    def __init_subclass__(cls, **options: object) -> None:
+        """Refuse a subclass whose way to authenticate the routers would pass by."""
+        super().__init_subclass__(**options)
+        if cls.read_token is not KnoxStrategy.read_token:
+            raise TypeError(
+                f"{cls.__name__} overrides read_token, which current_token and the knox routers do not call: "
+                "override authenticate instead"
+            )
 
     def __init__(
         self,
         store: TokenStore[UP, ID],
         settings: KnoxSettings = KnoxSettings(),
         *,
-        request: HTTPConnection | None = None,
+        request: HTTPConnection | None,
+        user_db: BaseUserDatabase[UP, ID] | EllipsisType | None = ...,
         listeners: Iterable[Listener] = (),
         describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
-        reload_user: Callable[[ID], Awaitable[UP | None]] | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Take the store and the settings."""
+        self._user_db = _check_setup(store, settings, user_db)
         self.store = store
         self.settings = settings
         self._request = request
         self._publisher = Publisher(listeners, request, describe_client)
-        self._reload_user = reload_user
         self._clock = clock
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
@@ -82,6 +107,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     ) -> tuple[UP, TokenRecord[ID]] | None:
         """Return the active user and the record of a live token, else `None`.
 
+        The record counts from then on as the one that authenticated the request: see `presented_record`.
+
         Args:
             token: The text presented; any text.
             user_manager: Loads the user.
@@ -91,9 +118,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             StoreUnavailable: The store cannot be read.
         """
         now = self._now()
-        found = await self._find(token, now, user_manager)
-        if token is None or found is None:
+        presented = await self._find(token, now, user_manager)
+        if presented is None:
             return None
+        text, found = presented
         if not self._is_live(found.record, now):
             if touch:
                 await self._drop_expired(found, now)
@@ -101,15 +129,25 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         user = await self._active_user(found, user_manager)
         if user is None:
             return None
-        return user, (await self._touch(token, found, now) if touch else found.record)
+        note_authenticated(self._request, found.record)
+        return user, (await self._touch(text, found, now) if touch else found.record)
 
     async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
-        """Return the record of a live token, else `None`; it writes nothing, and loads no user."""
+        """Return the record of the live token of an active user, else `None`.
+
+        It writes nothing and loads no user. Over a store that cannot see the users, it asks `user_db` whether the user
+        is active.
+
+        Raises:
+            StoreUnavailable: The store cannot be read.
+        """
         now = self._now()
-        found = await self._find(token, now)
-        if found is None or found.is_active is False or not self._is_live(found.record, now):
+        presented = await self._find(token, now)
+        if presented is None:
             return None
-        return found.record
+        _, found = presented
+        is_accepted = self._is_live(found.record, now) and await self._is_active(found)
+        return found.record if is_accepted else None
 
     async def write_token(self, user: UP) -> IssuedToken:
         """Issue a token at login: `issue` with its defaults."""
@@ -119,6 +157,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         self,
         user: UP,
         *,
+        by: TokenRecord[ID] | None = None,
         token_ttl: timedelta | EllipsisType | None = ...,
         name: str | None = None,
         replace: bool = True,
@@ -127,6 +166,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             user: For whom, as loaded when the credentials were checked.
+            by: The record on whose strength it is issued, as `current_token` gives it; `None`: the user has just logged
+                in. The new record takes over its `authenticated_at`. It must be in the same store.
             token_ttl: Its lifetime, instead of the setting's; `None`: never expires. The cap holds for it too, and
                 where `auto_refresh` is on, use moves its expiry to the setting's `token_ttl` from then, as in knox.
             name: What it is called in the list of sessions, instead of what the client calls itself.
@@ -135,20 +176,27 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Raises:
             ValueError: The lifetime makes no sense.
+            InvalidToken: The record `by` is not this user's, or is not live any more.
             TokenLimitReached: The limit is reached, and the policy is "reject".
-            CredentialsChanged: The user was changed or deleted since it was loaded.
+            CredentialsChanged: The user is not active, or was changed or deleted since it was loaded.
             StoreUnavailable: The store cannot be written to.
         """
-        ttl = self.settings.token_ttl if token_ttl is ... else token_ttl
+        if not user.is_active:
+            raise CredentialsChanged
         now = self._now()
+        if by is not None and not self._may_issue(by, user, now):
+            raise invalid_token(self._request)
+        ttl = self.settings.token_ttl if token_ttl is ... else token_ttl
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
-        record = self._new_record(user.id, now, ttl, name=name, on_device=replace)
+        record = self._new_record(user.id, now, ttl, by=by, name=name, on_device=replace)
         credentials = Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
-        added = await self._add(record, text, now, credentials, replace=replace)
+        added = await self._add(record, text, now, credentials, by=by, replace=replace)
         await self._publish_ended(added)
         await self._confirm(record, credentials, now)
         await self._publisher.publish(TokenIssued, user.id, record=record)
-        return IssuedToken(text, record=record, user=user, issued_at=now)
+        return IssuedToken(
+            text, record=record, user=user, issued_at=now, end_cookie_session=partial(self._end_cookie_session, now)
+        )
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
         """Swap the text of a live token of this user for a new one; its id, login time and expiry stay.
@@ -160,12 +208,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if found.is_active is False or not user.is_active:
-            raise InvalidToken
+            raise invalid_token(self._request)
         text = tokens.generate(tokens.routing_tag(user.id), prefix=self.settings.token_prefix)
         if not await self.store.rotate(
             found, self.settings.digests(text, now)[0], now=now, created_since=self.settings.created_since(now)
         ):
-            raise InvalidToken
+            raise invalid_token(self._request)
         note_ended(self._request, found.record)
         await self._publisher.publish(TokenRotated, user.id, record=found.record)
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
@@ -180,7 +228,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         now = self._now()
         found = await self._find_own(token, user, now)
         if not await self._remove(user.id, found.record.id, now, "logout"):
-            raise InvalidToken
+            raise invalid_token(self._request)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, the newest first.
@@ -261,24 +309,21 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Publish that a token was revoked, for a record that another strategy has removed."""
         await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason=reason)
 
-    async def presented_record(self, user: UP) -> TokenRecord[ID] | None:
-        """Return the record of the live token of this user that came with the request, else `None`.
+    def presented_record(self, user: UP) -> TokenRecord[ID] | None:
+        """Return the record that authenticated this request, if it is this user's, else `None`.
 
-        Where several came, none is told: a cookie beside the right one may have been planted.
-
-        Raises:
-            StoreUnavailable: The store cannot be read.
+        Whatever other tokens came with the request change nothing. It is `None` where no strategy of this package has
+        authenticated the request, such as when the user came by a JWT.
         """
-        now, records = self._now(), {}
-        for token in presented_tokens(self._request):
-            with suppress(InvalidToken):
-                record = (await self._find_own(token, user, now)).record
-                records[record.id] = record
-        return next(iter(records.values())) if len(records) == 1 else None
+        record = authenticated_record(self._request)
+        return record if record is not None and record.user_id == user.id else None
 
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
-        """Tell whether a record's login was at most so long ago; neither refresh nor rotation makes it fresh again."""
-        return self._now() - record.created_at <= within
+        """Return whether the record's user authenticated within the given time.
+
+        Neither refresh nor rotation makes a record fresh again, nor does a token that was issued by another.
+        """
+        return self._now() - record.authenticated_at <= within
 
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many: for a cron job, as those of users who never return stay else.
@@ -310,21 +355,29 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
     async def _find(
         self, text: str | None, now: datetime, user_manager: BaseUserManager[UP, ID] | None = None
-    ) -> Found[UP, ID] | None:
-        token = tokens.parse(text)
-        if token is None:
-            return None
-        return await self.store.get(
-            self.settings.digests(token.text, now),
-            tag=token.tag,
-            audience=self.settings.audience,
-            user_manager=user_manager,
-        )
+    ) -> tuple[str, Found[UP, ID]] | None:
+        """Return the text that was found, and what for: a live one, where several were presented as one cookie."""
+        dead = None
+        for token in candidates(text):
+            found = await self.store.get(
+                self.settings.digests(token.text, now),
+                tag=token.tag,
+                audience=self.settings.audience,
+                user_manager=user_manager,
+            )
+            if found is not None and self._is_live(found.record, now):
+                return token.text, found
+            if found is not None:
+                dead = token.text, found
+        return dead
 
     async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
-        found = await self._find(text, now)
-        if found is None or found.record.user_id != user.id or not self._is_live(found.record, now):
-            raise InvalidToken
+        presented = await self._find(text, now)
+        if presented is None:
+            raise invalid_token(self._request)
+        _, found = presented
+        if found.record.user_id != user.id or not self._is_live(found.record, now):
+            raise invalid_token(self._request)
         return found
 
     async def _drop_expired(self, found: Found[UP, ID], now: datetime) -> None:
@@ -339,6 +392,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             tried_since=now - self.settings.min_refresh_interval,
         ):
             await self._publisher.publish(TokenExpired, record.user_id, record=record)
+
+    async def _is_active(self, found: Found[UP, ID]) -> bool:
+        """Return whether the user is active, where that can be seen."""
+        if found.is_active is not None or self._user_db is None:
+            return found.is_active is not False
+        credentials = await stored_credentials(self._user_db, found.record.user_id)
+        return credentials is not None and credentials.is_active
 
     async def _active_user(self, found: Found[UP, ID], user_manager: BaseUserManager[UP, ID]) -> UP | None:
         """Return the user, unless a row just read says inactive: a loaded object may be an older one of a session's."""
@@ -371,8 +431,20 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             await self._publisher.publish(TokenRefreshed, record.user_id, record=touched)
         return touched
 
+    def _may_issue(self, by: TokenRecord[ID], user: UP, now: datetime) -> bool:
+        """Return whether a record is the user's and, by these settings if they are its own, live."""
+        is_ours = by.audience == self.settings.audience
+        return by.user_id == user.id and (self._is_live(by, now) if is_ours else by.is_live(now))
+
     def _new_record(
-        self, user_id: ID, now: datetime, ttl: timedelta | None, *, name: str | None, on_device: bool
+        self,
+        user_id: ID,
+        now: datetime,
+        ttl: timedelta | None,
+        *,
+        by: TokenRecord[ID] | None,
+        name: str | None,
+        on_device: bool,
     ) -> TokenRecord[ID]:
         client = self._publisher.client()
         named = ClientInfo(name=name) if name is not None else client
@@ -381,6 +453,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user_id=user_id,
             audience=self.settings.audience,
             created_at=now,
+            authenticated_at=now if by is None else by.authenticated_at,
             expires_at=self.settings.expires_at(now, ttl),
             name=named.name,
             device_id=client.device_id if on_device else None,
@@ -389,7 +462,14 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         )
 
     async def _add(
-        self, record: TokenRecord[ID], text: str, now: datetime, credentials: Credentials, *, replace: bool
+        self,
+        record: TokenRecord[ID],
+        text: str,
+        now: datetime,
+        credentials: Credentials,
+        *,
+        by: TokenRecord[ID] | None,
+        replace: bool,
     ) -> Added[ID]:
         presented = presented_tokens(self._request) if replace and self.settings.end_presented else []
         try:
@@ -398,30 +478,38 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 self.settings.digests(text, now)[0],
                 now=now,
                 created_since=self.settings.created_since(now),
+                by=None if by is None else by.id,
                 limit=self.settings.token_limit_per_user,
                 limit_policy=self.settings.limit_policy,
                 replaces=[digest for token in presented for digest in self.settings.digests(token, now)],
                 credentials=credentials,
             )
+        except InvalidToken as refused:
+            raise invalid_token(self._request) from refused
         except TokenLimitReached as reached:
             await self._publisher.publish(TokenLimitHit, record.user_id, limit=reached.limit)
             raise
 
     async def _confirm(self, record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
         """End the new record if its user has changed since it was loaded, for stores that cannot see the users."""
-        if self._reload_user is None:
+        if self.store.sees_users or self._user_db is None:
             return
         unchanged = False
         try:
-            user = await self._reload_user(record.user_id)
-            unchanged = user is not None and credentials == Credentials(
-                hashed_password=user.hashed_password, is_active=user.is_active
-            )
+            unchanged = credentials == await stored_credentials(self._user_db, record.user_id, latest=True)
         finally:
             if not unchanged:
                 await self.store.remove(record.user_id, record.id, audience=record.audience, now=now)
         if not unchanged:
             raise CredentialsChanged
+
+    async def _end_cookie_session(self, now: datetime, cookie_name: str) -> None:
+        """End each session whose live token is in a cookie of this name, whoever's it is."""
+        for text in dict.fromkeys(cookie_values(self._request, cookie_name)):
+            presented = await self._find(text, now)
+            if presented is not None and self._is_live(presented[1].record, now):
+                record = presented[1].record
+                await self._remove(record.user_id, record.id, now, "replaced")
 
     async def _remove(self, user_id: ID, id: UUID, now: datetime, reason: RevokeReason) -> bool:
         record = await self.store.remove(
@@ -465,3 +553,23 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason="replaced")
         for record in added.evicted:
             await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason="evicted")
+
+
+def _check_setup(
+    store: TokenStore[UP, ID], settings: KnoxSettings, user_db: BaseUserDatabase[UP, ID] | EllipsisType | None
+) -> BaseUserDatabase[UP, ID] | None:
+    """Return the user database to ask; refuse a set-up in which a check would silently be missing."""
+    if not hasattr(store, "sees_users"):
+        raise TypeError(
+            f"store must be a TokenStore, such as SQLAlchemyTokenStore(session, KnoxToken), not {type(store).__name__}"
+        )
+    if not isinstance(settings, KnoxSettings):
+        raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
+    if user_db is not ...:
+        return user_db
+    if not store.sees_users:
+        raise TypeError(
+            f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter with "
+            "which a login checks that its user has not changed meanwhile, or user_db=None to do without this check"
+        )
+    return None

@@ -6,7 +6,7 @@ there are callers. The tests are asynchronous and run by anyio's pytest plugin, 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, TypeVar
@@ -15,7 +15,7 @@ from uuid import uuid4
 import pytest
 
 from fastapi_users_knox import tokens
-from fastapi_users_knox.errors import KnoxError, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.store import Found, LimitPolicy, TokenRecord, TokenStore
 
 __all__ = ["OpenStore", "TokenStoreContract", "new_digest", "new_record"]
@@ -91,6 +91,7 @@ class TokenStoreContract:
             device_id="device",
             user_agent="curl/8",
             ip_address="2001:db8::1",
+            authenticated_at=NOW - HOUR - timedelta(milliseconds=1),
         )
 
         added = await add(store, record)
@@ -176,6 +177,61 @@ class TokenStoreContract:
         assert list(ended.replaced) == [phone.record]
         for kept in (tablet, unnamed, foreign):
             assert await find(store, kept.record, kept.digest) is not None
+
+    # by: on the strength of another record
+
+    async def test_add_by_a_live_record(self, store: Store, user_id: Any) -> None:
+        """A record is stored on the strength of a live one of the same user, whichever audience that has."""
+        by = await add(store, new_record(user_id, expires_at=None))
+
+        added = await add(store, new_record(user_id, audience="api"), by=by.record.id)
+
+        assert await find(store, added.record, added.digest) is not None
+        assert await find(store, by.record, by.digest) is not None
+
+    async def test_add_by_a_record_that_is_gone(self, store: Store, user_ids: Sequence[Any]) -> None:
+        """On the strength of a removed, an expired, an unknown or another user's record nothing is stored or ended."""
+        removed = await add(store, new_record(user_ids[0]))
+        await store.remove(user_ids[0], removed.record.id, audience="web", now=NOW)
+        expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
+        foreign = await add(store, new_record(user_ids[1]))
+
+        for by in (removed.record.id, expired.record.id, foreign.record.id, uuid4()):
+            new = new_record(user_ids[0], created_at=NOW + SECOND)
+            with pytest.raises(InvalidToken):
+                await store.add(new, new_digest(), now=NOW + SECOND, by=by)
+
+        assert not await store.list(user_ids[0], audience="web", now=NOW + SECOND)
+        assert await find(store, expired.record, expired.digest) is not None
+
+    async def test_add_by_what_it_replaces(self, store: Store, user_id: Any) -> None:
+        """The record on whose strength another is stored may be the one that it replaces."""
+        by = await add(store, new_record(user_id), limit=1)
+
+        added = await add(store, new_record(user_id), by=by.record.id, replaces=[by.digest], limit=1)
+
+        assert await store.list(user_id, audience="web", now=NOW) == [added.record]
+
+    @pytest.mark.parametrize("audience", [None, "web"])
+    async def test_add_by_meets_remove_all(self, open_store: OpenStore, user_id: Any, audience: str | None) -> None:
+        """No record stored on the strength of another outlives a logout-all that ends that one."""
+        async with open_store() as store:
+            by = await add(store, new_record(user_id))
+        turns = iter(range(CALLERS))
+
+        async def call(store: Store) -> None:
+            turn = next(turns)
+            if turn == CALLERS // 2:
+                await store.remove_all(user_id, audience=audience, now=NOW)
+                return
+            with suppress(InvalidToken):
+                for _ in range(CALLERS):
+                    await add(store, new_record(user_id), by=by.record.id)
+
+        await at_once(open_store, call)
+
+        async with open_store() as store:
+            assert not await store.list(user_id, audience="web", now=NOW)
 
     # the limit
 

@@ -12,9 +12,10 @@ import re
 import secrets
 import string
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["ParsedToken", "digest", "generate", "parse", "routing_tag"]
+__all__ = ["ParsedToken", "digest", "find_all", "generate", "parse", "routing_tag"]
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TAG_LENGTH = 2
@@ -23,6 +24,7 @@ _CHECKSUM_LENGTH = 6  # 62**6 > 2**32
 _BODY_LENGTH = _TAG_LENGTH + _SECRET_LENGTH + _CHECKSUM_LENGTH
 _MAX_LENGTH = 20 + _BODY_LENGTH
 _SHAPE = re.compile(rf"[0-9A-Za-z_]{{0,20}}[0-9A-Za-z]{{{_BODY_LENGTH}}}")
+_WORD = re.compile(rf"(?<![0-9A-Za-z_])[0-9A-Za-z_]{{{_BODY_LENGTH},{_MAX_LENGTH}}}(?![0-9A-Za-z_])")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +58,11 @@ def parse(text: str | None) -> ParsedToken | None:
     if _checksum(text[:-_CHECKSUM_LENGTH]) != text[-_CHECKSUM_LENGTH:]:
         return None
     return ParsedToken(text=text, tag=text[-_BODY_LENGTH:][:_TAG_LENGTH])
+
+
+def find_all(text: str) -> Iterator[ParsedToken]:
+    """Find every token in a longer text, such as a header: each stands alone between other characters."""
+    return filter(None, map(parse, _WORD.findall(text)))
 
 
 def digest(text: str, *, key: bytes | None = None) -> bytes:

@@ -1,5 +1,6 @@
 """How a token travels: the bearer transport."""
 
+import re
 from functools import partial
 from typing import Annotated, Any
 
@@ -9,18 +10,20 @@ from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.security import OAuth2
 from fastapi.security.base import SecurityBase
-from fastapi.security.utils import get_authorization_scheme_param
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.router.common import ErrorModel
 from pydantic import AwareDatetime, BaseModel, Field, create_model
 
+from fastapi_users_knox.challenges import credentials, note_transport
 from fastapi_users_knox.store import IssuedToken
-from fastapi_users_knox.tokens import parse
 
-__all__ = ["KnoxBearerTransport", "KnoxLoginResponse", "login_refusals", "presented_tokens"]
+__all__ = ["NOT_CACHED", "KnoxBearerTransport", "KnoxLoginResponse", "login_refusals"]
 
-_MOST_PRESENTED = 8
+NOT_CACHED = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+"""The headers of an answer that holds a token (RFC 6749 §5.1, ASVS 14.3.2)."""
+
+_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 
 
 class KnoxLoginResponse(BaseModel):
@@ -42,11 +45,12 @@ class _HeaderScheme(OAuth2):
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
         super().__init__(flows=flows, scheme_name=scheme_name, auto_error=False)
-        self._header_prefix = header_prefix.lower()
+        self._header_prefix = header_prefix
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        scheme, token = get_authorization_scheme_param(request.headers.get("Authorization"))
-        return token if scheme.lower() == self._header_prefix else None
+        token = credentials(request, self._header_prefix)
+        note_transport(request, scheme=self._header_prefix, presented=bool(token))
+        return token
 
 
 class KnoxBearerTransport(Transport):
@@ -54,9 +58,13 @@ class KnoxBearerTransport(Transport):
 
     Args:
         tokenUrl: The login route's path, for the OpenAPI document.
-        header_prefix: What stands before the token in the header: knox's `AUTH_HEADER_PREFIX`.
+        header_prefix: What stands before the token in the header, and what `WWW-Authenticate` names: knox's
+            `AUTH_HEADER_PREFIX`.
         scheme_name: The security scheme's name in the OpenAPI document.
         user_schema: By which the user is added to the login's answer as `user`: knox's `USER_SERIALIZER`.
+
+    Raises:
+        ValueError: The prefix is no name of an authentication scheme.
     """
 
     scheme: SecurityBase
@@ -70,6 +78,8 @@ class KnoxBearerTransport(Transport):
         user_schema: type[BaseModel] | None = None,
     ) -> None:
         """Set up the header's scheme and the answer's shape."""
+        if not _SCHEME.fullmatch(header_prefix):
+            raise ValueError(f"header_prefix must be one word without spaces, such as 'Bearer', not {header_prefix!r}")
         self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
         self._token_type = header_prefix.lower()
         self._response_model = _with_user(user_schema)
@@ -88,7 +98,7 @@ class KnoxBearerTransport(Transport):
         answer = model.model_validate(content, from_attributes=True)
         unknown = model.model_fields.keys() - content.keys()
         body = answer.model_dump(mode="json", by_alias=True, exclude=unknown)
-        return JSONResponse(body, headers={"Cache-Control": "no-store"})
+        return JSONResponse(body, headers=NOT_CACHED)
 
     async def get_logout_response(self) -> Response:
         """Answer with nothing."""
@@ -103,14 +113,6 @@ class KnoxBearerTransport(Transport):
     def get_openapi_logout_responses_success() -> OpenAPIResponseType:
         """Document what a logout answers."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}}
-
-
-def presented_tokens(connection: HTTPConnection | None) -> list[str]:
-    """Find what has the shape of a token of ours in the `Authorization` header and the cookies, eight at the most."""
-    if connection is None:
-        return []
-    texts = [connection.headers.get("Authorization", "").rpartition(" ")[2], *connection.cookies.values()]
-    return [text for text in texts if parse(text)][:_MOST_PRESENTED]
 
 
 def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:

@@ -11,10 +11,12 @@ from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
+from fastapi_users_knox.store import Credentials
+
 if TYPE_CHECKING:
     from fastapi_users_knox.sqlalchemy.users import UserRows
 
-__all__ = ["StoredUser", "load_user", "sharing_session", "stored_user"]
+__all__ = ["StoredUser", "load_user", "sharing_session", "stored_credentials", "stored_user"]
 
 StoredUser = Mapping[str, object]
 
@@ -35,6 +37,25 @@ async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple
         user: UP | None = await user_manager.get(parsed)
         return None if user is None else (user, user.is_active)
     return None
+
+
+async def stored_credentials(
+    user_db: BaseUserDatabase[UP, ID], user_id: ID, *, latest: bool = False
+) -> Credentials | None:
+    """Return what is stored of a user's credentials, past any cache; `None` if there is no such user.
+
+    Args:
+        user_db: The application's adapter.
+        user_id: The user's id.
+        latest: Whether an SQLAlchemy session is committed before, as its transaction may see an older state.
+    """
+    if "fastapi_users_db_sqlalchemy" in sys.modules:
+        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_credentials  # noqa: PLC0415 (as below)
+
+        if is_sqlalchemy(user_db):
+            return await select_credentials(user_db, user_id, latest=latest)
+    user = await user_db.get(user_id)
+    return None if user is None else Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
 
 
 async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredUser:
@@ -58,9 +79,9 @@ def sharing_session(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager
 def _rows_of(user_db: BaseUserDatabase[UP, ID]) -> "UserRows[UP, ID] | None":
     if "fastapi_users_db_sqlalchemy" not in sys.modules:
         return None
-    from fastapi_users_knox.sqlalchemy.users import UserRows  # noqa: PLC0415 (as below)
+    from fastapi_users_knox.sqlalchemy.users import UserRows, is_sqlalchemy  # noqa: PLC0415 (as below)
 
-    return UserRows.of(user_db)
+    return UserRows(user_db) if is_sqlalchemy(user_db) else None
 
 
 def _prebuilt_select(

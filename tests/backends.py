@@ -1,7 +1,7 @@
 """What the store contract and the race tests run on: databases and Redis, each as any process can connect to it."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,7 +29,6 @@ class App:
 
     session: AsyncSession
     store: TokenStore[User, uuid.UUID]
-    reload_user: Callable[[uuid.UUID], Awaitable[User | None]] | None = None
 
     @property
     def user_manager(self) -> UserManager:
@@ -40,7 +39,8 @@ class App:
         self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW, listeners: Iterable[Listener] = ()
     ) -> KnoxStrategy[User, uuid.UUID]:
         """Make a strategy at a fixed time."""
-        return KnoxStrategy(self.store, settings, listeners=listeners, reload_user=self.reload_user, clock=lambda: now)
+        users = self.user_manager.user_db
+        return KnoxStrategy(self.store, settings, request=None, user_db=users, listeners=listeners, clock=lambda: now)
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Redis | RedisCluster]]
@@ -121,8 +121,7 @@ class RedisBackend(Backend):
             @asynccontextmanager
             async def open_app() -> AsyncIterator[App]:
                 async with open_users() as users:
-                    reload_user = partial(_reload, open_users)
-                    yield App(session=users.session, store=RedisTokenStore(redis), reload_user=reload_user)
+                    yield App(session=users.session, store=RedisTokenStore(redis))
 
             yield open_app
 
@@ -131,12 +130,6 @@ class RedisBackend(Backend):
         await super().empty()
         async with self.connect() as redis:
             await redis.flushall()
-
-
-async def _reload(open_users: OpenApp, user_id: uuid.UUID) -> User | None:
-    """Load a user in a session of its own, which has nothing of before."""
-    async with open_users() as users:
-        return await users.session.get(User, user_id)
 
 
 _make_sentinel: Callable[..., Sentinel] = Sentinel  # Its own arguments have no types.

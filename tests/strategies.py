@@ -1,7 +1,7 @@
 """The strategy as the tests set it up: told the time, heard by a log, and its statements counted."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -57,7 +57,6 @@ class Knox:
         settings: KnoxSettings = DEFAULTS,
         *,
         request: HTTPConnection | None = None,
-        reload_user: Callable[[uuid.UUID], Awaitable[User | None]] | None = None,
     ) -> Strategy:
         """Make a strategy."""
         return KnoxStrategy(
@@ -65,7 +64,6 @@ class Knox:
             settings,
             request=request,
             listeners=[self.events.append, *self.listeners],
-            reload_user=reload_user,
             clock=self.clock,
         )
 

@@ -18,14 +18,16 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From above to below. A module imports from layers below its own, never from its own but within one directory.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
-    ("router",),
+    ("router", "administration"),
     ("manager", "dependencies", "schemas"),
     ("changes",),
     ("revocation",),
+    ("backends",),
     ("strategy",),
     ("users",),
     ("cookie", "audit"),
     ("transport", "middleware", "origins"),
+    ("presented",),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
     ("errors",),
@@ -35,6 +37,7 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 LONG = {
     "strategy.py": "one class: every verb that a developer calls, each with its docstring",
+    "settings.py": "every setting beside its rule and its docstring, which the reference shows",
     "store.py": "the contract: most of it is docstrings",
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",

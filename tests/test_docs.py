@@ -39,7 +39,15 @@ import fastapi_users_knox.redis
 import fastapi_users_knox.sqlalchemy
 from example_app import db, users
 from example_app.app import app as example_app
-from fastapi_users_knox import KnoxError, KnoxSettings, KnoxStrategy, StoreUnavailable, TokenLimitHit, tokens
+from fastapi_users_knox import (
+    KnoxError,
+    KnoxSettings,
+    KnoxStrategy,
+    StoreUnavailable,
+    TokenLimitHit,
+    TokenLimitReached,
+    tokens,
+)
 from fastapi_users_knox.events import ClientInfo
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
@@ -115,7 +123,7 @@ class Person:
 
     def strategy(self, settings: KnoxSettings, now: datetime) -> KnoxStrategy[db.User, uuid.UUID]:
         """Make a strategy for which it is now that time."""
-        return KnoxStrategy(SQLAlchemyTokenStore(self.session, db.KnoxToken), settings, clock=lambda: now)
+        return KnoxStrategy(SQLAlchemyTokenStore(self.session, db.KnoxToken), settings, clock=lambda: now, request=None)
 
     async def issue(self, settings: KnoxSettings, now: datetime) -> str:
         """Log in."""
@@ -449,23 +457,27 @@ async def test_a_read_may_be_one_trip(monkeypatch: pytest.MonkeyPatch, postgresq
     await engine.dispose()
 
 
-async def test_users_may_have_numbers_for_ids() -> None:
-    """The table takes the type of the user's id, and a token is issued and found."""
-    module = load("integer_ids")
+@pytest.mark.parametrize(("name", "users"), [("integer_ids", "User"), ("sqlmodel_users", "Member")])
+async def test_users_may_have_other_ids_and_tables(name: str, users: str) -> None:
+    """The table takes the type of the user's id, and a token is issued, found and limited."""
+    module = load(name)
     engine = create_async_engine(os.environ["DATABASE_URL"])
     async with engine.begin() as connection:
         await connection.run_sync(module.Base.metadata.create_all)
     async with AsyncSession(engine, expire_on_commit=False) as session:
-        user = module.User(email="jane@example.org", hashed_password="hash")
+        user = getattr(module, users)(email="jane@example.org", hashed_password="hash")
         session.add(user)
         await session.commit()
-        strategy = KnoxStrategy(SQLAlchemyTokenStore[Any, int](session, module.KnoxToken))
+        store = SQLAlchemyTokenStore[Any, Any](session, module.KnoxToken)
+        strategy = KnoxStrategy(store, KnoxSettings(token_limit_per_user=1), request=None)
 
         token = await strategy.issue(user)
 
         record = await strategy.read_record(token)
         assert record is not None
-        assert record.user_id == user.id == 1
+        assert record.user_id == user.id
+        with pytest.raises(TokenLimitReached):
+            await strategy.issue(user)
     await engine.dispose()
 
 

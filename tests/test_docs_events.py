@@ -104,7 +104,7 @@ async def test_the_audit_table_has_what_happened(
     async with engine.begin() as connection:
         await connection.run_sync(db.Base.metadata.create_all)
     store = SQLAlchemyTokenStore[db.User, uuid.UUID](session, db.KnoxToken)
-    strategy = KnoxStrategy(store, listeners=[module.write_audit_entry])
+    strategy = KnoxStrategy(store, listeners=[module.write_audit_entry], request=None)
 
     token = await strategy.issue(jane)
     await strategy.logout_all(jane)
@@ -143,7 +143,7 @@ async def test_events_are_counted(session: AsyncSession, jane: db.User) -> None:
     """Each event counts under its name and reason."""
     module = load("counters")
     store = SQLAlchemyTokenStore[db.User, uuid.UUID](session, db.KnoxToken)
-    strategy = KnoxStrategy(store, listeners=[module.count])
+    strategy = KnoxStrategy(store, listeners=[module.count], request=None)
 
     for _ in range(2):
         await strategy.issue(jane)

@@ -141,8 +141,9 @@ async def test_the_session_that_asks_is_told(engine: AsyncEngine) -> None:
 
 async def backdate(engine: AsyncEngine, by: timedelta) -> None:
     """Let all logins have been so long ago."""
+    past = datetime.now(UTC) - by
     async with engine.begin() as connection:
-        await connection.execute(update(db.KnoxToken).values(created_at=datetime.now(UTC) - by))
+        await connection.execute(update(db.KnoxToken).values(created_at=past, authenticated_at=past))
 
 
 async def read_last_use(engine: AsyncEngine) -> list[datetime | None]:

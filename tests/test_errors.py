@@ -1,5 +1,6 @@
 """The errors: each is at once the HTTP answer of the stock routers."""
 
+import base64
 import pickle
 from http import HTTPStatus
 
@@ -14,7 +15,10 @@ from fastapi_users_knox import (
     LimitUnsupported,
     StoreUnavailable,
     TokenLimitReached,
+    UserClassError,
+    tokens,
 )
+from fastapi_users_knox.errors import describe, spell_challenge
 
 ANSWERS = [
     (InvalidToken(), 401, "Unauthorized", {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
@@ -42,7 +46,7 @@ def test_an_error_survives_a_process(
     assert (copy.status_code, copy.detail, copy.headers) == (status, detail, headers)
 
 
-@pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why")])
+@pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why"), UserClassError("why")])
 def test_every_error_has_one_root(error: Exception) -> None:
     """Whoever wants to catch all of them names `KnoxError`."""
     assert isinstance(error, KnoxError)
@@ -59,6 +63,58 @@ def test_a_limit_that_cannot_be_kept_is_no_answer() -> None:
 
     assert not isinstance(error, HTTPException)
     assert str(error) == "user_id is no foreign key"
+
+
+SECRET = tokens.digest("knox_secret")
+ROW = f"Key (digest)=({SECRET.hex()}) already exists."
+
+
+class DataError(Exception):
+    """What drivers raise of a value, which their message may quote."""
+
+
+class DriverError(Exception):
+    """What drivers raise of all else."""
+
+
+@pytest.mark.parametrize(
+    ("error", "described"),
+    [
+        (OSError(111, "connection refused"), "ConnectionRefusedError: [Errno 111] connection refused"),
+        (TimeoutError(), "TimeoutError"),
+        (DBAPIError("SELECT 1", {"digest": SECRET}, DriverError("no such table: t")), "DriverError: no such table: t"),
+        (DriverError(f"duplicate key\nDETAIL:  {ROW}"), "DriverError: duplicate key"),
+        (DataError("invalid input syntax: jane's phone"), None),
+        (DriverError("Duplicate entry 'jane' for key 'name'"), None),
+        (DriverError(ROW), None),
+        (DriverError(f"invalid input for query argument $1: {SECRET!r}"), None),
+        (DriverError("invalid input for query argument $1: b'abc'"), None),
+        (DriverError(f"with args beginning with: 'knox:{{ab}}:{base64.b64encode(SECRET).decode()}'"), None),
+        (DriverError(f"bad value {tokens.generate('00', prefix='knox_')}"), None),
+    ],
+)
+def test_an_error_is_described_without_data(error: Exception, described: str | None) -> None:
+    """A driver's error is logged by its class and first line, and its message is left out where it may hold data."""
+    expected = described or f"{type(error).__name__}: its message may hold data, and is left out"
+
+    assert describe(error) == expected
+
+
+@pytest.mark.parametrize(
+    ("parameters", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"scheme": "Token"}, "Token"),
+        ({"scheme": "Token", "error": "invalid_token"}, 'Token error="invalid_token"'),
+        (
+            {"error": "invalid_token", "description": "Log in"},
+            'Bearer error="invalid_token", error_description="Log in"',
+        ),
+    ],
+)
+def test_a_challenge_is_spelt_in_one_place(parameters: dict[str, str], challenge: str) -> None:
+    """The scheme comes first, and what is known of the error after it."""
+    assert spell_challenge(**parameters) == challenge
 
 
 def test_an_outage_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:

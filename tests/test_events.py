@@ -1,8 +1,10 @@
 """The events, and how they are told."""
 
 import uuid
+from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime
+from typing import SupportsIndex
 
 import pytest
 from fastapi.requests import HTTPConnection
@@ -93,6 +95,36 @@ def test_what_is_kept_of_a_text(text: str, kept: str | None) -> None:
     assert ClientInfo(name=text).name == kept
 
 
+class CountedText(str):
+    """A text that counts how many of its characters are looked at one by one."""
+
+    __slots__ = ("looked_at",)
+    looked_at: int
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the characters, and count them."""
+        self.looked_at = 0
+        for character in str(self):
+            self.looked_at += 1
+            yield character
+
+    def __getitem__(self, key: SupportsIndex | slice) -> "CountedText":
+        """Cut as text is cut; the part counts for the whole."""
+        return CountedText(str(self)[key])
+
+
+@pytest.mark.parametrize(("attribute", "length"), LENGTHS.items())
+def test_a_long_text_is_cut_before_it_is_looked_at(attribute: str, length: int) -> None:
+    """However long a header is, no more of it is looked at than is kept."""
+    text = CountedText("x" * 60_000)
+    text.looked_at = 0
+
+    client = ClientInfo(**{attribute: text})
+
+    assert text.looked_at == 0
+    assert getattr(client, attribute) == "x" * length
+
+
 # the events
 
 
@@ -166,6 +198,28 @@ async def test_a_listener_that_raises_is_logged(caplog: pytest.LogCaptureFixture
     assert [(record.name, record.levelname) for record in caplog.records] == [("fastapi_users_knox", "ERROR")] * 2
     assert caplog.text.count("TokenIssued") == 2
     assert caplog.text.count("Traceback") == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_the_client_is_described_once(caplog: pytest.LogCaptureFixture, *, fails: bool) -> None:
+    """However many events a request causes, its client is described once, and a failure to do so is logged once."""
+    described: list[HTTPConnection] = []
+    heard: list[TokenIssued[int]] = []
+
+    def describe(request: HTTPConnection) -> ClientInfo:
+        described.append(request)
+        if fails:
+            raise ZeroDivisionError
+        return ClientInfo(name="phone")
+
+    asking = Publisher([heard.append], connection(), describe)
+    for _ in range(300):
+        await asking.publish(TokenIssued, 1, record=RECORD)
+
+    assert len(described) == 1
+    assert [event.client for event in heard] == [ClientInfo(name=None if fails else "phone")] * 300
+    assert asking.client() is heard[0].client
+    assert caplog.text.count("could not be described") == fails
 
 
 async def test_nobody_has_to_listen() -> None:

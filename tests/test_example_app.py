@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
@@ -103,6 +104,50 @@ def test_the_lines_work_when_pasted_in_order(tmp_path: Path) -> None:
         assert refused == '{"detail":"Unauthorized"} 401\n' * 2
         tokens |= {laptop, phone}
     assert len(tokens) == 4
+
+
+def test_the_events_are_in_the_output(tmp_path: Path) -> None:
+    """Whoever runs the example sees a line for each login and logout, and no token in any."""
+    with running_example(tmp_path) as lines:
+        laptop, *_ = paste(lines)
+        printed = (tmp_path / "output").read_text()
+
+    events = [json.loads(line) for line in re.findall(r" INFO fastapi_users_knox\.events: (.*)", printed)]
+    assert [event["event"] for event in events] == ["TokenIssued"] * 2 + ["TokenRevoked"] * 2
+    assert laptop.strip() not in printed
+
+
+def test_the_events_are_in_the_output_of_a_plain_server(tmp_path: Path) -> None:
+    """It needs no more than the application: a plain uvicorn shows the events, too."""
+    output = tmp_path / "output"
+    with output.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", "example_app.app:app", "--port", "0"],
+            cwd=tmp_path,
+            env=environment(0),
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        url = served_at(process, output)
+        registered = httpx.post(f"{url}/auth/register", json=JANE)
+        logged_in = httpx.post(f"{url}/auth/login", data={"username": JANE["email"], "password": JANE["password"]})
+    finally:
+        process.kill()
+        process.wait()
+
+    assert (registered.status_code, logged_in.status_code) == (201, 200)
+    assert len(re.findall(r'fastapi_users_knox\.events: {"event": "TokenIssued"', output.read_text())) == 1
+
+
+def served_at(process: subprocess.Popen[bytes], output: Path) -> str:
+    """Wait until a server says where it is."""
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end:
+        if found := re.search(r"running on (http://\S+)", output.read_text()):
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(output.read_text())
 
 
 def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: RedisServer) -> None:

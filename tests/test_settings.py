@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ MILLISECOND = timedelta(milliseconds=1)
 HOUR = timedelta(hours=1)
 CENTURY = timedelta(days=36525)
 ONE, TWO = "the first key, of 32 bytes and more", "the second key, of 32 bytes and more"
+DURATIONS = ["token_ttl", "auto_refresh_max_ttl", "min_refresh_interval"]
+MOMENTS = ["accept_unkeyed_until", "not_before"]
 TEXT = tokens.generate("00", prefix="")
 
 
@@ -141,6 +144,56 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule
 
 
 @pytest.mark.parametrize(
+    ("field", "fix"),
+    [
+        *((field, "timedelta(seconds=3600)") for field in DURATIONS),
+        *((field, "datetime(2030, 1, 1, tzinfo=UTC)") for field in MOMENTS),
+    ],
+)
+@pytest.mark.parametrize(
+    "number", [3600, 3600.5, 0, -5, True, Decimal(3600), "3600", "3600.5", "-5", "1e3", "20300101"]
+)
+@pytest.mark.parametrize("path", ["alone", "nested", "json"])
+def test_a_number_is_no_duration_and_no_moment(field: str, fix: str, number: Any, path: str) -> None:
+    """A number, which pydantic would take for seconds, is refused for every such field, and the message has the fix."""
+    fields = {field: number, "digest_keys": [ONE]}
+
+    with pytest.raises(ValidationError) as refused:
+        validate_by(path, fields)
+
+    [error] = refused.value.errors()
+    assert error["loc"][-1] == field
+    assert fix in error["msg"]
+
+
+@pytest.mark.parametrize("path", ["alone", "nested", "json"])
+def test_iso_8601_text_is_taken(path: str) -> None:
+    """What an environment variable or a file can hold is read: ISO 8601, and pydantic's spelling with colons."""
+    ages = dict(zip(DURATIONS, ["PT1H", "P30D", "00:02:00"], strict=True))
+    moments = dict(zip(MOMENTS, ["2030-01-01T12:00:00Z", "2030-01-01 13:00:00+01:00"], strict=True))
+
+    settings = validate_by(path, {**ages, **moments, "digest_keys": [ONE]})
+
+    assert [getattr(settings, field) for field in DURATIONS] == [HOUR, timedelta(days=30), timedelta(minutes=2)]
+    assert [getattr(settings, field) for field in MOMENTS] == [NOW, NOW]
+
+
+def validate_by(path: str, fields: dict[str, Any]) -> KnoxSettings:
+    """Read settings by themselves, as a part of an application's, or from JSON."""
+    if path == "json":
+        return App.model_validate_json(json.dumps({"knox": fields}, default=float)).knox
+    return KnoxSettings.model_validate(fields) if path == "alone" else App.model_validate({"knox": fields}).knox
+
+
+def test_every_duration_and_moment_is_tested() -> None:
+    """The lists above have all fields whose value is a duration or a moment."""
+    annotated = {name: str(field.annotation) for name, field in KnoxSettings.model_fields.items()}
+
+    assert [name for name, annotation in annotated.items() if "timedelta" in annotation] == DURATIONS
+    assert [name for name, annotation in annotated.items() if "AwareDatetime" in annotation] == MOMENTS
+
+
+@pytest.mark.parametrize(
     "fields",
     [
         {"digest_keys": ["QQQ"]},
@@ -181,7 +234,7 @@ def test_settings_nest_in_an_application_s() -> None:
         "token_ttl": "PT8H",
         "token_limit_per_user": "5",
         "auto_refresh": "true",
-        "min_refresh_interval": 120,
+        "min_refresh_interval": "PT2M",
         "digest_keys": [ONE, TWO],
         "accept_unkeyed_until": "2030-01-01T12:00:00Z",
     }

@@ -54,7 +54,7 @@ def test_a_record_holds_no_token_and_no_digest() -> None:
     """Its fields are these: it can be logged, listed and sent to the user."""
     assert [field.name for field in fields(TokenRecord)] == [
         *("id", "user_id", "audience", "created_at", "expires_at"),
-        *("last_used_at", "name", "device_id", "user_agent", "ip_address"),
+        *("last_used_at", "name", "device_id", "user_agent", "ip_address", "authenticated_at"),
     ]
 
 

@@ -72,12 +72,8 @@ redis = Redis.from_pool(
 
 async def get_knox_strategy(request: HTTPConnection, session: Session) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy of knox tokens."""
-
-    async def reload_user(id: uuid.UUID) -> User | None:
-        await session.commit()
-        return await session.get(User, id, populate_existing=True)
-
-    return KnoxStrategy(RedisTokenStore(redis), settings, request=request, reload_user=reload_user)
+    user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
+    return KnoxStrategy(RedisTokenStore(redis), settings, request=request, user_db=user_db)
 
 
 auth_backend = AuthenticationBackend(

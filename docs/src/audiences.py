@@ -8,27 +8,37 @@ from fastapi import Depends, FastAPI, Response
 from fastapi.requests import HTTPConnection
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 
-from example_app.db import User
+from example_app.db import User, get_user_db
 from example_app.tokens import get_token_store
 from example_app.users import get_user_manager
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, TokenStore, get_knox_router
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxSettings,
+    KnoxStrategy,
+    TokenRecord,
+    TokenStore,
+    current_token,
+    get_knox_router,
+)
 
 Store = Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)]
+UserDatabase = Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)]
 Strategy = KnoxStrategy[User, uuid.UUID]
 
 web_settings = KnoxSettings(audience="web", token_ttl=timedelta(hours=1), auto_refresh=True)
 api_settings = KnoxSettings(audience="api", token_ttl=None, token_prefix="api_", token_limit_per_user=10)
 
 
-async def get_web_strategy(request: HTTPConnection, store: Store) -> Strategy:
+async def get_web_strategy(request: HTTPConnection, store: Store, user_db: UserDatabase) -> Strategy:
     """Give the strategy for people."""
-    return KnoxStrategy(store, web_settings, request=request)
+    return KnoxStrategy(store, web_settings, request=request, user_db=user_db)
 
 
-async def get_api_strategy(request: HTTPConnection, store: Store) -> Strategy:
+async def get_api_strategy(request: HTTPConnection, store: Store, user_db: UserDatabase) -> Strategy:
     """Give the strategy for machines."""
-    return KnoxStrategy(store, api_settings, request=request)
+    return KnoxStrategy(store, api_settings, request=request, user_db=user_db)
 
 
 web = AuthenticationBackend("web", KnoxBearerTransport(tokenUrl="auth/login"), get_web_strategy)
@@ -46,11 +56,12 @@ app.include_router(get_knox_router(anyone, api), prefix="/api-tokens")
 @app.post("/api-tokens")
 async def create_api_token(
     name: str,
-    user: Annotated[User, Depends(people.current_user(active=True))],
+    current: Annotated[tuple[User, TokenRecord[uuid.UUID]], Depends(current_token(people, web, active=True))],
     strategy: Annotated[Strategy, Depends(get_api_strategy)],
 ) -> Response:
-    """Make a token for a machine; only people can, with a token of their own."""
-    token = await strategy.issue(user, name=name, replace=False)
+    """Make a token for a machine; only people can, with a session that is live when the token is stored."""
+    user, session = current
+    token = await strategy.issue(user, by=session, name=name, replace=False)
     return await api.transport.get_login_response(token)
 
 

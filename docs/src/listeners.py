@@ -6,8 +6,9 @@ from typing import Annotated
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 
-from example_app.db import User
+from example_app.db import User, get_user_db
 from example_app.tokens import get_token_store
 from example_app.users import settings
 from fastapi_users_knox import KnoxEvent, KnoxStrategy, TokenIssued, TokenLimitHit, TokenRevoked, TokenStore
@@ -27,7 +28,9 @@ def audit(event: KnoxEvent[uuid.UUID]) -> None:
 
 
 async def get_knox_strategy(
-    request: HTTPConnection, store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)]
+    request: HTTPConnection,
+    store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, listeners=[audit])
+    return KnoxStrategy(store, settings, request=request, user_db=user_db, listeners=[audit])

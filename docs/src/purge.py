@@ -13,7 +13,7 @@ async def purge() -> int:
     """Delete them, a thousand in one transaction."""
     async with async_session_maker() as session:
         store = SQLAlchemyTokenStore[User, uuid.UUID](session, KnoxToken)
-        return await KnoxStrategy(store, settings).purge()
+        return await KnoxStrategy(store, settings, request=None).purge()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Stores for users whose ids are no UUIDs; each application has its own prefix."""
+"""Stores for users whose ids are no UUIDs; each application has a prefix of its own, and each user table a name."""
 
 from typing import Any
 
@@ -8,5 +8,5 @@ from fastapi_users_knox.redis import RedisTokenStore
 
 redis = Redis()
 
-numbers = RedisTokenStore[Any, int](redis, parse_id=int, key_prefix="shop:")
-texts = RedisTokenStore[Any, str](redis, parse_id=str, key_prefix="blog:")
+numbers = RedisTokenStore[Any, int](redis, parse_id=int, users="customer", key_prefix="shop:")
+texts = RedisTokenStore[Any, str](redis, parse_id=str, users="author", key_prefix="blog:")

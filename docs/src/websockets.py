@@ -12,9 +12,10 @@ from fastapi import Depends, FastAPI, WebSocket, WebSocketException, status
 from fastapi.requests import HTTPConnection
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from example_app.db import User, get_async_session
+from example_app.db import User, get_async_session, get_user_db
 from example_app.tokens import get_token_store
 from example_app.users import get_user_manager, settings
 from fastapi_users_knox import (
@@ -55,10 +56,12 @@ def open_till_end(record: TokenRecord[uuid.UUID]) -> Iterator[anyio.CancelScope]
 
 
 async def get_knox_strategy(
-    request: HTTPConnection, store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)]
+    request: HTTPConnection,
+    store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
+    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
 ) -> KnoxStrategy[User, uuid.UUID]:
     """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, listeners=[close_websockets])
+    return KnoxStrategy(store, settings, request=request, user_db=user_db, listeners=[close_websockets])
 
 
 by_cookie = AuthenticationBackend("cookie", KnoxCookieTransport(), get_knox_strategy)

@@ -4,12 +4,14 @@
 -- KEYS[1]  the user's index      KEYS[2]  where the answer is kept      KEYS[3]  where the record is to be
 -- ARGV[1]  record                the array of its fields
 --          now, created_since    milliseconds
+--          by                    the id of the user's record on whose strength this one is issued
 --          limit, limit_policy   how many live records of the audience there may be, this one included
 --          replaces              digests of tokens whose records end
 --          unconfirmed           milliseconds that the record has till it is confirmed: a login whose caller has given
 --                                up, but which Redis obeys later, is not to take a place for long
 -- Result   an array of pairs, why and what: "expired", "replaced" or "evicted", and the record that has ended;
 --          nil: the limit is reached, and nothing was changed
+--          0: the record `by` is not there, or has expired, and nothing was changed
 -- Idempotent: repeated, it finds its record or its answer, and answers the same.
 
 local index, answer_key, record = KEYS[1], KEYS[2], told.record
@@ -23,15 +25,16 @@ local device_id = field(record, DEVICE_ID)
 
 -- All records are looked at where they have to be counted or compared. Else a few are enough to clear away what has
 -- expired, sooner or later, and a login takes no longer for a user who has thousands.
-local is_bound = told.limit or told.created_since or device_id or #told.replaces > 0
+local is_bound = told.limit or told.by or told.created_since or device_id or #told.replaces > 0
 local found, gone = look(index, not is_bound and 10 or nil)
-local live, answer = {}, {}
+local live, answer, authorizing = {}, {}, nil
 local function finish(digest, why, old)
   gone[#gone + 1], answer[#answer + 1] = digest, {why, old}
 end
 
 for _, pair in ipairs(found) do
   local digest, old = pair[1], pair[2]
+  if old[ID] == told.by and not is_expired(old) and field(old, RENEWED_BY) ~= UNCONFIRMED then authorizing = old end
   if audience_of(old) == audience_of(record) then
     if not is_live(old) then
       finish(digest, 'expired', old)
@@ -41,6 +44,11 @@ for _, pair in ipairs(found) do
       live[#live + 1] = pair
     end
   end
+end
+
+if told.by and not authorizing then
+  refuse_replica()
+  return 0
 end
 
 local excess = told.limit and #live + 1 - told.limit or 0

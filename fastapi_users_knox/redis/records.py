@@ -14,7 +14,7 @@ __all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-_FIELDS = 11
+_FIELDS = 12
 _FEWEST = 4  # Fields that are always there; what is empty at the end is left out, to save memory.
 
 
@@ -42,6 +42,7 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
         record.name,
         record.user_agent,
         record.ip_address,
+        None if record.authenticated_at == record.created_at else milliseconds(record.authenticated_at),
     ]
     while len(fields) > _FEWEST and not fields[-1]:
         fields.pop()
@@ -51,12 +52,14 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
 def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
     """Make the record of its stored fields, and of the user's id that was made of its text."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
-    id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, user_agent, ip_address = padded
+    id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
+    user_agent, ip_address = client
     return TokenRecord(
         id=UUID(bytes=urlsafe_b64decode(id_ + "==")),
         user_id=user_id,
         audience=audience or "",
         created_at=_moment(created_at),
+        authenticated_at=_moment(created_at if authenticated_at is None else authenticated_at),
         expires_at=None if expires_at is None else _moment(expires_at),
         last_used_at=None if last_used_at is None else _moment(last_used_at),
         name=name,

@@ -53,4 +53,4 @@ def reaching() -> Iterator[None]:
     try:
         yield
     except (RedisError, RedisClusterException, OSError) as error:
-        raise StoreUnavailable.because(error) from error
+        raise StoreUnavailable.because(error) from None

@@ -14,8 +14,9 @@ from weakref import WeakKeyDictionary
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
+from redis.asyncio import Redis, RedisCluster
 
-from fastapi_users_knox.errors import KnoxError, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached, describe
 from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, reaching, run
 from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
@@ -27,7 +28,9 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 
+_USERS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 _PATIENCE = 0.5  # seconds, where a request must not be held up
+_NOT_AUTHORIZED = 0  # what add.lua answers
 _UNCONFIRMED = timedelta(seconds=10)
 
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
@@ -37,28 +40,45 @@ class RedisTokenStore(Generic[UP, ID]):
     """The `TokenStore` on Redis from 6.2 on, and on Valkey: standalone, behind Sentinel, or a cluster.
 
     A read is one round trip to the master; a login takes two, as does what ends something. The store cannot see
-    the users, so it does not check a login's `credentials`: give the strategy `reload_user` for that.
+    the users, so it does not check a login's `credentials`: pass `user_db` to the strategy for that.
 
     Args:
         redis: The application's client; connections, time-outs and repeated calls are its business.
-        parse_id: Makes a user's id of its text, `int` for instance; it has to give what `user.id` is.
+        parse_id: Converts the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
+            `user.id`.
+        users: The name of the user table, which becomes part of the keys. Two tables whose users have the same ids,
+            such as customers and staff numbered from 1, need different names. Required with a `parse_id`, as ids that
+            are no UUIDs may occur in several tables; letters, digits and `_.-`, at most 64.
         key_prefix: What all keys begin with, any text without braces; applications that share one Redis differ in it.
 
     Raises:
-        ValueError: The prefix has braces, which in a cluster say what a key's slot is computed from.
+        TypeError: `redis` is no asynchronous client, or `users` is missing.
+        ValueError: `users` or `key_prefix` has other characters. Braces would decide which slot a key is in.
     """
 
+    sees_users = False
+
     @overload
-    def __init__(self: "RedisTokenStore[UP, UUID]", redis: Client, *, key_prefix: str = ...) -> None: ...
+    def __init__(
+        self: "RedisTokenStore[UP, UUID]", redis: Client, *, users: str = ..., key_prefix: str = ...
+    ) -> None: ...
     @overload
-    def __init__(self, redis: Client, *, parse_id: Callable[[str], ID], key_prefix: str = ...) -> None: ...
-    def __init__(self, redis: Client, *, parse_id: Callable[[str], Any] = UUID, key_prefix: str = "knox:") -> None:
+    def __init__(self, redis: Client, *, parse_id: Callable[[str], ID], users: str, key_prefix: str = ...) -> None: ...
+    def __init__(
+        self, redis: Client, *, parse_id: Callable[[str], Any] = UUID, users: str = "", key_prefix: str = "knox:"
+    ) -> None:
         """Take the client; nothing is sent yet."""
+        if not isinstance(redis, Redis | RedisCluster):
+            raise TypeError(f"redis must be a client of redis.asyncio, not {type(redis).__name__}")
+        if parse_id is not UUID and not users:
+            raise TypeError("users is missing: with a parse_id, name the user table, such as users='customer'")
+        if not _USERS.fullmatch(users):
+            raise ValueError("users must be at most 64 letters, digits, '_', '.' or '-'")
         if "{" in key_prefix or "}" in key_prefix:
             raise ValueError("key_prefix must have no braces")
         self._redis = redis
         self._parse_id: Callable[[str], ID] = parse_id
-        self._key_prefix = key_prefix
+        self._key_prefix = f"{key_prefix}{users}:" if users else key_prefix
 
     async def add(
         self,
@@ -67,6 +87,7 @@ class RedisTokenStore(Generic[UP, ID]):
         *,
         now: datetime,
         created_since: datetime | None = None,
+        by: UUID | None = None,
         limit: int | None = None,
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
@@ -84,6 +105,7 @@ class RedisTokenStore(Generic[UP, ID]):
             "record": fields_of(record),
             "now": milliseconds(now),
             "created_since": milliseconds(created_since),
+            "by": None if by is None else text_of(by.bytes),
             "limit": limit,
             "limit_policy": limit_policy,
             "replaces": [text_of(replaced) for replaced in replaces],
@@ -96,6 +118,8 @@ class RedisTokenStore(Generic[UP, ID]):
                 async with asyncio.timeout(_PATIENCE):
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
+        if answer == _NOT_AUTHORIZED:
+            raise InvalidToken
         if limit is not None and answer is None:
             raise TokenLimitReached(limit)
         ended = [(why, self._record(fields)) for why, fields in json.loads(answer)]
@@ -215,7 +239,7 @@ class RedisTokenStore(Generic[UP, ID]):
         with suppress(Exception):  # Whatever an application's own function raises.
             if self._parse_id(str(user_id)) == user_id:
                 return
-        raise KnoxError(f"parse_id does not make a {type(user_id).__name__} like the user's id of its text")
+        raise KnoxError(f"parse_id(str(user.id)) must equal user.id, a {type(user_id).__name__}")
 
     def _can_parse(self, user_id: str) -> bool:
         with suppress(Exception):  # Whatever an application's own function raises.
@@ -239,7 +263,9 @@ class RedisTokenStore(Generic[UP, ID]):
         with reaching():  # As for Redis's own time-outs: after this time the record is gone.
             async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
                 answer = await run(self._redis, "add", keys, **told)
-                if answer is not None and not await run(self._redis, "confirm", keys, now=told["now"]):
+                if answer not in {None, _NOT_AUTHORIZED} and not await run(
+                    self._redis, "confirm", keys, now=told["now"]
+                ):
                     raise StoreUnavailable  # All of the user's records are gone: ended, or lost with Redis's memory.
                 return answer
 
@@ -282,6 +308,6 @@ async def _beside(writing: Awaitable[T]) -> T | None:
     try:
         async with asyncio.timeout(_PATIENCE):
             return await writing
-    except Exception:  # Whatever it is, it must not fail the request.
-        _logger.warning("A token's use was not written: Redis did not take it in time", exc_info=True)
+    except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
+        _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
         return None

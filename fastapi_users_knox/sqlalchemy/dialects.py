@@ -6,9 +6,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from sqlalchemy import Connection, Engine, Update, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.errors import KnoxError, describe
 
-__all__ = ["has_open_sqlite", "is_locked", "is_transient", "may_autocommit", "reading", "sees_latest", "writing"]
+__all__ = [
+    "has_open_sqlite",
+    "is_locked",
+    "is_transient",
+    "locks_rows",
+    "may_autocommit",
+    "reading",
+    "sees_latest",
+    "without_data",
+    "writing",
+]
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
@@ -70,6 +80,11 @@ async def reading(connection: AsyncConnection, *, patience: float) -> AsyncItera
         yield
 
 
+def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
+    """Return the same error as a log may show it: with the statement, but no parameters and no values of a row."""
+    return type(error)(error.statement, None, Exception(describe(error)))
+
+
 async def sees_latest(connection: AsyncConnection) -> bool:
     """Tell whether each statement of the open transaction sees what others have committed by then."""
     if connection.dialect.name == "sqlite":
@@ -83,6 +98,11 @@ async def has_open_sqlite(connection: AsyncConnection) -> bool:
         return False
     driver = (await connection.get_raw_connection()).driver_connection
     return bool(getattr(driver, "in_transaction", True))
+
+
+def locks_rows(connection: Connection) -> bool:
+    """Return whether transactions lock rows: on SQLite one that writes has locked the whole database."""
+    return connection.dialect.name != "sqlite"
 
 
 def is_transient(error: exc.DBAPIError) -> bool:

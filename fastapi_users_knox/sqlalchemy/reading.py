@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
 
-__all__ = ["fetch"]
+__all__ = ["commit", "fetch"]
 
 
 async def fetch(
@@ -25,6 +25,15 @@ async def fetch(
     """
     # `AsyncSession.execute` would put all rows into a second buffer.
     return await session.run_sync(_fetch, statement, parameters, mapper)
+
+
+async def commit(session: AsyncSession) -> None:
+    """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
+    expire_on_commit, session.sync_session.expire_on_commit = session.sync_session.expire_on_commit, False
+    try:
+        await session.commit()
+    finally:
+        session.sync_session.expire_on_commit = expire_on_commit
 
 
 def _fetch(

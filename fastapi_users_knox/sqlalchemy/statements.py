@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property, lru_cache, partial
+from functools import cache, cached_property, lru_cache
+from types import EllipsisType
 from typing import Any, cast
 
 from fastapi_users.manager import BaseUserManager
@@ -22,7 +23,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    inspect,
     null,
     or_,
     select,
@@ -32,14 +32,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Bundle, Mapper
 from sqlalchemy.sql.dml import ReturningDelete
 
-from fastapi_users_knox.sqlalchemy.table import USER_COLUMNS, users_of
-from fastapi_users_knox.sqlalchemy.users import plain_user_db
+from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
+from fastapi_users_knox.sqlalchemy.users import open_session, plain_user_db
 from fastapi_users_knox.store import TokenRecord
 
 __all__ = ["Removal", "Statements", "record_of", "statements_for"]
 
 _RECORD = (
-    *("id", "user_id", "audience", "created_at", "expires_at", "last_used_at"),
+    *("id", "user_id", "audience", "created_at", "authenticated_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
 
@@ -82,19 +82,19 @@ class Statements:
         insert: The INSERT of a row.
         count: The SELECT of how many records a user has, with the parameters `user_id` and `audience`.
         removal: What ends one record, with those parameters and `id`.
-        user: The mapped class that `user_id` refers to, or `None` if the users are elsewhere.
-        of_user: That class's columns by name.
+        users: What `user_id` refers to, or `None` if the users are elsewhere.
+        user: The mapped class of that.
     """
 
-    def __init__(self, mapper: Mapper[Any], user: Mapper[Any] | None) -> None:
+    def __init__(self, mapper: Mapper[Any], users: UserClass | None) -> None:
         """Look the columns up."""
         self.mapper = mapper
         self.table: Table = cast("Table", mapper.local_table)
         self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
         self.record: list[Label[Any]] = [self.of[name].label(name) for name in _RECORD]
         self.no_rows: Update = update(self.table).where(false()).values({self.of["audience"]: ""})
-        self.user: type[Any] | None = user.class_ if user else None
-        self.of_user: dict[str, Column[Any]] = {name: user.columns[name] for name in USER_COLUMNS} if user else {}
+        self.users: UserClass | None = users
+        self.user: type[Any] | None = users.mapper.class_ if users else None
         self.insert: Insert = insert(self.table)
         self._mine = (self.of["user_id"] == bindparam("user_id"), self.of["audience"] == bindparam("audience"))
         self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._mine)
@@ -108,20 +108,19 @@ class Statements:
         columns; with the user, it gives the user, and all that as one.
         """
         asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
-        is_active = null() if self.user is None else self.of_user["is_active"]
+        is_active = self.users.columns["is_active"] if self.users else null()
         seen = (self.of["digest"], is_active.label("is_active"), *self.record)
         # As one, the columns cost SQLAlchemy less than a dozen results beside the user do.
         statement = select(self.user, _Columns("seen", *seen)) if with_user and self.user else select(*seen)
-        if self.user is not None:
-            statement = statement.join_from(self.table, self.user, self.of_user["id"] == self.of["user_id"])
+        if self.users is not None:
+            on = self.users.columns["id"] == self.of["user_id"]
+            statement = statement.join_from(self.table, self.users.mapper.class_, on)
         return statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
 
     @cached_property
-    def lock_user(self) -> Select[Any]:
-        """The SELECT that locks the user of the parameter `user_id`, and tells what a login depends on."""
-        of = self.of_user
-        locking = select(of["hashed_password"], of["is_active"]).where(of["id"] == bindparam("user_id"))
-        return locking.with_for_update(key_share=True)
+    def lock_tokens(self) -> Select[Any]:
+        """The SELECT that locks all records of the user of the parameter `user_id`."""
+        return select(self.of["id"]).where(self.of["user_id"] == bindparam("user_id")).with_for_update()
 
     @lru_cache(maxsize=8)  # noqa: B019 (as above)
     def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":
@@ -164,27 +163,38 @@ class Statements:
     def loads_as(self, user_manager: BaseUserManager[Any, Any], session: AsyncSession) -> bool:
         """Tell whether this user manager loads a user by a plain SELECT from the very table and session."""
         user_db = plain_user_db(user_manager)
-        return user_db is not None and user_db.session is session and user_db.user_table is self.user
+        if user_db is None or user_db.user_table is not self.user:
+            return False
+        return open_session(user_db.session) is session
 
 
-def statements_for(session: AsyncSession, table: type[Any]) -> Statements:
-    """Return the statements for a session: without the users where it keeps them on another engine than the tokens."""
-    mapper: Mapper[Any] = inspect(table)
-    statements = _statements_on(mapper)
-    if statements.user is None:
-        return statements
-    bind_of = partial(session.sync_session.get_bind, clause=statements.no_rows)
-    return statements if bind_of(statements.user) is bind_of(mapper) else _statements_without_users(mapper)
+def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | EllipsisType | None = ...) -> Statements:
+    """Return the statements for a session.
+
+    Args:
+        session: It has to keep the users on the same engine as the tokens.
+        table: The mapped class of the token records.
+        users: That of the users; `...`: the one that `user_id` refers to; `None`: the users are elsewhere.
+
+    Raises:
+        TypeError: The table is no token class, or `users` is no mapped class.
+        UserClassError: The users cannot be found.
+    """
+    named = users if users is None or isinstance(users, EllipsisType) else mapper_of("users", users)
+    statements = _statements_on(mapper_of("table", table), named)
+    if statements.users is not None:
+        statements.users.check_bind(session.sync_session, statements.mapper, statements.no_rows)
+    return statements
 
 
 @cache
-def _statements_on(mapper: Mapper[Any]) -> Statements:
-    return Statements(mapper, users_of(mapper))
-
-
-@cache
-def _statements_without_users(mapper: Mapper[Any]) -> Statements:
-    return Statements(mapper, None)
+def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None) -> Statements:
+    if not all(name in tokens.columns for name in (*_RECORD, "digest")):
+        raise TypeError(
+            "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "
+            f"got {tokens.class_.__name__}"
+        )
+    return Statements(tokens, None if users is None else find_user_class(tokens, users))
 
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:

@@ -3,18 +3,21 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import EllipsisType
 from typing import Any, Generic
 from uuid import UUID
 
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
-from sqlalchemy import ColumnElement, Connection, and_, delete, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
-from fastapi_users_knox.errors import CredentialsChanged, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
+from fastapi_users_knox.sqlalchemy.users import open_session
 from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
 
 __all__ = ["SQLAlchemyTokenStore"]
@@ -25,17 +28,36 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     Reading is one SELECT, token joined to user, on the caller's session, which it neither flushes, commits nor rolls
     back. Writing commits the session, as FastAPI-Users' own adapters do, and then takes one transaction at READ
-    COMMITTED from the session's engine. A limit needs `user_id` to be a foreign key to the users' mapped table.
+    COMMITTED from the session's engine.
 
     Args:
         session: The application's session, the same as its user database's where the two are to be read at once.
         table: The mapped class of the token records.
+        users: The mapped class of the users. Unless it is given, it is found by the foreign key of `user_id`; where
+            several classes of an inheritance hierarchy fit, it is the topmost. `None` states that the users are not in
+            this database: then a login does not lock its user and does not look at the password and the activity
+            again, and a limit is refused with `LimitUnsupported`.
+
+    Attributes:
+        sees_users: Whether the store reads and locks the users along with their tokens.
+
+    Raises:
+        TypeError: An argument is not what it should be, such as a synchronous session, or the user class for the table.
+        UserClassError: The users cannot be found, are on another engine than the tokens, or have ids of another type.
     """
 
-    def __init__(self, session: AsyncSession, table: type[SQLAlchemyBaseKnoxTokenTable[ID]]) -> None:
+    def __init__(
+        self,
+        session: AsyncSession | async_scoped_session[AsyncSession],
+        table: type[SQLAlchemyBaseKnoxTokenTable[ID]],
+        *,
+        users: type[UP] | EllipsisType | None = ...,
+    ) -> None:
         """Take the session; nothing is sent yet."""
-        self._sql = statements_for(session, table)
-        self._transactions = Transactions(session, self._sql)
+        own_session = open_session(session)
+        self._sql = statements_for(own_session, table, users)
+        self._transactions = Transactions(own_session, self._sql)
+        self.sees_users: bool = self._sql.users is not None
 
     async def add(
         self,
@@ -44,6 +66,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         *,
         now: datetime,
         created_since: datetime | None = None,
+        by: UUID | None = None,
         limit: int | None = None,
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
@@ -66,7 +89,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
         def work(connection: Connection) -> Added[ID]:
             # The lock comes first: a DELETE before it dead-locks MariaDB when many logins meet.
-            self._lock_user(connection, record.user_id, credentials)
+            self._check_user(self._lock(connection, record.user_id), credentials)
+            self._check_authorizing(connection, record.user_id, by, now)
             ended = self._remove(connection, removal, told)
             evicted = self._make_room(connection, record, limit, limit_policy)
             connection.execute(self._sql.insert, self._sql.values(record, digest))
@@ -158,14 +182,22 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """Delete them by one statement."""
+        """Delete them by one statement, which sees each record that an `add` before it has stored."""
         of = self._sql.of
         where = [of["user_id"] == user_id]
         if audience is not None:
             where.append(of["audience"] == audience)
         if keep is not None:
             where.append(of["id"] != keep)
-        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal_of(*where)))
+        removal = self._sql.removal_of(*where)
+
+        def work(connection: Connection) -> Sequence[TokenRecord[ID]]:
+            if locks_rows(connection):
+                # A DELETE that waits for an `add` to commit would not see what that has inserted.
+                self._lock(connection, user_id)
+            return self._remove(connection, removal)
+
+        ended = await self._transactions.write(work)
         return [record for record in ended if record.is_live(now, created_since=created_since)]
 
     async def purge(
@@ -220,13 +252,30 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         is_active = None if self._sql.user is None else bool(seen[1])
         return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)
 
-    def _lock_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
-        """Lock the user's row, and see that the user is still who has logged in."""
-        if self._sql.user is None:
+    def _lock(self, connection: Connection, user_id: ID) -> Row[Any] | None:
+        """Put the verbs of one user in order: by the user's row, or where there is none here, by the token records.
+
+        Returns:
+            The user's credentials as they are stored, if the users are here.
+        """
+        locking = self._sql.lock_tokens if self._sql.users is None else self._sql.users.lock
+        return connection.execute(locking, {"user_id": user_id}).first()
+
+    def _check_user(self, row: Row[Any] | None, credentials: Credentials | None) -> None:
+        """See that the user is still who has logged in."""
+        if self._sql.users is None:
             return
-        row = connection.execute(self._sql.lock_user, {"user_id": user_id}).one_or_none()
-        if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
+        if row is None or (credentials and not _is_unchanged(row, credentials)):
             raise CredentialsChanged
+
+    def _check_authorizing(self, connection: Connection, user_id: ID, by: UUID | None, now: datetime) -> None:
+        """See that the record on whose strength another is issued is there, and keep it there until the commit."""
+        if by is None:
+            return
+        of = self._sql.of
+        where = (of["id"] == by, of["user_id"] == user_id, self._sql.is_live(now, None))
+        if connection.execute(select(of["id"]).where(*where).with_for_update()).first() is None:
+            raise InvalidToken
 
     def _make_room(
         self, connection: Connection, record: TokenRecord[ID], limit: int | None, policy: LimitPolicy
@@ -274,3 +323,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if not self._transactions.attempts.claim(what, now, tried_since=tried_since):
             return None
         return await self._transactions.beside(work)
+
+
+def _is_unchanged(row: Row[Any], credentials: Credentials) -> bool:
+    """Whether the user's row is still what the login was checked by; SQL may give 1 for true, and null for false."""
+    hashed_password, is_active = row
+    return (hashed_password, bool(is_active)) == (credentials.hashed_password, bool(credentials.is_active))

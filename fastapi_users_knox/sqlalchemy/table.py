@@ -5,19 +5,19 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic
 
-from fastapi_users.models import ID, UserProtocol
+from fastapi_users.models import ID
 from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event
+from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event, inspect, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns
+from fastapi_users_knox.sqlalchemy.user_class import topmost_on
+
 __all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
-
-
-USER_COLUMNS = ("id", "hashed_password", "is_active")
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -60,38 +60,44 @@ def _unicode(length: int) -> String:
     return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
 
 
-def users_of(mapper: Mapper[Any]) -> Mapper[Any] | None:
-    """Find the mapper of the users that `user_id` refers to, if they are on the same database and can log in."""
-    tables = {key.column.table for key in mapper.columns["user_id"].foreign_keys}
-    users = [other for other in mapper.registry.mappers if other.local_table in tables and not other.inherits]
-    return next((user for user in users if all(name in user.columns for name in USER_COLUMNS)), None)
-
-
 class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
     """A table of token records, generic in the type of the user's id; add columns by subclassing.
 
-    `user_id` takes its type from the key it refers to, the `id` of a table named "user"; override it for another.
+    `user_id` refers to the `id` of a table named "user"; override it for another table. It takes its type from the
+    column it refers to, so state none: a type that stores the same id in another form is refused with `UserClassError`
+    when the classes are configured, and so is an `ID` that the column cannot hold.
     """
 
     __tablename__ = "knox_token"
 
     @classmethod
     def __declare_last__(cls) -> None:
-        """Let a user whom the ORM deletes take the tokens along, also where no foreign key is kept (SQLite's default).
+        """Let a user whom the ORM deletes take the tokens along, whatever the foreign key says.
 
-        Else a new user who is given the same number would be logged in by them.
+        Otherwise a new user who is given the same number would be logged in by them, where the database keeps no
+        foreign keys (SQLite's default); where it does, but without a cascade, the user could not be deleted.
         """
+        tokens: Mapper[Any] | None = inspect(cls, raiseerr=False)
+        if tokens is None:
+            return  # SQLAlchemy calls this also for a class whose registry has been disposed of.
         with suppress(NoReferencedTableError):  # Not mapped yet: this is called again when more is.
-            users = users_of(class_mapper(cls))
-            if users is not None and not event.contains(users.class_, "after_delete", cls._end_tokens):
-                event.listen(users.class_, "after_delete", cls._end_tokens, propagate=True)
+            for users in {mapper for key in referred_columns(tokens) for mapper in topmost_on(key.table)}:
+                if not event.contains(users.class_, "before_delete", cls._end_tokens):
+                    event.listen(users.class_, "before_delete", cls._end_tokens, propagate=True)
 
     @classmethod
-    def _end_tokens(cls, _mapper: object, connection: Connection, user: UserProtocol[ID]) -> None:
-        mapper, session = class_mapper(cls), object_session(user)
-        statement = delete(mapper.class_).where(mapper.columns["user_id"] == user.id)
-        if session is None or session.get_bind(mapper, clause=statement).engine is connection.engine:
-            connection.execute(statement)
+    def _end_tokens(cls, users: Mapper[Any], connection: Connection, user: object) -> None:
+        """Delete the tokens of a user, before the rows of the user, in the same transaction."""
+        tokens, session = class_mapper(cls), object_session(user)
+        statement = delete(tokens.class_)
+        if session is not None and session.get_bind(tokens, clause=statement).engine is not connection.engine:
+            return
+        for key in referred_columns(tokens):
+            value = getattr(user, users.get_property_by_column(key).key)
+            # The user's rows are locked first, as at a login: that cannot come in between, nor dead-lock with this.
+            lock = select(key).select_from(users.persist_selectable).where(key == value)
+            connection.execute(lock.with_for_update(of=users.tables))
+            connection.execute(statement.where(tokens.columns["user_id"] == value))
 
     if TYPE_CHECKING:
         id: uuid.UUID
@@ -99,6 +105,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         user_id: ID
         audience: str
         created_at: datetime
+        authenticated_at: datetime
         expires_at: datetime | None
         last_used_at: datetime | None
         name: str | None
@@ -112,6 +119,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         )
         audience: Mapped[str] = mapped_column(_exact(64), nullable=False)
         created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
+        authenticated_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
         last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
         name: Mapped[str | None] = mapped_column(_unicode(128))
@@ -126,13 +134,13 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
 
 class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
-    """A table of token records for users whose id is a UUID."""
+    """A table of token records for users whose id is a UUID, in whichever type: `user_id` takes it from there."""
 
     if TYPE_CHECKING:
         user_id: uuid.UUID
-    else:
 
-        @declared_attr
-        def user_id(cls) -> Mapped[uuid.UUID]:
-            """Refer to the user, and go with it."""
-            return mapped_column(GUID, ForeignKey("user.id", ondelete="cascade"), index=True, nullable=False)
+
+@event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
+def _check_key_type(tokens: Mapper[Any], _token_class: object) -> None:
+    with suppress(NoReferencedTableError):  # Where the users are mapped later, the store checks it when it is made.
+        check_key_type(tokens)

@@ -11,16 +11,17 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import Connection, Engine, Row, Select, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from fastapi_users_knox.errors import KnoxError, StoreUnavailable
+from fastapi_users_knox.errors import KnoxError, StoreUnavailable, describe
 from fastapi_users_knox.sqlalchemy.dialects import (
     has_open_sqlite,
     is_locked,
     is_transient,
     reading,
     sees_latest,
+    without_data,
     writing,
 )
-from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.reading import commit, fetch
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
 
@@ -142,10 +143,10 @@ class Transactions:
             if self._is_our_read():
                 await self._commit()
             return await self._transact(work, patience=_PATIENCE)
-        except Exception as error:  # Whatever it is, it must not fail the request.
+        except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
             if isinstance(error, exc.DBAPIError) and is_locked(error):
                 return None  # Whoever has locked it writes.
-            _logger.warning("A token's use was not written: the database did not let us in time", exc_info=True)
+            _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
             return None
 
     async def must_wait(self) -> bool:
@@ -176,14 +177,16 @@ class Transactions:
         """Turn what a database in trouble raises into `StoreUnavailable`; what is a mistake of ours stays as it is."""
         try:
             yield
-        except _OUR_FAULT:
-            raise
+        except _OUR_FAULT as error:
+            if self._mapper.local_table.description not in str(error.statement):
+                raise  # It is about the application's own statement.
+            raise without_data(error) from None
         except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
-            raise StoreUnavailable.because(error) from error
+            raise StoreUnavailable.because(error) from None
         except Exception as error:
             # SQLAlchemy leaves what asyncpg raises while it connects as it is.
             if type(error).__module__.partition(".")[0] == self._bind().dialect.driver:
-                raise StoreUnavailable.because(error) from error
+                raise StoreUnavailable.because(error) from None
             raise
 
     def _is_our_read(self) -> bool:
@@ -199,13 +202,7 @@ class Transactions:
         return await self.session.connection(bind_arguments={"mapper": self._mapper})
 
     async def _commit(self) -> None:
-        """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
-        session = self.session.sync_session
-        expire_on_commit, session.expire_on_commit = session.expire_on_commit, False
-        try:
-            await self.session.commit()
-        finally:
-            session.expire_on_commit = expire_on_commit
+        await commit(self.session)
 
     async def _transact(self, work: Work[T], *, patience: float | None = None) -> T:
         bind = self._bind()

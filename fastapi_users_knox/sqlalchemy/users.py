@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, Self
+from typing import Any, Generic, TypeGuard
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
@@ -14,31 +14,56 @@ from sqlalchemy import Select, bindparam, exc, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
-from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.reading import commit, fetch
+from fastapi_users_knox.sqlalchemy.user_class import in_sql
+from fastapi_users_knox.store import Credentials
 
-__all__ = ["UserRows", "plain_user_db", "select_user"]
+__all__ = ["UserRows", "is_sqlalchemy", "open_session", "plain_user_db", "select_credentials", "select_user"]
+
+
+def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
+    """Return whether this is FastAPI-Users' adapter for SQLAlchemy."""
+    return isinstance(user_db, SQLAlchemyUserDatabase)
 
 
 def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDatabase[UP, ID] | None:
     """Return the user database if this user manager loads a user by a plain SELECT on it, else `None`."""
     user_db = user_manager.user_db
-    if not isinstance(user_db, SQLAlchemyUserDatabase):
+    if not is_sqlalchemy(user_db):
         return None
     is_plain = (
         _is(user_manager.get, BaseUserManager.get)
         and _is(user_db.get, SQLAlchemyUserDatabase.get)
         and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
         # An application may work out who is active in Python, which no SELECT can.
-        and "is_active" in class_mapper(user_db.user_table).columns
+        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
     )
     return user_db if is_plain else None
 
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
     """Return a user and the `is_active` of the row just read; nothing is flushed."""
-    mapper = class_mapper(user_db.user_table)
-    rows = await fetch(_session(user_db), _find(user_db.user_table), {"id": id}, mapper=mapper)
+    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
+    rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
     return (rows[0][0], bool(rows[0][1])) if rows else None
+
+
+async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *, latest: bool) -> Credentials | None:
+    """Return a user's credentials by a SELECT of the two columns: an object of the session may be older.
+
+    Args:
+        user_db: Whose session and class are used, whatever way to load a user it has of its own.
+        id: The user's id.
+        latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The session
+            is committed for it, as at a login.
+    """
+    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
+    if latest:
+        await commit(session)
+    rows = await fetch(session, _find_credentials(user_db.user_table), {"id": id}, mapper=mapper)
+    if latest:
+        await commit(session)
+    return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
 
 @dataclass(frozen=True)
@@ -46,11 +71,6 @@ class UserRows(Generic[UP, ID]):
     """The rows behind a user database: what is stored, whatever a session's objects say."""
 
     user_db: SQLAlchemyUserDatabase[UP, ID]
-
-    @classmethod
-    def of(cls, user_db: BaseUserDatabase[UP, ID]) -> Self | None:
-        """Return the rows if this is FastAPI-Users' adapter for SQLAlchemy, else `None`."""
-        return cls(user_db) if isinstance(user_db, SQLAlchemyUserDatabase) else None
 
     async def stored(self, id: ID) -> Mapping[str, object]:
         """Return the columns of a user's row by attribute name; it is empty if there is no row.
@@ -60,7 +80,7 @@ class UserRows(Generic[UP, ID]):
         try:
             return await self._select(id)
         except (exc.DBAPIError, exc.InvalidRequestError):
-            await _session(self.user_db).rollback()
+            await open_session(self.user_db.session).rollback()
             return await self._select(id)
 
     def sharing_session(self) -> AbstractContextManager[None]:
@@ -69,7 +89,7 @@ class UserRows(Generic[UP, ID]):
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
     async def _select(self, id: ID) -> Mapping[str, object]:
-        session, table = _session(self.user_db), self.user_db.user_table
+        session, table = open_session(self.user_db.session), self.user_db.user_table
         mapper = class_mapper(table)
         statement = select(*[attribute.class_attribute for attribute in mapper.column_attrs]).where(table.id == id)
         with session.no_autoflush:
@@ -90,9 +110,25 @@ def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) 
         scoped.registry.clear()  # The session stays open.
 
 
-def _session(user_db: SQLAlchemyUserDatabase[UP, ID]) -> AsyncSession:
-    session = user_db.session
-    return session() if isinstance(session, async_scoped_session) else session
+def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
+    """Return the session, or the current one of a scope.
+
+    Raises:
+        TypeError: It is something else, such as a synchronous session.
+    """
+    current = session() if isinstance(session, async_scoped_session) else session
+    if isinstance(current, AsyncSession):
+        return current
+    raise TypeError(
+        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        f"got {session!r}"
+    )
+
+
+@cache
+def _find_credentials(user_table: type[Any]) -> Select[Any]:
+    columns = (user_table.hashed_password, user_table.is_active)
+    return select(*columns).where(user_table.id == bindparam("id"))
 
 
 @cache

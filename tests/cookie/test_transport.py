@@ -11,7 +11,8 @@ from fastapi import FastAPI, Response
 from fastapi.requests import HTTPConnection
 from fastapi_users.authentication import CookieTransport
 
-from fastapi_users_knox import IssuedToken, KnoxCookieTransport, TokenRecord
+from fastapi_users_knox import IssuedToken, KnoxCookieMiddleware, KnoxCookieTransport, TokenRecord
+from fastapi_users_knox.middleware import note_refreshed
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -101,12 +102,66 @@ async def test_a_logout_deletes_the_cookie() -> None:
     }
 
 
+async def test_a_partitioned_cookie_is_so_wherever_it_is_set() -> None:
+    """Login, renewal and deletion have the attribute, as browsers take a cookie without it for another one (CHIPS)."""
+    transport = KnoxCookieTransport(partitioned=True, cookie_samesite="none")
+    connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]})
+    login = await transport.get_login_response(issued(NOW + HOUR))
+    logout = await transport.get_logout_response()
+    renewal = await answer_of_a_refresh(transport, connection)
+
+    cookies = [attributes(value) for value in (login.headers["Set-Cookie"], logout.headers["Set-Cookie"], renewal)]
+    common = {"HttpOnly": "", "Path": "/", "SameSite": "none", "Secure": "", "Partitioned": ""}
+    assert cookies == [
+        {"__Host-knox": UNSIGNED, "Max-Age": "3600", **common},
+        {"__Host-knox": '""', "Max-Age": "0", **common},
+        {"__Host-knox": UNSIGNED, "Max-Age": "3600", **common},
+    ]
+
+
+async def test_a_cookie_is_partitioned_only_if_asked() -> None:
+    """Without the option browsers keep one cookie for all sites that embed this one."""
+    assert "Partitioned" not in await login_cookie(issued(NOW + HOUR))
+
+
+async def answer_of_a_refresh(transport: KnoxCookieTransport, connection: HTTPConnection) -> str:
+    """Let a request with the cookie refresh its token, and return the `Set-Cookie` of the answer."""
+    sent: list[Any] = []
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        token: Any = await transport.scheme(connection)
+        note_refreshed(connection, token, record=RECORD)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request"}
+
+    await KnoxCookieMiddleware(app)(connection.scope, receive, send)
+    [cookie] = [value.decode() for name, value in sent[0]["headers"] if name == b"set-cookie"]
+    return str(cookie)
+
+
+async def test_what_the_middleware_notes_holds_no_token() -> None:
+    """The notes of a request that refreshes its token can be logged."""
+    connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]})
+
+    assert UNSIGNED in await answer_of_a_refresh(KnoxCookieTransport(), connection)
+
+    notes = {key: value for key, value in connection.scope.items() if key.startswith("fastapi_users_knox")}
+    assert "__Host-knox" in repr(notes)
+    assert UNSIGNED not in repr(notes)
+
+
 async def test_no_cache_keeps_a_login_or_a_logout() -> None:
     """Both answer nothing but the cookie, and forbid storing it (ASVS 14.3.2)."""
     transport = KnoxCookieTransport()
     for response in (await transport.get_login_response(issued(None)), await transport.get_logout_response()):
         assert (response.status_code, response.body) == (204, b"")
         assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Pragma"] == "no-cache"
 
 
 async def test_a_subclass_answers_what_it_likes() -> None:
@@ -134,6 +189,12 @@ async def test_a_subclass_answers_what_it_likes() -> None:
         {"cookie_name": "__Secure-knox", "cookie_secure": False},
         {"cookie_name": "__SECURE-knox", "cookie_secure": False},
         {"cookie_name": "knox", "cookie_samesite": "none", "cookie_secure": False},
+        {"cookie_name": "knox", "partitioned": True, "cookie_secure": False},
+        {"cookie_name": "__Http-knox", "cookie_secure": False},
+        {"cookie_name": "__hTTP-knox", "cookie_secure": False},
+        {"cookie_name": "__Host-Http-knox", "cookie_secure": False},
+        {"cookie_name": "__Host-Http-knox", "cookie_path": "/api"},
+        {"cookie_name": "__HOST-http-knox", "cookie_domain": "example.org"},
     ],
 )
 def test_a_cookie_that_browsers_refuse_is_refused_at_once(options: dict[str, Any]) -> None:
@@ -142,9 +203,23 @@ def test_a_cookie_that_browsers_refuse_is_refused_at_once(options: dict[str, Any
         KnoxCookieTransport(**options)
 
 
+@pytest.mark.parametrize("name", ["__Http-knox", "__HTTP-knox", "__Host-Http-knox", "__hOST-hTTP-knox"])
+def test_a_cookie_that_is_named_so_is_kept_from_scripts(name: str) -> None:
+    """A name that says that no script has set the cookie needs HttpOnly, in any case of letters."""
+    with pytest.raises(ValueError, match="must be HttpOnly: pass cookie_httponly=True"):
+        KnoxCookieTransport(name, cookie_httponly=False)
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        {"cookie_name": "__Http-knox", "cookie_path": "/api", "cookie_domain": "example.org"},
+        {"cookie_name": "__Host-Http-knox"},
+        {"cookie_name": "__Host-knox", "cookie_httponly": False},
+        {"cookie_name": "__Secure-knox", "cookie_httponly": False},
+        {"cookie_name": "knox__Http-", "cookie_httponly": False, "cookie_secure": False},
+        {"partitioned": True, "cookie_samesite": "none"},
+        {"partitioned": True},
         {"cookie_name": "__Secure-knox", "cookie_path": "/api", "cookie_domain": "example.org"},
         {"cookie_name": "knox", "cookie_secure": False},
         {"cookie_samesite": "none"},
@@ -199,23 +274,64 @@ async def test_the_token_is_taken_from_the_cookie(type_: str, cookie: bytes | No
     assert await scheme(HTTPConnection({"type": type_, "headers": headers})) == token
 
 
-async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever has forgotten a trusted origin is told, but no log is flooded, and none holds the token."""
-    scheme: Any = KnoxCookieTransport().scheme
+class Refusing:
+    """A transport whose clock a test sets, and which refuses what comes from elsewhere."""
 
-    for number in [0, 0, *range(200)]:
-        headers = [
-            (b"host", b"api.example.org"),
-            (b"origin", b"https://app%d.example.org" % number),
-            (b"cookie", b"__Host-knox=knox_secret"),
-        ]
-        assert await scheme(HTTPConnection({"type": "websocket", "scheme": "wss", "headers": headers})) is None
+    def __init__(self) -> None:
+        self.now = 0.0
+        self._transport = KnoxCookieTransport(clock=lambda: self.now)
+
+    async def refuse(self, *origins: str) -> None:
+        """Open a WebSocket from each origin."""
+        for origin in origins:
+            headers = [
+                (b"host", b"api.example.org"),
+                (b"origin", origin.encode()),
+                (b"cookie", b"__Host-knox=knox_secret"),
+            ]
+            connection = HTTPConnection({"type": "websocket", "scheme": "wss", "headers": headers})
+            assert await self._transport.scheme(connection) is None
+
+
+INVENTED = [f"https://app{number}.example.org" for number in range(200)]
+
+
+async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever has forgotten a trusted origin can read so, but no log is flooded, and none holds the token."""
+    await Refusing().refuse(INVENTED[0], INVENTED[0], *INVENTED)
 
     assert len(caplog.records) == 100
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert "'https://app0.example.org'" in caplog.messages[0]
     assert "'https://api.example.org'" in caplog.messages[0]
     assert "knox_secret" not in caplog.text
+
+
+async def test_invented_origins_blind_the_log_for_a_minute_only(caplog: pytest.LogCaptureFixture) -> None:
+    """After a minute a refusal is logged again, of a new origin and of one logged before, with how many were not."""
+    refusing = Refusing()
+    await refusing.refuse(*INVENTED)
+    refusing.now = 59.9
+    await refusing.refuse("https://forgotten.example.org", INVENTED[0])
+    caplog.clear()
+
+    refusing.now = 60.0
+    await refusing.refuse("https://forgotten.example.org", INVENTED[0])
+
+    assert ["https://forgotten.example.org" in message for message in caplog.messages] == [True, False]
+    assert INVENTED[0] in caplog.messages[1]
+    assert [message.endswith("the last such line: 102)") for message in caplog.messages] == [True, False]
+    assert caplog.messages[1].endswith("the last such line: 0)")
+
+
+async def test_an_origin_that_keeps_asking_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """The line says how often it asked in between."""
+    refusing = Refusing()
+    for minute in range(3):
+        refusing.now = 60.0 * minute
+        await refusing.refuse(*[INVENTED[0]] * 10)
+
+    assert [int(message.rpartition(" ")[2].rstrip(")")) for message in caplog.messages] == [0, 9, 9]
 
 
 def test_the_cookie_is_documented() -> None:

@@ -78,10 +78,6 @@ class Database:
 
         return get_store
 
-    def reload_user(self) -> Callable[[uuid.UUID], Awaitable[User | None]] | None:
-        """Tell how a login looks at its user again: in SQL it need not."""
-        return None
-
     async def create_user(self, email: str = "ada@example.org", **fields: Any) -> User:
         """Store a user, who has the password."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
@@ -105,15 +101,6 @@ class RedisDatabase(Database):
 
         return get_store
 
-    def reload_user(self) -> Callable[[uuid.UUID], Awaitable[User | None]]:
-        """Give what loads a user in a session of its own."""
-
-        async def reload_user(user_id: uuid.UUID) -> User | None:
-            async with AsyncSession(self.engine) as session:
-                return await session.get(User, user_id)
-
-        return reload_user
-
 
 def knox_backend(
     database: Database,
@@ -125,12 +112,14 @@ def knox_backend(
     listeners: Iterable[Listener] = (),
 ) -> Backend:
     """Make a backend of ours."""
-    reload_user = database.reload_user()
 
     async def get_strategy(
-        request: HTTPConnection, store: Annotated[Store, Depends(database.token_store())]
+        request: HTTPConnection,
+        store: Annotated[Store, Depends(database.token_store())],
+        session: Annotated[AsyncSession, Depends(database.session)],
     ) -> Strategy[User, uuid.UUID]:
-        return KnoxStrategy(store, settings, request=request, listeners=listeners, reload_user=reload_user, clock=clock)
+        users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(session, User)
+        return KnoxStrategy(store, settings, request=request, user_db=users, listeners=listeners, clock=clock)
 
     return AuthenticationBackend(name, transport or KnoxBearerTransport(f"{name}/login"), get_strategy)
 

@@ -93,12 +93,8 @@ def redis_strategy(
     session: AsyncSession, settings: KnoxSettings, *, redis: Redis | RedisCluster, **options: Any
 ) -> Knox:
     """Make a strategy whose tokens are in Redis, and that looks at the users once more."""
-
-    async def reload_user(user_id: uuid.UUID) -> User | None:
-        await session.commit()
-        return await session.get(User, user_id, populate_existing=True)
-
-    return KnoxStrategy(RedisTokenStore(redis), settings, reload_user=reload_user, **options)
+    users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(session, User)
+    return KnoxStrategy(RedisTokenStore(redis), settings, user_db=users, **options)
 
 
 @dataclass(kw_only=True)

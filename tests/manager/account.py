@@ -10,7 +10,8 @@ from fastapi_users.jwt import generate_jwt
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import inspect, update
 
-from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
+from fastapi_users_knox import IssuedToken, KnoxEvent, KnoxSettings, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
+from fastapi_users_knox.presented import note_authenticated
 from tests.backends import NOW, App, OpenApp
 from tests.http.site import PASSWORDS
 from tests.models import User
@@ -73,10 +74,18 @@ class Account:
         self.user_id = identity[0]
 
     def strategy(self, settings: KnoxSettings = WEB, presented: str = "") -> Strategy:
-        """Make a strategy for a request that presents a token."""
+        """Make a strategy for a request that one of our tokens has authenticated, or another."""
         request = request_with(("Authorization", f"Bearer {presented}"))
-        listeners = [self.events.append]
-        return KnoxStrategy(self.app.store, settings, request=request, listeners=listeners, clock=lambda: NOW)
+        if isinstance(presented, IssuedToken):
+            note_authenticated(request, presented.record)
+        return KnoxStrategy(
+            self.app.store,
+            settings,
+            request=request,
+            user_db=UserDatabase(self.app.session, User),
+            listeners=[self.events.append],
+            clock=lambda: NOW,
+        )
 
     def manager(
         self,

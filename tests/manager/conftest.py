@@ -43,4 +43,4 @@ async def account(app: App) -> Account:
 async def away() -> AsyncIterator[Strategy]:
     """Give a strategy whose store cannot be reached."""
     async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
-        yield Strategy(RedisTokenStore(redis), request=None, clock=lambda: NOW)
+        yield Strategy(RedisTokenStore(redis), request=None, user_db=None, clock=lambda: NOW)

@@ -211,7 +211,7 @@ def site(open_app: OpenApp, users: type[UserDatabase]) -> FastAPI:
             yield app
 
     async def get_strategy(request: HTTPConnection, app: Annotated[App, Depends(get_app)]) -> Strategy:
-        return KnoxStrategy(app.store, WEB, request=request, clock=lambda: NOW)
+        return KnoxStrategy(app.store, WEB, request=request, user_db=None, clock=lambda: NOW)
 
     async def get_user_manager(
         app: Annotated[App, Depends(get_app)], strategy: Annotated[Strategy, Depends(get_strategy)]

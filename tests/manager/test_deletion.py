@@ -252,7 +252,9 @@ async def test_a_store_that_fails_after_the_deletion_stops_no_hook(
     account: Account, open_app: OpenApp, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The deletion is stored, so what follows it is done; the answer is 503, and the log has the user's id."""
-    manager = account.manager(Vanishing(account.app.store, WEB, request=None, clock=lambda: NOW), kind=Noting)
+    manager = account.manager(
+        Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW), kind=Noting
+    )
 
     with pytest.raises(StoreUnavailable):
         await manager.delete(account.user)

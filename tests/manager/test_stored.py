@@ -222,7 +222,7 @@ async def test_a_failed_revocation_is_an_error_in_the_log(
     account: Account, caplog: pytest.LogCaptureFixture, kind: type[Strategy]
 ) -> None:
     """If the tokens cannot be revoked after the change, the answer is 503, and the log has the user and the reason."""
-    failing = kind(account.app.store, WEB, request=None, clock=lambda: NOW)
+    failing = kind(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
 
     with pytest.raises(StoreUnavailable):
         await account.manager(failing).update(INACTIVE, account.user)
@@ -234,7 +234,7 @@ async def test_a_failed_revocation_is_an_error_in_the_log(
 
 async def test_a_failed_revocation_hides_no_earlier_error(account: Account, caplog: pytest.LogCaptureFixture) -> None:
     """Where storing the change has raised already, the failed revocation is in the log, and the error stays."""
-    failing = Vanishing(account.app.store, WEB, request=None, clock=lambda: NOW)
+    failing = Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
 
     with pytest.raises(RuntimeError, match="the index is down"):
         await account.manager(failing, users=Indexing).update(PASSWORD, account.user)
@@ -284,7 +284,9 @@ async def test_users_need_no_sqlalchemy(redis_7_server: RedisServer) -> None:
     users: MemoryUserDatabase[int] = FailingPeople(make_id=iter(range(1, 9)).__next__)
     person = await users.create({"email": "ada@example.org"})
     async with Redis.from_url(redis_7_server.url()) as redis:
-        strategy = KnoxStrategy[Person[int], int](RedisTokenStore(redis, parse_id=int), request=None)
+        strategy = KnoxStrategy[Person[int], int](
+            RedisTokenStore(redis, parse_id=int, users="person"), request=None, user_db=None
+        )
         token = await strategy.issue(person)
         with pytest.raises(RuntimeError):
             await PeopleManager(users, PASSWORDS, knox=strategy).update(PASSWORD, person)

@@ -36,7 +36,9 @@ class Counting(KnoxStrategy[User, uuid.UUID]):
 
 async def test_every_audience_of_a_store_ends_at_once(account: Account) -> None:
     """Two strategies over one store revoke by one call, and so in one transaction."""
-    strategies = [Counting(account.app.store, settings, request=None, clock=lambda: NOW) for settings in (WEB, API)]
+    strategies = [
+        Counting(account.app.store, settings, request=None, user_db=None, clock=lambda: NOW) for settings in (WEB, API)
+    ]
 
     await account.manager(*strategies).update(INACTIVE, account.user)
 
@@ -66,7 +68,9 @@ async def test_each_is_published_once_to_its_own_audience(account: Account, chan
             heard[audience].append((event.record.audience, event.reason))
 
         settings = WEB.model_copy(update={"audience": audience})
-        return KnoxStrategy(account.app.store, settings, request=None, listeners=[listen], clock=lambda: NOW)
+        return KnoxStrategy(
+            account.app.store, settings, request=None, user_db=None, listeners=[listen], clock=lambda: NOW
+        )
 
     await account.manager(strategy("other"), strategy("web")).update(change, account.user)
 
@@ -84,7 +88,7 @@ async def test_two_stores_over_one_table_publish_once(account: Account) -> None:
             heard[settings.audience].append(event.record.audience)
 
         store: SQLAlchemyTokenStore[User, uuid.UUID] = SQLAlchemyTokenStore(account.app.session, KnoxToken)
-        return KnoxStrategy(store, settings, request=None, listeners=[listen], clock=lambda: NOW)
+        return KnoxStrategy(store, settings, request=None, user_db=None, listeners=[listen], clock=lambda: NOW)
 
     await account.manager(strategy(WEB), strategy(API)).delete(account.user)
 
@@ -97,10 +101,12 @@ async def test_a_cancelled_listener_keeps_no_other_store(account: Account, redis
     async def listen(_event: object) -> None:
         raise asyncio.CancelledError
 
-    first: Strategy = KnoxStrategy(account.app.store, WEB, request=None, listeners=[listen], clock=lambda: NOW)
+    first: Strategy = KnoxStrategy(
+        account.app.store, WEB, request=None, user_db=None, listeners=[listen], clock=lambda: NOW
+    )
     async with Redis.from_url(redis_7_server.url()) as redis:
         store: RedisTokenStore[User, uuid.UUID] = RedisTokenStore(redis, key_prefix="second:")
-        second: Strategy = KnoxStrategy(store, request=None, clock=lambda: NOW)
+        second: Strategy = KnoxStrategy(store, request=None, user_db=None, clock=lambda: NOW)
         token = await second.issue(account.user)
 
         with pytest.raises(StoreUnavailable):

@@ -23,13 +23,14 @@ class Knox(Generic[ID]):
     users: MemoryUserDatabase[ID]
     user: Person[ID]
     parse_id: Callable[[str], Any] = UUID
+    users_name: str = ""
     key_prefix: str = "knox:"
     events: list[KnoxEvent[ID]] = field(default_factory=list)
 
     @property
     def store(self) -> RedisTokenStore[Person[ID], ID]:
         """Make the store."""
-        return RedisTokenStore(self.redis, parse_id=self.parse_id, key_prefix=self.key_prefix)
+        return RedisTokenStore(self.redis, parse_id=self.parse_id, users=self.users_name, key_prefix=self.key_prefix)
 
     @property
     def user_manager(self) -> PersonManager:
@@ -39,7 +40,12 @@ class Knox(Generic[ID]):
     def strategy(self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW) -> KnoxStrategy[Person[ID], ID]:
         """Make a strategy."""
         return KnoxStrategy(
-            self.store, settings, listeners=[self.events.append], reload_user=self.users.get, clock=lambda: now
+            self.store,
+            settings,
+            request=None,
+            user_db=self.users,
+            listeners=[self.events.append],
+            clock=lambda: now,
         )
 
     async def accepts(self, token: str, *, now: datetime = NOW) -> bool:

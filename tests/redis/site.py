@@ -74,7 +74,7 @@ async def serving(
     store: RedisTokenStore[Person[uuid.UUID], uuid.UUID] = RedisTokenStore(redis)
 
     async def get_strategy(request: HTTPConnection) -> Strategy[Person[uuid.UUID], uuid.UUID]:
-        return KnoxStrategy(store, settings, request=request, reload_user=users.get, clock=clock)
+        return KnoxStrategy(store, settings, request=request, user_db=users, clock=clock)
 
     backend = AuthenticationBackend("knox", KnoxBearerTransport("knox/login"), get_strategy)
     async with client_of(_create_app(users, backend)) as http:

@@ -38,7 +38,7 @@ class TestRedisTokenStore(TokenStoreContract):
         @asynccontextmanager
         async def open_store() -> AsyncIterator[Store]:
             async with connect() as redis:
-                yield RedisTokenStore(redis, parse_id=self.parse_id)
+                yield RedisTokenStore(redis, parse_id=self.parse_id, users="user")
 
         return open_store
 
@@ -51,7 +51,7 @@ class TestRedisTokenStore(TokenStoreContract):
     async def lost_store(self) -> AsyncIterator[Store]:
         """Open a store where nothing answers."""
         async with Redis(port=1, retry=Retry(NoBackoff(), 1)) as redis:
-            yield RedisTokenStore(redis, parse_id=self.parse_id)
+            yield RedisTokenStore(redis, parse_id=self.parse_id, users="user")
 
 
 @pytest.mark.filterwarnings("ignore:.*read_from_replicas:DeprecationWarning")

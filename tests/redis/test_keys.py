@@ -3,10 +3,11 @@
 import json
 import uuid
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pydantic import SecretStr
+from redis import Redis as SyncRedis
 from redis.asyncio import Redis, RedisCluster
 
 from fastapi_users_knox import KnoxError, KnoxSettings
@@ -260,10 +261,52 @@ async def test_a_wrong_parse_id_shows_at_the_first_login(redis: Redis, user_id: 
 async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Redis) -> None:
     """A token that was stored for another kind of id, by an application with the same prefix, is not found."""
     record, key = new_record(7), new_digest()
-    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int)
+    knox.users_name = "customer"
+    store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int, users="customer")
     await store.add(record, key, now=NOW)
 
     assert await knox.store.get([key], tag=routing_tag(7), audience="web") is None
+
+
+# several user tables
+
+
+async def test_two_user_tables_have_nothing_in_common(redis: Redis) -> None:
+    """Customer 1's token is found, listed, counted, purged and ended by the customers' store alone."""
+    customers: RedisTokenStore[Any, int] = RedisTokenStore(redis, parse_id=int, users="customer")
+    staff: RedisTokenStore[Any, int] = RedisTokenStore(redis, parse_id=int, users="staff")
+    record, key = new_record(1), new_digest()
+    await customers.add(record, key, now=NOW, limit=1)
+
+    assert await staff.get([key], tag=routing_tag(1), audience="web") is None
+    assert await staff.list(1, audience="web", now=NOW) == []
+    assert await staff.remove_all(1, audience=None, now=NOW) == []
+    assert await staff.remove(1, record.id, audience="web", now=NOW) is None
+    assert await staff.purge(audience="web", now=NOW + 11 * HOUR) == 0
+    await staff.add(new_record(1), new_digest(), now=NOW, limit=1)
+    assert await customers.list(1, audience="web", now=NOW) == [record]
+    assert await customers.purge(audience="web", now=NOW + 11 * HOUR) == 1
+
+
+@pytest.mark.parametrize("parse_id", [int, str, uuid.uuid3])
+async def test_other_ids_than_uuids_need_the_name_of_their_table(redis: Redis, parse_id: Any) -> None:
+    """Without it two tables would silently share one set of keys."""
+    with pytest.raises(TypeError, match=r"users is missing: .*users='customer'"):
+        cast("Any", RedisTokenStore)(redis, parse_id=parse_id)
+
+
+@pytest.mark.parametrize("users", ["a:b", "{a}", "a b", "a" * 65, "ä"])
+async def test_the_name_of_a_table_is_plain(redis: Redis, users: str) -> None:
+    """Colons and braces would make two names one, or decide over the slots."""
+    with pytest.raises(ValueError, match="users must be"):
+        RedisTokenStore(redis, users=users)
+
+
+async def test_something_else_than_a_client_is_refused() -> None:
+    """A synchronous client, or a URL, is named at once."""
+    for client in (SyncRedis(port=1), "redis://127.0.0.1"):
+        with pytest.raises(TypeError, match=r"redis must be a client of redis\.asyncio"):
+            RedisTokenStore(cast("Any", client))
 
 
 async def test_records_of_today_are_read_for_ever(knox: Knox[uuid.UUID], redis: Redis) -> None:

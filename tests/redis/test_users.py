@@ -29,7 +29,7 @@ def anyones(request: pytest.FixtureRequest, redis: Redis) -> Knox[Any]:
     user_id, _, parse_id = IDS[request.param]
     user = Person(id=user_id, email="ada@example.org")
     users: MemoryUserDatabase[Any] = MemoryUserDatabase(lambda: user_id, {user_id: user})
-    return Knox(redis=redis, users=users, user=user, parse_id=parse_id)
+    return Knox(redis=redis, users=users, user=user, parse_id=parse_id, users_name="person")
 
 
 async def test_a_whole_life(anyones: Knox[Any]) -> None:
@@ -63,7 +63,7 @@ async def test_an_inactive_or_deleted_user_is_refused(anyones: Knox[Any]) -> Non
 
 
 async def test_a_login_whose_user_changes_meanwhile_fails(anyones: Knox[Any], redis: Redis) -> None:
-    """With `reload_user` a login by credentials that have changed since fails as bad ones do, and leaves nothing."""
+    """A login by credentials that have changed since fails as bad ones do, and leaves nothing."""
     loaded = await anyones.users.get(anyones.user.id)
     assert loaded is not None
     await anyones.users.update(anyones.user, {"hashed_password": "another"})

@@ -2,15 +2,18 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, configure_mappers, mapped_column
 
+from fastapi_users_knox import KnoxStrategy
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.backends import SQLITE, Backend
 from tests.models import Base, KnoxToken, User, create_user
-from tests.strategies import Knox, sent_to, stored
+from tests.strategies import sent_to, stored
 
 
 @pytest.fixture
@@ -32,7 +35,9 @@ async def users(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 async def deleted(session: AsyncSession) -> User:
     """Store a user, who logs in, and delete them as FastAPI-Users does."""
     user = await create_user(session)
-    await Knox(session=session, user=user).strategy().issue(user)
+    await KnoxStrategy(
+        SQLAlchemyTokenStore[User, UUID](session, KnoxToken, users=None), request=None, user_db=None
+    ).issue(user)
     await SQLAlchemyUserDatabase(session, User).delete(user)
     return user
 

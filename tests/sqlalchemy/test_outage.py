@@ -82,4 +82,4 @@ async def test_a_connection_lost_in_the_middle_of_a_session(own_server: Server, 
 
 def strategy_on(session: AsyncSession) -> KnoxStrategy[User, uuid.UUID]:
     """Make a strategy at a fixed time."""
-    return KnoxStrategy(store_on(session), clock=lambda: NOW)
+    return KnoxStrategy(store_on(session), clock=lambda: NOW, request=None)

@@ -35,7 +35,7 @@ async def primary(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 async def test_a_session_may_be_bound_by_a_base_class(primary: AsyncEngine) -> None:
     """A session that knows its engine by the mapped classes alone is asked by them."""
     async with AsyncSession(binds={Base: primary}, expire_on_commit=False) as session:
-        strategy, user = KnoxStrategy(store_on(session)), await create_user(session)
+        strategy, user = KnoxStrategy(store_on(session), request=None), await create_user(session)
         token = await strategy.write_token(user)
 
         assert await strategy.read_token(token, user_manager_on(session)) is user
@@ -55,7 +55,7 @@ async def test_what_is_routed_to_the_primary_is_read_there(primary: AsyncEngine,
             return (primary if is_for_primary else lagging).sync_engine
 
     async with AsyncSession(sync_session_class=Routing, expire_on_commit=False) as session:
-        strategy, user = KnoxStrategy(store_on(session)), await create_user(session)
+        strategy, user = KnoxStrategy(store_on(session), request=None), await create_user(session)
         token = await strategy.write_token(user)
         shutil.copy(tmp_path / "primary.db", tmp_path / "lagging.db")
 
@@ -116,7 +116,7 @@ async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
 @pytest.fixture
 async def strategy(session: AsyncSession) -> KnoxStrategy[Any, uuid.UUID]:
     """Make that application's strategy."""
-    return KnoxStrategy(SQLAlchemyTokenStore(session, OwnToken))
+    return KnoxStrategy(SQLAlchemyTokenStore(session, OwnToken), request=None)
 
 
 @pytest.fixture

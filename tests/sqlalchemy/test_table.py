@@ -75,9 +75,15 @@ class PersonManager(IntegerIDMixin, BaseUserManager[Person, int]):
 Strategy = KnoxStrategy[Person, int]
 
 
-def strategy_on(session: AsyncSession, table: type[Any] = PersonToken, **settings: Any) -> Strategy:
-    """Make a strategy over a table."""
-    return KnoxStrategy(SQLAlchemyTokenStore(session, table), KnoxSettings(**settings))
+def strategy_on(session: AsyncSession, **settings: Any) -> Strategy:
+    """Make a strategy."""
+    return KnoxStrategy(SQLAlchemyTokenStore(session, PersonToken), KnoxSettings(**settings), request=None)
+
+
+def loose_strategy_on(session: AsyncSession, **settings: Any) -> Strategy:
+    """Make a strategy whose store does not see the users, as its table does not refer to them."""
+    store: SQLAlchemyTokenStore[Person, int] = SQLAlchemyTokenStore(session, LooseToken, users=None)
+    return KnoxStrategy(store, KnoxSettings(**settings), request=None, user_db=None)
 
 
 def manager_on(session: AsyncSession) -> PersonManager:
@@ -163,7 +169,7 @@ async def test_users_come_with_what_is_loaded_eagerly(engine: AsyncEngine, sessi
 
 async def test_a_table_without_a_foreign_key_serves_without_a_limit(session: AsyncSession, ada: Person) -> None:
     """Where the store cannot see the users, tokens are issued and read, and users loaded by their manager."""
-    strategy = strategy_on(session, LooseToken)
+    strategy = loose_strategy_on(session)
 
     token = await strategy.issue(ada)
 
@@ -173,7 +179,7 @@ async def test_a_table_without_a_foreign_key_serves_without_a_limit(session: Asy
 
 async def test_a_table_without_a_foreign_key_takes_no_limit(session: AsyncSession, ada: Person) -> None:
     """A limit that could not be kept exact is refused, with the reason, before anything is written."""
-    strategy = strategy_on(session, LooseToken, token_limit_per_user=1)
+    strategy = loose_strategy_on(session, token_limit_per_user=1)
 
     with pytest.raises(LimitUnsupported, match="token_limit_per_user needs user_id to be a foreign key"):
         await strategy.issue(ada)
@@ -185,12 +191,12 @@ async def test_a_table_without_a_foreign_key_refuses_the_inactive(
     engine: AsyncEngine, session: AsyncSession, ada: Person
 ) -> None:
     """Where the store cannot see the users, what the user manager loads decides."""
-    token = await strategy_on(session, LooseToken).issue(ada)
+    token = await loose_strategy_on(session).issue(ada)
     ada.is_active = False
     await session.commit()
 
     async with AsyncSession(engine) as later:
-        assert await strategy_on(later, LooseToken).read_token(token, manager_on(later)) is None
+        assert await loose_strategy_on(later).read_token(token, manager_on(later)) is None
 
 
 async def test_a_user_s_tokens_are_found_by_an_index(engine: AsyncEngine) -> None:

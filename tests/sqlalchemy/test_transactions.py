@@ -28,7 +28,7 @@ UNLOCKING = [*SQLITE, *sorted(SERVERS.keys() - {"mariadb-serializable"})]
 
 def strategy_on(session: AsyncSession, now: datetime = LATER) -> KnoxStrategy[User, uuid.UUID]:
     """Make a strategy that refreshes, at a fixed time."""
-    return KnoxStrategy(store_on(session), REFRESHING, clock=lambda: now)
+    return KnoxStrategy(store_on(session), REFRESHING, clock=lambda: now, request=None)
 
 
 async def authenticate(session: AsyncSession, token: str) -> tuple[User, TokenRecord[uuid.UUID]] | None:
@@ -231,7 +231,7 @@ async def test_two_backends_share_the_one_connection(
     user_and_token: tuple[User, str], lone_session: AsyncSession
 ) -> None:
     """A backend that does not know a token leaves the session to the next one as it was."""
-    other = KnoxStrategy(store_on(lone_session), KnoxSettings(audience="other"), clock=lambda: LATER)
+    other = KnoxStrategy(store_on(lone_session), KnoxSettings(audience="other"), clock=lambda: LATER, request=None)
 
     assert await other.read_token(user_and_token[1], user_manager_on(lone_session)) is None
     await authenticate(lone_session, user_and_token[1])

@@ -1,5 +1,6 @@
 """Digest keys: introduced, changed and withdrawn without logging anybody out before time."""
 
+import base64
 import uuid
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import InvalidToken, KnoxSettings, tokens
-from tests.models import KnoxToken
+from tests.models import KnoxToken, User
 from tests.strategies import DAY, HOUR, MILLISECOND, MINUTE, NOW, Knox, request, stored, unknown_token
 
 OLD, NEW = SecretStr("the old key, of 32 bytes and more"), SecretStr("the new key, of 32 bytes and more")
@@ -37,16 +38,67 @@ async def test_the_first_key_signs(knox: Knox, engine: AsyncEngine) -> None:
     assert not await knox.accepts(token, UNKEYED)
 
 
-async def test_a_row_that_was_inserted_is_no_login(knox: Knox, engine: AsyncEngine) -> None:
-    """Whoever can write rows, but has not the key, cannot make a token."""
-    forged = unknown_token(knox.user)
-    await knox.strategy(ON_OLD).issue(knox.user)
+async def insert_copy(engine: AsyncEngine, **values: object) -> None:
+    """Insert a copy of the first row with other values, as whoever can insert rows may."""
     row = (await stored(engine))[0]._asdict()
     async with engine.begin() as connection:
-        await connection.execute(insert(KnoxToken), row | {"id": uuid.uuid4(), "digest": tokens.digest(forged)})
+        await connection.execute(insert(KnoxToken), row | {"id": uuid.uuid4()} | values)
+
+
+@pytest.mark.parametrize("key", [None, NEW.get_secret_value().encode(), b""], ids=["none", "another", "empty"])
+async def test_a_row_that_was_inserted_blindly_is_no_login(knox: Knox, engine: AsyncEngine, key: bytes | None) -> None:
+    """Nobody without a key can compute a digest: a row with one of any other making opens nothing."""
+    forged = unknown_token(knox.user)
+    await knox.strategy(ON_OLD).issue(knox.user)
+
+    await insert_copy(engine, digest=tokens.digest(forged, key=key))
 
     assert len(await stored(engine)) == 2
     assert not await knox.accepts(forged, ON_OLD)
+
+
+@pytest.mark.parametrize("settings", [UNKEYED, ON_OLD, INTRODUCING], ids=["unkeyed", "keyed", "introducing"])
+async def test_a_stolen_table_opens_nothing(knox: Knox, engine: AsyncEngine, settings: KnoxSettings) -> None:
+    """Whoever has read a digest has no text that is accepted, however the digest is spelt."""
+    await knox.strategy(settings).issue(knox.user)
+    digest = await digest_in(engine)
+
+    texts = [digest.hex(), digest.decode("latin-1"), base64.b64encode(digest).decode(), f"knox_{digest.hex()}"]
+
+    assert [await knox.accepts(text, settings) for text in texts] == [False] * 4
+
+
+async def test_an_own_digest_beside_another_user_is_that_user_s(knox: Knox, other: User, engine: AsyncEngine) -> None:
+    """No key prevents what is not promised: whoever reads and inserts rows can copy the digest of an own token."""
+    token = await knox.strategy(ON_OLD).issue(knox.user)
+    digest = await digest_in(engine)
+    await knox.strategy(ON_OLD).destroy_token(token, knox.user)
+    await knox.strategy(ON_OLD).issue(knox.user)
+
+    await insert_copy(engine, user_id=other.id, digest=digest)
+
+    found = await knox.strategy(ON_OLD).read_token(token, knox.user_manager)
+    assert found is not None
+    assert found.id == other.id
+
+
+@pytest.mark.parametrize("is_used", [True, False])
+async def test_a_row_that_was_inserted_while_keys_are_introduced(
+    knox: Knox, engine: AsyncEngine, *, is_used: bool
+) -> None:
+    """Until `accept_unkeyed_until` a row with a plain digest is accepted; if it is used by then, it is accepted on."""
+    forged = unknown_token(knox.user)
+    await knox.strategy(INTRODUCING).issue(knox.user)
+    await insert_copy(engine, digest=tokens.digest(forged), expires_at=NOW + 30 * DAY)
+    assert await knox.accepts(forged, INTRODUCING)
+
+    knox.clock.now += HOUR
+    if is_used:
+        await knox.strategy(INTRODUCING).read_token(forged, knox.user_manager)
+    knox.clock.now += DAY
+
+    assert await knox.accepts(forged, INTRODUCING) == is_used
+    assert await knox.accepts(forged, ON_OLD) == is_used
 
 
 @pytest.mark.parametrize("settings", [NEW_LAST, NEW_FIRST])

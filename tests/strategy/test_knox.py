@@ -155,7 +155,7 @@ async def test_token_model(knox: Knox, engine: AsyncEngine) -> None:
 
     async with engine.begin() as connection:
         await connection.run_sync(Session.metadata.create_all)
-    strategy: KnoxStrategy[User, Any] = KnoxStrategy(SQLAlchemyTokenStore(knox.session, Session))
+    strategy: KnoxStrategy[User, Any] = KnoxStrategy(SQLAlchemyTokenStore(knox.session, Session), request=None)
 
     token = await strategy.issue(knox.user)
 

@@ -60,7 +60,7 @@ async def test_a_refresh_does_not_save_what_was_ended(knox: Knox, engine: AsyncE
     knox.told()
     knox.clock.now += HOUR / 2
     store = Overtaken(knox.session, engine, verb)
-    strategy: Strategy = KnoxStrategy(store, REFRESHING, listeners=[knox.events.append], clock=knox.clock)
+    strategy: Strategy = KnoxStrategy(store, REFRESHING, listeners=[knox.events.append], clock=knox.clock, request=None)
 
     await strategy.read_token(token, knox.user_manager)
 
@@ -76,7 +76,7 @@ async def test_whoever_is_overtaken_is_told(knox: Knox, engine: AsyncEngine, cal
     token = await knox.strategy().issue(knox.user)
     knox.told()
     strategy: Strategy = KnoxStrategy(
-        Overtaken(knox.session, engine, verb), listeners=[knox.events.append], clock=knox.clock
+        Overtaken(knox.session, engine, verb), listeners=[knox.events.append], clock=knox.clock, request=None
     )
 
     overtaken = getattr(strategy, call)(token, knox.user)
@@ -96,7 +96,7 @@ async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngin
 
     async def log_in(number: int) -> bool:
         async with AsyncSession(engine) as session:
-            strategy: Strategy = KnoxStrategy(store_on(session), settings, clock=knox.clock)
+            strategy: Strategy = KnoxStrategy(store_on(session), settings, clock=knox.clock, request=None)
             try:
                 await strategy.issue(knox.user, replace=bool(number % 2))
             except TokenLimitReached:
@@ -173,7 +173,7 @@ async def test_a_commit_expires_no_user(engine: AsyncEngine, knox: Knox, call: s
     """fastapi-users #1395: after any call the user's attributes can be read, though sessions expire on commit."""
     async with AsyncSession(engine) as session:
         user = await session.get_one(User, knox.user.id)
-        strategy: Strategy = KnoxStrategy(store_on(session), REFRESHING, clock=knox.clock)
+        strategy: Strategy = KnoxStrategy(store_on(session), REFRESHING, clock=knox.clock, request=None)
         token = await strategy.issue(user)
         knox.clock.now += HOUR / 2
         calls: dict[str, Any] = {

@@ -29,6 +29,8 @@ from tests.strategies import DEFAULTS, HOUR, NOW, Knox, change_user, sent_to, ve
 class Vault:
     """A token store of somebody else's, with one token, that knows nothing of users but a text for an id."""
 
+    sees_users = True
+
     def __init__(self, user_id: object, **told: Any) -> None:
         self.token = tokens.generate(tokens.routing_tag(user_id), prefix="knox_")
         self.record: TokenRecord[Any] = TokenRecord(
@@ -44,7 +46,7 @@ class Vault:
     async def read(self, user_manager: BaseUserManager[Any, uuid.UUID]) -> object | None:
         """Present the token to a strategy over this store."""
         store = cast("TokenStore[Any, uuid.UUID]", self)
-        return await KnoxStrategy(store, DEFAULTS, clock=lambda: NOW).read_token(self.token, user_manager)
+        return await KnoxStrategy(store, DEFAULTS, clock=lambda: NOW, request=None).read_token(self.token, user_manager)
 
 
 class UserDatabase(SQLAlchemyUserDatabase[User, uuid.UUID]):

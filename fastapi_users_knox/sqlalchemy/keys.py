@@ -1,0 +1,98 @@
+"""The key `user_id`: the columns it refers to, and whether its type can hold what they hold."""
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any, get_args
+
+from sqlalchemy import Column, Uuid
+from sqlalchemy.orm import Mapper
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+from fastapi_users_knox.errors import UserClassError
+
+__all__ = ["check_key_type", "referred_columns", "same_keys"]
+
+_CONVERSIONS = ("process_bind_param", "process_result_value", "bind_processor", "result_processor")
+
+
+def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
+    """Return the columns that `user_id` refers to.
+
+    Raises:
+        NoReferencedTableError: The table of one is not in the same MetaData, or not yet.
+    """
+    return [key.column for key in tokens.columns["user_id"].foreign_keys]
+
+
+def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
+    """Return the column, and the keys of the class's other tables that it repeats, as joined inheritance has them."""
+    keys: set[Column[Any]] = set()
+    new = {column}
+    while new:
+        keys |= new
+        foreign = (key for known in new for key in known.foreign_keys if key.parent.table is not key.column.table)
+        new = {key.column for key in foreign if key.column.table in mapper.tables} - keys
+    return keys
+
+
+def check_key_type(tokens: Mapper[Any]) -> None:
+    """Refuse a token class whose `user_id` is of another type than the users' ids.
+
+    Such a key is stored in another form than the id it stands for: a token would be issued and never accepted.
+
+    Raises:
+        UserClassError: The types differ.
+        NoReferencedTableError: The users are not mapped yet.
+    """
+    name, own = tokens.class_.__name__, tokens.columns["user_id"].type
+    for column in referred_columns(tokens):
+        if not _may_hold(column.type, _stated_types(tokens.class_)):
+            raise UserClassError(
+                f'{name} is a token class for other ids than those of "{column}", which are {column.type!r}: '
+                "derive it from SQLAlchemyBaseKnoxTokenTable[...] with the type of those ids"
+            )
+        if not _stores_alike(own, column.type):
+            raise UserClassError(
+                f'{name}.user_id is {own!r}, but refers to "{column}", which is {column.type!r}: '
+                "leave the type out of its mapped_column(), so that it takes the type of the column it refers to"
+            )
+
+
+def _stated_types(token_class: type[Any]) -> Iterator[type]:
+    """Return what the class states for `ID`, as in `SQLAlchemyBaseKnoxTokenTable[int]`."""
+    for base in token_class.__mro__:
+        for generic in vars(base).get("__orig_bases__", ()):
+            yield from (stated for stated in get_args(generic) if inspect.isclass(stated))
+
+
+def _may_hold(column_type: TypeEngine[Any], stated_types: Iterable[type]) -> bool:
+    held = _python_type(_plain(column_type))
+    return held is None or all(issubclass(stated, held) or issubclass(held, stated) for stated in stated_types)
+
+
+def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
+    """Whether the same id is stored in the same form: `VARCHAR` as `TEXT`, but no UUID of one kind as of another."""
+    one, other = _plain(one), _plain(other)
+    if isinstance(one, TypeDecorator) or isinstance(other, TypeDecorator):
+        return type(one) is type(other)
+    return isinstance(one, Uuid) == isinstance(other, Uuid) and _python_type(one) == _python_type(other)
+
+
+def _plain(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
+    """Return what is decorated by a type that changes no values, such as SQLModel's for texts."""
+    while isinstance(column_type, TypeDecorator) and not _converts(column_type):
+        column_type = column_type.impl_instance
+    return column_type
+
+
+def _converts(decorator: TypeDecorator[Any]) -> bool:
+    return any(getattr(type(decorator), name) is not getattr(TypeDecorator, name) for name in _CONVERSIONS)
+
+
+def _python_type(column_type: TypeEngine[Any]) -> type | None:
+    """Return the class of the values, or `None` where the type does not state it."""
+    try:
+        stated = column_type.python_type
+    except NotImplementedError:
+        return None
+    return stated if inspect.isclass(stated) else None

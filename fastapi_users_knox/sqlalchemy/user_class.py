@@ -1,0 +1,150 @@
+"""Which mapped class the users of a token class are: the one that `user_id` refers to, in whatever registry it is."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from types import EllipsisType
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, FromClause, Select, Update, bindparam, inspect, select
+from sqlalchemy.exc import NoReferencedTableError
+from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm.mapper import _all_registries  # A table does not know its mappers, nor a MetaData its registries.
+
+from fastapi_users_knox.errors import UserClassError
+from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns, same_keys
+
+__all__ = ["UserClass", "find_user_class", "in_sql", "mapper_of", "topmost_on"]
+
+_NEEDED = ("id", "hashed_password", "is_active")
+_FIX = "pass users= with the mapped class of the users, or users=None if the users are not in the tokens' database"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class UserClass:
+    """A mapped class that `user_id` refers to, seen as one of users.
+
+    Attributes:
+        mapper: Its mapper.
+        referred: The column that `user_id` refers to, on one of the class's tables.
+    """
+
+    mapper: Mapper[Any]
+    referred: Column[Any]
+
+    @cached_property
+    def columns(self) -> dict[str, ColumnElement[Any]]:
+        """What SQL reads of `id`, `hashed_password` and `is_active`: columns, or expressions of hybrid attributes."""
+        found = {name: in_sql(self.mapper, name) for name in _NEEDED}
+        return {name: expression for name, expression in found.items() if expression is not None}
+
+    @cached_property
+    def missing(self) -> list[str]:
+        """What a class of users needs, and this does not have."""
+        missing = [f"{name} is no column or SQL expression" for name in _NEEDED if name not in self.columns]
+        if "id" in self.columns and not self._has_referred_id():
+            missing.append(f'id is not the column "{self.referred}" that user_id refers to')
+        return missing
+
+    @cached_property
+    def lock(self) -> Select[Any]:
+        """The SELECT of what a login depends on, which locks the rows of the user `user_id` in every table of theirs.
+
+        A change of the password, a deactivation and a deletion wait for it, in whichever of the tables they begin.
+        """
+        of = self.columns
+        found = select(of["hashed_password"], of["is_active"]).select_from(self.mapper.class_)
+        # Without `of`, PostgreSQL refuses the outer joins of a mapper that loads its subclasses along.
+        return found.where(of["id"] == bindparam("user_id")).with_for_update(key_share=True, of=self.mapper.tables)
+
+    def check_bind(self, session: Session, tokens: Mapper[Any], clause: Update) -> None:
+        """Refuse a session that keeps the users on another engine than the tokens: no statement reads or locks both.
+
+        Raises:
+            UserClassError: It does.
+        """
+        if session.get_bind(tokens, clause=clause) is not session.get_bind(self.mapper, clause=clause):
+            raise UserClassError(
+                f"the session has {self.mapper.class_.__name__} and {tokens.class_.__name__} on different engines: "
+                "keep both on one, or pass users=None to SQLAlchemyTokenStore if that is meant"
+            )
+
+    def _has_referred_id(self) -> bool:
+        own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}
+        keys = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in own))
+        return not keys.isdisjoint(same_keys(self.referred, self.mapper))
+
+
+def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> UserClass:
+    """Find the class of the users, or check the given one.
+
+    Where several classes of an inheritance hierarchy fit, it is the topmost: each user is one of those.
+
+    Args:
+        tokens: The mapper of the token class.
+        users: That of the class which the application has named; `...` if it has not.
+
+    Raises:
+        UserClassError: There is none, there are several that differ, or the keys do not fit.
+    """
+    try:
+        check_key_type(tokens)
+        seen = [UserClass(mapper=mapper, referred=key) for key in referred_columns(tokens) for mapper in _on(key.table)]
+    except NoReferencedTableError as error:
+        raise _refusal(tokens, str(error)) from error
+    if not seen:
+        raise _refusal(tokens, "its user_id has no foreign key to a table of a mapped class")
+    if isinstance(users, EllipsisType):
+        return _choose(tokens, seen)
+    named = [user for user in seen if user.mapper is users]
+    if not named:
+        raise _refusal(tokens, f"its user_id does not refer to {users.class_.__name__}")
+    return _choose(tokens, named)
+
+
+def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
+    """Return an attribute as SQL reads it, or `None` if it is worked out in Python, or is not there."""
+    with suppress(Exception):  # A hybrid attribute may run any code, which for SQL may be wrong in any way.
+        expression = getattr(mapper.class_, name).expression
+        return expression if isinstance(expression, ColumnElement) else None
+    return None
+
+
+def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
+    """Return the mapper of a class that an argument of the store's gives.
+
+    Raises:
+        TypeError: It is no mapped class.
+    """
+    mapper = inspect(mapped, raiseerr=False)
+    if isinstance(mapper, Mapper):
+        return mapper
+    raise TypeError(f"{argument} must be a mapped class: got {mapped!r}")
+
+
+def topmost_on(table: FromClause) -> set[Mapper[Any]]:
+    """Return the mappers of the classes with rows in the table, without those that inherit from another of them."""
+    return _topmost(_on(table))
+
+
+def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
+    fitting = {user.mapper: user for user in seen if not user.missing}
+    if not fitting:
+        reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
+        raise _refusal(tokens, f"no class that its user_id refers to will do ({'; '.join(sorted(reasons))})")
+    topmost = sorted(_topmost(set(fitting)), key=lambda mapper: (mapper.registry is not tokens.registry, str(mapper)))
+    if len({str(fitting[mapper].lock) for mapper in topmost}) > 1:  # Else they read the very same rows and columns.
+        raise _refusal(tokens, f"there are several: {', '.join(mapper.class_.__name__ for mapper in topmost)}")
+    return fitting[topmost[0]]
+
+
+def _on(table: FromClause) -> set[Mapper[Any]]:
+    return {mapper for registry in _all_registries() for mapper in registry.mappers if table in mapper.tables}
+
+
+def _topmost(mappers: set[Mapper[Any]]) -> set[Mapper[Any]]:
+    return {it for it in mappers if it.inherits is None or mappers.isdisjoint(it.inherits.iterate_to_root())}
+
+
+def _refusal(tokens: Mapper[Any], why: str) -> UserClassError:
+    return UserClassError(f"the users of {tokens.class_.__name__} cannot be found: {why}; {_FIX}")

@@ -1,0 +1,211 @@
+"""`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi_users.authentication import BearerTransport, CookieTransport, Transport
+from httpx import Response
+
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxCookieTransport,
+    KnoxSettings,
+    current_token,
+    tokens,
+    unauthorized,
+)
+from tests.http.asgi import talk
+from tests.http.site import (
+    Backend,
+    Database,
+    bearing,
+    client_of,
+    create_app,
+    create_users,
+    knox_backend,
+    login,
+)
+from tests.models import User
+from tests.strategies import MINUTE, Clock, flipped
+
+TOKEN = tokens.generate("00", prefix="")
+PREFIXES = ["Bearer", "Token", "tOKEN", "X-Knox.2"]
+# Of FastAPI-Users' own dependency, of ours, and of our routes.
+REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
+
+
+def app_on(database: Database, backends: Sequence[Backend]) -> FastAPI:
+    """Make an application with the handler, and routes that ask for more than a token of the first backend."""
+    app, users = create_app(database, backends), create_users(database, backends)
+    app.add_exception_handler(401, unauthorized)
+    rules: dict[str, dict[str, Any]] = {"token": {}, "staff": {"superuser": True}, "fresh": {"fresh_within": MINUTE}}
+    for name, rule in rules.items():
+        needed = Depends(current_token(users, backends[0], **rule))
+        app.add_api_route(f"/{name}", _nothing, dependencies=[needed])
+        app.add_api_websocket_route(f"/ws/{name}", _nothing, dependencies=[needed])
+    return app
+
+
+async def _nothing() -> None:
+    """Answer nothing: every request of these tests is refused before."""
+
+
+def site(database: Database, clock: Clock, *transports: Transport) -> FastAPI:
+    """Make an application with a backend for each transport; the first one's is called knox."""
+    names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
+    return app_on(
+        database,
+        [knox_backend(database, clock, name=name, transport=it) for name, it in zip(names, transports, strict=True)],
+    )
+
+
+def told(response: Response) -> tuple[int, list[str]]:
+    """Return what a refused client is answered."""
+    return response.status_code, response.headers.get_list("WWW-Authenticate")
+
+
+async def refusals(app: FastAPI, headers: dict[str, str]) -> list[str]:
+    """Return the challenges of all routes that refuse a request, each one once."""
+    async with client_of(app) as client:
+        answers = [await client.request(method, path, headers=headers) for method, path in REFUSING]
+    assert {it.status_code for it in answers} == {401}
+    return sorted({challenge for it in answers for challenge in it.headers.get_list("WWW-Authenticate")})
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+@pytest.mark.parametrize(
+    ("presented", "error"),
+    [
+        ("", None),
+        ("{prefix}", None),
+        ("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==", None),
+        ("Other junk", None),
+        ("{prefix} junk", "invalid_token"),
+    ],
+)
+async def test_every_refusal_names_the_prefix(
+    database: Database, clock: Clock, *, prefix: str, presented: str, error: str | None
+) -> None:
+    """Whatever refuses, the client reads the scheme that the transport takes, and the error if it sent a token."""
+    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+
+    challenges = await refusals(app, {"Authorization": presented.format(prefix=prefix)})
+
+    assert challenges == [prefix if error is None else f'{prefix} error="{error}"']
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_refused_websocket_names_the_prefix(database: Database, clock: Clock, prefix: str) -> None:
+    """The handshake's answer has the same header, by FastAPI-Users' dependency and ours."""
+    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+    header = (b"authorization", f"{prefix} junk".encode())
+
+    started = [(await talk(app, path, [header]))[0]["headers"] for path in ("/ws/active", "/ws/token")]
+
+    expected = (b"www-authenticate", f'{prefix} error="invalid_token"'.encode())
+    assert [expected in headers for headers in started] == [True, True]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_a_live_token_that_is_not_enough(database: Database, clock: Clock, ada: User, prefix: str) -> None:
+    """A user who may not, and a login that is too old, are answered in the transport's scheme."""
+    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+    async with client_of(app) as client:
+        headers = bearing(await login(client, email=ada.email), prefix)
+        clock.now += 2 * MINUTE
+        staff, fresh = [await client.get(path, headers=headers) for path in ("/staff", "/fresh")]
+
+    described = 'error_description="The login is too long ago; log in again"'
+    assert told(staff) == (403, [f'{prefix} error="insufficient_scope"'])
+    assert told(fresh) == (401, [f'{prefix} error="invalid_token", {described}'])
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_what_the_strategy_refuses_names_the_prefix(
+    database: Database, clock: Clock, ada: User, prefix: str
+) -> None:
+    """FastAPI-Users' logout of a token of another audience is refused by the strategy, in the transport's scheme."""
+    transport = KnoxBearerTransport("login", header_prefix=prefix)
+    backends = [
+        knox_backend(database, clock, name=name, transport=transport, settings=KnoxSettings(audience=name))
+        for name in ("web", "api")
+    ]
+    async with client_of(create_app(database, backends)) as client:
+        token = await login(client, "api", email=ada.email)
+        response = await client.post("/web/logout", headers=bearing(token, prefix))
+
+    assert told(response) == (401, [f'{prefix} error="invalid_token"'])
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Bearer"),
+        ({"Cookie": "theme=dark"}, "Bearer"),
+        ({"Cookie": "__Host-knox=junk"}, 'Bearer error="invalid_token"'),
+        ({"Cookie": f"__Host-knox={flipped(TOKEN)}"}, 'Bearer error="invalid_token"'),
+        ({"Cookie": f"__Host-knox={TOKEN}"}, 'Bearer error="invalid_token"'),
+    ],
+)
+async def test_a_cookie_has_the_scheme_bearer(
+    database: Database, clock: Clock, *, headers: dict[str, str], challenge: str
+) -> None:
+    """No scheme is registered for cookies, and RFC 9110 wants one: it is Bearer, whose errors the answer gives."""
+    assert await refusals(site(database, clock, KnoxCookieTransport()), headers) == [challenge]
+
+
+async def test_a_cookie_from_another_site_is_not_presented(database: Database, clock: Clock) -> None:
+    """A request whose cookie does not count is answered as one without a cookie, by every dependency."""
+    app = site(database, clock, KnoxCookieTransport())
+    headers = {"Cookie": f"__Host-knox={TOKEN}", "Sec-Fetch-Site": "cross-site"}
+    async with client_of(app) as client:
+        answers = [await client.post(path, headers=headers) for path in ("/knox/rotate", "/knox/logout")]
+
+    assert [told(it) for it in answers] == [(401, ["Bearer"])] * 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "challenge"),
+    [
+        ({}, "Token, X-Knox"),
+        ({"Authorization": "Token junk"}, 'Token error="invalid_token"'),
+        ({"Authorization": "X-Knox junk"}, 'X-Knox error="invalid_token"'),
+        ({"Authorization": "Bearer junk"}, "Token, X-Knox"),
+        ({"Cookie": "__Host-knox=junk"}, 'Token error="invalid_token", X-Knox error="invalid_token"'),
+    ],
+)
+async def test_several_transports_are_all_named(
+    database: Database, clock: Clock, *, headers: dict[str, str], challenge: str
+) -> None:
+    """Where several would do, a client reads each (RFC 9110 §11.6.1); one that has chosen reads of its choice."""
+    transports = [
+        KnoxBearerTransport("knox/login", header_prefix="Token"),
+        KnoxCookieTransport(),
+        KnoxBearerTransport("other/login", header_prefix="X-Knox"),
+    ]
+    async with client_of(site(database, clock, *transports)) as client:
+        response = await client.get("/active", headers=headers)
+
+    assert told(response) == (401, [challenge])
+
+
+@pytest.mark.parametrize(
+    ("transport", "headers", "challenge"),
+    [
+        (BearerTransport("knox/login"), {}, "Bearer"),
+        (BearerTransport("knox/login"), {"Authorization": "Bearer junk"}, 'Bearer error="invalid_token"'),
+        (CookieTransport("knox"), {}, "Bearer"),
+        (
+            CookieTransport("knox"),
+            {"Cookie": f"knox={TOKEN}"},
+            'Bearer error="invalid_token"',
+        ),
+    ],
+)
+async def test_fastapi_users_transports_are_bearer(
+    database: Database, clock: Clock, *, transport: Transport, headers: dict[str, str], challenge: str
+) -> None:
+    """A transport that is not ours is answered as Bearer, everywhere the same."""
+    assert await refusals(site(database, clock, transport), headers) == [challenge]

@@ -1,0 +1,257 @@
+"""Presented means authenticated: what a password change keeps and a login replaces, whatever decoys come along."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from http.cookiejar import DefaultCookiePolicy
+from typing import Annotated
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from httpx import AsyncClient, Response
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxCookieMiddleware,
+    KnoxCookieTransport,
+    KnoxSettings,
+    KnoxStrategy,
+    KnoxUserManagerMixin,
+)
+from tests.http.device import OTHER_STORES
+from tests.http.site import (
+    PASSWORDS,
+    Backend,
+    Database,
+    UserRead,
+    UserUpdate,
+    bearing,
+    client_of,
+    credentials,
+    jwt_backend,
+    knox_backend,
+    login,
+)
+from tests.models import User
+from tests.strategies import HOUR, Clock, unknown_token
+
+pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", *OTHER_STORES], indirect=True)
+
+NAME = "__Host-knox"
+REFRESHING = KnoxSettings(auto_refresh=True)
+
+
+class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """The user manager."""
+
+    reset_password_token_secret = verification_token_secret = "secret-of-the-tests-that-is-long-enough"
+
+
+@pytest.fixture
+def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+    """Give a cookie, a header and, beside ours, FastAPI-Users' JWT."""
+    return [
+        knox_backend(database, clock, name="cookie", transport=KnoxCookieTransport(), settings=REFRESHING),
+        knox_backend(database, clock, name="knox", transport=KnoxBearerTransport("knox/login"), settings=REFRESHING),
+        jwt_backend(),
+    ]
+
+
+@pytest.fixture
+def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
+    """Give an application whose user manager ends the tokens of the first two backends."""
+    get_strategy = backends[0].get_strategy
+
+    async def get_user_manager(
+        session: Annotated[AsyncSession, Depends(database.session)],
+        strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_strategy)],
+    ) -> Manager:
+        return Manager(SQLAlchemyUserDatabase(session, User), PASSWORDS, knox=strategy)
+
+    app, users = FastAPI(), FastAPIUsers[User, uuid.UUID](get_user_manager, backends)
+    app.add_middleware(KnoxCookieMiddleware)
+    for backend in backends:
+        app.include_router(users.get_auth_router(backend), prefix=f"/{backend.name}")
+    app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
+    return app
+
+
+@pytest.fixture
+async def eve(database: Database) -> User:
+    """Give another user."""
+    return await database.create_user("eve@example.org")
+
+
+@pytest.fixture
+async def program(app: FastAPI) -> AsyncIterator[AsyncClient]:
+    """Give a client that keeps no cookies."""
+    async with client_of(app) as client:
+        client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        yield client
+
+
+async def log_in(client: AsyncClient, email: str, *cookies: str) -> str:
+    """Log in by cookie, while a browser sends other cookies, and return the token of the new one."""
+    headers = {"Cookie": "; ".join(cookies)} if cookies else {}
+    response = await client.post("/cookie/login", data=credentials(email), headers=headers)
+    assert response.status_code == 204, response.text
+    name, _, value = response.headers["Set-Cookie"].partition(";")[0].partition("=")
+    assert name == NAME
+    return str(value)
+
+
+async def is_alive(client: AsyncClient, token: str) -> bool:
+    """Ask whether a token is accepted, in a header."""
+    return (await client.get("/users/me", headers=bearing(token))).status_code == 200
+
+
+async def change_password(client: AsyncClient, headers: dict[str, str]) -> Response:
+    """Change one's own password."""
+    return await client.patch("/users/me", json={"password": "another password"}, headers=headers)
+
+
+def decoys(user: User) -> list[str]:
+    """Make well-formed tokens that nobody has issued."""
+    return [unknown_token(user) for _ in range(8)]
+
+
+@pytest.mark.parametrize("name", ["planted", NAME])
+async def test_a_change_keeps_the_session_that_made_it(program: AsyncClient, ada: User, name: str) -> None:
+    """Neither made-up tokens nor a live one that somebody planted, before or after the cookie, change what is kept."""
+    own, planted, phone = [await log_in(program, ada.email) for _ in range(3)]
+    before = [f"{name}={token}" for token in (*decoys(ada), planted)]
+    after = [f"z{number}={token}" for number, token in enumerate([*decoys(ada), phone])]
+    cookies = "; ".join([*before, f"{NAME}={own}", *after])
+
+    response = await change_password(program, {"Cookie": cookies, "X-Planted": planted})
+
+    assert response.status_code == 200, response.text
+    assert [await is_alive(program, token) for token in (own, planted, phone)] == [True, False, False]
+
+
+async def test_a_change_by_header_keeps_the_header_s_session(program: AsyncClient, ada: User) -> None:
+    """A dead cookie is passed by, and the session in the header, which authenticates the request, is kept."""
+    own, planted = await login(program, email=ada.email), await login(program, email=ada.email)
+    headers = bearing(own) | {"Cookie": f"{NAME}={decoys(ada)[0]}; x={planted}"}
+
+    response = await change_password(program, headers)
+
+    assert response.status_code == 200, response.text
+    assert [await is_alive(program, token) for token in (own, planted)] == [True, False]
+
+
+async def test_what_a_jwt_authenticated_keeps_nothing(program: AsyncClient, ada: User) -> None:
+    """A token of ours beside the JWT that authenticated the request may be anybody's, and ends."""
+    planted, jwt = await login(program, email=ada.email), await login(program, "jwt", email=ada.email)
+
+    response = await change_password(program, bearing(jwt) | {"Cookie": f"x={planted}", "X-Planted": planted})
+
+    assert response.status_code == 200, response.text
+    assert not await is_alive(program, planted)
+
+
+async def test_another_user_s_session_is_not_taken_for_one_s_own(program: AsyncClient, ada: User, eve: User) -> None:
+    """An administrator's own session authenticates the change of another's password, and keeps none of the other's."""
+    hers = await log_in(program, eve.email)
+    own = await log_in(program, ada.email)
+
+    response = await change_password(program, {"Cookie": f"{NAME}={own}; x={hers}"})
+
+    assert response.status_code == 200, response.text
+    assert [await is_alive(program, token) for token in (own, hers)] == [True, True]
+
+
+# a login by cookie
+
+
+async def test_a_login_ends_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
+    """Whoever's it was, and however many decoys share the cookie's name; another cookie's session stays."""
+    old, other = await log_in(program, ada.email), await log_in(program, ada.email)
+    cookies = [f"{NAME}={token}" for token in (*decoys(ada), old, *decoys(eve))]
+
+    new = await log_in(program, eve.email, *cookies, f"other={other}")
+
+    assert [await is_alive(program, token) for token in (old, other, new)] == [False, True, True]
+
+
+async def test_a_slow_request_brings_no_user_back(program: AsyncClient, ada: User, eve: User, clock: Clock) -> None:
+    """A refreshed cookie that is answered after another user's login is worth nothing any more."""
+    old = await log_in(program, ada.email)
+    clock.now += HOUR
+    slow = await program.get("/users/me", headers={"Cookie": f"{NAME}={old}"})
+
+    await log_in(program, eve.email, f"{NAME}={old}")
+
+    assert slow.headers["Set-Cookie"].startswith(f"{NAME}={old};")
+    assert (await program.get("/users/me", headers={"Cookie": f"{NAME}={old}"})).status_code == 401
+
+
+async def test_a_login_by_header_leaves_another_user_s_cookie(program: AsyncClient, ada: User, eve: User) -> None:
+    """It takes no cookie's place."""
+    hers = await log_in(program, ada.email)
+
+    response = await program.post("/knox/login", data=credentials(eve.email), headers={"Cookie": f"{NAME}={hers}"})
+
+    assert response.status_code == 200
+    assert await is_alive(program, hers)
+
+
+async def test_a_refused_login_ends_nothing(program: AsyncClient, ada: User) -> None:
+    """A wrong password leaves the cookie's session alone."""
+    own = await log_in(program, ada.email)
+
+    response = await program.post(
+        "/cookie/login", data=credentials(ada.email, "wrong"), headers={"Cookie": f"{NAME}={own}"}
+    )
+
+    assert response.status_code == 400
+    assert await is_alive(program, own)
+
+
+# several cookies of one name, as after a change of the path or the domain
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+@pytest.mark.parametrize("whose", ["own", "another's", "made-up", "junk"])
+async def test_a_login_gets_the_user_in(
+    program: AsyncClient, ada: User, eve: User, *, newest_first: bool, whose: str
+) -> None:
+    """Whichever of the two cookies a browser sends first, the new one lets the user in, and can end its session."""
+    old = {
+        "own": await log_in(program, ada.email),
+        "another's": await log_in(program, eve.email),
+        "made-up": decoys(ada)[0],
+        "junk": "junk",
+    }[whose]
+    new = await log_in(program, ada.email, f"{NAME}={old}")
+    cookies = [f"{NAME}={new}", f"{NAME}={old}"]
+    headers = {"Cookie": "; ".join(cookies if newest_first else reversed(cookies))}
+
+    seen = await program.get("/users/me", headers=headers)
+    logged_out = await program.post("/cookie/logout", headers=headers)
+
+    assert (seen.status_code, seen.json().get("email")) == (200, ada.email)
+    assert logged_out.status_code == 204
+    assert not await is_alive(program, new)
+
+
+async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient, ada: User, clock: Clock) -> None:
+    """A refresh sets the cookie to the token that was used."""
+    new = await log_in(program, ada.email)
+    clock.now += HOUR
+
+    response = await program.get("/users/me", headers={"Cookie": f"{NAME}={new}; {NAME}={decoys(ada)[0]}"})
+
+    assert response.headers["Set-Cookie"].startswith(f"{NAME}={new};")
+
+
+async def test_few_cookies_of_one_name_are_tried(program: AsyncClient, ada: User) -> None:
+    """Whoever sends a hundred is not let in by the first: each costs the store a read, so only the last 16 count."""
+    own = await log_in(program, ada.email)
+    cookies = [f"{NAME}={own}", *(f"{NAME}={unknown_token(ada)}" for _ in range(100))]
+
+    response = await program.get("/users/me", headers={"Cookie": "; ".join(cookies)})
+
+    assert response.status_code == 401

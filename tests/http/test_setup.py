@@ -1,0 +1,84 @@
+"""What the routers and `current_token` say of a backend whose strategy is another one."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi_users.authentication import AuthenticationBackend, JWTStrategy, Strategy
+
+from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy, current_token, get_knox_admin_router, get_knox_router
+from tests.http.device import Device
+from tests.http.site import Backend, Database, Users, bearing, client_of, create_users, jwt_backend, login
+from tests.models import User
+
+Make = Callable[[Users, Backend], object]
+MAKERS: list[Make] = [get_knox_router, get_knox_admin_router, current_token]
+MESSAGE = "backend 'jwt' must have a KnoxStrategy, and its get_strategy returns a JWTStrategy"
+
+
+def declared() -> JWTStrategy[User, uuid.UUID]:
+    """Return a strategy of FastAPI-Users' own, and say so."""
+    return JWTStrategy("the secret of a backend that is not ours", lifetime_seconds=3600)
+
+
+class Own(KnoxStrategy[User, uuid.UUID]):
+    """A strategy of an application's own."""
+
+
+def knox() -> KnoxStrategy[User, uuid.UUID]:
+    """Stand for a strategy of ours."""
+    raise LookupError
+
+
+def own() -> Own:
+    """Stand for a subclass of it."""
+    raise LookupError
+
+
+def any_strategy() -> Strategy[User, uuid.UUID]:
+    """Stand for a strategy that is known when it is made."""
+    raise LookupError
+
+
+async def generated() -> AsyncIterator[KnoxStrategy[User, uuid.UUID]]:
+    """Stand for a dependency that cleans up."""
+    raise LookupError
+    yield
+
+
+def backend_with(get_strategy: Any) -> Backend:
+    """Make a backend."""
+    return AuthenticationBackend("jwt", KnoxBearerTransport("jwt/login"), get_strategy)
+
+
+@pytest.mark.parametrize("make", MAKERS)
+async def test_another_strategy_is_refused_at_once(database: Database, make: Make) -> None:
+    """Where `get_strategy` says what it returns, the router is not made."""
+    with pytest.raises(TypeError, match=MESSAGE):
+        make(create_users(database, [jwt_backend()]), backend_with(declared))
+
+
+@pytest.mark.parametrize("make", MAKERS)
+@pytest.mark.parametrize("get_strategy", [knox, own, any_strategy, generated, partial(declared), lambda: None])
+async def test_what_may_be_ours_is_not(database: Database, make: Make, get_strategy: Any) -> None:
+    """A strategy of ours, a subclass, and what does not say what it returns are taken."""
+    assert make(create_users(database, [jwt_backend()]), backend_with(get_strategy))
+
+
+@pytest.mark.parametrize(("make", "path"), [(get_knox_router, "/sessions"), (get_knox_admin_router, "/{id}/sessions")])
+async def test_another_strategy_shows_at_the_first_request(
+    database: Database, ada: User, make: Callable[..., APIRouter], path: str
+) -> None:
+    """Else the first request says so."""
+    root = await database.create_user("root@example.org", is_superuser=True)
+    backend = jwt_backend()
+    app, users = FastAPI(), create_users(database, [backend])
+    app.include_router(users.get_auth_router(backend), prefix="/jwt")
+    app.include_router(make(users, backend))
+    async with client_of(app) as client:
+        device = Device(http=client, token=await login(client, "jwt", root.email))
+        with pytest.raises(TypeError, match=MESSAGE):
+            await device.http.get(path.format(id=ada.id), headers=bearing(device.token))

@@ -1,0 +1,271 @@
+"""What the store is made with: each mistake is an error at once, which names the argument and the fix."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy import Column, ForeignKey, Integer, Table, create_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_scoped_session,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from fastapi_users_knox import KnoxError, KnoxStrategy, UserClassError
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
+from tests.backends import SQLITE, Backend
+from tests.models import KnoxToken, User, UserManager, create_user
+from tests.strategies import sent_to, verbs
+
+Make = Callable[..., SQLAlchemyTokenStore[Any, Any]]
+make: Make = SQLAlchemyTokenStore  # Type checkers refuse most of what follows.
+
+
+@pytest.fixture
+def any_backend(tmp_path: Path) -> Backend:
+    """Give SQLite in a file."""
+    return SQLITE["sqlite"](tmp_path)
+
+
+ENGINE = create_async_engine("sqlite+aiosqlite://")
+
+
+@pytest.fixture
+def session() -> AsyncSession:
+    """Give the application's session, which connects to nothing."""
+    return AsyncSession(ENGINE)
+
+
+# The session and the table.
+
+
+NO_SESSION: dict[str, object] = {
+    "synchronous session": Session(),
+    "session maker": async_sessionmaker(ENGINE),
+    "engine": ENGINE,
+    "synchronous engine": create_engine("sqlite://"),
+    "user class": User,
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("session", NO_SESSION.values(), ids=NO_SESSION)
+def test_the_session_is_an_async_session(session: object) -> None:
+    """Anything else is refused, with how to get one."""
+    with pytest.raises(TypeError, match="session must be an AsyncSession, as an async_sessionmaker opens it"):
+        make(session, KnoxToken)
+
+
+def test_the_arguments_are_not_swapped() -> None:
+    """The error says which comes first."""
+    with pytest.raises(TypeError, match=r"session must be an AsyncSession.*and comes before the table"):
+        make(KnoxToken, AsyncSession())
+
+
+@pytest.mark.parametrize("table", [User, SQLAlchemyBaseKnoxTokenTable, KnoxToken(), KnoxToken.__table__, "knox_token"])
+def test_the_table_is_a_token_class(session: AsyncSession, table: object) -> None:
+    """The class of the users in its place is refused, and so is what is not mapped."""
+    with pytest.raises(TypeError, match="table must be"):
+        make(session, table)
+
+
+@pytest.mark.parametrize("users", [User(), "user", False, SQLAlchemyBaseKnoxTokenTable])
+def test_the_users_are_a_mapped_class(session: AsyncSession, users: object) -> None:
+    """Anything else but `None` is refused."""
+    with pytest.raises(TypeError, match="users must be a mapped class"):
+        make(session, KnoxToken, users=users)
+
+
+async def test_a_scoped_session_will_do(engine: AsyncEngine) -> None:
+    """The store takes the current session of the scope, and reads token and user by one SELECT."""
+    scoped = async_scoped_session(async_sessionmaker(engine, expire_on_commit=False), asyncio.current_task)
+    user = await create_user(scoped())
+    # FastAPI-Users' adapter is typed for a session, and works as well with a scope.
+    make_user_db: Callable[..., SQLAlchemyUserDatabase[User, Any]] = SQLAlchemyUserDatabase
+    user_manager = UserManager(make_user_db(scoped, User))
+    strategy = KnoxStrategy[User, Any](SQLAlchemyTokenStore(scoped, KnoxToken), request=None)
+
+    token = await strategy.issue(user)
+    with sent_to(engine) as statements:
+        read = await strategy.read_token(token, user_manager)
+    await scoped.remove()
+
+    assert read is user
+    assert verbs(statements) == ["SELECT"]
+
+
+# The class of the users.
+
+
+class Base(DeclarativeBase):
+    """Classes that are no users to the store, or not the only ones."""
+
+
+class Unmapped(DeclarativeBase):
+    """Tokens whose users are not mapped."""
+
+
+class Stranger(Base):
+    """A class to which no tokens refer."""
+
+    __tablename__ = "stranger"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+    is_active: Mapped[bool]
+
+
+class InPython(Base):
+    """A user whose activity is worked out in Python."""
+
+    __tablename__ = "in_python"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the user may log in."""
+        return True
+
+
+class HalfHybrid(Base):
+    """A user whose activity is a hybrid attribute that means something else in SQL."""
+
+    __tablename__ = "half_hybrid"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+    left: Mapped[bool | None]
+
+    @hybrid_property
+    def is_active(self) -> bool:
+        """Whether the user is still here."""
+        return self.left is None
+
+
+class FailingHybrid(Base):
+    """A user whose activity is a hybrid attribute that SQL cannot have."""
+
+    __tablename__ = "failing_hybrid"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+    left: Mapped[bool]
+
+    @hybrid_property
+    def is_active(self) -> bool:
+        """Whether the user is still here."""
+        return not self.left
+
+
+class Numbered(Base):
+    """A user with another unique number beside the id."""
+
+    __tablename__ = "numbered"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(unique=True)
+    hashed_password: Mapped[str]
+    is_active: Mapped[bool]
+
+
+class Person(Base):
+    """Two kinds of whom can log in, each with a password of its own."""
+
+    __tablename__ = "person"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    is_active: Mapped[bool]
+
+
+class Customer(Person):
+    """A kind of user."""
+
+    __tablename__ = "customer"
+    id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    hashed_password: Mapped[str]
+
+
+class Employee(Person):
+    """Another kind of user."""
+
+    __tablename__ = "employee"
+    id: Mapped[int] = mapped_column(ForeignKey("person.id"), primary_key=True)
+    hashed_password: Mapped[str]
+
+
+Table("plain", Base.metadata, Column("id", Integer, primary_key=True))
+
+
+class Reader(Base):
+    """Another class over the very same rows as `Stranger`."""
+
+    __table__ = Stranger.__table__
+
+
+def tokens_of(refers_to: str | None, base: type[DeclarativeBase] = Base) -> type[Any]:
+    """Map a token class."""
+    keys = () if refers_to is None else (ForeignKey(refers_to),)
+    name = f"{base.__name__}_{refers_to}_token"
+    fields = {"__tablename__": name, "user_id": mapped_column(*keys, type_=None if keys else Stranger.id.type)}
+    return type(name, (SQLAlchemyBaseKnoxTokenTable, base), fields)
+
+
+TO_CUSTOMER_OR_EMPLOYEE = tokens_of("person.id")
+TO_STRANGER = tokens_of("stranger.id")
+
+UNSEEN: dict[str, tuple[type[Any], str]] = {
+    "no foreign key": (tokens_of(None), "no foreign key"),
+    "no table": (tokens_of("user.id", Unmapped), "could not find table 'user'"),
+    "table without a class": (tokens_of("plain.id"), "no foreign key to a table of a mapped class"),
+    "activity in Python": (tokens_of("in_python.id"), "InPython: is_active is no column or SQL expression"),
+    "activity in Python by a hybrid": (tokens_of("half_hybrid.id"), "HalfHybrid: is_active is no column or SQL"),
+    "failing hybrid": (tokens_of("failing_hybrid.id"), "FailingHybrid: is_active is no column or SQL expression"),
+    "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
+    "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "there are several: Customer, Employee"),
+}
+
+
+@pytest.mark.parametrize(("token", "why"), UNSEEN.values(), ids=UNSEEN)
+def test_users_that_cannot_be_found_are_an_error(session: AsyncSession, token: type[Any], why: str) -> None:
+    """No protection falls away without a word: the error says why, and what to pass."""
+    with pytest.raises(UserClassError) as raised:
+        make(session, token)
+
+    assert isinstance(raised.value, KnoxError)
+    assert why in str(raised.value)
+    assert "pass users=" in str(raised.value)
+    assert "users=None" in str(raised.value)
+
+
+@pytest.mark.parametrize(("token", "why"), UNSEEN.values(), ids=UNSEEN)
+def test_users_that_are_elsewhere_may_be_meant(session: AsyncSession, token: type[Any], why: str) -> None:
+    """With `users=None` the store is made, and states that it does not see them."""
+    assert why
+    assert make(session, token, users=None).sees_users is False
+
+
+@pytest.mark.parametrize("users", [Customer, Employee])
+def test_one_of_several_may_be_named(session: AsyncSession, users: type[Any]) -> None:
+    """Where several classes would do, the application says which it is."""
+    assert make(session, TO_CUSTOMER_OR_EMPLOYEE, users=users).sees_users is True
+
+
+@pytest.mark.parametrize("users", [Stranger, KnoxToken])
+def test_a_class_that_the_tokens_do_not_refer_to_is_refused(session: AsyncSession, users: type[Any]) -> None:
+    """A user class that has nothing to do with the tokens would lock and check the wrong rows."""
+    with pytest.raises(UserClassError, match=f"user_id does not refer to {users.__name__}"):
+        make(session, TO_CUSTOMER_OR_EMPLOYEE, users=users)
+
+
+def test_a_class_that_will_not_do_is_refused(session: AsyncSession) -> None:
+    """A given class needs all that is looked at."""
+    with pytest.raises(UserClassError, match="Person: hashed_password is no column"):
+        make(session, TO_CUSTOMER_OR_EMPLOYEE, users=Person)
+
+
+def test_two_classes_over_the_same_rows_are_as_good_as_one(session: AsyncSession) -> None:
+    """Either reads and locks the same rows and columns."""
+    assert make(session, TO_STRANGER).sees_users is True

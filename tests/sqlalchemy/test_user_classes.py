@@ -1,0 +1,257 @@
+"""Users in every shape that SQLAlchemy maps: logins, reads, limits and deletions hold for each."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi_users import BaseUserManager
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy import Column, ForeignKey, MetaData, Table, event, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from fastapi_users_knox import CredentialsChanged, KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox.sqlalchemy.statements import statements_for
+from tests.backends import Backend
+from tests.conftest import backend_of
+from tests.strategies import sent_to, verbs
+from tests.user_shapes import SHAPES, Shape
+
+SERVERS = ["postgresql-asyncpg", "mariadb"]
+
+Strategy = KnoxStrategy[Any, Any]
+
+
+class Manager(BaseUserManager[Any, Any]):
+    """A user manager of any users."""
+
+    def parse_id(self, value: Any) -> Any:
+        """Take the id as it is."""
+        return value
+
+
+@pytest.fixture(params=["sqlite", *SERVERS])
+def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Give one database of each kind."""
+    return backend_of(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=SHAPES)
+def shape(request: pytest.FixtureRequest) -> Shape:
+    """Give each shape."""
+    return SHAPES[request.param]
+
+
+@pytest.fixture
+async def engine(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngine]:
+    """Give an engine on the shape's tables."""
+    engine = any_backend.create_engine()
+    async with engine.begin() as connection:
+        await connection.run_sync(shape.metadata.create_all)
+    yield engine
+    async with engine.begin() as connection:
+        await connection.run_sync(shape.metadata.drop_all)
+    await engine.dispose()
+
+
+@pytest.fixture
+async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Give the application's session."""
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        yield session
+
+
+@pytest.fixture
+async def user(session: AsyncSession, shape: Shape) -> Any:
+    """Store a user."""
+    return await stored_user(session, shape)
+
+
+@pytest.fixture
+def strategy(session: AsyncSession, shape: Shape) -> Strategy:
+    """Make a strategy without a limit."""
+    return strategy_on(session, shape)
+
+
+def strategy_on(session: AsyncSession, shape: Shape, **settings: Any) -> Strategy:
+    """Make a strategy."""
+    return KnoxStrategy(SQLAlchemyTokenStore(session, shape.token), KnoxSettings(**settings), request=None)
+
+
+def manager_on(session: AsyncSession, shape: Shape) -> Manager:
+    """Make the user manager of a session."""
+    return Manager(SQLAlchemyUserDatabase(session, shape.user))
+
+
+async def stored_user(session: AsyncSession, shape: Shape) -> Any:
+    """Store a user, whose id is always the same."""
+    user = shape.new_user()
+    session.add(user)
+    await session.commit()
+    await session.refresh(user)
+    return user
+
+
+async def change(engine: AsyncEngine, shape: Shape, **values: Any) -> None:
+    """Change the user in another session, behind the back of the test's own."""
+    async with AsyncSession(engine) as elsewhere:
+        user = await elsewhere.get_one(shape.user, shape.id)
+        for name, value in values.items():
+            setattr(user, name, value)
+        await elsewhere.commit()
+
+
+async def number_of_tokens(engine: AsyncEngine, shape: Shape) -> int:
+    """Count the stored records, as any other connection sees them."""
+    async with engine.connect() as connection:
+        return len((await connection.execute(select(shape.token.__table__))).all())
+
+
+async def test_a_token_is_issued_and_read(engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy) -> None:
+    """The store sees the users, the record's `user_id` is the user's `id`, and a request gets the user by it."""
+    token = await strategy.issue(user)
+
+    async with AsyncSession(engine) as later:
+        with sent_to(engine) as statements:
+            read = await strategy_on(later, shape).read_token(token, manager_on(later, shape))
+        listed = await strategy_on(later, shape).list_records(user)
+
+    assert read is not None
+    assert type(read) is shape.user
+    assert (read.id, listed) == (user.id, [token.record])
+    assert [record.user_id for record in listed] == [user.id]
+    assert verbs(statements) == ["SELECT"] * shape.reads
+
+
+async def test_the_store_sees_the_users(session: AsyncSession, shape: Shape) -> None:
+    """Nothing has to be passed for it."""
+    assert SQLAlchemyTokenStore[Any, Any](session, shape.token).sees_users
+
+
+async def test_the_limit_holds(session: AsyncSession, shape: Shape, user: Any) -> None:
+    """A login beyond the limit is refused."""
+    strategy = strategy_on(session, shape, token_limit_per_user=1)
+    await strategy.issue(user)
+
+    with pytest.raises(TokenLimitReached):
+        await strategy.issue(user)
+
+
+async def test_a_password_changed_meanwhile_fails_the_login(
+    engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """A login that was checked by the password of before stores no token."""
+    await change(engine, shape, **{shape.password: "another hash"})
+
+    with pytest.raises(CredentialsChanged):
+        await strategy.issue(user)
+
+    assert await number_of_tokens(engine, shape) == 0
+
+
+async def test_a_user_deactivated_meanwhile_fails_the_login(
+    engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """A login that was checked while the user was active stores no token."""
+    await change(engine, shape, **shape.inactive)
+
+    with pytest.raises(CredentialsChanged):
+        await strategy.issue(user)
+
+    assert await number_of_tokens(engine, shape) == 0
+
+
+async def test_an_inactive_user_is_refused(
+    engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """The row just read decides, whatever the session has loaded of the user."""
+    token = await strategy.issue(user)
+    await change(engine, shape, **shape.inactive)
+
+    assert await strategy.read_token(token, manager_on(session, shape)) is None
+
+
+async def test_a_deleted_user_takes_the_tokens_along(
+    engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """They go first: the foreign key has no cascade, so the database would else refuse the deletion."""
+    await strategy.issue(user)
+
+    await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
+
+    assert await number_of_tokens(engine, shape) == 0
+
+
+async def test_a_number_that_is_used_again_brings_no_tokens_along(
+    session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """A new user who has the id of a deleted one is not logged in by that one's tokens."""
+    token = await strategy.issue(user)
+    await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
+
+    await stored_user(session, shape)
+
+    assert await strategy.read_token(token, manager_on(session, shape)) is None
+
+
+async def test_a_refused_deletion_leaves_the_tokens(
+    engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """Where another table still refers to the user, the error is the database's own, and the user stays logged in."""
+    token = await strategy.issue(user)
+
+    async with invoice(engine, shape):
+        with pytest.raises(IntegrityError):
+            await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
+        await session.rollback()
+
+    assert await strategy.read_token(token, manager_on(session, shape)) is not None
+
+
+@asynccontextmanager
+async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
+    """Let a row of another table refer to the user for a while, and SQLite keep foreign keys, as the servers do."""
+    if engine.dialect.name == "sqlite":
+        event.listen(engine.sync_engine, "checkout", lambda dbapi, *_: dbapi.execute("PRAGMA foreign_keys = ON"))
+    (key,) = shape.token.__table__.c.user_id.foreign_keys
+    table = Table("invoice", MetaData(), Column("user_id", ForeignKey(key.column)))
+    async with engine.begin() as connection:
+        await connection.run_sync(table.create)
+        await connection.execute(table.insert().values(user_id=shape.id))
+    yield
+    async with engine.begin() as connection:
+        await connection.run_sync(table.drop)
+
+
+@pytest.mark.parametrize("any_backend", SERVERS, indirect=True)
+async def test_a_login_locks_the_user_in_every_table(
+    engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any
+) -> None:
+    """A change of the password, a deactivation and a deletion wait for a login, whichever table they begin with."""
+    users = statements_for(session, shape.token).users
+    assert users is not None
+
+    async with engine.begin() as login:
+        await login.execute(users.lock, {"user_id": user.id})
+        for table in users.mapper.tables:
+            async with engine.connect() as other:
+                with pytest.raises(DBAPIError):
+                    await other.execute(select(table).with_for_update(nowait=True))
+
+
+@pytest.mark.parametrize("any_backend", SERVERS, indirect=True)
+async def test_a_deletion_locks_the_user_before_the_tokens(
+    engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
+) -> None:
+    """It takes its locks in the order of a login, so that the two cannot dead-lock, and no token comes in between."""
+    await strategy.issue(user)
+
+    with sent_to(engine) as statements:
+        await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
+
+    deletion = next(number for number, sent in enumerate(statements) if sent.startswith("DELETE"))
+    assert shape.token.__table__.name in statements[deletion]
+    assert "FOR UPDATE" in statements[deletion - 1]

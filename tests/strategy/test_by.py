@@ -1,0 +1,97 @@
+"""`issue(by=)`: a token issued on the strength of another one's record, and `authenticated_at`, which it takes over."""
+
+from dataclasses import replace
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from fastapi_users_knox import CredentialsChanged, InvalidToken, KnoxSettings
+from tests.models import User
+from tests.strategies import DEFAULTS, HOUR, MINUTE, SECOND, Knox, change_user, stored
+
+API = KnoxSettings(audience="api")
+
+
+async def test_a_token_is_issued_on_the_strength_of_a_session(knox: Knox) -> None:
+    """The new token is accepted by its own strategy, and the session stays."""
+    session = await knox.strategy().issue(knox.user)
+
+    token = await knox.strategy(API).issue(knox.user, by=session.record, replace=False)
+
+    assert await knox.accepts(token, API)
+    assert await knox.accepts(session)
+
+
+@pytest.mark.parametrize("settings", [DEFAULTS, API])
+async def test_none_is_issued_once_the_session_has_ended(
+    knox: Knox, engine: AsyncEngine, settings: KnoxSettings
+) -> None:
+    """Between the check of the session and the issue, a logout-all may have ended it."""
+    session = await knox.strategy().issue(knox.user)
+    await knox.strategy().logout_all(knox.user)
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy(settings).issue(knox.user, by=session.record)
+
+    assert await stored(engine) == []
+
+
+async def test_none_is_issued_by_an_expired_session(knox: Knox) -> None:
+    """A session that has expired meanwhile is worth nothing."""
+    session = await knox.strategy().issue(knox.user, token_ttl=SECOND)
+    knox.clock.now += SECOND
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy(API).issue(knox.user, by=session.record)
+
+
+async def test_none_is_issued_by_a_session_past_the_cap(knox: Knox) -> None:
+    """Where session and token have the same settings, the cap and the kill switch count too."""
+    session = await knox.strategy().issue(knox.user)
+    knox.clock.now += HOUR
+    settings = KnoxSettings(not_before=knox.clock.now)
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy(settings).issue(knox.user, by=session.record)
+
+
+async def test_none_is_issued_by_another_user_s_session(knox: Knox, other: User) -> None:
+    """A record is of worth to its own user alone."""
+    foreign = await knox.strategy().issue(other)
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy().issue(knox.user, by=foreign.record)
+    with pytest.raises(InvalidToken):
+        await knox.strategy().issue(knox.user, by=replace(foreign.record, user_id=knox.user.id))
+
+
+async def test_an_old_login_is_not_made_fresh(knox: Knox) -> None:
+    """The new record has the moment of the session's authentication, through rotation too, and as it is read."""
+    session = await knox.strategy().issue(knox.user)
+    knox.clock.now += HOUR
+
+    token = await knox.strategy(API).issue(knox.user, by=session.record)
+    rotated = await knox.strategy(API).rotate_token(token, knox.user)
+    last = await knox.strategy(API).issue(knox.user, by=rotated.record)
+
+    record = await knox.strategy(API).read_record(last)
+    assert record is not None
+    assert (record.authenticated_at, record.created_at) == (session.record.created_at, knox.clock.now)
+    assert not knox.strategy(API).is_fresh(record, HOUR - MINUTE)
+    assert knox.strategy(API).is_fresh(record, HOUR)
+
+
+async def test_none_is_issued_for_an_inactive_user(knox: Knox, engine: AsyncEngine) -> None:
+    """Whoever is not active, as loaded or as stored since, is given no token, with or without a session."""
+    session = await knox.strategy().issue(knox.user)
+    await change_user(engine, knox.user, is_active=False)
+    for by in (None, session.record):
+        with pytest.raises(CredentialsChanged):
+            await knox.strategy(API).issue(knox.user, by=by)
+    await knox.session.refresh(knox.user)
+
+    for by in (None, session.record):
+        with pytest.raises(CredentialsChanged):
+            await knox.strategy(API).issue(knox.user, by=by)
+
+    assert len(await stored(engine)) == 1
