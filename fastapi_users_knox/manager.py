@@ -1,10 +1,10 @@
-"""A user manager that ends tokens when what they were issued for changes: the password, the activity, the user."""
+"""A user manager that revokes tokens when what they were issued for changes: the password, the activity, the user."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, Generic
-from uuid import UUID
+from functools import partial, wraps
+from typing import Any, ClassVar, Generic, overload
 
 from fastapi import Request
 from fastapi_users.db import BaseUserDatabase
@@ -12,40 +12,49 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelperProtocol
 
-from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.changes import Changes, revoke_for_deletion
 from fastapi_users_knox.events import RevokeReason
-from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.revocation import Revocation, strategies_of
+from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.strategy import KnoxStrategy
 
 __all__ = ["KnoxUserManagerMixin"]
 
-_REVOKING = {"password", "is_active", "email"}
+_REVOKING = {"password", "hashed_password", "is_active", "email"}
 
 _is_reset: ContextVar[bool] = ContextVar("_is_reset", default=False)
 
+_Method = Callable[..., Coroutine[Any, Any, None]]
+
 
 class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
-    """End a user's tokens when the password or the e-mail address changes, at deactivation and at deletion.
+    """Revoke a user's tokens when the password or the e-mail address changes, at deactivation and at deletion.
 
-    It stands before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
-    BaseUserManager[User, UUID])`. It needs none of the `on_*` hooks, so an application overrides them as it likes.
-    Tokens end once the change is stored, those of every audience (ASVS 7.4.2, 7.4.3). A store that is away is found
-    out before, and the answer is 503; if it goes away just then, the change stays, and the answer is 503 too.
+    List it before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
+    BaseUserManager[User, UUID])`. It needs none of the `on_*` hooks, so an application overrides them as it likes, and
+    `delete` too, with a soft deletion for example.
+
+    Tokens of every audience are revoked once the change is stored (ASVS 7.4.2, 7.4.3), before any hook that follows it.
+    Neither an error nor a cancellation in between stops that; what the database refused revokes nothing. If a store is
+    unavailable before the change, nothing is changed and the answer is 503. If it fails after the change, the log has
+    an error with the user's id and the reason, and the answer is 503 too.
 
     Attributes:
-        revoke_on_password_reset: Whether a reset of a forgotten password ends all tokens.
-        revoke_on_password_change: Whether a change of the password ends all tokens but the presented one.
+        revoke_on_password_reset: Whether a reset of a forgotten password revokes all tokens.
+        revoke_on_password_change: Whether a change of the password revokes all tokens but the presented one.
         revoke_on_email_change: Whether a change of the e-mail address does the same.
-        revoke_on_deactivation: Whether `is_active=False` ends all tokens.
-        revoke_on_deletion: Whether the deletion of the user ends all tokens.
+        revoke_on_deactivation: Whether `is_active=False` revokes all tokens.
+        revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
     Args:
-        user_db: As FastAPI-Users has it.
-        password_helper: As FastAPI-Users has it.
-        knox: The strategy whose tokens are to end, or several: of different stores, or with different listeners.
+        user_db: As in FastAPI-Users.
+        password_helper: As in FastAPI-Users.
+        knox: The strategy whose tokens are to be revoked, or several: of different stores, or with different listeners.
+        args: More arguments, for the `__init__` of the application's own base class.
+        kwargs: The same.
 
     Raises:
-        TypeError: `knox` is something else, such as a `Depends` object.
+        TypeError: `knox` is missing, or something else, such as a `Depends` object.
     """
 
     revoke_on_password_reset: ClassVar[bool] = True
@@ -54,121 +63,112 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     revoke_on_deactivation: ClassVar[bool] = True
     revoke_on_deletion: ClassVar[bool] = True
 
+    @overload
     def __init__(
         self,
         user_db: BaseUserDatabase[UP, ID],
         password_helper: PasswordHelperProtocol | None = None,
         *,
         knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
-    ) -> None:
-        """Take the strategies."""
-        super().__init__(user_db, password_helper)
-        self._strategies = _strategies(knox)
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        user_db: BaseUserDatabase[UP, ID],
+        *args: Any,  # noqa: ANN401 (the application's own base class has their types)
+        knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None: ...
+
+    def __init__(self, *args: Any, knox: object = None, **kwargs: Any) -> None:
+        """Take the strategies, and pass on the rest as it came."""
+        self._knox = strategies_of(knox)
+        super().__init__(*args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (the next class has their types)
+        """Guard `delete` in whichever class it is defined, as an override may delete in a way of its own."""
+        super().__init_subclass__(**kwargs)
+        for name, guarded in {"delete": _guarded_delete, "on_after_delete": _guarded_hook}.items():
+            owner = next(base for base in cls.__mro__ if name in vars(base))
+            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # Others are guarded already.
+                setattr(cls, name, guarded(vars(owner)[name]))
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> UP:
-        """Reset a forgotten password, which ends all of the user's tokens.
+        """Reset a forgotten password, which revokes all of the user's tokens.
 
         Raises:
-            StoreUnavailable: The tokens could not be ended, and the password is not reset, unless the store went away
-                just then.
+            StoreUnavailable: The tokens could not be revoked. The password is not reset, unless the store failed just
+                after that.
         """
         with _resetting():
             return await super().reset_password(token, password, request)
 
-    async def delete(self, user: UP, request: Request | None = None) -> None:
-        """Delete a user, which ends all of the user's tokens.
-
-        Raises:
-            StoreUnavailable: The tokens could not be ended, and the user is not deleted, unless the store went away
-                just then.
-        """
-        if not self.revoke_on_deletion:
-            return await super().delete(user, request)
-        # The database may delete the records along with the user: what there was is to be told all the same.
-        user_id, seen = user.id, await self._seen(user)
-        try:
-            await super().delete(user, request)
-        finally:
-            if await self._is_gone(user_id):
-                await self._revoke(user_id, "deleted", seen=seen)
-
     async def revoke_other_tokens(self, user: UP) -> int:
-        """End all of a user's tokens but the presented one, and return how many live ones that were.
+        """Revoke all of a user's tokens but the presented one, and return how many were live.
 
         For changes that FastAPI-Users knows nothing of, such as a new second factor (ASVS 7.4.3).
 
         Raises:
-            StoreUnavailable: The tokens could not be ended.
+            StoreUnavailable: The tokens could not be revoked.
         """
-        return await self._revoke(user.id, "logout_others", keep=self._presented(user))
+        revocation = self._revocation
+        keep = revocation.presented(user)
+        return await run_to_the_end(revocation.revoke(user.id, "logout_others", keep=keep))
 
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         """Update a user, for `update` and `reset_password` alike, and before any hook runs."""
         is_reset = _is_reset.get()
         _is_reset.set(False)  # What a hook goes on to do is no reset.
-        keep = None
-        if update_dict.keys() & _REVOKING:
-            await self._seen(user)  # A store that is away is found out before anything is changed.
-            keep = self._presented(user)
-        password, email = user.hashed_password, user.email
-        updated = await super()._update(user, update_dict)
-        if update_dict.get("is_active") is False and self.revoke_on_deactivation:
-            await self._revoke(updated.id, "deactivated")
-        elif updated.hashed_password != password and is_reset:
-            if self.revoke_on_password_reset:
-                await self._revoke(updated.id, "password_reset")
-        elif updated.hashed_password != password and self.revoke_on_password_change:
-            await self._revoke(updated.id, "password_changed", keep=keep)
-        elif updated.email != email and self.revoke_on_email_change:
-            await self._revoke(updated.id, "email_changed", keep=keep)
-        return updated
+        update = partial(super()._update, user, update_dict)
+        if not update_dict.keys() & _REVOKING:
+            return await update()
+        reason = partial(self._reason, is_reset=is_reset)
+        return await self._changes.update(user, update, update_dict=update_dict, reason=reason)
 
-    async def _seen(self, user: UP) -> dict[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]]:
-        return {strategy: await strategy.list_records(user) for strategy in self._strategies}
+    async def _delete(self, user: UP, delete: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call an implementation of `delete`."""
+        await (self._changes.delete(user, delete) if self.revoke_on_deletion else delete())
 
-    async def _is_gone(self, user_id: ID) -> bool:
-        """Tell whether the deletion was stored: a hook may have refused it before, or failed after."""
-        return await self.user_db.get(user_id) is None
+    @property
+    def _revocation(self) -> Revocation[UP, ID]:
+        # An `__init__` of the application's own may have called none of ours.
+        return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
 
-    def _presented(self, user: UP) -> UUID | None:
-        """Return the id of the record that authenticated the request, if it is this user's."""
-        records = (strategy.presented_record(user) for strategy in self._strategies)
-        return next((record.id for record in records if record is not None), None)
+    @property
+    def _changes(self) -> Changes[UP, ID]:
+        return Changes(self.user_db, self._revocation)
 
-    async def _revoke(
-        self,
-        user_id: ID,
-        reason: RevokeReason,
-        *,
-        keep: UUID | None = None,
-        seen: Mapping[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]] | None = None,
-    ) -> int:
-        """End the tokens in every store, each told of by its own audience's strategy, and one store's loss no other's.
-
-        What is of an audience that no strategy here has is ended in the second round.
-        """
-        told: set[UUID] = set()
-        failure: StoreUnavailable | None = None
-        own = [(strategy, strategy.settings.audience) for strategy in self._strategies]
-        rest = [(strategy, None) for strategy in self._strategies]
-        for strategy, audience in (*own, *rest):
-            unseen = [] if seen is None else [record for record in seen[strategy] if record.id not in told]
-            try:
-                ended = await strategy.revoke_all(user_id, reason=reason, audience=audience, keep=keep, seen=unseen)
-            except StoreUnavailable as error:
-                failure = error
-            else:
-                told |= {record.id for record in ended}
-        if failure is not None:
-            raise failure
-        return len(told)
+    def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:
+        """Return why a change of these fields revokes tokens."""
+        if "is_active" in fields and self.revoke_on_deactivation:
+            return "deactivated"
+        if "hashed_password" in fields and is_reset:
+            return "password_reset" if self.revoke_on_password_reset else None
+        if "hashed_password" in fields and self.revoke_on_password_change:
+            return "password_changed"
+        return "email_changed" if "email" in fields and self.revoke_on_email_change else None
 
 
-def _strategies(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
-    found = tuple(knox) if isinstance(knox, Iterable) else (knox,)
-    if not found or not all(isinstance(strategy, KnoxStrategy) for strategy in found):
-        raise TypeError("knox must be a KnoxStrategy, or several")
-    return found
+def _guarded_delete(delete: _Method) -> _Method:
+    """Revoke the tokens once an implementation of `delete` has returned, or has stored something before it raised."""
+
+    @wraps(delete)
+    async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
+        await self._delete(user, partial(delete, self, user, *args, **kwargs))
+
+    return guarded
+
+
+def _guarded_hook(on_after_delete: _Method) -> _Method:
+    """Revoke the tokens before the hook runs: it may fail, and the user's id may be given to somebody else."""
+
+    @wraps(on_after_delete)
+    async def guarded(self: KnoxUserManagerMixin[UP, ID], *args: object, **kwargs: object) -> None:
+        await revoke_for_deletion()
+        await on_after_delete(self, *args, **kwargs)
+
+    return guarded
 
 
 @contextmanager

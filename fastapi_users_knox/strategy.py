@@ -1,6 +1,6 @@
 """FastAPI-Users' `Strategy` over a token store: what knox does at login, at each request and at logout."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace as replace_fields
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -283,8 +283,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         audience: str | None = None,
         keep: UUID | None = None,
         seen: Iterable[TokenRecord[ID]] = (),
+        peers: Sequence["KnoxStrategy[UP, ID]"] = (),
     ) -> list[TokenRecord[ID]]:
-        """End all of a user's tokens, and return the records that were live.
+        """Revoke all of a user's tokens in one transaction, and return the records that were live.
 
         It takes an id, as it may be called for a user who has just been deleted.
 
@@ -293,12 +294,20 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: What the events say.
             audience: Which ones; `None`: those of every audience in the store.
             keep: The id of one record to spare.
-            seen: Records that the database may have deleted along with their user: they are told of too.
+            seen: Records that the database may have deleted along with their user; they are published too.
+            peers: Strategies of other audiences. Each record is published to the listeners of the first strategy of its
+                audience, and to those of this strategy where there is none.
 
         Raises:
             StoreUnavailable: The store cannot be written to.
         """
-        return await self._remove_all(user_id, self._now(), reason, audience=audience, keep=keep, seen=seen)
+        return await self._remove_all(
+            user_id, self._now(), reason, audience=audience, keep=keep, seen=seen, peers=peers
+        )
+
+    async def publish_revoked(self, record: TokenRecord[ID], reason: RevokeReason) -> None:
+        """Publish that a token was revoked, for a record that another strategy has removed."""
+        await self._publisher.publish(TokenRevoked, record.user_id, record=record, reason=reason)
 
     def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record that authenticated this request, if it is this user's, else `None`.
@@ -524,14 +533,16 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         audience: str | None,
         keep: UUID | None,
         seen: Iterable[TokenRecord[ID]] = (),
+        peers: Sequence["KnoxStrategy[UP, ID]"] = (),
     ) -> list[TokenRecord[ID]]:
         removed = await self.store.remove_all(
             user_id, audience=audience, now=now, created_since=self.settings.created_since(now), keep=keep
         )
         ended = list({record.id: record for record in (*seen, *removed)}.values())
         note_ended(self._request, *ended)
+        publishers = {peer.settings.audience: peer for peer in reversed(peers)}
         for record in ended:
-            await self._publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
+            await publishers.get(record.audience, self).publish_revoked(record, reason)
         return ended
 
     async def _publish_ended(self, added: Added[ID]) -> None:

@@ -1,9 +1,10 @@
-"""Load the user of a token whose store cannot: by one prebuilt SELECT where that comes to the same."""
+"""Load the user of a token whose store cannot, and read what is stored of a user that is being changed."""
 
 import sys
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.exceptions import InvalidID, UserNotExists
@@ -12,7 +13,12 @@ from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.store import Credentials
 
-__all__ = ["load_user", "stored_credentials"]
+if TYPE_CHECKING:
+    from fastapi_users_knox.sqlalchemy.users import UserRows
+
+__all__ = ["StoredUser", "load_user", "sharing_session", "stored_credentials", "stored_user"]
+
+StoredUser = Mapping[str, object]
 
 
 async def load_user(user_manager: BaseUserManager[UP, ID], user_id: ID) -> tuple[UP, bool] | None:
@@ -50,6 +56,32 @@ async def stored_credentials(
             return await select_credentials(user_db, user_id, latest=latest)
     user = await user_db.get(user_id)
     return None if user is None else Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
+
+
+async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredUser:
+    """Return what the database has of a user, by field, whatever objects say; it is empty if there is no such user.
+
+    It can be called after the user database has raised, in the middle of a transaction that has failed.
+    """
+    rows = _rows_of(user_db)
+    if rows is not None:
+        return await rows.stored(user_id)
+    user = await user_db.get(user_id)
+    return {} if user is None else {"is_active": user.is_active, **vars(user)}
+
+
+def sharing_session(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager[None]:
+    """Return a context in which another task uses the session of this task, where sessions are scoped by the task."""
+    rows = _rows_of(user_db)
+    return nullcontext() if rows is None else rows.sharing_session()
+
+
+def _rows_of(user_db: BaseUserDatabase[UP, ID]) -> "UserRows[UP, ID] | None":
+    if "fastapi_users_db_sqlalchemy" not in sys.modules:
+        return None
+    from fastapi_users_knox.sqlalchemy.users import UserRows, is_sqlalchemy  # noqa: PLC0415 (as below)
+
+    return UserRows(user_db) if is_sqlalchemy(user_db) else None
 
 
 def _prebuilt_select(

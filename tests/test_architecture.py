@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("router", "administration"),
     ("manager", "dependencies", "schemas"),
+    ("changes",),
+    ("revocation",),
     ("backends",),
     ("strategy",),
     ("users",),
@@ -30,7 +32,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("store",),
     ("challenges",),
     ("errors",),
-    ("tokens",),
+    ("tokens", "shielding"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from prometheus_client import REGISTRY
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -63,6 +64,35 @@ async def test_a_change_of_password_ends_the_other_sessions(engine: AsyncEngine)
     assert after_change == [200, 401]
     assert set_up.json() == {"ended": 1}
     assert after_factor == [401, 200]
+
+
+async def test_a_soft_deletion_ends_the_sessions(session: AsyncSession, jane: db.User) -> None:
+    """The user stays in the database, and the token is refused."""
+    strategy = KnoxStrategy(SQLAlchemyTokenStore[db.User, uuid.UUID](session, db.KnoxToken), request=None)
+    token = await strategy.issue(jane)
+    manager = load("soft_deletion").UserManager(SQLAlchemyUserDatabase(session, db.User), knox=strategy)
+
+    await manager.delete(jane)
+
+    assert await strategy.read_token(token, manager) is None
+    assert jane.email == f"{jane.id}@deleted.invalid"
+
+
+async def test_a_user_manager_may_take_more(session: AsyncSession, jane: db.User) -> None:
+    """The mail about a reset is sent by what `__init__` takes."""
+    mails: list[str] = []
+
+    class Mailer:
+        async def send(self, to: str, text: str) -> None:
+            mails.append(f"{to}: {text}")
+
+    strategy = KnoxStrategy(SQLAlchemyTokenStore[db.User, uuid.UUID](session, db.KnoxToken), request=None)
+    users: SQLAlchemyUserDatabase[db.User, uuid.UUID] = SQLAlchemyUserDatabase(session, db.User)
+    manager = load("own_init").UserManager(users, Mailer(), knox=strategy)
+
+    await manager.on_after_reset_password(jane)
+
+    assert mails == [f"{jane.email}: Your password was reset, and all your devices were logged out."]
 
 
 async def test_the_audit_table_has_what_happened(

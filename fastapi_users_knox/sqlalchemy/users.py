@@ -1,13 +1,16 @@
 """The users as FastAPI-Users' own SQL adapter loads them, but by a prebuilt SELECT."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, TypeGuard
+from typing import Any, Generic, TypeGuard
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Select, bindparam, select
+from sqlalchemy import Select, bindparam, exc, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
@@ -15,7 +18,7 @@ from fastapi_users_knox.sqlalchemy.reading import commit, fetch
 from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.store import Credentials
 
-__all__ = ["is_sqlalchemy", "open_session", "plain_user_db", "select_credentials", "select_user"]
+__all__ = ["UserRows", "is_sqlalchemy", "open_session", "plain_user_db", "select_credentials", "select_user"]
 
 
 def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
@@ -61,6 +64,50 @@ async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *,
     if latest:
         await commit(session)
     return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
+
+
+@dataclass(frozen=True)
+class UserRows(Generic[UP, ID]):
+    """The rows behind a user database: what is stored, whatever a session's objects say."""
+
+    user_db: SQLAlchemyUserDatabase[UP, ID]
+
+    async def stored(self, id: ID) -> Mapping[str, object]:
+        """Return the columns of a user's row by attribute name; it is empty if there is no row.
+
+        The session's transaction is rolled back if it has failed, as nothing else can be done with it.
+        """
+        try:
+            return await self._select(id)
+        except (exc.DBAPIError, exc.InvalidRequestError):
+            await open_session(self.user_db.session).rollback()
+            return await self._select(id)
+
+    def sharing_session(self) -> AbstractContextManager[None]:
+        """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
+        scoped = self.user_db.session
+        return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
+
+    async def _select(self, id: ID) -> Mapping[str, object]:
+        session, table = open_session(self.user_db.session), self.user_db.user_table
+        mapper = class_mapper(table)
+        statement = select(*[attribute.class_attribute for attribute in mapper.column_attrs]).where(table.id == id)
+        with session.no_autoflush:
+            found = await session.execute(statement, bind_arguments={"mapper": mapper, "clause": statement})
+        row = found.one_or_none()
+        return {} if row is None else dict(zip(mapper.column_attrs.keys(), row, strict=True))
+
+
+@contextmanager
+def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
+    if scoped.registry.has():  # Scoped by something else, such as the request.
+        yield
+        return
+    scoped.registry.set(session)
+    try:
+        yield
+    finally:
+        scoped.registry.clear()  # The session stays open.
 
 
 def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:

@@ -319,7 +319,7 @@ import asyncio
 from types import SimpleNamespace
 from fastapi_users import BaseUserManager, IntegerIDMixin
 from fastapi_users.db import BaseUserDatabase
-from fastapi_users_knox.users import load_user
+from fastapi_users_knox.users import load_user, sharing_session, stored_user
 
 class Directory(BaseUserDatabase):
     async def get(self, id):
@@ -329,8 +329,10 @@ class Manager(IntegerIDMixin, BaseUserManager):
     pass
 
 user, is_active = asyncio.run(load_user(Manager(Directory()), "7"))
-print(user.id, is_active)
+with sharing_session(Directory()):
+    stored = asyncio.run(stored_user(Directory(), 7))
+print(user.id, is_active, stored["id"], stored["is_active"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
-    assert done.stdout.split() == ["7", "True"]
+    assert done.stdout.split() == ["7", "True", "7", "True"]

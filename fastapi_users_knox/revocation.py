@@ -1,0 +1,101 @@
+"""Revoke a user's tokens in every store that an application has."""
+
+import logging
+from asyncio import CancelledError
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic
+from uuid import UUID
+
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.events import RevokeReason
+from fastapi_users_knox.store import TokenRecord, TokenStore
+from fastapi_users_knox.strategy import KnoxStrategy
+
+__all__ = ["Revocation", "strategies_of"]
+
+_logger = logging.getLogger("fastapi_users_knox")
+
+Seen = Mapping[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]]
+
+
+@dataclass(frozen=True)
+class Revocation(Generic[UP, ID]):
+    """Revoke tokens of every audience through one or several strategies, in each store by one transaction."""
+
+    strategies: tuple[KnoxStrategy[UP, ID], ...]
+
+    async def live_records(self, user: UP) -> Seen[UP, ID]:
+        """Return the user's live records, of the strategies' audiences.
+
+        Raises:
+            StoreUnavailable: One of the stores cannot be read.
+        """
+        return {strategy: await strategy.list_records(user) for strategy in self.strategies}
+
+    def presented(self, user: UP) -> UUID | None:
+        """Return the id of the record that authenticated the request, if it is this user's."""
+        records = (strategy.presented_record(user) for strategy in self.strategies)
+        return next((record.id for record in records if record is not None), None)
+
+    async def revoke(
+        self, user_id: ID, reason: RevokeReason, *, keep: UUID | None = None, seen: Seen[UP, ID] | None = None
+    ) -> int:
+        """Revoke the tokens in every store, whichever of the others fails, and return how many were live.
+
+        Args:
+            user_id: The user's id.
+            reason: What the events say.
+            keep: The id of one record to keep.
+            seen: Records that the database may have deleted along with their user; they are published too.
+
+        Raises:
+            StoreUnavailable: A store failed; the log says for which user, and why.
+        """
+        revoked: set[UUID] = set()
+        done: list[TokenStore[UP, ID]] = []
+        failure: BaseException | None = None
+        for strategy in self.strategies:
+            if any(strategy.store is store for store in done):
+                continue
+            unpublished = [record for record in _seen_in(strategy.store, seen or {}) if record.id not in revoked]
+            peers = self._peers(strategy)
+            try:
+                ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unpublished, peers=peers)
+            except (Exception, CancelledError) as error:  # noqa: BLE001 (whatever it is, the next store is to be reached)
+                failure = error
+                _log_failure(user_id, reason, error)
+            else:
+                done.append(strategy.store)
+                revoked.update(record.id for record in ended)
+        if failure is not None:
+            raise StoreUnavailable from failure
+        return len(revoked)
+
+    def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
+        """Return all strategies, those over the same store first: their listeners are meant for its records."""
+        return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
+
+
+def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
+    """Return the strategies that an application passes as `knox=`.
+
+    Raises:
+        TypeError: It is something else, such as a `Depends` object.
+    """
+    found = tuple(knox) if isinstance(knox, Iterable) else (knox,)
+    if not found or not all(isinstance(strategy, KnoxStrategy) for strategy in found):
+        raise TypeError("knox= must be a KnoxStrategy or several: super().__init__(user_db, knox=strategy)")
+    return found
+
+
+def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRecord[ID]]:
+    return (record for strategy, records in seen.items() if strategy.store is store for record in records)
+
+
+def _log_failure(user_id: object, reason: RevokeReason, error: BaseException) -> None:
+    # SQLAlchemy's message has the statement's parameters; that of the driver's own error, `orig`, is enough.
+    cause = getattr(error, "orig", None) or error
+    _logger.error("The tokens of user %s could not be revoked (%s): %r", user_id, reason, cause)

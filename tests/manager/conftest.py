@@ -1,0 +1,46 @@
+"""Fixtures for the user manager: a user who is logged in, on each kind of store."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.backends import NOW, App, OpenApp
+from tests.conftest import backend_of
+from tests.manager.account import Account, Strategy
+from tests.models import create_user
+
+
+@pytest.fixture(params=["sqlite", "postgresql-asyncpg", "redis-7"])
+async def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenApp]:
+    """Open what each request of an application has, on each kind of store."""
+    backend = backend_of(request.param, request, tmp_path)
+    await backend.empty()
+    async with backend.serving() as open_app:
+        yield open_app
+
+
+@pytest.fixture
+async def app(open_app: OpenApp) -> AsyncIterator[App]:
+    """Give what one request of an application has."""
+    async with open_app() as app:
+        yield app
+
+
+@pytest.fixture
+async def account(app: App) -> Account:
+    """Give a user who is logged in."""
+    account = Account(app=app, user=await create_user(app.session))
+    await account.log_in()
+    return account
+
+
+@pytest.fixture
+async def away() -> AsyncIterator[Strategy]:
+    """Give a strategy whose store cannot be reached."""
+    async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
+        yield Strategy(RedisTokenStore(redis), request=None, user_db=None, clock=lambda: NOW)

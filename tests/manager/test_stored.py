@@ -1,0 +1,307 @@
+"""What was stored decides: whatever raises after a change, its tokens end; what the database refused ends none."""
+
+import asyncio
+import uuid
+from typing import Any
+
+import pytest
+from fastapi.security import OAuth2PasswordRequestForm
+from fastapi_users import BaseUserManager, IntegerIDMixin
+from fastapi_users.schemas import BaseUserUpdate
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
+from redis.asyncio import Redis
+from sqlalchemy import text, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker, create_async_engine
+
+from fastapi_users_knox import KnoxStrategy, KnoxUserManagerMixin, StoreUnavailable, TokenRecord
+from fastapi_users_knox.redis import RedisTokenStore
+from tests.backends import NOW, OpenApp
+from tests.http.site import PASSWORDS
+from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
+from tests.models import User, create_user
+from tests.redis.people import MemoryUserDatabase, Person
+from tests.redis_servers import RedisServer
+
+pytestmark = pytest.mark.anyio
+
+ALL = ["laptop", "phone", "script"]
+PASSWORD = BaseUserUpdate(password="another password")
+INACTIVE = BaseUserUpdate(is_active=False)
+OLD_HASH = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)).hash("a password")
+EMAIL = BaseUserUpdate(email="eve@example.org")
+
+
+class Strict(Manager):
+    """A user manager to whom the e-mail address matters."""
+
+    revoke_on_email_change = True
+
+
+class FailingRefresh(UserDatabase):
+    """Users whose refresh after a commit fails in the database, and leaves the transaction failed."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store a change."""
+        await super().update(user, update_dict)
+        await self.session.execute(text("SELECT nothing FROM nowhere"))
+        raise AssertionError
+
+
+class LostAnswer(UserDatabase):
+    """Users whose connection breaks when the database has committed."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store a change."""
+        await super().update(user, update_dict)
+        await (await self.session.connection()).invalidate()
+        return await super().update(user, {})
+
+
+class Indexing(UserDatabase):
+    """Users who are put into a search index once they are stored."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store a change."""
+        await super().update(user, update_dict)
+        raise RuntimeError("the index is down")
+
+
+class Blind(UserDatabase):
+    """Users among whom no address is found to be taken, as if somebody took it a moment later."""
+
+    async def get_by_email(self, email: str) -> User | None:  # noqa: ARG002
+        """Find nobody."""
+        return None
+
+
+class Unreadable(UserDatabase):
+    """Users whose database is lost once the change is stored."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store a change."""
+        await super().update(user, update_dict)
+        self.session = AsyncSession(create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere"))
+        raise RuntimeError("the database is down")
+
+
+class Refusing(UserDatabase):
+    """Users who are changed in memory alone."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store nothing."""
+        for field, value in update_dict.items():
+            setattr(user, field, value)
+        raise RuntimeError("not now")
+
+
+class Changing(UserDatabase):
+    """Users who are changed in the database alone."""
+
+    async def update(self, user: User, update_dict: dict[str, Any]) -> User:
+        """Store a change."""
+        await self.session.execute(update(User).where(User.__table__.c.id == user.id).values(**update_dict))
+        await self.session.commit()
+        raise RuntimeError("too late")
+
+
+@pytest.mark.parametrize("users", [FailingRefresh, LostAnswer, Indexing])
+@pytest.mark.parametrize(
+    ("change", "alive"),
+    [(PASSWORD, ["laptop"]), (INACTIVE, []), (EMAIL, ["laptop"])],
+    ids=["password", "is_active", "email"],
+)
+async def test_what_is_stored_before_an_error_counts(
+    account: Account, open_app: OpenApp, users: type[UserDatabase], change: BaseUserUpdate, alive: list[str]
+) -> None:
+    """A change that is stored ends the tokens, though storing it has raised, and the error stays as it is."""
+    manager = account.manager(kind=Strict, users=users)
+
+    with pytest.raises((SQLAlchemyError, RuntimeError)):
+        await manager.update(change, account.user)
+
+    assert await account.alive_later(open_app) == alive
+    assert account.told() == [account.told()[0]] * (3 - len(alive))
+
+
+async def test_a_reset_that_is_stored_before_an_error_counts(account: Account, open_app: OpenApp) -> None:
+    """A reset ends all tokens, though storing it has raised."""
+    with pytest.raises(RuntimeError):
+        await account.reset(account.manager(users=Indexing))
+
+    assert await account.alive_later(open_app) == []
+    assert account.told() == ["password_reset"] * 3
+
+
+class Auditing(Manager):
+    """A user manager whose own code fails once the change is stored."""
+
+    async def update(self, *args: Any, **kwargs: Any) -> User:
+        """Store a change."""
+        await super().update(*args, **kwargs)
+        raise RuntimeError("the audit log is down")
+
+
+class AuditingBelow(Manager):
+    """The same, one level deeper."""
+
+    async def _update(self, user: User, update_dict: dict[str, Any]) -> User:
+        await super()._update(user, update_dict)
+        raise RuntimeError("the audit log is down")
+
+
+@pytest.mark.parametrize("kind", [Auditing, AuditingBelow])
+async def test_an_override_that_raises_keeps_no_token(account: Account, kind: type[Manager]) -> None:
+    """An application's override that raises after the change does not save the tokens."""
+    with pytest.raises(RuntimeError):
+        await account.manager(kind=kind).update(PASSWORD, account.user)
+
+    assert await account.alive() == ["laptop"]
+
+
+@pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg", "mariadb", "redis-7"], indirect=True)
+async def test_what_the_database_refuses_ends_nothing(account: Account, open_app: OpenApp) -> None:
+    """An update that breaks a constraint ends no token, and the database's own error stays as it is."""
+    other = await create_user(account.app.session)
+    both = BaseUserUpdate(password="another password", is_active=False, email=other.email)
+
+    with pytest.raises(IntegrityError):
+        await account.manager(kind=Strict, users=Blind).update(both, account.user)
+
+    assert await account.alive_later(open_app) == ALL
+    assert account.told() == []
+
+
+async def test_the_object_alone_proves_nothing(account: Account, open_app: OpenApp) -> None:
+    """A user object that was changed and not stored ends no tokens, and one that was not changed keeps none alive."""
+    with pytest.raises(RuntimeError):
+        await account.manager(users=Refusing).update(PASSWORD, account.user)
+    refused = await account.alive_later(open_app)
+    await account.app.session.rollback()
+    await account.app.session.refresh(account.user)
+
+    account.user.is_active = False
+    with pytest.raises(RuntimeError):
+        await account.manager(users=Changing).update(INACTIVE, account.user)
+
+    assert refused == ALL
+    assert await account.alive_later(open_app) == []
+
+
+async def test_what_cannot_be_read_ends_the_tokens(
+    account: Account, open_app: OpenApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it cannot be found out whether a change is stored, the tokens end, and the log says why."""
+    with pytest.raises(RuntimeError, match="the database is down"):
+        await account.manager(users=Unreadable).update(PASSWORD, account.user)
+
+    assert await account.alive_later(open_app) == ["laptop"]
+    assert f"Could not read what is stored of user {account.user_id}" in caplog.text
+
+
+class Vanishing(KnoxStrategy[User, uuid.UUID]):
+    """A strategy whose store fails after it was looked at."""
+
+    async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
+        """Fail as a store that is unavailable does."""
+        raise StoreUnavailable
+
+
+class Broken(KnoxStrategy[User, uuid.UUID]):
+    """A strategy whose store fails in a way of its own."""
+
+    async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
+        """Fail."""
+        raise KeyError("a mistake")
+
+
+@pytest.mark.parametrize("kind", [Vanishing, Broken])
+async def test_a_failed_revocation_is_an_error_in_the_log(
+    account: Account, caplog: pytest.LogCaptureFixture, kind: type[Strategy]
+) -> None:
+    """If the tokens cannot be revoked after the change, the answer is 503, and the log has the user and the reason."""
+    failing = kind(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
+
+    with pytest.raises(StoreUnavailable):
+        await account.manager(failing).update(INACTIVE, account.user)
+
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert f"user {account.user_id} could not be revoked (deactivated)" in errors[0]
+
+
+async def test_a_failed_revocation_hides_no_earlier_error(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+    """Where storing the change has raised already, the failed revocation is in the log, and the error stays."""
+    failing = Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
+
+    with pytest.raises(RuntimeError, match="the index is down"):
+        await account.manager(failing, users=Indexing).update(PASSWORD, account.user)
+
+    assert f"user {account.user_id} could not be revoked (password_changed)" in caplog.text
+
+
+async def test_a_users_own_hash_may_be_upgraded_at_login(account: Account) -> None:
+    """A login that stores the password under a newer hash ends nothing."""
+    manager = account.manager()
+    await manager.user_db.update(account.user, {"hashed_password": OLD_HASH})
+    form = OAuth2PasswordRequestForm(username=account.user.email, password="a password")
+
+    assert await manager.authenticate(form) is account.user
+    assert account.user.hashed_password != OLD_HASH
+    assert await account.alive() == ALL
+
+
+async def test_sessions_may_be_scoped_by_the_task(account: Account, open_app: OpenApp) -> None:
+    """A user database that looks its session up by the task finds the request's own while the change is stored."""
+    scoped: Any = async_scoped_session(async_sessionmaker(account.app.session.bind), scopefunc=asyncio.current_task)
+    user = await scoped().get(User, account.user_id)
+    manager = Manager(SQLAlchemyUserDatabase(scoped, User), PASSWORDS, knox=account.strategy())
+
+    await manager.update(PASSWORD, user)
+    await scoped.remove()
+
+    assert await account.alive_later(open_app) == []
+    assert not scoped.registry.has()
+
+
+async def test_sessions_may_be_scoped_by_anything(account: Account, open_app: OpenApp) -> None:
+    """So does one that looks its session up by the request."""
+    scoped: Any = async_scoped_session(async_sessionmaker(account.app.session.bind), scopefunc=lambda: "request")
+    user = await scoped().get(User, account.user_id)
+    manager = Manager(SQLAlchemyUserDatabase(scoped, User), PASSWORDS, knox=account.strategy())
+
+    await manager.update(PASSWORD, user)
+
+    assert scoped.registry.has()
+    await scoped.remove()
+    assert await account.alive_later(open_app) == []
+
+
+async def test_users_need_no_sqlalchemy(redis_7_server: RedisServer) -> None:
+    """Users in any other database are read by their adapter, past which nothing is stored."""
+    users: MemoryUserDatabase[int] = FailingPeople(make_id=iter(range(1, 9)).__next__)
+    person = await users.create({"email": "ada@example.org"})
+    async with Redis.from_url(redis_7_server.url()) as redis:
+        strategy = KnoxStrategy[Person[int], int](
+            RedisTokenStore(redis, parse_id=int, users="person"), request=None, user_db=None
+        )
+        token = await strategy.issue(person)
+        with pytest.raises(RuntimeError):
+            await PeopleManager(users, PASSWORDS, knox=strategy).update(PASSWORD, person)
+
+        assert await strategy.read_record(token) is None
+
+
+class FailingPeople(MemoryUserDatabase[int]):
+    """Users elsewhere who are put into a search index once they are stored."""
+
+    async def update(self, user: Person[int], update_dict: dict[str, Any]) -> Person[int]:
+        """Store a change."""
+        await super().update(user, update_dict)
+        raise RuntimeError("the index is down")
+
+
+class PeopleManager(KnoxUserManagerMixin[Person[int], int], IntegerIDMixin, BaseUserManager[Person[int], int]):
+    """A user manager of those."""
