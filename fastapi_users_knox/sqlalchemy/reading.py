@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
+from fastapi_users_knox.sqlalchemy.sessions import close_transaction, has_begin_hooks
 
 __all__ = ["fetch"]
 
@@ -41,12 +42,11 @@ def _fetch(
         finally:
             # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close
             # the transaction, in which nothing has begun, expires nothing that the application has loaded.
-            transaction = session.get_transaction()
-            if transaction is not None:
-                transaction.close()
+            close_transaction(session)
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    if session.in_transaction() or session.twophase:
+    # What `after_begin` sets for a transaction would be gone before the SELECT.
+    if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

@@ -24,8 +24,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     """The `TokenStore` on PostgreSQL, MariaDB, MySQL and SQLite, in the application's own tables.
 
     Reading is one SELECT, token joined to user, on the caller's session, which it neither flushes, commits nor rolls
-    back. Writing commits the session, as FastAPI-Users' own adapters do, and then takes one transaction at READ
-    COMMITTED from the session's engine. A limit needs `user_id` to be a foreign key to the users' mapped table.
+    back. Writing is done on the session at READ COMMITTED, and commits it, as FastAPI-Users' own adapters do. What the
+    application sets for its session's transactions in `after_begin` events, such as a tenant, holds for both. A limit
+    needs `user_id` to be a foreign key to the users' mapped table.
 
     Args:
         session: The application's session, the same as its user database's where the two are to be read at once.
@@ -137,6 +138,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         def work(connection: Connection) -> bool:
             values = {self._sql.of["digest"]: digest}
             result = connection.execute(update(self._sql.table).where(*where).values(values))
+            self._explain(connection, result.rowcount)
             return result.rowcount == 1
 
         return await self._transactions.write(work)
@@ -146,7 +148,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     ) -> TokenRecord[ID] | None:
         """Delete one row."""
         told = {"id": id, "user_id": user_id, "audience": audience}
-        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal, told=told))
+        ended = await self._transactions.write(partial(self._end, removal=self._sql.removal, told=told))
         return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
@@ -165,7 +167,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             where.append(of["audience"] == audience)
         if keep is not None:
             where.append(of["id"] != keep)
-        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal_of(*where)))
+        ended = await self._transactions.write(partial(self._end, removal=self._sql.removal_of(*where)))
         return [record for record in ended if record.is_live(now, created_since=created_since)]
 
     async def purge(
@@ -225,6 +227,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if self._sql.user is None:
             return
         row = connection.execute(self._sql.lock_user, {"user_id": user_id}).one_or_none()
+        if row is None:
+            id_of_user = self._sql.of_user["id"]
+            self._transactions.refuse_hidden(connection, id_of_user.table, id_of_user == user_id)
         if row is None or (credentials and tuple(row) != (credentials.hashed_password, credentials.is_active)):
             raise CredentialsChanged
 
@@ -246,6 +251,22 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         oldest = select(of["id"]).where(*where).order_by(age, of["id"]).limit(excess)
         ids = connection.execute(oldest).scalars().all()
         return self._remove(connection, self._sql.removal_of(of["id"].in_(ids)))
+
+    def _end(
+        self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
+    ) -> Sequence[TokenRecord[ID]]:
+        """Remove records, and see that those that are not found are not merely hidden."""
+        ended = self._remove(connection, removal, told)
+        self._explain(connection, len(ended))
+        return ended
+
+    def _explain(self, connection: Connection, found: int) -> None:
+        """Raise if no row was found where the application's own settings would have shown it."""
+        if found:
+            return
+        self._transactions.refuse_hidden(connection, self._sql.table)
+        if self._sql.user is not None:
+            self._transactions.refuse_hidden(connection, self._sql.of_user["id"].table)
 
     def _remove(
         self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
