@@ -252,8 +252,9 @@ class Transactions:
 
     async def _write(self, work: Work[T]) -> T:
         """Work in the transaction that is open where that can be, as its settings hold there, and else in a new one."""
-        bind, is_bound = self._bind(), isinstance(self._bind(), Connection)
-        options = options_to_write(bind.dialect)
+        options, is_bound = options_to_write(self._bind().dialect), isinstance(self._bind(), Connection)
+        if is_bound:
+            await (await self._connection(self._no_rows)).run_sync(_refuse_snapshot)
         async with self._ending():
             if is_bound or self.session.in_transaction():
                 connection = await self._connection(self._no_rows)
@@ -269,8 +270,6 @@ class Transactions:
 
     async def _write_nested(self, connection: AsyncConnection, work: Work[T]) -> T:
         """Work in a SAVEPOINT of the caller's transaction, and commit that, whatever the work raises."""
-        if isinstance(self._bind(), Connection):
-            await connection.run_sync(_refuse_snapshot)
         with self._reaching():  # What fails of the caller's own cannot be tried again.
             await self.session.flush()
         try:
