@@ -213,7 +213,7 @@ async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> No
     async with AsyncSession(engine, expire_on_commit=False) as session:
         user = await create_user(session)
 
-    async with engine.connect() as connection, AsyncSession(connection) as bound:
+    async with engine.connect() as connection, connection.begin(), AsyncSession(connection) as bound:
         await bound.execute(select(KnoxToken))
         async with AsyncSession(engine) as session:
             await store_on(session).add(new_record(user.id), new_digest(), now=NOW, limit=1)
