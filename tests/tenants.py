@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
@@ -49,12 +50,7 @@ def tenant_store(session: AsyncSession) -> SQLAlchemyTokenStore[TenantUser, uuid
     return SQLAlchemyTokenStore(session, TenantToken)
 
 
-SECURED = (
-    *(f'ALTER TABLE "user" {action} ROW LEVEL SECURITY' for action in ("ENABLE", "FORCE")),
-    *(f"ALTER TABLE knox_token {action} ROW LEVEL SECURITY" for action in ("ENABLE", "FORCE")),
-    """CREATE POLICY mine ON "user" USING (tenant = current_setting('app.tenant', true))""",
-    'CREATE POLICY mine ON knox_token USING (user_id IN (SELECT id FROM "user"))',
-)
+SECURED = tuple((Path(__file__).parents[1] / "docs/src/tenants.sql").read_text().strip().removesuffix(";").split(";"))
 
 
 async def create_tables(superuser: AsyncEngine, *, role: str, schema: str, then: Sequence[str] = ()) -> None:
