@@ -1,23 +1,27 @@
 """What differs between the databases: how a transaction that writes begins and waits, and what errors mean."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from sqlalchemy import Connection, Engine, Update, exc
+from sqlalchemy import ColumnElement, Connection, Dialect, Engine, Table, Update, exc, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastapi_users_knox.errors import KnoxError, describe
 
 __all__ = [
+    "begin_writing",
     "has_open_sqlite",
+    "hides_all",
+    "is_joinable",
     "is_locked",
     "is_transient",
     "locks_rows",
     "may_autocommit",
+    "options_to_write",
     "reading",
     "sees_latest",
     "without_data",
-    "writing",
+    "writing_in_time",
 ]
 
 _TRANSIENT = {
@@ -45,28 +49,82 @@ def may_autocommit(bind: Engine | Connection) -> bool:
     )
 
 
-def writing(
-    connection: AsyncConnection, no_rows: Update, *, patience: float | None
-) -> AbstractAsyncContextManager[None]:
-    """Run one transaction that writes, in which each statement sees what others have committed by then.
-
-    Args:
-        connection: One that has not begun a transaction.
-        no_rows: An UPDATE that changes nothing.
-        patience: How many seconds a statement may wait for a lock; `None`: as long as the connection's setting says.
+def options_to_write(dialect: Dialect) -> Mapping[str, str]:
+    """Return the options of a connection on which each statement is to see what others have committed by then.
 
     Raises:
         KnoxError: The database is none that the limit and the locks are known to hold on.
     """
+    match dialect.name:
+        case "postgresql" | "mysql" | "mariadb":
+            return {"isolation_level": "READ COMMITTED"}
+        case "sqlite":
+            return {}
+        case other:
+            raise KnoxError(f"tokens cannot be kept on {other}")
+
+
+def begin_writing(connection: Connection, no_rows: Update) -> None:
+    """Take SQLite's write lock: it lets one transaction write at a time, and may refuse to turn a reader into it.
+
+    Args:
+        connection: One whose transaction has read nothing yet.
+        no_rows: An UPDATE that changes nothing.
+    """
+    if connection.dialect.name != "sqlite":
+        return
+    if has_open_sqlite(connection):  # An application may have its driver begin by itself.
+        connection.execute(no_rows)
+    else:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_joinable(connection: Connection) -> bool:
+    """Return whether our writes can be part of the open transaction, whoever has begun it: on PostgreSQL alone.
+
+    Each of its statements has to see what others have committed by then, it has to end in one COMMIT, and it must
+    neither be read-only nor have failed.
+    """
+    if connection.dialect.name != "postgresql" or _autocommits(connection):
+        return False
+    isolation, read_only = func.current_setting("transaction_isolation"), func.current_setting("transaction_read_only")
+    try:
+        return connection.execute(select(isolation, read_only)).one() == ("read committed", "off")
+    except exc.DBAPIError:
+        return False
+
+
+def _autocommits(connection: Connection) -> bool:
+    """Return whether there is no transaction though SQLAlchemy has begun one; both of PostgreSQL's drivers know it."""
+    return bool(getattr(connection.connection.dbapi_connection, "autocommit", True))
+
+
+def hides_all(connection: Connection, table: Table, *where: ColumnElement[bool]) -> bool:
+    """Return whether PostgreSQL's row-level security is in force for a table, and none of these rows can be seen."""
+    if connection.dialect.name != "postgresql":
+        return False
+    preparer, schema = connection.dialect.identifier_preparer, connection.schema_for_object(table)
+    name = preparer.quote(table.name) if schema is None else f"{preparer.quote(schema)}.{preparer.quote(table.name)}"
+    seen = exists().select_from(table).where(*where)
+    is_active, has_rows = connection.execute(select(func.row_security_active(name), seen)).one()
+    return bool(is_active and not has_rows)
+
+
+def writing_in_time(connection: AsyncConnection, *, patience: float) -> AbstractAsyncContextManager[None]:
+    """Run one transaction in which no statement waits long for a lock.
+
+    Args:
+        connection: One that has not begun a transaction.
+        patience: How many seconds a statement may wait.
+    """
     match connection.dialect.name:
         case "postgresql":
             return _writing_postgresql(connection, patience)
-        case "mysql" | "mariadb":
-            return _writing_mysql(connection, patience)
         case "sqlite":
-            return _writing_sqlite(connection, no_rows, patience)
-        case other:
-            raise KnoxError(f"tokens cannot be kept on {other}")
+            return _writing_changed(connection, _SQLITE_WAIT, round(patience * 1000))
+        case _:
+            # Wait for no lock at all: MySQL counts in whole seconds.
+            return _writing_changed(connection, _MYSQL_WAIT, 0)
 
 
 @asynccontextmanager
@@ -85,19 +143,18 @@ def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
-async def sees_latest(connection: AsyncConnection) -> bool:
-    """Tell whether each statement of the open transaction sees what others have committed by then."""
+def sees_latest(connection: Connection) -> bool:
+    """Return whether each statement of the open transaction sees what others have committed by then."""
     if connection.dialect.name == "sqlite":
-        return not await has_open_sqlite(connection)
-    return await connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}
+        return not has_open_sqlite(connection)
+    return connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}
 
 
-async def has_open_sqlite(connection: AsyncConnection) -> bool:
-    """Tell whether this is SQLite with a transaction open: what SQLAlchemy calls one may not have begun there yet."""
+def has_open_sqlite(connection: Connection) -> bool:
+    """Return whether SQLite has a transaction open: what SQLAlchemy calls one may not have begun there yet."""
     if connection.dialect.name != "sqlite":
         return False
-    driver = (await connection.get_raw_connection()).driver_connection
-    return bool(getattr(driver, "in_transaction", True))
+    return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
@@ -121,40 +178,21 @@ def _codes(error: exc.DBAPIError) -> Sequence[object]:
 
 
 @asynccontextmanager
-async def _writing_postgresql(connection: AsyncConnection, patience: float | None) -> AsyncIterator[None]:
-    await connection.execution_options(isolation_level="READ COMMITTED")
+async def _writing_postgresql(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
     async with connection.begin():
-        if patience is not None:
-            await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
+        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
         yield
 
 
 @asynccontextmanager
-async def _writing_mysql(connection: AsyncConnection, patience: float | None) -> AsyncIterator[None]:
-    """Wait for no lock at all where time is short: MySQL counts in whole seconds."""
-    await connection.execution_options(isolation_level="READ COMMITTED")
-    async with _changed(connection, *_MYSQL_WAIT, None if patience is None else 0), connection.begin():
+async def _writing_changed(connection: AsyncConnection, wait: tuple[str, str], value: int) -> AsyncIterator[None]:
+    async with _changed(connection, *wait, value), connection.begin():
         yield
 
 
 @asynccontextmanager
-async def _writing_sqlite(connection: AsyncConnection, no_rows: Update, patience: float | None) -> AsyncIterator[None]:
-    """Begin with a write: SQLite lets one transaction write at a time, and may refuse to turn a reader into it."""
-    milliseconds = None if patience is None else round(patience * 1000)
-    async with _changed(connection, *_SQLITE_WAIT, milliseconds), connection.begin():
-        if await has_open_sqlite(connection):  # An application may have its driver begin by itself.
-            await connection.execute(no_rows)
-        else:
-            await connection.exec_driver_sql("BEGIN IMMEDIATE")
-        yield
-
-
-@asynccontextmanager
-async def _changed(connection: AsyncConnection, ask: str, change: str, value: int | None) -> AsyncIterator[None]:
-    """Change a setting of the connection for a while, if there is a value for it."""
-    if value is None:
-        yield
-        return
+async def _changed(connection: AsyncConnection, ask: str, change: str, value: int) -> AsyncIterator[None]:
+    """Change a setting of the connection for a while."""
     usual = (await connection.exec_driver_sql(ask)).one()
     await connection.exec_driver_sql(change.format(value, value))
     await connection.rollback()

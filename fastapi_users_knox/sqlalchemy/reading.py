@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
+from fastapi_users_knox.sqlalchemy.sessions import close_transaction, has_begin_hooks
 
-__all__ = ["commit", "fetch"]
+__all__ = ["fetch"]
 
 
 async def fetch(
@@ -27,15 +28,6 @@ async def fetch(
     return await session.run_sync(_fetch, statement, parameters, mapper)
 
 
-async def commit(session: AsyncSession) -> None:
-    """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
-    expire_on_commit, session.sync_session.expire_on_commit = session.sync_session.expire_on_commit, False
-    try:
-        await session.commit()
-    finally:
-        session.sync_session.expire_on_commit = expire_on_commit
-
-
 def _fetch(
     session: Session, statement: Select[Any], parameters: Mapping[str, object], mapper: Mapper[Any]
 ) -> Sequence[Row[Any]]:
@@ -50,12 +42,11 @@ def _fetch(
         finally:
             # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close
             # the transaction, in which nothing has begun, expires nothing that the application has loaded.
-            transaction = session.get_transaction()
-            if transaction is not None:
-                transaction.close()
+            close_transaction(session)
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    if session.in_transaction() or session.twophase:
+    # What `after_begin` sets for a transaction would be gone before the SELECT.
+    if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

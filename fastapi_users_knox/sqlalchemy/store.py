@@ -27,8 +27,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     """The `TokenStore` on PostgreSQL, MariaDB, MySQL and SQLite, in the application's own tables.
 
     Reading is one SELECT, token joined to user, on the caller's session, which it neither flushes, commits nor rolls
-    back. Writing commits the session, as FastAPI-Users' own adapters do, and then takes one transaction at READ
-    COMMITTED from the session's engine.
+    back. Writing is done on the session at READ COMMITTED, and commits it, as FastAPI-Users' own adapters do. What the
+    application sets for its session's transactions in `after_begin` events, such as a tenant, holds for both.
 
     Args:
         session: The application's session, the same as its user database's where the two are to be read at once.
@@ -75,8 +75,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         """Store a record, under a lock on the user's row that puts the logins of one user in order."""
         if limit is not None and self._sql.user is None:
             raise LimitUnsupported(
-                "token_limit_per_user needs a store that sees the users by user_id, a foreign key: without their rows to "
-                "lock, which users=None states, no limit can be kept exact"
+                "token_limit_per_user needs user_id to be a foreign key to users that the store sees: it cannot keep a "
+                "limit exact with users=None, as it has no row of theirs to lock"
             )
         removal = self._sql.removal_at_login(
             is_capped=created_since is not None, is_replacing=bool(replaces), has_device=record.device_id is not None
@@ -92,7 +92,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
         def work(connection: Connection) -> Added[ID]:
             # The lock comes first: a DELETE before it dead-locks MariaDB when many logins meet.
-            self._check_user(self._lock(connection, record.user_id), credentials)
+            self._check_user(connection, record.user_id, credentials)
             self._check_authorizing(connection, record.user_id, by, now)
             ended = self._remove(connection, removal, told)
             evicted = self._make_room(connection, record, limit, limit_policy)
@@ -164,6 +164,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         def work(connection: Connection) -> bool:
             values = {self._sql.of["digest"]: digest}
             result = connection.execute(update(self._sql.table).where(*where).values(values))
+            self._explain(connection, result.rowcount)
             return result.rowcount == 1
 
         return await self._transactions.write(work)
@@ -173,7 +174,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     ) -> TokenRecord[ID] | None:
         """Delete one row."""
         told = {"id": id, "user_id": user_id, "audience": audience}
-        ended = await self._transactions.write(partial(self._remove, removal=self._sql.removal, told=told))
+        ended = await self._transactions.write(partial(self._end, removal=self._sql.removal, told=told))
         return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
@@ -198,7 +199,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             if locks_rows(connection):
                 # A DELETE that waits for an `add` to commit would not see what that has inserted.
                 self._lock(connection, user_id)
-            return self._remove(connection, removal)
+            return self._end(connection, removal)
 
         ended = await self._transactions.write(work)
         return [record for record in ended if record.is_live(now, created_since=created_since)]
@@ -264,10 +265,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         locking = self._sql.lock_tokens if self._sql.users is None else self._sql.users.lock
         return connection.execute(locking, {"user_id": user_id}).first()
 
-    def _check_user(self, row: Row[Any] | None, credentials: Credentials | None) -> None:
-        """See that the user is still who has logged in."""
+    def _check_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
+        """Lock the user's row, and see that the user is still who has logged in."""
         if self._sql.users is None:
             return
+        row = self._lock(connection, user_id)
+        if row is None:
+            id_of_user = self._sql.users.referred
+            self._transactions.refuse_hidden(connection, id_of_user.table, id_of_user == user_id)
         if row is None or (credentials and not _is_unchanged(row, credentials)):
             raise CredentialsChanged
 
@@ -298,6 +303,22 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         oldest = select(of["id"]).where(*where).order_by(age, of["id"]).limit(excess)
         ids = connection.execute(oldest).scalars().all()
         return self._remove(connection, self._sql.removal_of(of["id"].in_(ids)))
+
+    def _end(
+        self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
+    ) -> Sequence[TokenRecord[ID]]:
+        """Remove records, and see that those that are not found are not merely hidden."""
+        ended = self._remove(connection, removal, told)
+        self._explain(connection, len(ended))
+        return ended
+
+    def _explain(self, connection: Connection, found: int) -> None:
+        """Raise if no row was found where the application's own settings would have shown it."""
+        if found:
+            return
+        self._transactions.refuse_hidden(connection, self._sql.table)
+        if self._sql.users is not None:
+            self._transactions.refuse_hidden(connection, self._sql.users.referred.table)
 
     def _remove(
         self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None

@@ -1,27 +1,40 @@
-"""How a verb gets at the database: on the caller's session, in a transaction of its own, or bounded, beside a read."""
+"""How a verb gets at the database: on the caller's session, or on a second connection that is prepared like it."""
 
 import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import Connection, Engine, Row, Select, StaticPool, exc
+from sqlalchemy import ClauseElement, ColumnElement, Connection, Engine, Pool, Row, Select, StaticPool, Table, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable, describe
+from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.sqlalchemy.dialects import (
+    begin_writing,
     has_open_sqlite,
+    hides_all,
+    is_joinable,
     is_locked,
     is_transient,
+    options_to_write,
     reading,
     sees_latest,
     without_data,
-    writing,
+    writing_in_time,
 )
-from fastapi_users_knox.sqlalchemy.reading import commit, fetch
+from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.sessions import (
+    close_transaction,
+    commit_keeping_loaded,
+    has_begin_hooks,
+    lasting_options,
+    refuse_transaction_block,
+    run_begin_hooks,
+)
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
 
@@ -55,7 +68,7 @@ class _EngineState:
         return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
 
-_engines: WeakKeyDictionary[Engine, _EngineState] = WeakKeyDictionary()
+_engines: WeakKeyDictionary[Pool, _EngineState] = WeakKeyDictionary()  # One pool is behind all copies of an engine.
 
 
 class Transactions:
@@ -71,8 +84,11 @@ class Transactions:
         self.session = session
         self._mapper = statements.mapper
         self._no_rows = statements.no_rows
+        self._tokens = statements.table
         self._snapshot_is_new = False
         self._read: SessionTransaction | None = None
+        self._last: ClauseElement = statements.no_rows  # By which a session that routes has found its last connection.
+        self._options: Mapping[str, object] = {}
 
     async def read(
         self, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
@@ -85,13 +101,14 @@ class Transactions:
             is_whole: Whether a write `beside` may follow without the application's code having run in between.
         """
         with self._reaching():
-            self._snapshot_is_new = not self.session.in_transaction()
+            self._last, self._snapshot_is_new = statement, not self.session.in_transaction()
             rows = await fetch(self.session, statement, parameters, mapper=self._mapper)
             # A transaction that this read has begun holds nothing of the application's yet: `beside` may end it.
             begun = self._snapshot_is_new and is_whole
             self._read = self.session.sync_session.get_transaction() if begun else None
             if self._snapshot_is_new and not rows and self.session.in_transaction():
-                await self._commit()  # Another backend may look for the same token next, in a transaction of its own.
+                # Another backend may look for the same token next, in a transaction of its own.
+                await commit_keeping_loaded(self.session)
             return rows
 
     @property
@@ -104,35 +121,53 @@ class Transactions:
 
         Raises:
             StoreUnavailable: No second connection can be had in time: what the snapshot shows may have been ended.
-            KnoxError: The session is bound to a connection that shows an older snapshot.
+            KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection
+                lacks what the session has set for its transaction.
         """
         with self._reaching():
+            connection = await self._connection(self._last)
             if isinstance(self._bind(), Connection):
-                await _refuse_snapshot(await self._connection())
+                await connection.run_sync(_refuse_snapshot)
                 return None
-            if not self._has_second_connection():
+            if not self._has_second_connection() or await connection.run_sync(sees_latest):
                 return None
-            if await sees_latest(await self._connection()):
-                return None
-            async with self._connect(_PATIENCE) as connection, reading(connection, patience=_PATIENCE):
-                return (await connection.execute(statement, parameters)).all()
+            self._options = await connection.run_sync(lasting_options)
+            async with self._connect() as second, reading(second, patience=_PATIENCE):
+                return await second.run_sync(self._read_prepared, statement, parameters)
 
     async def write(self, work: Work[T]) -> T:
-        """Commit what the session holds, then do the work in one new transaction, again if it fails for others' sake.
+        """Do the work on the session and commit it, along with what the session holds; retry it if it meets others.
+
+        What the session holds is committed even if the work raises. The work is done in a transaction in which each
+        statement sees what others have committed by then, and `after_begin` listeners of the session have run.
 
         Raises:
-            StoreUnavailable: The database cannot be reached, or the work failed for others' sake 4 times.
+            StoreUnavailable: The database cannot be reached, or the work still fails because of others at the 4th try.
+            KnoxError: The session is in a transaction that the application has to commit by itself.
         """
         with self._reaching():
-            await self._commit()
+            refuse_transaction_block(self.session.sync_session)
             for attempt in range(_RETRIES):
                 try:
-                    return await self._transact(work)
+                    return await self._attempt(work)
                 except exc.DBAPIError as error:
                     if not is_transient(error):
                         raise
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (it spreads, it hides nothing)
-            return await self._transact(work)
+            return await self._attempt(work)
+
+    def refuse_hidden(self, connection: Connection, table: Table, *where: ColumnElement[bool]) -> None:
+        """Explain why a statement has found no row, where the session's settings are not in force any more.
+
+        Raises:
+            KnoxError: PostgreSQL's row-level security hides all of these rows, and no `after_begin` listener of the
+                session could have set what it goes by.
+        """
+        if not has_begin_hooks(self.session.sync_session) and hides_all(connection, table, *where):
+            raise KnoxError(
+                f"row-level security hides the rows of {table.name!r}: what was set for the session's transaction, "
+                "such as by SET LOCAL, has ended with a commit. Set it in an after_begin event of the session"
+            )
 
     async def beside(self, work: Work[T]) -> T | None:
         """Do a write that a read has caused: within a second, or not at all; `None` if it was skipped, and logged.
@@ -140,9 +175,14 @@ class Transactions:
         The caller's transaction is left alone, unless it holds nothing but our own read.
         """
         try:
+            if isinstance(self._bind(), Connection):
+                return await self._attempt(work)
+            if self.session.in_transaction():
+                self._options = await (await self._connection(self._last)).run_sync(lasting_options)
             if self._is_our_read():
-                await self._commit()
-            return await self._transact(work, patience=_PATIENCE)
+                await commit_keeping_loaded(self.session)
+            async with self._turn():
+                return await self._unbroken(self._write_in_time(work))
         except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
             if isinstance(error, exc.DBAPIError) and is_locked(error):
                 return None  # Whoever has locked it writes.
@@ -150,14 +190,16 @@ class Transactions:
             return None
 
     async def must_wait(self) -> bool:
-        """Tell whether a write `beside` has to wait for an idle session.
+        """Return whether a write `beside` has to wait for an idle session.
 
         It has to where there is no second connection, and on SQLite while the caller has a transaction open: a write
         by another would make the caller's own next write fail.
         """
         if not self.session.in_transaction() or self._is_our_read():
             return False
-        return not self._has_second_connection() or await has_open_sqlite(await self._connection())
+        if not self._has_second_connection():
+            return True
+        return await (await self._connection(self._last)).run_sync(has_open_sqlite)
 
     @property
     def attempts(self) -> Attempts:
@@ -170,7 +212,7 @@ class Transactions:
         return self.session.sync_session.get_bind(self._mapper, clause=self._no_rows)
 
     def _state(self) -> _EngineState:
-        return _engines.setdefault(self._bind().engine, _EngineState())
+        return _engines.setdefault(self._bind().engine.pool, _EngineState())
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
@@ -198,57 +240,109 @@ class Transactions:
         bind = self._bind()
         return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
 
-    async def _connection(self) -> AsyncConnection:
-        return await self.session.connection(bind_arguments={"mapper": self._mapper})
+    def _turn(self) -> AbstractAsyncContextManager[None]:
+        return nullcontext() if self._has_second_connection() else self._state().turn()
 
-    async def _commit(self) -> None:
-        await commit(self.session)
+    async def _connection(self, clause: ClauseElement, options: Mapping[str, object] | None = None) -> AsyncConnection:
+        return await self.session.connection({"mapper": self._mapper, "clause": clause}, options)
 
-    async def _transact(self, work: Work[T], *, patience: float | None = None) -> T:
-        bind = self._bind()
-        if isinstance(bind, Connection):
-            return await self._transact_nested(work)
-        async with nullcontext() if self._has_second_connection() else self._state().turn():
-            working = self._transact_alone(work, patience)
-            return await (_to_the_end(working) if bind.dialect.name == "sqlite" else working)
+    async def _attempt(self, work: Work[T]) -> T:
+        async with self._turn():
+            return await self._unbroken(self._write(work))
 
-    async def _transact_alone(self, work: Work[T], patience: float | None) -> T:
-        async with self._connect(patience) as connection, writing(connection, self._no_rows, patience=patience):
-            return await connection.run_sync(work)
+    async def _unbroken(self, working: Coroutine[Any, Any, T]) -> T:
+        # A transaction that SQLite's driver is torn out of would keep the file locked.
+        return await (run_to_the_end(working) if self._bind().dialect.name == "sqlite" else working)
 
-    async def _transact_nested(self, work: Work[T]) -> T:
-        """Work on the one connection the session is bound to, as in test suites that roll everything back."""
-        connection = await self._connection()
-        await _refuse_snapshot(connection)
-        async with connection.begin_nested():
-            await connection.execute(self._no_rows)  # SQLite's write lock.
-            outcome = await connection.run_sync(work)
-        await self._commit()
+    async def _write(self, work: Work[T]) -> T:
+        """Work in the transaction that is open where that can be, as its settings hold there, and else in a new one."""
+        options, is_bound = options_to_write(self._bind().dialect), isinstance(self._bind(), Connection)
+        if is_bound:
+            await (await self._connection(self._no_rows)).run_sync(_refuse_snapshot)
+        async with self._ending():
+            if is_bound or self.session.in_transaction():
+                connection = await self._connection(self._no_rows)
+                self._options = await connection.run_sync(lasting_options)
+                if is_bound or await connection.run_sync(is_joinable):
+                    return await self._write_nested(connection, work)
+                await self._commit_callers()
+            self.session.sync_session.begin()
+            connection = await self._connection(self._no_rows, {**self._options, **options})
+            outcome = await connection.run_sync(self._work, work)
+            await commit_keeping_loaded(self.session)
+            return outcome
+
+    async def _write_nested(self, connection: AsyncConnection, work: Work[T]) -> T:
+        """Work in a SAVEPOINT of the caller's transaction, and commit that, whatever the work raises."""
+        with self._reaching():  # What fails of the caller's own cannot be tried again.
+            await self.session.flush()
+        try:
+            outcome = await connection.run_sync(self._work_nested, work)
+        except Exception:
+            if not connection.invalidated:
+                await self._commit_callers()
+            raise
+        await self._commit_callers()
         return outcome
 
+    async def _commit_callers(self) -> None:
+        """Commit what the caller has begun: if that fails, it is lost, and nothing may be tried again without it."""
+        with self._reaching():
+            await commit_keeping_loaded(self.session)
+
     @asynccontextmanager
-    async def _connect(self, patience: float | None) -> AsyncIterator[AsyncConnection]:
+    async def _ending(self) -> AsyncIterator[None]:
+        """Leave no half of a transaction behind, whatever is raised, and however often the task is cancelled."""
+        try:
+            yield
+        except BaseException:
+            await run_to_the_end(self.session.run_sync(close_transaction))
+            raise
+
+    async def _write_in_time(self, work: Work[T]) -> T:
+        options = options_to_write(self._bind().dialect)
+        async with self._connect(options) as connection, writing_in_time(connection, patience=_PATIENCE):
+            return await connection.run_sync(self._work_prepared, work)
+
+    @asynccontextmanager
+    async def _connect(self, options: Mapping[str, object] | None = None) -> AsyncIterator[AsyncConnection]:
+        """Get a second connection with the options of the session's, if one can be had in time."""
         async with AsyncExitStack() as stack:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(_PATIENCE):
                 connecting = AsyncEngine(self._bind().engine).connect()
                 connection = await stack.enter_async_context(connecting)
+            await connection.execution_options(**{**self._options, **(options or {})})
             yield connection
 
+    # Each of these runs as a whole in one greenlet.
 
-async def _refuse_snapshot(connection: AsyncConnection) -> None:
-    """Keep sessions that are bound to a connection from counting and judging tokens by PostgreSQL's older snapshots."""
-    if connection.dialect.name == "postgresql" and not await sees_latest(connection):
-        raise KnoxError("a session that is bound to a connection needs READ COMMITTED for its tokens")
+    def _work(self, connection: Connection, work: Work[T]) -> T:
+        begin_writing(connection, self._no_rows)
+        return work(connection)
+
+    def _work_nested(self, connection: Connection, work: Work[T]) -> T:
+        with connection.begin_nested():
+            return self._work(connection, work)
+
+    def _work_prepared(self, connection: Connection, work: Work[T]) -> T:
+        begin_writing(connection, self._no_rows)
+        run_begin_hooks(self.session.sync_session, connection)
+        return work(connection)
+
+    def _read_prepared(
+        self, connection: Connection, statement: Select[Any], parameters: Mapping[str, object]
+    ) -> Sequence[Row[Any]]:
+        run_begin_hooks(self.session.sync_session, connection)
+        rows = connection.execute(statement, parameters).all()
+        if not rows:
+            self.refuse_hidden(connection, self._tokens)
+        return rows
 
 
-async def _to_the_end(working: Coroutine[Any, Any, T]) -> T:
-    """Finish a transaction though its request is cancelled: one that SQLite's driver is torn out of locks the file."""
-    task, cancelled = asyncio.create_task(working), None
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:  # It may come more than once, as anyio's does.
-            cancelled = error
-    if cancelled is not None:
-        raise cancelled from task.exception()
-    return task.result()
+def _refuse_snapshot(connection: Connection) -> None:
+    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot."""
+    if connection.dialect.name != "sqlite" and not sees_latest(connection):
+        raise KnoxError(
+            "a session that is bound to a connection needs READ COMMITTED for its tokens: "
+            'pass isolation_level="READ COMMITTED" to create_async_engine'
+        )

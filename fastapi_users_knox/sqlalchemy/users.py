@@ -14,7 +14,8 @@ from sqlalchemy import Select, bindparam, exc, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
-from fastapi_users_knox.sqlalchemy.reading import commit, fetch
+from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, refuse_transaction_block
 from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.store import Credentials
 
@@ -59,10 +60,11 @@ async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *,
     """
     mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
     if latest:
-        await commit(session)
+        refuse_transaction_block(session.sync_session)
+        await commit_keeping_loaded(session)
     rows = await fetch(session, _find_credentials(user_db.user_table), {"id": id}, mapper=mapper)
     if latest:
-        await commit(session)
+        await commit_keeping_loaded(session)
     return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
 

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import CredentialsChanged, InvalidToken, KnoxSettings, TokenLimitReached
-from tests.models import User, create_user
+from tests.backends import Backend
+from tests.models import User, create_empty_tables, create_user
 from tests.strategies import HOUR, Knox, stored
 
 # With its usual settings Python's SQLite driver cannot roll a savepoint's outer transaction back.
@@ -15,6 +16,15 @@ pytestmark = pytest.mark.parametrize(
 )
 
 SETTINGS = KnoxSettings(token_ttl=2 * HOUR, auto_refresh=True, token_limit_per_user=2)
+
+
+@pytest.fixture
+async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
+    """Give an engine on empty tables, whose statements see what others have committed by then."""
+    engine = any_backend.create_engine(**any_backend.impatient)
+    await create_empty_tables(engine)
+    yield engine
+    await engine.dispose()
 
 
 @pytest.fixture(params=["create_savepoint", "conditional_savepoint", "rollback_only"])

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, update
+from sqlalchemy import Connection, create_engine, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -178,9 +178,16 @@ async def test_a_connection_that_cannot_be_restored_is_thrown_away(tmp_path: Pat
     await engine.dispose()
 
 
-@pytest.mark.parametrize("backend", ["postgresql-repeatable-read", "postgresql-serializable"], indirect=True)
+SNAPSHOTS = pytest.mark.parametrize(
+    "backend",
+    ["postgresql-repeatable-read", "postgresql-serializable", "mariadb", "mariadb-serializable"],
+    indirect=True,
+)
+
+
+@SNAPSHOTS
 async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -> None:
-    """A session that is bound to a connection neither counts nor judges tokens by PostgreSQL's older snapshot."""
+    """A session that is bound to a connection neither counts nor judges tokens by an older snapshot."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
 
@@ -195,6 +202,26 @@ async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -
         with pytest.raises(KnoxError, match="READ COMMITTED"):
             await store_on(session).get([digest], tag="00", audience="web")
 
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-repeatable-read", "mariadb"], indirect=True)
+async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> None:
+    """A login in an older snapshot, which does not show the login that has taken the last place, is refused."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user = await create_user(session)
+
+    async with engine.connect() as connection, connection.begin(), AsyncSession(connection) as bound:
+        await bound.execute(select(KnoxToken))
+        async with AsyncSession(engine) as session:
+            await store_on(session).add(new_record(user.id), new_digest(), now=NOW, limit=1)
+        with pytest.raises(KnoxError, match="READ COMMITTED"):
+            await store_on(bound).add(new_record(user.id), new_digest(), now=NOW, limit=1)
+
+    async with AsyncSession(engine) as session:
+        assert len((await session.execute(select(KnoxToken))).all()) == 1
     await engine.dispose()
 
 

@@ -1,0 +1,76 @@
+"""What an application has set for its session, and what a commit on it may do: both hold for our transactions too."""
+
+from collections.abc import Mapping
+from contextlib import closing, nullcontext
+
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session, SessionTransactionOrigin
+
+from fastapi_users_knox.errors import KnoxError
+
+__all__ = [
+    "close_transaction",
+    "commit_keeping_loaded",
+    "has_begin_hooks",
+    "lasting_options",
+    "refuse_transaction_block",
+    "run_begin_hooks",
+]
+
+_BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
+
+
+def has_begin_hooks(session: Session) -> bool:
+    """Return whether `after_begin` listeners prepare each transaction: those of the session, or of its class."""
+    return bool(session.dispatch.after_begin)
+
+
+def run_begin_hooks(session: Session, connection: Connection) -> None:
+    """Prepare the transaction of a connection that is not the session's as the application prepares the session's.
+
+    An `after_begin` listener has to send its statements over the connection that it is given, never over the session.
+    """
+    if not has_begin_hooks(session):
+        return
+    transaction = session.get_transaction()
+    # A transaction that is begun for the listeners' argument takes no connection, and so sends nothing.
+    with closing(session.begin()) if transaction is None else nullcontext(transaction) as begun:
+        session.dispatch.after_begin(session, begun, connection)
+
+
+def lasting_options(connection: Connection) -> Mapping[str, object]:
+    """Return a connection's execution options, such as `schema_translate_map`, but not how its transactions begin."""
+    return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
+
+
+def refuse_transaction_block(session: Session) -> None:
+    """Refuse to commit where the application has said by a block or by `begin()` that it commits itself.
+
+    Raises:
+        KnoxError: The session is in such a transaction, or in a SAVEPOINT.
+    """
+    transaction = session.get_transaction()
+    is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
+    if is_block or session.in_nested_transaction():
+        raise KnoxError(
+            "the session is inside of begin() or begin_nested(), and writing tokens has to commit it: "
+            "open it by `async with async_sessionmaker(...)() as session`, without begin()"
+        )
+
+
+async def commit_keeping_loaded(session: AsyncSession) -> None:
+    """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
+    synchronous = session.sync_session
+    expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
+    try:
+        await session.commit()
+    finally:
+        synchronous.expire_on_commit = expire_on_commit
+
+
+def close_transaction(session: Session) -> None:
+    """End a transaction that is open, without storing anything and without expiring what the application has loaded."""
+    transaction = session.get_transaction()
+    if transaction is not None:
+        transaction.close()

@@ -1,0 +1,93 @@
+"""A write that is cancelled leaves no half of it behind, and a session that can be used."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import anyio
+import pytest
+from sqlalchemy import event, func, select
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+
+from fastapi_users_knox import KnoxSettings
+from tests.models import KnoxToken, User, create_user
+from tests.strategies import Knox, stored
+
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize(
+        "any_backend",
+        [
+            *("sqlite-memory", "sqlite", "sqlite-wal-begin", "postgresql-asyncpg", "postgresql-psycopg"),
+            *("postgresql-repeatable-read", "mariadb"),
+        ],
+        indirect=True,
+    ),
+]
+
+LIMITED = KnoxSettings(token_limit_per_user=1, limit_policy="evict_oldest")
+STEPS = ["begin", "savepoint", "before_cursor_execute", "after_cursor_execute", "release_savepoint", "commit"]
+Verb = Callable[[Knox], Awaitable[object]]
+VERBS: dict[str, Verb] = {
+    "login": lambda knox: knox.strategy(LIMITED).issue(knox.user),
+    "logout-all": lambda knox: knox.strategy().logout_all(knox.user),
+}
+
+
+@contextmanager
+def calling_at(engine: AsyncEngine, step: int, call: Callable[[], None]) -> Iterator[None]:
+    """Call a function at one of the steps that an engine takes, counted from 0."""
+    left = iter(range(step, -1, -1))
+
+    def count(*_: object) -> None:
+        if next(left, None) == 0:
+            call()
+
+    for name in STEPS:
+        event.listen(engine.sync_engine, name, count)
+    try:
+        yield
+    finally:
+        for name in STEPS:
+            event.remove(engine.sync_engine, name, count)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "in a transaction"])
+async def test_cancelled_at_each_step(engine: AsyncEngine, verb: str, *, is_idle: bool) -> None:
+    """Cancelled again and again, as anyio does it, a write is either done or not, and the session goes on."""
+    async with AsyncSession(engine) as session:
+        user = await create_user(session)
+        knox = Knox(session=session, user=user)
+        step, cancelled = 0, True
+        while cancelled:
+            await session.refresh(user)
+            await knox.strategy(LIMITED).issue(user)
+            before = {row.digest for row in await stored(engine)}
+            if not is_idle:
+                await session.execute(select(func.count()).select_from(User))
+
+            with anyio.CancelScope() as scope, calling_at(engine, step, scope.cancel):
+                await VERBS[verb](knox)
+
+            cancelled, step = scope.cancelled_caught, step + 1
+            assert user.email
+            assert not session.in_transaction()
+            digests = {row.digest for row in await stored(engine)}
+            assert digests == before or len(digests) == (0 if verb == "logout-all" else 1)
+            assert (await session.scalars(select(func.count()).select_from(KnoxToken))).one() == len(digests)
+    assert step > 3
+
+
+async def test_what_fails_is_given_up(engine: AsyncEngine) -> None:
+    """A write that raises stores nothing, what the application held is stored, and nothing it has loaded expires."""
+    async with AsyncSession(engine) as session:
+        knox = Knox(session=session, user=await create_user(session))
+        await knox.strategy().issue(knox.user)
+        session.add(User(email="new@example.org", hashed_password="hash"))
+
+        with pytest.raises(Exception, match="LIMIT"):
+            await knox.strategy(KnoxSettings(token_limit_per_user=1)).issue(knox.user)
+
+        assert knox.user.email
+        await session.rollback()
+        assert (await session.scalars(select(func.count()).select_from(User))).one() == 2

@@ -1,0 +1,317 @@
+"""Tenants: what an application sets for its session holds for every statement of ours, or an error says so."""
+
+import uuid
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+import pytest
+from fastapi import Depends, FastAPI
+from fastapi.requests import HTTPConnection
+from fastapi_users import FastAPIUsers
+from fastapi_users.authentication import AuthenticationBackend, Strategy
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fastapi_users_knox import (
+    CredentialsChanged,
+    IssuedToken,
+    KnoxBearerTransport,
+    KnoxError,
+    KnoxSettings,
+    KnoxStrategy,
+    get_knox_router,
+)
+from tests.backends import NOW
+from tests.http.site import bearing, client_of, credentials
+from tests.servers import Server
+from tests.tenants import (
+    ALL,
+    BY_ROW,
+    LASTING,
+    Tenancy,
+    TenantUser,
+    TenantUserManager,
+    tenancy,
+    tenant_store,
+    tenant_user_manager,
+)
+
+pytestmark = pytest.mark.anyio
+
+LATER = NOW + timedelta(hours=1)
+SETTINGS = KnoxSettings(auto_refresh=True, token_limit_per_user=5)
+LEVELS = ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE", "AUTOCOMMIT"]
+Tokens = KnoxStrategy[TenantUser, uuid.UUID]
+
+
+def strategy_on(session: AsyncSession, now: datetime = NOW) -> Tokens:
+    """Make a strategy that refreshes, at a fixed time."""
+    return KnoxStrategy(tenant_store(session), SETTINGS, request=None, clock=lambda: now)
+
+
+async def current_user(session: AsyncSession) -> TenantUser:
+    """Load the tenant's only user."""
+    return (await session.scalars(select(TenantUser))).one()
+
+
+@pytest.fixture(params=["postgresql+asyncpg", "postgresql+psycopg"])
+def url(request: pytest.FixtureRequest, postgresql_server: Server) -> str:
+    """Name the server by each driver."""
+    return postgresql_server.url(request.param)
+
+
+@pytest.fixture
+def way() -> str:
+    """Name how sessions become a tenant's; tests have more."""
+    return "by_session_class"
+
+
+@pytest.fixture
+def level() -> str:
+    """Name the isolation of the application's engine; tests have more."""
+    return "READ COMMITTED"
+
+
+@pytest.fixture
+async def tenant(url: str, way: str, level: str) -> AsyncIterator[Tenancy]:
+    """Give the application's database."""
+    async with tenancy(url, way, isolation_level=level) as tenant:
+        yield tenant
+
+
+@pytest.fixture
+async def token(tenant: Tenancy) -> str:
+    """Issue a token."""
+    async with tenant.session() as session:
+        return await strategy_on(session).write_token(await current_user(session))
+
+
+# In a snapshot what one statement has set cannot be taken along, and without a transaction it has set nothing.
+HOLDING = pytest.mark.parametrize(
+    ("way", "level"),
+    [
+        *((way, level) for way in ("by_session_class", "by_engine") for level in LEVELS[:3]),
+        *((way, LEVELS[0]) for way in ALL if way not in {"by_session_class", "by_engine"}),
+        ("by_engine", "AUTOCOMMIT"),
+    ],
+)
+
+
+@HOLDING
+async def test_a_whole_life(tenant: Tenancy) -> None:
+    """Login, use, rotation and logout are the tenant's, each in a request of its own."""
+    async with tenant.session() as session:
+        token = await strategy_on(session).write_token(await current_user(session))
+    async with tenant.session() as session:
+        assert await strategy_on(session).read_token(token, tenant_user_manager(session)) is not None
+    async with tenant.session() as session:
+        rotated = await strategy_on(session).rotate_token(token, await current_user(session))
+    async with tenant.session() as session:
+        await strategy_on(session).destroy_token(rotated, await current_user(session))
+
+    assert await tenant.stored() == []
+
+
+@HOLDING
+async def test_logout_all_ends_all(tenant: Tenancy) -> None:
+    """All of a user's tokens end, not only those that a transaction without a tenant sees."""
+    for _ in range(2):
+        async with tenant.session() as session:
+            await strategy_on(session).write_token(await current_user(session))
+
+    async with tenant.session() as session:
+        ended = await strategy_on(session).logout_all(await current_user(session))
+
+    assert ended == 2
+    assert await tenant.stored() == []
+
+
+@pytest.mark.parametrize("way", LASTING)
+@pytest.mark.parametrize("is_open", [False, True], ids=["idle", "in a transaction"])
+async def test_a_refresh_is_the_tenants(tenant: Tenancy, token: str, *, is_open: bool) -> None:
+    """A due refresh is stored in a session that was idle, and beside a transaction of the application's."""
+    async with tenant.session() as session:
+        if is_open:
+            await current_user(session)
+
+        assert await strategy_on(session, LATER).read_token(token, tenant_user_manager(session)) is not None
+
+    assert [row.expires_at for row in await tenant.stored()] == [LATER + timedelta(hours=10)]
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+async def test_a_refresh_without_a_tenant_is_skipped(tenant: Tenancy, token: str) -> None:
+    """Where only the application's own transaction is the tenant's, a request goes on without the refresh."""
+    async with tenant.session() as session:
+        assert await strategy_on(session, LATER).read_token(token, tenant_user_manager(session)) is not None
+
+    assert [row.expires_at for row in await tenant.stored()] == [NOW + timedelta(hours=10)]
+
+
+@pytest.mark.parametrize("way", LASTING)
+@pytest.mark.parametrize("level", ["REPEATABLE READ"])
+async def test_an_older_snapshot_is_checked_as_the_tenant(tenant: Tenancy, token: str) -> None:
+    """Where a second connection is asked what holds now, it is asked as the tenant."""
+    async with tenant.session() as session:
+        await current_user(session)
+        accepted = await strategy_on(session).read_token(token, tenant_user_manager(session))
+        async with tenant.superuser.begin() as connection:
+            await connection.exec_driver_sql(f"DELETE FROM {tenant.schema}.knox_token")
+        refused = await strategy_on(session).read_token(token, tenant_user_manager(session))
+
+    assert accepted is not None
+    assert refused is None
+
+
+@pytest.mark.parametrize("way", BY_ROW)
+async def test_a_read_of_one_trip_is_the_tenants(tenant: Tenancy, token: str) -> None:
+    """`knox_autocommit` gives way to what is set at the begin of a transaction."""
+    async with tenant.open_session(tenant.engine.execution_options(knox_autocommit=True)) as session:
+        assert await strategy_on(session).read_token(token, tenant_user_manager(session)) is not None
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+@pytest.mark.parametrize("level", ["REPEATABLE READ"])
+async def test_a_login_that_loses_its_tenant_says_so(tenant: Tenancy) -> None:
+    """Where what a statement has set ends before the write, that is no case of bad credentials."""
+    async with tenant.session() as session:
+        user = await current_user(session)
+
+        with pytest.raises(KnoxError, match="after_begin"):
+            await strategy_on(session).write_token(user)
+
+
+@pytest.fixture
+async def issued(tenant: Tenancy) -> IssuedToken:
+    """Issue a token, whatever the way."""
+    async with BY_ROW["by_session_class"](tenant.engine) as session:
+        return await strategy_on(session).issue(await current_user(session))
+
+
+async def logout_all(session: AsyncSession, user: TenantUser, _token: IssuedToken) -> None:
+    """Log out everywhere."""
+    await strategy_on(session).logout_all(user)
+
+
+async def revoke(session: AsyncSession, user: TenantUser, token: IssuedToken) -> None:
+    """End the session by its id."""
+    await strategy_on(session).revoke(user, token.record.id)
+
+
+async def rotate(session: AsyncSession, user: TenantUser, token: IssuedToken) -> None:
+    """Rotate."""
+    await strategy_on(session).rotate_token(token, user)
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+@pytest.mark.parametrize("level", ["REPEATABLE READ"])
+@pytest.mark.parametrize("verb", [logout_all, revoke, rotate])
+async def test_what_ends_nothing_without_a_tenant_says_so(tenant: Tenancy, issued: IssuedToken, verb: Any) -> None:
+    """Where what a statement has set ends before the write, an error says so, and nothing is said to have ended."""
+    async with tenant.session() as session:
+        user = await current_user(session)
+
+        with pytest.raises(KnoxError, match="after_begin"):
+            await verb(session, user, issued)
+
+    assert len(await tenant.stored()) == 1
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+async def test_an_own_commit_that_loses_the_tenant_is_seen(tenant: Tenancy, issued: IssuedToken) -> None:
+    """A logout-all after a commit of the application's, which has ended what it had set, is no success either."""
+    async with tenant.session() as session:
+        user = await current_user(session)
+        await session.commit()
+
+        with pytest.raises(KnoxError, match="after_begin"):
+            await logout_all(session, user, issued)
+
+    assert len(await tenant.stored()) == 1
+
+
+@pytest.mark.parametrize("way", [*BY_ROW, "by_statement"])
+async def test_what_is_really_gone_is_no_mistake(tenant: Tenancy, token: str) -> None:
+    """With the tenant set, a session that does not exist, or that another call has ended, is merely not found."""
+    async with tenant.session() as session:
+        assert not await strategy_on(session).revoke(await current_user(session), uuid.uuid4())
+
+    assert len(await tenant.stored()) == 1
+    assert token
+
+
+@pytest.mark.parametrize("way", ["by_session_class", "by_engine"])
+async def test_a_user_that_is_really_gone_has_bad_credentials(tenant: Tenancy) -> None:
+    """With the tenant set, a user who was deleted meanwhile is refused as ever."""
+    async with tenant.session() as session:
+        user = await current_user(session)
+        async with tenant.superuser.begin() as connection:
+            await connection.exec_driver_sql(f'DELETE FROM {tenant.schema}."user"')
+
+        with pytest.raises(CredentialsChanged):
+            await strategy_on(session).write_token(user)
+
+
+@pytest.fixture
+def app(tenant: Tenancy) -> FastAPI:
+    """Give the application, with FastAPI-Users' routers and ours."""
+
+    async def get_session() -> AsyncIterator[AsyncSession]:
+        async with tenant.session() as session:
+            yield session
+
+    async def get_manager(session: Annotated[AsyncSession, Depends(get_session)]) -> TenantUserManager:
+        return tenant_user_manager(session)
+
+    async def get_strategy(
+        request: HTTPConnection, session: Annotated[AsyncSession, Depends(get_session)]
+    ) -> Strategy[TenantUser, uuid.UUID]:
+        return KnoxStrategy(tenant_store(session), SETTINGS, request=request)
+
+    backend = AuthenticationBackend("knox", KnoxBearerTransport("login"), get_strategy)
+    users = FastAPIUsers[TenantUser, uuid.UUID](get_manager, [backend])
+    app = FastAPI()
+    app.include_router(users.get_auth_router(backend))
+    app.include_router(get_knox_router(users, backend))
+    return app
+
+
+@pytest.mark.parametrize("way", ALL)
+async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
+    """Login, rotation, logout and logout-all work by the routers, and end what they say."""
+    async with client_of(app) as client:
+        tokens = [(await client.post("/login", data=credentials())).json()["access_token"] for _ in range(3)]
+        listed = await client.get("/sessions", headers=bearing(tokens[0]))
+        rotated = await client.post("/rotate", headers=bearing(tokens[0]))
+        logout = await client.post("/logout", headers=bearing(tokens[1]))
+        left = len(await tenant.stored())
+        everywhere = await client.post("/logout-all", headers=bearing(tokens[2]))
+
+    assert (len(listed.json()), rotated.status_code, logout.status_code, left) == (3, 200, 204, 2)
+    assert everywhere.status_code == 204
+    assert await tenant.stored() == []
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+@pytest.mark.parametrize("level", ["REPEATABLE READ"])
+async def test_over_http_without_a_tenant(tenant: Tenancy, app: FastAPI) -> None:
+    """A login that loses its tenant is a mistake of the application's: neither 400 nor 200."""
+    async with client_of(app) as client:
+        with pytest.raises(KnoxError, match="after_begin"):
+            await client.post("/login", data=credentials())
+
+    assert await tenant.stored() == []
+
+
+@pytest.mark.parametrize("way", ["by_statement"])
+async def test_a_failed_transaction_is_not_joined(tenant: Tenancy) -> None:
+    """A transaction of the application's that has failed, and its tenant with it, is given up before the login."""
+    async with tenant.session() as session:
+        user = await current_user(session)
+        with pytest.raises(DBAPIError):
+            await session.execute(text("SELECT 1 / 0"))
+
+        with pytest.raises(KnoxError, match="after_begin"):
+            await strategy_on(session).write_token(user)
