@@ -15,7 +15,7 @@ from fastapi_users_knox.errors import StoreUnavailable
 from fastapi_users_knox.events import RevokeReason
 from fastapi_users_knox.revocation import Revocation, Seen
 from fastapi_users_knox.shielding import run_to_the_end
-from fastapi_users_knox.users import StoredUser, sharing_session, stored_user
+from fastapi_users_knox.users import StoredUser, refuse_transaction_block, sharing_session, stored_user
 
 __all__ = ["Changes", "revoke_for_deletion"]
 
@@ -58,6 +58,7 @@ class Changes(Generic[UP, ID]):
         Raises:
             StoreUnavailable: A store of tokens cannot be read, and nothing was changed; or the tokens could not be
                 revoked after the change.
+            KnoxError: The user database's session is inside of `begin()`; nothing was changed.
         """
         return await self._in_one_task(self._update(user, update, update_dict, reason))
 
@@ -86,6 +87,7 @@ class Changes(Generic[UP, ID]):
         fields = _changing(update_dict, before)
         if reason(fields) is None:
             return await update()
+        refuse_transaction_block(self.user_db)
         await self.revocation.live_records(user)  # A store that is unavailable is found out before the change.
         keep = self.revocation.presented(user)
         change = _Update(user_id=user_id, before=before, fields=fields, reason=reason, keep=keep)
@@ -97,7 +99,8 @@ class Changes(Generic[UP, ID]):
         except BaseException:
             stored = await self._stored_since(change.user_id, change.before)
             with suppress(StoreUnavailable):  # It is logged, and the caller gets the first error.
-                await self._revoke(change, change.fields if stored is None else change.fields & stored)
+                # One commit stores all fields of an update, whichever columns they are in.
+                await self._revoke(change, frozenset() if stored == frozenset() else change.fields)
             raise
         await self._revoke(change, change.fields)
         return updated
@@ -109,6 +112,7 @@ class Changes(Generic[UP, ID]):
             await self.revocation.revoke(change.user_id, reason, keep=keep)
 
     async def _delete(self, user: UP, delete: Callable[[], Awaitable[None]]) -> None:
+        refuse_transaction_block(self.user_db)
         user_id, seen = user.id, await self.revocation.live_records(user)
         before = await stored_user(self.user_db, user_id)
         deletion = _Deletion(user_id=user_id, before=before, seen=seen, revocation=self.revocation)

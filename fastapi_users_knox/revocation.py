@@ -9,7 +9,7 @@ from uuid import UUID
 
 from fastapi_users.models import ID, UP
 
-from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.errors import StoreUnavailable, describe
 from fastapi_users_knox.events import RevokeReason
 from fastapi_users_knox.store import TokenRecord, TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
@@ -96,6 +96,4 @@ def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRec
 
 
 def _log_failure(user_id: object, reason: RevokeReason, error: BaseException) -> None:
-    # SQLAlchemy's message has the statement's parameters; that of the driver's own error, `orig`, is enough.
-    cause = getattr(error, "orig", None) or error
-    _logger.error("The tokens of user %s could not be revoked (%s): %r", user_id, reason, cause)
+    _logger.error("The tokens of user %s could not be revoked (%s): %s", user_id, reason, describe(error))

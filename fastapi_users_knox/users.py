@@ -16,7 +16,14 @@ from fastapi_users_knox.store import Credentials
 if TYPE_CHECKING:
     from fastapi_users_knox.sqlalchemy.users import UserRows
 
-__all__ = ["StoredUser", "load_user", "sharing_session", "stored_credentials", "stored_user"]
+__all__ = [
+    "StoredUser",
+    "load_user",
+    "refuse_transaction_block",
+    "sharing_session",
+    "stored_credentials",
+    "stored_user",
+]
 
 StoredUser = Mapping[str, object]
 
@@ -49,11 +56,9 @@ async def stored_credentials(
         user_id: The user's id.
         latest: Whether an SQLAlchemy session is committed before, as its transaction may see an older state.
     """
-    if "fastapi_users_db_sqlalchemy" in sys.modules:
-        from fastapi_users_knox.sqlalchemy.users import is_sqlalchemy, select_credentials  # noqa: PLC0415 (as below)
-
-        if is_sqlalchemy(user_db):
-            return await select_credentials(user_db, user_id, latest=latest)
+    rows = _rows_of(user_db)
+    if rows is not None:
+        return await rows.credentials(user_id, latest=latest)
     user = await user_db.get(user_id)
     return None if user is None else Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
 
@@ -68,6 +73,17 @@ async def stored_user(user_db: BaseUserDatabase[UP, ID], user_id: ID) -> StoredU
         return await rows.stored(user_id)
     user = await user_db.get(user_id)
     return {} if user is None else {"is_active": user.is_active, **vars(user)}
+
+
+def refuse_transaction_block(user_db: BaseUserDatabase[UP, ID]) -> None:
+    """Refuse a user database that cannot commit, before it is asked to.
+
+    Raises:
+        KnoxError: Its session is inside of `begin()`, so a change could be stored and the revocation could not.
+    """
+    rows = _rows_of(user_db)
+    if rows is not None:
+        rows.refuse_transaction_block()
 
 
 def sharing_session(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager[None]:

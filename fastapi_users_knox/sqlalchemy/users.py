@@ -19,7 +19,7 @@ from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, refuse
 from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.store import Credentials
 
-__all__ = ["UserRows", "is_sqlalchemy", "open_session", "plain_user_db", "select_credentials", "select_user"]
+__all__ = ["UserRows", "is_sqlalchemy", "open_session", "plain_user_db", "select_user"]
 
 
 def is_sqlalchemy(user_db: BaseUserDatabase[UP, ID]) -> TypeGuard[SQLAlchemyUserDatabase[UP, ID]]:
@@ -49,30 +49,35 @@ async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[
     return (rows[0][0], bool(rows[0][1])) if rows else None
 
 
-async def select_credentials(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID, *, latest: bool) -> Credentials | None:
-    """Return a user's credentials by a SELECT of the two columns: an object of the session may be older.
-
-    Args:
-        user_db: Whose session and class are used, whatever way to load a user it has of its own.
-        id: The user's id.
-        latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The session
-            is committed for it, as at a login.
-    """
-    mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
-    if latest:
-        refuse_transaction_block(session.sync_session)
-        await commit_keeping_loaded(session)
-    rows = await fetch(session, _find_credentials(user_db.user_table), {"id": id}, mapper=mapper)
-    if latest:
-        await commit_keeping_loaded(session)
-    return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
-
-
 @dataclass(frozen=True)
 class UserRows(Generic[UP, ID]):
     """The rows behind a user database: what is stored, whatever a session's objects say."""
 
     user_db: SQLAlchemyUserDatabase[UP, ID]
+
+    async def credentials(self, id: ID, *, latest: bool) -> Credentials | None:
+        """Return a user's credentials by a SELECT of the two columns; `None` if there is no row.
+
+        Args:
+            id: The user's id.
+            latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The
+                session is committed for it, as at a login.
+
+        Raises:
+            KnoxError: The session is inside of `begin()`, where it cannot be committed.
+        """
+        session, table = open_session(self.user_db.session), self.user_db.user_table
+        if latest:
+            self.refuse_transaction_block()
+            await commit_keeping_loaded(session)
+        rows = await fetch(session, _find_credentials(table), {"id": id}, mapper=class_mapper(table))
+        if latest:
+            await commit_keeping_loaded(session)
+        return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
+
+    def refuse_transaction_block(self) -> None:
+        """Raise `KnoxError` if the session is inside of `begin()`."""
+        refuse_transaction_block(open_session(self.user_db.session).sync_session)
 
     async def stored(self, id: ID) -> Mapping[str, object]:
         """Return the columns of a user's row by attribute name; it is empty if there is no row.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fastapi_users import BaseUserManager
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ForeignKey, MetaData, Table, event, select
+from sqlalchemy import Column, Connection, ForeignKey, MetaData, Table, event, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
@@ -47,14 +47,22 @@ def shape(request: pytest.FixtureRequest) -> Shape:
 
 @pytest.fixture
 async def engine(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on the shape's tables."""
+    """Give an engine on the shape's tables alone: those of other tests may have the same names."""
     engine = any_backend.create_engine()
     async with engine.begin() as connection:
+        await connection.run_sync(drop_all_tables)
         await connection.run_sync(shape.metadata.create_all)
     yield engine
     async with engine.begin() as connection:
-        await connection.run_sync(shape.metadata.drop_all)
+        await connection.run_sync(drop_all_tables)
     await engine.dispose()
+
+
+def drop_all_tables(connection: Connection) -> None:
+    """Drop whichever tables there are."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    metadata.drop_all(connection)
 
 
 @pytest.fixture
