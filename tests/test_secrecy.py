@@ -15,6 +15,7 @@ from fastapi.requests import HTTPConnection
 from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy import CheckConstraint, MetaData, Table
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
@@ -388,3 +389,16 @@ async def test_a_redis_that_repeats_a_command_shows_no_arguments(tmp_path: Path,
 
     assert "ResponseError" in trouble.caplog.text
     assert trouble.shown() == []
+
+
+async def test_an_error_of_the_application_s_own_rows_stays_as_it_is(app: App) -> None:
+    """A login stores what the session holds first; what the database says of that is the application's to read."""
+    user = await create_user(app.session)
+    email = user.email
+    app.session.add(User(email=email, hashed_password="hash"))
+
+    with pytest.raises(IntegrityError) as refused:
+        await strategy_of(app).write_token(user)
+
+    assert email in str(refused.value.params)
+    assert refused.value.__cause__ is refused.value.orig
