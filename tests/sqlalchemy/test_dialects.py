@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, select, update
+from sqlalchemy import Connection, create_engine, event, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -111,6 +111,26 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
                 await writing_it
         else:
             assert await writing_it == "done"
+    await engine.dispose()
+
+
+async def test_what_the_application_could_not_commit_is_not_retried(backend: Backend) -> None:
+    """Where the application's own changes fail, they are lost: then the token must not be stored without them."""
+    error, engine = await collision(backend), backend.create_engine()
+    failures = iter([error])
+
+    def fail_once(_session: object) -> None:
+        for failure in failures:
+            raise failure
+
+    async with AsyncSession(engine) as session:
+        user = await create_user(session)
+        await session.refresh(user)
+        event.listen(session.sync_session, "before_commit", fail_once)
+        with pytest.raises(StoreUnavailable):
+            await store_on(session).add(new_record(user.id), new_digest(), now=NOW)
+
+        assert (await session.scalars(select(KnoxToken))).all() == []
     await engine.dispose()
 
 
