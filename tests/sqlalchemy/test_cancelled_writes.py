@@ -1,6 +1,6 @@
 """A write that is cancelled leaves no half of it behind, and a session that can be used."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import anyio
@@ -47,7 +47,9 @@ VERBS: dict[str, Verb] = {
 
 
 @contextmanager
-def calling_at(engine: AsyncEngine, step: int, call: Callable[[], None]) -> Iterator[None]:
+def calling_at(
+    engine: AsyncEngine, step: int, call: Callable[[], None], *, steps: Sequence[str] = STEPS
+) -> Iterator[None]:
     """Call a function at one of the steps that an engine takes, counted from 0."""
     left = iter(range(step, -1, -1))
 
@@ -55,12 +57,12 @@ def calling_at(engine: AsyncEngine, step: int, call: Callable[[], None]) -> Iter
         if next(left, None) == 0:
             call()
 
-    for name in STEPS:
+    for name in steps:
         event.listen(engine.sync_engine, name, count)
     try:
         yield
     finally:
-        for name in STEPS:
+        for name in steps:
             event.remove(engine.sync_engine, name, count)
 
 
@@ -89,6 +91,22 @@ async def test_cancelled_at_each_step(engine: AsyncEngine, verb: str, *, is_idle
             assert digests == before or len(digests) == (0 if verb == "logout-all" else 1)
             assert (await session.scalars(select(func.count()).select_from(KnoxToken))).one() == len(digests)
     assert step > 3
+
+
+async def test_giving_up_goes_to_its_end(engine: AsyncEngine) -> None:
+    """A request that is cancelled while its write is rolled back gives its connection back in order."""
+    lost: list[object] = []
+    event.listen(engine.sync_engine, "invalidate", lambda connection, *_: lost.append(connection))
+    async with AsyncSession(engine) as session:
+        knox = Knox(session=session, user=await create_user(session))
+        await knox.strategy().issue(knox.user)
+
+        with anyio.CancelScope() as scope, calling_at(engine, 0, scope.cancel, steps=["rollback"]):
+            await be_refused(knox)
+
+        assert scope.cancelled_caught
+        assert not session.in_transaction()
+    assert lost == []
 
 
 async def test_what_fails_is_given_up(engine: AsyncEngine) -> None:

@@ -164,6 +164,23 @@ async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
     await engine.dispose()
 
 
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
+async def test_a_connection_that_is_lost_in_the_work_is_an_outage(backend: Backend) -> None:
+    """A transaction of the application's that is lost with its connection is over, and the session can go on."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+
+    async with AsyncSession(engine) as session:
+        await session.execute(select(KnoxToken))
+        with pytest.raises(StoreUnavailable):
+            await Transactions(session, statements_for(session, KnoxToken)).write(
+                lambda connection: connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            )
+
+        assert (await session.execute(select(KnoxToken))).all() == []
+    await engine.dispose()
+
+
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
 async def test_a_missing_table_is_no_outage(backend: Backend) -> None:
     """A migration that was forgotten is a mistake, and retrying would not help."""
