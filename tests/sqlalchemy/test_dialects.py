@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, inspect, select, update
+from sqlalchemy import Connection, create_engine, event, inspect, select, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -114,6 +114,26 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
     await engine.dispose()
 
 
+async def test_what_the_application_could_not_commit_is_not_retried(backend: Backend) -> None:
+    """Where the application's own changes fail, they are lost: then the token must not be stored without them."""
+    error, engine = await collision(backend), backend.create_engine()
+    failures = iter([error])
+
+    def fail_once(_session: object) -> None:
+        for failure in failures:
+            raise failure
+
+    async with AsyncSession(engine) as session:
+        user = await create_user(session)
+        await session.refresh(user)
+        event.listen(session.sync_session, "before_commit", fail_once)
+        with pytest.raises(StoreUnavailable):
+            await store_on(session).add(new_record(user.id), new_digest(), now=NOW)
+
+        assert (await session.scalars(select(KnoxToken))).all() == []
+    await engine.dispose()
+
+
 async def test_other_databases_are_refused(tmp_path: Path) -> None:
     """Where nobody has seen the locks hold, nothing is written."""
     engine = SQLITE["sqlite"](tmp_path).create_engine()
@@ -141,6 +161,23 @@ async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
         with pytest.raises(ZeroDivisionError):
             await Transactions(session, statements_for(session, KnoxToken)).write(fail)
 
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
+async def test_a_connection_that_is_lost_in_the_work_is_an_outage(backend: Backend) -> None:
+    """A transaction of the application's that is lost with its connection is over, and the session can go on."""
+    engine = backend.create_engine()
+    await create_empty_tables(engine)
+
+    async with AsyncSession(engine) as session:
+        await session.execute(select(KnoxToken))
+        with pytest.raises(StoreUnavailable):
+            await Transactions(session, statements_for(session, KnoxToken)).write(
+                lambda connection: connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            )
+
+        assert (await session.execute(select(KnoxToken))).all() == []
     await engine.dispose()
 
 

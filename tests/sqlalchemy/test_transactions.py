@@ -133,6 +133,18 @@ async def test_writing_commits_the_session(sessions: Sessions, token: str) -> No
         assert (await session.scalars(select(User))).one().email == "changed@example.org"
 
 
+async def test_a_user_that_is_only_added_can_log_in(sessions: Sessions) -> None:
+    """What the session holds is stored before the token, also where both are one transaction."""
+    async with sessions() as session:
+        await session.execute(select(func.count()).select_from(User))
+        user = User(id=uuid.uuid4(), email="new@example.org", hashed_password="hash", is_active=True)
+        session.add(user)
+
+        token = await strategy_on(session, NOW).write_token(user)
+
+        assert await strategy_on(session, NOW).read_token(token, user_manager_on(session)) is user
+
+
 @pytest.fixture
 async def user_and_token(backend: Backend) -> AsyncIterator[tuple[User, str]]:
     """Issue a token to a user, where several connections can be had."""

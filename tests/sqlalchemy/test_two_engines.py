@@ -50,7 +50,7 @@ async def test_tokens_work(session: AsyncSession) -> None:
     token = await strategy.write_token(user)
 
     assert await strategy.read_token(token, user_manager_on(session)) is user
-    assert await strategy.logout_all(user) == 1
+    assert [await strategy.logout_all(user) for _ in range(2)] == [1, 0]
     assert await strategy.read_token(token, user_manager_on(session)) is None
 
 
