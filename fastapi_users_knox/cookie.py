@@ -12,6 +12,7 @@ from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
 from fastapi_users_knox.challenges import note_transport
+from fastapi_users_knox.cookie_rules import check_attributes
 from fastapi_users_knox.middleware import note_presented
 from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, parse_origin
 from fastapi_users_knox.presented import CookieToken, cookie_token
@@ -80,7 +81,7 @@ class KnoxCookieTransport(CookieTransport):
             cookie_samesite=cookie_samesite,
         )
         self.cookie_partitioned = partitioned
-        _check_attributes(self)
+        check_attributes(self, is_partitioned=partitioned)
         self.scheme = _CookieScheme(cookie_name, scheme_name, self._accept)
         self._csrf_check = csrf_check
         self._trusted_origins = frozenset(map(parse_origin, trusted_origins))
@@ -171,23 +172,6 @@ class _CookieScheme(APIKeyCookie):
     async def __call__(self, request: HTTPConnection) -> str | None:
         token = cookie_token(request, self.model.name)
         return token if token and self._accept(request, token) else None
-
-
-def _check_attributes(transport: KnoxCookieTransport) -> None:
-    """Raise where browsers would not accept the cookie (RFC 6265bis §4.1.3), whatever the case of its name."""
-    name, prefix = transport.cookie_name, transport.cookie_name.lower()
-    is_bound_to_host = transport.cookie_path == "/" and transport.cookie_domain is None
-    other_name = f"or choose a cookie_name other than {name!r}"
-    if prefix.startswith(("__host-", "__secure-", "__http-")) and not transport.cookie_secure:
-        raise ValueError(f"a cookie of this name must be secure: pass cookie_secure=True, {other_name}")
-    if prefix.startswith("__host-") and not is_bound_to_host:
-        raise ValueError(
-            f"a __Host- cookie must be secure, with cookie_path='/' and no cookie_domain: pass these, {other_name}"
-        )
-    if prefix.startswith(("__host-http-", "__http-")) and not transport.cookie_httponly:
-        raise ValueError(f"a cookie of this name must be HttpOnly: pass cookie_httponly=True, {other_name}")
-    if (transport.cookie_samesite == "none" or transport.cookie_partitioned) and not transport.cookie_secure:
-        raise ValueError("a cookie with SameSite=None or Partitioned must be secure: pass cookie_secure=True")
 
 
 def _max_age(left: timedelta | None) -> int:

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from fastapi_users_knox.backends import checked_strategy, refuse_other_backends
 from fastapi_users_knox.challenges import challenge_for, invalid_token, note_transport
+from fastapi_users_knox.presented import authenticated_record, note_authenticated
 from fastapi_users_knox.store import TokenRecord
 from fastapi_users_knox.strategy import KnoxStrategy
 
@@ -172,9 +173,12 @@ def _current_token(
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> tuple[UP, TokenRecord[ID]] | None:
         knox = checked_strategy(strategy, backend)
+        before = authenticated_record(connection)
         found = await knox.authenticate(token, user_manager, touch=touch)
         note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports do not.
         refusal = _not_authenticated(connection) if found is None else rules.refusal(connection, found, knox)
+        if optional or refusal is not None:
+            note_authenticated(connection, before)  # It lets nobody in, so it does not authenticate the request.
         if refusal is not None and not optional:
             raise refusal
         return found if refusal is None else None

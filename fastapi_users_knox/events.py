@@ -11,6 +11,7 @@ from fastapi.requests import HTTPConnection
 from fastapi_users.models import ID
 
 from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.tokens import find_all
 
 __all__ = [
     "ClientInfo",
@@ -64,10 +65,14 @@ class ClientInfo:
     ip_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Cut each text to what a record holds, then leave out what cannot be printed (a NUL, which SQL refuses)."""
+        """Cut each text to what a record holds, then leave out what cannot be printed (a NUL, which SQL refuses).
+
+        A text that holds a token is left out altogether: a client may send one in any header.
+        """
         for attribute, length in _LENGTHS.items():
             text = (getattr(self, attribute) or "")[:length]
-            object.__setattr__(self, attribute, "".join(filter(str.isprintable, text)).strip() or None)
+            kept = "" if any(find_all(text)) else "".join(filter(str.isprintable, text)).strip()
+            object.__setattr__(self, attribute, kept or None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from typing import Any, Self
+from urllib.parse import unquote
 
 from fastapi.requests import HTTPConnection
 
@@ -40,6 +41,10 @@ class CookieToken(str):
         token.others = others
         return token
 
+    def __repr__(self) -> str:
+        """Hide the texts, so that no log holds them by accident (ASVS 16.2.5)."""
+        return "<CookieToken>"
+
     @staticmethod
     def values(token: str) -> tuple[str, ...]:
         """Return all values, the last first; of any other text, itself alone."""
@@ -51,11 +56,11 @@ def candidates(text: str | None) -> Iterator[tokens.ParsedToken]:
     return filter(None, map(tokens.parse, () if text is None else CookieToken.values(text)))
 
 
-def cookie_token(connection: HTTPConnection, name: str) -> str | None:
+def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
     """Return the token in the cookies of this name, or another value if none has the shape of a token.
 
     Which cookie is the newest, no request says: browsers send those with the longer path first (RFC 6265 §5.4). So
-    several values are kept, and the one that is a live token counts.
+    several values are kept, the last 16, and the newest session among those that are live counts.
     """
     values = cookie_values(connection, name)
     if len(values) <= 1:
@@ -77,15 +82,16 @@ def cookie_values(connection: HTTPConnection | None, name: str) -> list[str]:
 
 def presented_tokens(connection: HTTPConnection | None) -> list[str]:
     """Find each distinct text with the shape of a token in any header or cookie of a request."""
-    headers = [] if connection is None else connection.headers.raw
-    found = {token.text: None for _, value in headers for token in tokens.find_all(value.decode("latin-1"))}
-    return list(found)
+    headers = [] if connection is None else [value.decode("latin-1") for _, value in connection.headers.raw]
+    # Some clients encode what they put into a cookie by the rules of URLs.
+    texts = [text for header in headers for text in (header, unquote(header))]
+    return list({token.text: None for text in texts for token in tokens.find_all(text)})
 
 
-def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any]) -> None:
-    """Note which record authenticated a request: the first one, as for FastAPI-Users' own backends."""
+def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:
+    """Note which record authenticated a request: the last one, as an application's own dependencies come first."""
     if connection is not None:
-        connection.scope.setdefault(_SCOPE_KEY, record)
+        connection.scope[_SCOPE_KEY] = record
 
 
 def authenticated_record(connection: HTTPConnection | None) -> TokenRecord[Any] | None:

@@ -132,7 +132,8 @@ class KnoxSettings(BaseModel):
     """The kill switch: tokens of logins before this moment are refused; `None`: none."""
 
     end_presented: bool = True
-    """Whether a login that presents a live token of the same user ends that token (ASVS 7.2.4)."""
+    """Whether a login that presents a live token of the same user ends that token (ASVS 7.2.4). A login by
+    `KnoxCookieTransport` ends the session of the cookie that it overwrites in any case."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -177,6 +178,15 @@ class KnoxSettings(BaseModel):
         if capped_since is None or self.not_before is None:
             return capped_since or self.not_before
         return max(capped_since, self.not_before)
+
+    def is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
+        """Return whether a record is accepted at `now`: neither expired, nor past the cap, nor of before `not_before`.
+
+        A token that was issued on the strength of another is of before `not_before` if the user authenticated before.
+        """
+        if self.not_before is not None and record.authenticated_at < self.not_before:
+            return False
+        return record.is_live(now, created_since=self.created_since(now))
 
     def is_touch_due(self, record: TokenRecord[ID], now: datetime) -> bool:
         """Tell whether the use of a record at `now` is to be written."""

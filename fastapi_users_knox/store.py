@@ -108,9 +108,9 @@ class IssuedToken(str):
         token.end_cookie_session = end_cookie_session or _end_nothing
         return token
 
-    def __getnewargs_ex__(self) -> tuple[tuple[str], dict[str, object]]:
-        """Let copies keep what is known of the token."""
-        return (str(self),), {"record": self.record, "user": self.user, "issued_at": self.issued_at}
+    def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
+        """Let copies keep what is known of the token, but no way to the request."""
+        return _copied, (str(self), self.record, self.user, self.issued_at)
 
     @property
     def expires_in(self) -> int | None:
@@ -122,6 +122,10 @@ class IssuedToken(str):
     def __repr__(self) -> str:
         """Hide the text, so that no log holds it by accident (ASVS 16.2.5)."""
         return f"<IssuedToken {self.record.id}>"
+
+
+def _copied(text: str, record: TokenRecord[Any], user: object, issued_at: datetime) -> IssuedToken:
+    return IssuedToken(text, record=record, user=user, issued_at=issued_at)
 
 
 async def _end_nothing(_cookie_name: str) -> None:
@@ -224,6 +228,7 @@ class TokenStore(Protocol[UP, ID]):
             CredentialsChanged: The store sees the users, and this one is gone or differs from `credentials`.
             InvalidToken: The record `by` is not there any more, or has expired.
             LimitUnsupported: The store cannot keep a limit exact.
+            KnoxError: The store cannot keep the promise of `by`.
         """
         ...
 

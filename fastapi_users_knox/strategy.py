@@ -32,9 +32,10 @@ from fastapi_users_knox.events import (
 )
 from fastapi_users_knox.middleware import note_ended, note_refreshed
 from fastapi_users_knox.presented import (
+    CookieToken,
     authenticated_record,
     candidates,
-    cookie_values,
+    cookie_token,
     note_authenticated,
     presented_tokens,
 )
@@ -66,7 +67,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         clock: Returns the current time, timezone-aware.
 
     Raises:
-        TypeError: `store` is no token store, `settings` are no `KnoxSettings`, or `user_db` is missing.
+        TypeError: One of the arguments is something else, or `user_db` is missing.
     """
 
     def __init_subclass__(cls, **options: object) -> None:
@@ -90,7 +91,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Take the store and the settings."""
-        self._user_db = _check_setup(store, settings, user_db)
+        self._user_db = _check_setup(store, settings, request, user_db)
         self.store = store
         self.settings = settings
         self._request = request
@@ -219,7 +220,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return IssuedToken(text, record=found.record, user=user, issued_at=now)
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        """End a token: logout.
+        """End a token: logout. Where one cookie came several times, the sessions of all its values end.
 
         Raises:
             InvalidToken: It is no live token of this user.
@@ -229,6 +230,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         found = await self._find_own(token, user, now)
         if not await self._remove(user.id, found.record.id, now, "logout"):
             raise invalid_token(self._request)
+        values = CookieToken.values(token)
+        for other in values if len(values) > 1 else ():  # Otherwise the browser would go on with one of these.
+            await self._remove_presented(other, now, "logout")
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, the newest first.
@@ -240,7 +244,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         records = await self.store.list(
             user.id, audience=self.settings.audience, now=now, created_since=self.settings.created_since(now)
         )
-        return list(records)
+        return [record for record in records if self._is_live(record, now)]
 
     async def revoke(self, user: UP, id: UUID, *, reason: RevokeReason = "session_revoked") -> bool:
         """End one of a user's tokens by its record's id, and tell whether it was live.
@@ -351,25 +355,31 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def _is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
-        return record.is_live(now, created_since=self.settings.created_since(now))
+        return self.settings.is_live(record, now)
 
     async def _find(
         self, text: str | None, now: datetime, user_manager: BaseUserManager[UP, ID] | None = None
     ) -> tuple[str, Found[UP, ID]] | None:
-        """Return the text that was found, and what for: a live one, where several were presented as one cookie."""
-        dead = None
-        for token in candidates(text):
-            found = await self.store.get(
-                self.settings.digests(token.text, now),
-                tag=token.tag,
-                audience=self.settings.audience,
-                user_manager=user_manager,
+        """Return the text that was found, and what for: of several values of a cookie, the newest that is accepted."""
+        presented = [
+            (token.text, found)
+            for token in candidates(text)
+            if (
+                found := await self.store.get(
+                    self.settings.digests(token.text, now),
+                    tag=token.tag,
+                    audience=self.settings.audience,
+                    user_manager=user_manager,
+                )
             )
-            if found is not None and self._is_live(found.record, now):
-                return token.text, found
-            if found is not None:
-                dead = token.text, found
-        return dead
+        ]
+        if len(presented) > 1:
+            return max(presented, key=partial(self._preference, now=now))
+        return presented[0] if presented else None
+
+    def _preference(self, presented: tuple[str, Found[UP, ID]], *, now: datetime) -> tuple[bool, datetime]:
+        found = presented[1]
+        return found.is_active is not False and self._is_live(found.record, now), found.record.created_at
 
     async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
         presented = await self._find(text, now)
@@ -504,12 +514,19 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             raise CredentialsChanged
 
     async def _end_cookie_session(self, now: datetime, cookie_name: str) -> None:
-        """End each session whose live token is in a cookie of this name, whoever's it is."""
-        for text in dict.fromkeys(cookie_values(self._request, cookie_name)):
-            presented = await self._find(text, now)
-            if presented is not None and self._is_live(presented[1].record, now):
-                record = presented[1].record
-                await self._remove(record.user_id, record.id, now, "replaced")
+        """End each session whose live token is in a cookie of this name, whoever's it is.
+
+        These are the values by which the transport could let somebody in: see `cookie_token`.
+        """
+        for text in CookieToken.values(cookie_token(self._request, cookie_name) or ""):
+            await self._remove_presented(text, now, "replaced")
+
+    async def _remove_presented(self, text: str, now: datetime, reason: RevokeReason) -> None:
+        """Remove the record of a token, whoever's it is, if it is live."""
+        presented = await self._find(str(text), now)
+        if presented is not None and self._is_live(presented[1].record, now):
+            record = presented[1].record
+            await self._remove(record.user_id, record.id, now, reason)
 
     async def _remove(self, user_id: ID, id: UUID, now: datetime, reason: RevokeReason) -> bool:
         record = await self.store.remove(
@@ -556,7 +573,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
 
 def _check_setup(
-    store: TokenStore[UP, ID], settings: KnoxSettings, user_db: BaseUserDatabase[UP, ID] | EllipsisType | None
+    store: TokenStore[UP, ID],
+    settings: KnoxSettings,
+    request: HTTPConnection | None,
+    user_db: BaseUserDatabase[UP, ID] | EllipsisType | None,
 ) -> BaseUserDatabase[UP, ID] | None:
     """Return the user database to ask; refuse a set-up in which a check would silently be missing."""
     if not hasattr(store, "sees_users"):
@@ -565,8 +585,12 @@ def _check_setup(
         )
     if not isinstance(settings, KnoxSettings):
         raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
-    if user_db is not ...:
+    if request is not None and not isinstance(request, HTTPConnection):
+        raise TypeError(f"request must be a Request or WebSocket, or None in a script, not {type(request).__name__}")
+    if isinstance(user_db, BaseUserDatabase) or user_db is None:
         return user_db
+    if user_db is not ...:
+        raise TypeError(f"user_db must be FastAPI-Users' user database adapter, not {user_db!r}")
     if not store.sees_users:
         raise TypeError(
             f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter with "

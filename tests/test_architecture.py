@@ -26,7 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("strategy",),
     ("users",),
     ("cookie", "audit"),
-    ("transport", "middleware", "origins"),
+    ("transport", "middleware", "origins", "cookie_rules"),
     ("presented",),
     ("settings", "events", "sqlalchemy", "redis", "testing"),
     ("store",),
@@ -39,6 +39,8 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 LONG = {
     "strategy.py": "one class: every verb that a developer calls, each with its docstring",
     "settings.py": "every setting beside its rule and its docstring, which the reference shows",
+    "events.py": "every event beside what it means",
+    "changes.py": "what happens to tokens when a user changes, in one place",
     "store.py": "the contract: most of it is docstrings",
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",

@@ -25,6 +25,7 @@ from fastapi_users_knox import (
     describe_client,
 )
 from fastapi_users_knox.events import Publisher
+from fastapi_users_knox.tokens import generate
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=None)
@@ -87,11 +88,12 @@ def test_any_text_is_made_to_fit(texts: dict[str, str | None]) -> None:
         ("\ud800", None),
         ("x" * 128, "x" * 128),
         ("x" * 129, "x" * 128),
+        (f"device {generate('00', prefix='knox_')}", None),
     ],
     ids=ascii,
 )
 def test_what_is_kept_of_a_text(text: str, kept: str | None) -> None:
-    """NUL, control characters and lone surrogates go; letters of any script stay."""
+    """NUL, control characters and lone surrogates go, as does a text with a token; letters of any script stay."""
     assert ClientInfo(name=text).name == kept
 
 

@@ -2,7 +2,9 @@
 
 import copy
 import json
+import pickle
 import uuid
+from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta
 
@@ -130,13 +132,21 @@ def test_expires_in_counts_from_the_making(record: TokenRecord[int], after: time
     assert issued(record, after=after).expires_in == seconds
 
 
-def test_an_issued_token_can_be_copied() -> None:
-    """A value is copied as any other: `dataclasses.asdict` and background tasks do so."""
-    token = issued()
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+async def test_an_issued_token_can_be_copied(copied: Callable[[IssuedToken], IssuedToken]) -> None:
+    """A copy knows what the token does, but has no way to the request, and so ends nothing."""
+    ended: list[str] = []
 
-    copied = copy.deepcopy(token)
+    async def end(cookie_name: str) -> None:
+        ended.append(cookie_name)
 
-    assert (copied, copied.record) == (token, token.record)
+    token = IssuedToken("knox_secret", record=RECORD, user="Ada", issued_at=NOW, end_cookie_session=end)
+
+    it = copied(token)
+    await it.end_cookie_session("knox")
+
+    assert (it, it.record, it.user, it.issued_at) == (token, token.record, token.user, token.issued_at)
+    assert ended == []
 
 
 # the attempts

@@ -133,6 +133,7 @@ ONE, TWO = (tokens.generate("00", prefix="knox_") for _ in range(2))
         ([("authorization", f"Bearer {ONE[:-1]}"), ("cookie", "\xff\0=\xff\0")], []),
         ([("cookie", "; ".join(f"c{number}={ONE}" for number in range(100)))], [ONE]),
         ([("x-api-key", ONE), ("x-other", f'{TWO}, "{ONE}"')], [ONE, TWO]),
+        ([("cookie", f"a=%22{ONE}%22; b=Bearer%20{TWO}")], [ONE, TWO]),
         ([("x", f"a{ONE}b {ONE}_ {'a' * 60_000}")], []),
     ],
 )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
 from types import EllipsisType
 from typing import Any, cast
 
@@ -116,11 +116,6 @@ class Statements:
             on = self.users.columns["id"] == self.of["user_id"]
             statement = statement.join_from(self.table, self.users.mapper.class_, on)
         return statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
-
-    @cached_property
-    def lock_tokens(self) -> Select[Any]:
-        """The SELECT that locks all records of the user of the parameter `user_id`."""
-        return select(self.of["id"]).where(self.of["user_id"] == bindparam("user_id")).with_for_update()
 
     @lru_cache(maxsize=8)  # noqa: B019 (as above)
     def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":

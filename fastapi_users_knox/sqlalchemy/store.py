@@ -12,7 +12,7 @@ from fastapi_users.models import ID, UP
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
-from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
@@ -257,13 +257,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)
 
     def _lock(self, connection: Connection, user_id: ID) -> Row[Any] | None:
-        """Put the verbs of one user in order: by the user's row, or where there is none here, by the token records.
-
-        Returns:
-            The user's credentials as they are stored, if the users are here.
-        """
-        locking = self._sql.lock_tokens if self._sql.users is None else self._sql.users.lock
-        return connection.execute(locking, {"user_id": user_id}).first()
+        """Put the verbs of one user in order by the user's row, and return the credentials that are stored there."""
+        return (
+            None if self._sql.users is None else connection.execute(self._sql.users.lock, {"user_id": user_id}).first()
+        )
 
     def _check_user(self, connection: Connection, user_id: ID, credentials: Credentials | None) -> None:
         """Lock the user's row, and see that the user is still who has logged in."""
@@ -280,6 +277,11 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         """See that the record on whose strength another is issued is there, and keep it there until the commit."""
         if by is None:
             return
+        if self._sql.users is None:
+            raise KnoxError(
+                "issue(by=) needs a store that sees the users: with users=None there is no row of theirs to lock, so a "
+                "logout-all could miss what is issued at the same time"
+            )
         of = self._sql.of
         where = (of["id"] == by, of["user_id"] == user_id, self._sql.is_live(now, None))
         if connection.execute(select(of["id"]).where(*where).with_for_update()).first() is None:

@@ -13,6 +13,7 @@ from fastapi_users.authentication import CookieTransport
 
 from fastapi_users_knox import IssuedToken, KnoxCookieMiddleware, KnoxCookieTransport, TokenRecord
 from fastapi_users_knox.middleware import note_refreshed
+from fastapi_users_knox.presented import CookieToken
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -58,6 +59,26 @@ async def test_the_cookie_lives_as_long_as_the_token(token: IssuedToken, max_age
         "SameSite": "lax",
         "Secure": "",
     }
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"cookie_name": name, "cookie_path": "/a"} for name in ("a b", "k;x", "", "käse", "a=b")),
+        *({"cookie_name": "knox", "cookie_path": path} for path in ("", "api", "/a;b", "/\n")),
+        *({"cookie_name": "knox", "cookie_domain": domain} for domain in ("https://x.org", "x.org;", "x org")),
+        *({"cookie_samesite": same_site} for same_site in ("None", "bogus")),
+    ],
+)
+async def test_what_no_header_can_hold_is_refused_at_once(options: dict[str, Any]) -> None:
+    """A name, path, domain or SameSite that browsers would not understand shows when the transport is made."""
+    with pytest.raises(ValueError, match=f"{list(options)[-1]}|cookie_name"):
+        KnoxCookieTransport(**options)
+
+
+async def test_a_cookie_that_came_several_times_hides_its_values() -> None:
+    """No log holds them by accident."""
+    assert "secret" not in repr(CookieToken("knox_secret", "another_secret"))
 
 
 async def test_another_strategy_s_token_ends_with_the_browser() -> None:

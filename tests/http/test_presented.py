@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from http.cookiejar import DefaultCookiePolicy
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from fastapi_users_knox import (
     KnoxSettings,
     KnoxStrategy,
     KnoxUserManagerMixin,
+    current_token,
 )
 from tests.http.device import OTHER_STORES
 from tests.http.site import (
@@ -35,11 +37,12 @@ from tests.http.site import (
     login,
 )
 from tests.models import User
-from tests.strategies import HOUR, Clock, unknown_token
+from tests.strategies import HOUR, SECOND, Clock, unknown_token
 
 pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", *OTHER_STORES], indirect=True)
 
 NAME = "__Host-knox"
+LOOKS: dict[str, timedelta | None] = {"optional": None, "stale": SECOND}
 REFRESHING = KnoxSettings(auto_refresh=True)
 
 
@@ -71,11 +74,25 @@ def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
         return Manager(SQLAlchemyUserDatabase(session, User), PASSWORDS, knox=strategy)
 
     app, users = FastAPI(), FastAPIUsers[User, uuid.UUID](get_user_manager, backends)
+    app.state.get_user_manager = get_user_manager
     app.add_middleware(KnoxCookieMiddleware)
     for backend in backends:
         app.include_router(users.get_auth_router(backend), prefix=f"/{backend.name}")
     app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
     return app
+
+
+@pytest.fixture
+def looking(app: FastAPI, backends: Sequence[Backend]) -> FastAPI:
+    """Give an application whose routes look at the cookie's session before they ask who the user is."""
+    users = FastAPIUsers[User, uuid.UUID](app.state.get_user_manager, backends)
+    bearers = FastAPIUsers[User, uuid.UUID](app.state.get_user_manager, backends[1:])
+    looking = FastAPI()
+    for name, within in LOOKS.items():
+        look = current_token(users, backends[0], optional=True, touch=False, fresh_within=within)
+        router = bearers.get_users_router(UserRead, UserUpdate)
+        looking.include_router(router, prefix=f"/{name}/users", dependencies=[Depends(look)])
+    return looking
 
 
 @pytest.fixture
@@ -163,6 +180,23 @@ async def test_another_user_s_session_is_not_taken_for_one_s_own(program: AsyncC
     assert [await is_alive(program, token) for token in (own, hers)] == [True, True]
 
 
+@pytest.mark.parametrize("look", LOOKS)
+async def test_a_session_that_a_route_only_looks_at_is_not_kept(
+    looking: FastAPI, program: AsyncClient, ada: User, clock: Clock, look: str
+) -> None:
+    """What is kept is the session that the route needs, not one that an optional dependency has found beside it."""
+    planted = await log_in(program, ada.email)
+    clock.now += 2 * SECOND
+    own, jwt = await login(program, email=ada.email), await login(program, "jwt", email=ada.email)
+    async with client_of(looking) as client:
+        for token, kept in ((own, True), (jwt, False)):
+            headers = bearing(token) | {"Cookie": f"{NAME}={planted}"}
+            response = await client.patch(f"/{look}/users/me", json={"password": "another password"}, headers=headers)
+            assert response.status_code == 200, response.text
+            assert await is_alive(program, own) is kept
+            assert not await is_alive(program, planted)
+
+
 # a login by cookie
 
 
@@ -235,6 +269,25 @@ async def test_a_login_gets_the_user_in(
     assert (seen.status_code, seen.json().get("email")) == (200, ada.email)
     assert logged_out.status_code == 204
     assert not await is_alive(program, new)
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+async def test_of_two_live_cookies_the_newest_counts(
+    program: AsyncClient, ada: User, eve: User, clock: Clock, *, newest_first: bool
+) -> None:
+    """A login that did not see the old cookie, as its route is below another path, still gets the user in."""
+    old = await log_in(program, eve.email)
+    clock.now += SECOND
+    new = await log_in(program, ada.email)
+    cookies = [f"{NAME}={new}", f"{NAME}={old}"]
+    headers = {"Cookie": "; ".join(cookies if newest_first else reversed(cookies))}
+
+    seen = await program.get("/users/me", headers=headers)
+    logged_out = await program.post("/cookie/logout", headers=headers)
+
+    assert seen.json().get("email") == ada.email
+    assert logged_out.status_code == 204
+    assert [await is_alive(program, token) for token in (old, new)] == [False, False]
 
 
 async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient, ada: User, clock: Clock) -> None:

@@ -1,12 +1,14 @@
 """`issue(by=)`: a token issued on the strength of another one's record, and `authenticated_at`, which it takes over."""
 
+import uuid
 from dataclasses import replace
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import CredentialsChanged, InvalidToken, KnoxSettings
-from tests.models import User
+from fastapi_users_knox import CredentialsChanged, InvalidToken, KnoxError, KnoxSettings, KnoxStrategy
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from tests.models import KnoxToken, User
 from tests.strategies import DEFAULTS, HOUR, MINUTE, SECOND, Knox, change_user, stored
 
 API = KnoxSettings(audience="api")
@@ -63,6 +65,30 @@ async def test_none_is_issued_by_another_user_s_session(knox: Knox, other: User)
         await knox.strategy().issue(knox.user, by=foreign.record)
     with pytest.raises(InvalidToken):
         await knox.strategy().issue(knox.user, by=replace(foreign.record, user_id=knox.user.id))
+
+
+async def test_the_kill_switch_reaches_what_was_issued_by_a_session(knox: Knox) -> None:
+    """A token that was issued after the moment, on the strength of a login before it, is refused and not listed."""
+    session = await knox.strategy().issue(knox.user)
+    knox.clock.now += 2 * HOUR
+    token = await knox.strategy().issue(knox.user, by=session.record, replace=False)
+    later = await knox.strategy().issue(knox.user)
+    settings = KnoxSettings(not_before=knox.clock.now - HOUR)
+
+    assert [await knox.accepts(it, settings) for it in (session, token, later)] == [False, False, True]
+    assert await knox.strategy(settings).list_records(knox.user) == [later.record]
+    with pytest.raises(InvalidToken):
+        await knox.strategy(settings).issue(knox.user, by=token.record)
+
+
+async def test_a_store_that_cannot_lock_the_user_issues_none(knox: Knox) -> None:
+    """Without the users' rows no lock keeps a logout-all and an issue apart, so the store refuses."""
+    store = SQLAlchemyTokenStore[User, uuid.UUID](knox.session, KnoxToken, users=None)
+    strategy = KnoxStrategy(store, request=None, user_db=None, clock=knox.clock)
+    session = await strategy.issue(knox.user)
+
+    with pytest.raises(KnoxError, match=r"issue\(by=\) needs a store that sees the users"):
+        await strategy.issue(knox.user, by=session.record)
 
 
 async def test_an_old_login_is_not_made_fresh(knox: Knox) -> None:

@@ -4,6 +4,7 @@ import uuid
 from typing import Any, cast
 
 import pytest
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -41,6 +42,22 @@ async def test_something_else_than_a_store_is_refused(knox: Knox, store: Any) ->
     """A session or a table instead of the store is named at once, with the fix."""
     with pytest.raises(TypeError, match=r"store must be a TokenStore, such as SQLAlchemyTokenStore"):
         Make(store(knox), DEFAULTS, request=None)
+
+
+@pytest.mark.parametrize(
+    "user_db", [SQLAlchemyUserDatabase, "users", lambda knox: knox.user_manager, lambda knox: knox.session]
+)
+async def test_something_else_than_a_user_database_is_refused(knox: Knox, unseeing: object, user_db: Any) -> None:
+    """A user manager has a `get` too, but what it returns may be an object of before."""
+    given = user_db(knox) if callable(user_db) and not isinstance(user_db, type) else user_db
+    with pytest.raises(TypeError, match="user_db must be FastAPI-Users' user database adapter"):
+        Make(unseeing, DEFAULTS, request=None, user_db=given)
+
+
+async def test_something_else_than_a_request_is_refused(knox: Knox) -> None:
+    """A session instead of the request is named at once."""
+    with pytest.raises(TypeError, match="request must be a Request or WebSocket, or None"):
+        Make(store_on(knox.session), DEFAULTS, request=knox.session)
 
 
 @pytest.mark.parametrize("settings", [KnoxSettings, {"token_ttl": None}, None])
