@@ -47,11 +47,9 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
     Args:
-        user_db: As in FastAPI-Users.
-        password_helper: As in FastAPI-Users.
+        args: `user_db` and `password_helper` as in FastAPI-Users, and what the application's own base class takes.
         knox: The strategy whose tokens are to be revoked, or several: of different stores, or with different listeners.
-        args: More arguments, for the `__init__` of the application's own base class.
-        kwargs: The same.
+        kwargs: The same as `args`, by name.
 
     Raises:
         TypeError: `knox` is missing, or something else, such as a `Depends` object.
