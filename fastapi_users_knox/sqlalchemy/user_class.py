@@ -57,6 +57,14 @@ class UserClass:
         # Without `of`, PostgreSQL refuses the outer joins of a mapper that loads its subclasses along.
         return found.where(of["id"] == bindparam("user_id")).with_for_update(key_share=True, of=self.mapper.tables)
 
+    def reads_like(self, other: "UserClass") -> bool:
+        """Return whether the other class reads the very same rows and columns, so that either will do.
+
+        The text of a statement leaves out the values in it, such as the kinds that a class in a shared table is of.
+        """
+        own, others = self.lock.compile(), other.lock.compile()
+        return (str(own), own.params) == (str(others), others.params)
+
     def check_bind(self, session: Session, tokens: Mapper[Any], clause: Update) -> None:
         """Refuse a session that keeps the users on another engine than the tokens: no statement reads or locks both.
 
@@ -133,9 +141,11 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
         reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
         raise _refusal(tokens, f"no class that its user_id refers to will do ({'; '.join(sorted(reasons))})")
     topmost = sorted(_topmost(set(fitting)), key=lambda mapper: (mapper.registry is not tokens.registry, str(mapper)))
-    if len({str(fitting[mapper].lock) for mapper in topmost}) > 1:  # Else they read the very same rows and columns.
-        raise _refusal(tokens, f"there are several: {', '.join(mapper.class_.__name__ for mapper in topmost)}")
-    return fitting[topmost[0]]
+    chosen = fitting[topmost[0]]
+    if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
+        names = ", ".join(mapper.class_.__name__ for mapper in topmost)
+        raise _refusal(tokens, f"there are several that read different rows or columns: {names}")
+    return chosen
 
 
 def _on(table: FromClause) -> set[Mapper[Any]]:

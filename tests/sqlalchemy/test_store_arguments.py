@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ForeignKey, Integer, Table, create_engine
+from sqlalchemy import Column, ForeignKey, Integer, String, Table, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column
 
 from fastapi_users_knox import KnoxError, KnoxStrategy, UserClassError
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
@@ -196,6 +196,54 @@ class Employee(Person):
     hashed_password: Mapped[str]
 
 
+class Party(Base):
+    """Two kinds of whom can log in, all in one table."""
+
+    __tablename__ = "party"
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_on": "kind", "polymorphic_identity": "party"}
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+
+
+class Client(Party):
+    """A kind of user."""
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "client"}
+    hashed_password: Mapped[str | None] = mapped_column(use_existing_column=True)
+    is_active: Mapped[bool | None] = mapped_column(use_existing_column=True)
+
+
+class Worker(Party):
+    """Another kind of user, in the same columns."""
+
+    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "worker"}
+    hashed_password: Mapped[str | None] = mapped_column(use_existing_column=True)
+    is_active: Mapped[bool | None] = mapped_column(use_existing_column=True)
+
+
+ACCOUNTS = Table(
+    "account",
+    Base.metadata,
+    Column("id", Integer, primary_key=True),
+    Column("hashed_password", String(9)),
+    Column("status", String(9)),
+)
+
+
+class Account(Base):
+    """A user who is active unless banned."""
+
+    __table__ = ACCOUNTS
+    is_active = column_property(ACCOUNTS.c.status != "banned")
+
+
+class OldAccount(Base):
+    """The same users, of whom others are active."""
+
+    __table__ = ACCOUNTS
+    is_active = column_property(ACCOUNTS.c.status != "off")
+
+
 Table("plain", Base.metadata, Column("id", Integer, primary_key=True))
 
 
@@ -214,6 +262,8 @@ def tokens_of(refers_to: str | None, base: type[DeclarativeBase] = Base) -> type
 
 
 TO_CUSTOMER_OR_EMPLOYEE = tokens_of("person.id")
+TO_PARTY = tokens_of("party.id")
+TO_ACCOUNT = tokens_of("account.id")
 TO_STRANGER = tokens_of("stranger.id")
 
 UNSEEN: dict[str, tuple[type[Any], str]] = {
@@ -224,7 +274,9 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "activity in Python by a hybrid": (tokens_of("half_hybrid.id"), "HalfHybrid: is_active is no column or SQL"),
     "failing hybrid": (tokens_of("failing_hybrid.id"), "FailingHybrid: is_active is no column or SQL expression"),
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
-    "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "there are several: Customer, Employee"),
+    "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
+    "two kinds of users in one table": (TO_PARTY, "several that read different rows or columns: Client, Worker"),
+    "two ways to read one column": (TO_ACCOUNT, "several that read different rows or columns: Account, OldAccount"),
 }
 
 
@@ -247,10 +299,17 @@ def test_users_that_are_elsewhere_may_be_meant(session: AsyncSession, token: typ
     assert make(session, token, users=None).sees_users is False
 
 
-@pytest.mark.parametrize("users", [Customer, Employee])
-def test_one_of_several_may_be_named(session: AsyncSession, users: type[Any]) -> None:
+@pytest.mark.parametrize(
+    ("token", "users"),
+    [
+        *((TO_CUSTOMER_OR_EMPLOYEE, users) for users in (Customer, Employee)),
+        *((TO_PARTY, users) for users in (Client, Worker)),
+        *((TO_ACCOUNT, users) for users in (Account, OldAccount)),
+    ],
+)
+def test_one_of_several_may_be_named(session: AsyncSession, token: type[Any], users: type[Any]) -> None:
     """Where several classes would do, the application says which it is."""
-    assert make(session, TO_CUSTOMER_OR_EMPLOYEE, users=users).sees_users is True
+    assert make(session, token, users=users).sees_users is True
 
 
 @pytest.mark.parametrize("users", [Stranger, KnoxToken])
