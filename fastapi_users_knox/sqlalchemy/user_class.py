@@ -1,6 +1,5 @@
 """Which mapped class the users of a token class are: the one that `user_id` refers to, in whatever registry it is."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import EllipsisType
@@ -12,9 +11,10 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries  # A table does not know its mappers, nor a MetaData its registries.
 
 from fastapi_users_knox.errors import UserClassError
+from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
 from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns, same_keys
 
-__all__ = ["UserClass", "find_user_class", "in_sql", "mapper_of", "topmost_on"]
+__all__ = ["UserClass", "find_user_class", "mapper_of", "topmost_on"]
 
 _NEEDED = ("id", "hashed_password", "is_active")
 _FIX = "pass users= with the mapped class of the users, or users=None if the users are not in the tokens' database"
@@ -41,7 +41,7 @@ class UserClass:
     @cached_property
     def missing(self) -> list[str]:
         """What a class of users needs, and this does not have."""
-        missing = [f"{name} is no column or SQL expression" for name in _NEEDED if name not in self.columns]
+        missing = [why_not_in_sql(self.mapper, name) for name in _NEEDED if name not in self.columns]
         if "id" in self.columns and not self._has_referred_id():
             missing.append(f'id is not the column "{self.referred}" that user_id refers to')
         return missing
@@ -108,14 +108,6 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
     if not named:
         raise _refusal(tokens, f"its user_id does not refer to {users.class_.__name__}")
     return _choose(tokens, named)
-
-
-def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
-    """Return an attribute as SQL reads it, or `None` if it is worked out in Python, or is not there."""
-    with suppress(Exception):  # A hybrid attribute may run any code, which for SQL may be wrong in any way.
-        expression = getattr(mapper.class_, name).expression
-        return expression if isinstance(expression, ColumnElement) else None
-    return None
 
 
 def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ForeignKey, Integer, String, Table, create_engine
+from sqlalchemy import Column, ColumnElement, ForeignKey, Integer, String, Table, create_engine
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -16,10 +16,11 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 from sqlalchemy.ext.hybrid import hybrid_property
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column, synonym
 
 from fastapi_users_knox import KnoxError, KnoxStrategy, UserClassError
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
+from fastapi_users_knox.users import stored_credentials
 from tests.backends import SQLITE, Backend
 from tests.models import KnoxToken, User, UserManager, create_user
 from tests.strategies import sent_to, verbs
@@ -162,6 +163,43 @@ class FailingHybrid(Base):
         return not self.left
 
 
+class AndHybrid(Base):
+    """A user whose activity is two columns and Python's `and`, of which SQL would get the second alone."""
+
+    __tablename__ = "and_hybrid"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+    enabled: Mapped[bool]
+    paid: Mapped[bool]
+
+    @hybrid_property
+    def is_active(self) -> bool:
+        """Whether the user may log in."""
+        return self.enabled and self.paid
+
+
+class AndExpression(Base):
+    """A user whose activity has an SQL expression, and that has Python's `and` too."""
+
+    __tablename__ = "and_expression"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    hashed_password: Mapped[str]
+    enabled: Mapped[bool]
+    paid: Mapped[bool]
+
+    @hybrid_property
+    def may_log_in(self) -> bool:
+        """Whether the user may log in."""
+        return self.enabled and self.paid
+
+    @may_log_in.inplace.expression
+    @classmethod
+    def _may_log_in(cls) -> ColumnElement[bool]:
+        return cls.enabled.expression is not None and cls.paid.expression
+
+    is_active = synonym("may_log_in")
+
+
 class Numbered(Base):
     """A user with another unique number beside the id."""
 
@@ -196,11 +234,16 @@ class Employee(Person):
     hashed_password: Mapped[str]
 
 
+def kind(name: str, **options: str) -> dict[str, str]:
+    """Return the mapper's options of one class of a hierarchy."""
+    return {"polymorphic_identity": name, **options}
+
+
 class Party(Base):
     """Two kinds of whom can log in, all in one table."""
 
     __tablename__ = "party"
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_on": "kind", "polymorphic_identity": "party"}
+    __mapper_args__ = kind("party", polymorphic_on="kind")
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
 
@@ -208,7 +251,7 @@ class Party(Base):
 class Client(Party):
     """A kind of user."""
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "client"}
+    __mapper_args__ = kind("client")
     hashed_password: Mapped[str | None] = mapped_column(use_existing_column=True)
     is_active: Mapped[bool | None] = mapped_column(use_existing_column=True)
 
@@ -216,7 +259,7 @@ class Client(Party):
 class Worker(Party):
     """Another kind of user, in the same columns."""
 
-    __mapper_args__: ClassVar[dict[str, Any]] = {"polymorphic_identity": "worker"}
+    __mapper_args__ = kind("worker")
     hashed_password: Mapped[str | None] = mapped_column(use_existing_column=True)
     is_active: Mapped[bool | None] = mapped_column(use_existing_column=True)
 
@@ -273,6 +316,8 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "activity in Python": (tokens_of("in_python.id"), "InPython: is_active is no column or SQL expression"),
     "activity in Python by a hybrid": (tokens_of("half_hybrid.id"), "HalfHybrid: is_active is no column or SQL"),
     "failing hybrid": (tokens_of("failing_hybrid.id"), "FailingHybrid: is_active is no column or SQL expression"),
+    "Python's and in a hybrid": (tokens_of("and_hybrid.id"), "such as and_(cls.enabled, cls.paid)"),
+    "Python's and in an expression": (tokens_of("and_expression.id"), ".expression without Python's and, or, not"),
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
     "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
     "two kinds of users in one table": (TO_PARTY, "several that read different rows or columns: Client, Worker"),
@@ -328,3 +373,12 @@ def test_a_class_that_will_not_do_is_refused(session: AsyncSession) -> None:
 def test_two_classes_over_the_same_rows_are_as_good_as_one(session: AsyncSession) -> None:
     """Either reads and locks the same rows and columns."""
     assert make(session, TO_STRANGER).sees_users is True
+
+
+@pytest.mark.parametrize("users", [InPython, HalfHybrid, AndHybrid])
+async def test_a_user_db_needs_what_sql_can_read(session: AsyncSession, users: type[Any]) -> None:
+    """A login that is checked by `user_db`, over a store that cannot see the users, does not take a looser SQL."""
+    user_db = SQLAlchemyUserDatabase[Any, Any](session, users)
+
+    with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is no column"):
+        await stored_credentials(user_db, 7)
