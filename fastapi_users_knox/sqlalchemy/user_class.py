@@ -12,7 +12,7 @@ from sqlalchemy.orm.mapper import _all_registries  # A table does not know its m
 
 from fastapi_users_knox.errors import UserClassError
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
-from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns, same_keys
+from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns, same_keys
 
 __all__ = ["UserClass", "find_user_class", "mapper_of", "topmost_on"]
 
@@ -96,7 +96,7 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
         UserClassError: There is none, there are several that differ, or the keys do not fit.
     """
     try:
-        check_key_type(tokens)
+        check_key(tokens)
         seen = [UserClass(mapper=mapper, referred=key) for key in referred_columns(tokens) for mapper in _on(key.table)]
     except NoReferencedTableError as error:
         raise _refusal(tokens, str(error)) from error
