@@ -3,10 +3,10 @@
 import inspect
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import Column, ColumnElement, FromClause, Index, Table, UniqueConstraint, Uuid
+from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -66,19 +66,18 @@ def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
 
 def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
     """Refuse ids that are unique beside another column only: a token would be good for another tenant's user."""
-    if not any(set(columns) == {column} for columns in _unique_columns(column.table)):
+    if not any(set(columns) == {column} for columns in _unique_columns(cast("Table", column.table))):
         raise UserClassError(
             f'{tokens.class_.__name__}.user_id refers to "{column}", which several rows may share: let it refer to a '
             "column that is the whole primary key, or is unique by itself, such as one with unique=True"
         )
 
 
-def _unique_columns(table: FromClause) -> Iterator[Iterable[ColumnElement[Any]]]:
+def _unique_columns(table: Table) -> Iterator[Iterable[ColumnElement[Any]]]:
     """Return the columns of each key of which no two rows have the same."""
     yield table.primary_key
-    if isinstance(table, Table):
-        yield from (key.columns for key in table.constraints if isinstance(key, UniqueConstraint))
-        yield from (index.columns for index in table.indexes if index.unique and not _is_partial(index))
+    yield from (key.columns for key in table.constraints if isinstance(key, UniqueConstraint))
+    yield from (index.columns for index in table.indexes if index.unique and not _is_partial(index))
 
 
 def _is_partial(index: Index) -> bool:

@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import (
 )
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, column_property, mapped_column, synonym
+from sqlalchemy.orm.mapper import _all_registries  # As in user_class.py.
 
 from fastapi_users_knox import KnoxError, KnoxStrategy, UserClassError
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
@@ -368,6 +369,18 @@ def test_a_class_that_will_not_do_is_refused(session: AsyncSession) -> None:
     """A given class needs all that is looked at."""
     with pytest.raises(UserClassError, match="Person: hashed_password is no column"):
         make(session, TO_CUSTOMER_OR_EMPLOYEE, users=Person)
+
+
+def test_sqlalchemy_lists_every_registry() -> None:
+    """What is private to SQLAlchemy, and the one way to a class that is mapped in another registry than the tokens.
+
+    If it fails after an upgrade, `user_class.py` needs another way from a table to the mappers with rows in it.
+    Otherwise such users are not found, and a second class over them passes unseen.
+    """
+    registries = set(_all_registries())
+
+    assert {Base.registry, Unmapped.registry, User.registry} <= registries
+    assert {Stranger.__mapper__, Reader.__mapper__} <= set(Base.registry.mappers)
 
 
 def test_two_classes_over_the_same_rows_are_as_good_as_one(session: AsyncSession) -> None:
