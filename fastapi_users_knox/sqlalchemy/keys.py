@@ -3,7 +3,7 @@
 import inspect
 import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from fastapi_users_db_sqlalchemy.generics import GUID
 from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
@@ -66,7 +66,7 @@ def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
 
 def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
     """Refuse ids that are unique beside another column only: a token would be good for another tenant's user."""
-    if not any(set(columns) == {column} for columns in _unique_columns(cast("Table", column.table))):
+    if not any(set(columns) == {column} for columns in _unique_columns(column.table)):
         raise UserClassError(
             f'{tokens.class_.__name__}.user_id refers to "{column}", which several rows may share: let it refer to a '
             "column that is the whole primary key, or is unique by itself, such as one with unique=True"
