@@ -44,6 +44,8 @@ class UserClass:
         missing = [why_not_in_sql(self.mapper, name) for name in _NEEDED if name not in self.columns]
         if "id" in self.columns and not self._has_referred_id():
             missing.append(f'id is not the column "{self.referred}" that user_id refers to')
+        if not self._is_one_row():
+            missing.append(f'several of its rows may belong to one "{self.referred}"')
         return missing
 
     @cached_property
@@ -76,6 +78,11 @@ class UserClass:
                 f"the session has {self.mapper.class_.__name__} and {tokens.class_.__name__} on different engines: "
                 "keep both on one, or pass users=None to SQLAlchemyTokenStore if that is meant"
             )
+
+    def _is_one_row(self) -> bool:
+        """Return whether the mapper's key is a matter of the referred row alone, and not of rows joined to it."""
+        referred = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in self.referred.table.columns))
+        return referred.issuperset(self.mapper.primary_key)
 
     def _has_referred_id(self) -> bool:
         own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}

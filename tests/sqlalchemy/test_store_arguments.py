@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Column, ColumnElement, ForeignKey, Integer, String, Table, create_engine
+from sqlalchemy import Boolean, Column, ColumnElement, ForeignKey, Integer, String, Table, create_engine, join
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
@@ -288,6 +288,23 @@ class OldAccount(Base):
     is_active = column_property(ACCOUNTS.c.status != "off")
 
 
+ENTRANTS = Table("entrant", Base.metadata, Column("id", Integer, primary_key=True), Column("is_active", Boolean))
+PASSWORDS = Table(
+    "password",
+    Base.metadata,
+    Column("number", Integer, primary_key=True),
+    Column("entrant_id", Integer, ForeignKey("entrant.id")),
+    Column("hashed_password", String(99)),
+)
+
+
+class Entrant(Base):
+    """A user who may have several passwords, each in a row of its own."""
+
+    __table__ = join(ENTRANTS, PASSWORDS)
+    id = column_property(ENTRANTS.c.id, PASSWORDS.c.entrant_id)
+
+
 Table("plain", Base.metadata, Column("id", Integer, primary_key=True))
 
 
@@ -320,6 +337,7 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "Python's and in a hybrid": (tokens_of("and_hybrid.id"), "such as and_(cls.enabled, cls.paid)"),
     "Python's and in an expression": (tokens_of("and_expression.id"), ".expression without Python's and, or, not"),
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
+    "several rows": (tokens_of("entrant.id"), 'Entrant: several of its rows may belong to one "entrant.id"'),
     "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
     "two kinds of users in one table": (TO_PARTY, "several that read different rows or columns: Client, Worker"),
     "two ways to read one column": (TO_ACCOUNT, "several that read different rows or columns: Account, OldAccount"),
