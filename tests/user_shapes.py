@@ -12,7 +12,7 @@ from sqlmodel import Field, SQLModel
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyBaseKnoxTokenTableUUID
 
-__all__ = ["SHAPES", "Shape"]
+__all__ = ["LOOSER_SQL", "SHAPES", "Shape"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,8 +250,39 @@ def hybrid() -> Shape:
         def is_active(self) -> bool:
             return self.status == "active"
 
+        @is_active.inplace.expression
+        @classmethod
+        def _is_active(cls) -> ColumnElement[bool]:
+            return cls.status == "active"
+
     token = _tokens(Base, "user.id")
     return Shape(user=User, token=token, active={"status": "active"}, inactive={"status": None})
+
+
+def looser_sql() -> Shape:
+    """An `is_active` whose SQL looks at less than its Python does."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class User(Base):
+        __tablename__ = "user"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        hashed_password: Mapped[str] = mapped_column(String(99))
+        enabled: Mapped[bool]
+        paid: Mapped[bool]
+
+        @hybrid_property
+        def is_active(self) -> bool:
+            return self.enabled and self.paid
+
+        @is_active.inplace.expression
+        @classmethod
+        def _is_active(cls) -> ColumnElement[bool]:
+            return cls.paid.is_(True)
+
+    active = {"enabled": True, "paid": True}
+    return Shape(user=User, token=_tokens(Base, "user.id"), active=active, inactive={"enabled": False})
 
 
 def flags() -> Shape:
@@ -356,3 +387,4 @@ _MAKERS: tuple[Callable[[], Shape], ...] = (
     *(single_table, sqlmodel, own_uuids, imperative, hybrid, flags, renamed, properties, two_tables),
 )
 SHAPES: Mapping[str, Shape] = {make.__name__: make() for make in _MAKERS}
+LOOSER_SQL: Mapping[str, Shape] = {"looser_sql": looser_sql()}

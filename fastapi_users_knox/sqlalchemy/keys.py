@@ -1,16 +1,18 @@
-"""The key `user_id`: the columns it refers to, and whether its type can hold what they hold."""
+"""The key `user_id`: the columns it refers to, and whether it holds what they hold, each value of one user alone."""
 
 import inspect
+import uuid
 from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
-from sqlalchemy import Column, Uuid
+from fastapi_users_db_sqlalchemy.generics import GUID
+from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastapi_users_knox.errors import UserClassError
 
-__all__ = ["check_key_type", "referred_columns", "same_keys"]
+__all__ = ["check_key", "referred_columns", "same_keys"]
 
 _CONVERSIONS = ("process_bind_param", "process_result_value", "bind_processor", "result_processor")
 
@@ -35,27 +37,51 @@ def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
     return keys
 
 
-def check_key_type(tokens: Mapper[Any]) -> None:
-    """Refuse a token class whose `user_id` is of another type than the users' ids.
-
-    Such a key is stored in another form than the id it stands for: a token would be issued and never accepted.
+def check_key(tokens: Mapper[Any]) -> None:
+    """Refuse a token class whose `user_id` does not stand for one user.
 
     Raises:
-        UserClassError: The types differ.
+        UserClassError: It is of another type than the users' ids, or several users may have the same.
         NoReferencedTableError: The users are not mapped yet.
     """
-    name, own = tokens.class_.__name__, tokens.columns["user_id"].type
     for column in referred_columns(tokens):
-        if not _may_hold(column.type, _stated_types(tokens.class_)):
-            raise UserClassError(
-                f'{name} is a token class for other ids than those of "{column}", which are {column.type!r}: '
-                "derive it from SQLAlchemyBaseKnoxTokenTable[...] with the type of those ids"
-            )
-        if not _stores_alike(own, column.type):
-            raise UserClassError(
-                f'{name}.user_id is {own!r}, but refers to "{column}", which is {column.type!r}: '
-                "leave the type out of its mapped_column(), so that it takes the type of the column it refers to"
-            )
+        _check_type(tokens, column)
+        _check_unique(tokens, column)
+
+
+def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
+    """Refuse another type: the key is stored in another form than the id, so that no token would be accepted."""
+    name, own = tokens.class_.__name__, tokens.columns["user_id"].type
+    if not _may_hold(column.type, _stated_types(tokens.class_)):
+        raise UserClassError(
+            f'{name} is a token class for other ids than those of "{column}", which are {column.type!r}: '
+            "derive it from SQLAlchemyBaseKnoxTokenTable[...] with the type of those ids"
+        )
+    if not _stores_alike(own, column.type):
+        raise UserClassError(
+            f'{name}.user_id is {own!r}, but refers to "{column}", which is {column.type!r}: '
+            "leave the type out of its mapped_column(), so that it takes the type of the column it refers to"
+        )
+
+
+def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
+    """Refuse ids that are unique beside another column only: a token would be good for another tenant's user."""
+    if not any(set(columns) == {column} for columns in _unique_columns(column.table)):
+        raise UserClassError(
+            f'{tokens.class_.__name__}.user_id refers to "{column}", which several rows may share: let it refer to a '
+            "column that is the whole primary key, or is unique by itself, such as one with unique=True"
+        )
+
+
+def _unique_columns(table: Table) -> Iterator[Iterable[ColumnElement[Any]]]:
+    """Return the columns of each key of which no two rows have the same."""
+    yield table.primary_key
+    yield from (key.columns for key in table.constraints if isinstance(key, UniqueConstraint))
+    yield from (index.columns for index in table.indexes if index.unique and not _is_partial(index))
+
+
+def _is_partial(index: Index) -> bool:
+    return any(option.endswith("_where") for option in index.dialect_kwargs)
 
 
 def _stated_types(token_class: type[Any]) -> Iterator[type]:
@@ -91,6 +117,8 @@ def _converts(decorator: TypeDecorator[Any]) -> bool:
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:
     """Return the class of the values, or `None` where the type does not state it."""
+    if isinstance(column_type, GUID):  # FastAPI-Users' own, whose `python_type` is not implemented.
+        return uuid.UUID
     try:
         stated = column_type.python_type
     except NotImplementedError:

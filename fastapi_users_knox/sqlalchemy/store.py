@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
@@ -253,7 +254,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     def _found(self, user: UP | None, seen: Sequence[Any]) -> Found[UP, ID]:
         """Tell what a SELECT has found, by the columns it gives."""
-        is_active = None if self._sql.user is None else bool(seen[1])
+        is_active = None if self._sql.user is None else active_by_row_and_object(seen[1], user)
         return Found(record=record_of(seen), digest=seen[0], is_active=is_active, user=user)
 
     def _lock(self, connection: Connection, user_id: ID) -> Row[Any] | None:

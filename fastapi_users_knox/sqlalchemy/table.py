@@ -14,7 +14,7 @@ from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns
+from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns
 from fastapi_users_knox.sqlalchemy.user_class import topmost_on
 
 __all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
@@ -65,7 +65,8 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
     `user_id` refers to the `id` of a table named "user"; override it for another table. It takes its type from the
     column it refers to, so state none: a type that stores the same id in another form is refused with `UserClassError`
-    when the classes are configured, and so is an `ID` that the column cannot hold.
+    when the classes are configured, and so are an `ID` that the column cannot hold, and a column that several users may
+    have the same value of, such as one half of a primary key.
     """
 
     __tablename__ = "knox_token"
@@ -141,6 +142,6 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 
 
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
-def _check_key_type(tokens: Mapper[Any], _token_class: object) -> None:
+def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
     with suppress(NoReferencedTableError):  # Where the users are mapped later, the store checks it when it is made.
-        check_key_type(tokens)
+        check_key(tokens)

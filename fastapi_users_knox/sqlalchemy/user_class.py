@@ -1,6 +1,5 @@
 """Which mapped class the users of a token class are: the one that `user_id` refers to, in whatever registry it is."""
 
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from types import EllipsisType
@@ -12,9 +11,10 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries  # A table does not know its mappers, nor a MetaData its registries.
 
 from fastapi_users_knox.errors import UserClassError
-from fastapi_users_knox.sqlalchemy.keys import check_key_type, referred_columns, same_keys
+from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
+from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns, same_keys
 
-__all__ = ["UserClass", "find_user_class", "in_sql", "mapper_of", "topmost_on"]
+__all__ = ["UserClass", "find_user_class", "mapper_of", "topmost_on"]
 
 _NEEDED = ("id", "hashed_password", "is_active")
 _FIX = "pass users= with the mapped class of the users, or users=None if the users are not in the tokens' database"
@@ -41,9 +41,11 @@ class UserClass:
     @cached_property
     def missing(self) -> list[str]:
         """What a class of users needs, and this does not have."""
-        missing = [f"{name} is no column or SQL expression" for name in _NEEDED if name not in self.columns]
+        missing = [why_not_in_sql(self.mapper, name) for name in _NEEDED if name not in self.columns]
         if "id" in self.columns and not self._has_referred_id():
             missing.append(f'id is not the column "{self.referred}" that user_id refers to')
+        if not self._is_one_row():
+            missing.append(f'several of its rows may belong to one "{self.referred}"')
         return missing
 
     @cached_property
@@ -57,6 +59,14 @@ class UserClass:
         # Without `of`, PostgreSQL refuses the outer joins of a mapper that loads its subclasses along.
         return found.where(of["id"] == bindparam("user_id")).with_for_update(key_share=True, of=self.mapper.tables)
 
+    def reads_like(self, other: "UserClass") -> bool:
+        """Return whether the other class reads the very same rows and columns, so that either will do.
+
+        The text of a statement leaves out the values in it, such as the kinds that a class in a shared table is of.
+        """
+        own, others = self.lock.compile(), other.lock.compile()
+        return (str(own), own.params) == (str(others), others.params)
+
     def check_bind(self, session: Session, tokens: Mapper[Any], clause: Update) -> None:
         """Refuse a session that keeps the users on another engine than the tokens: no statement reads or locks both.
 
@@ -68,6 +78,11 @@ class UserClass:
                 f"the session has {self.mapper.class_.__name__} and {tokens.class_.__name__} on different engines: "
                 "keep both on one, or pass users=None to SQLAlchemyTokenStore if that is meant"
             )
+
+    def _is_one_row(self) -> bool:
+        """Return whether the mapper's key is a matter of the referred row alone, and not of rows joined to it."""
+        referred = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in self.referred.table.columns))
+        return referred.issuperset(self.mapper.primary_key)
 
     def _has_referred_id(self) -> bool:
         own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}
@@ -88,7 +103,7 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
         UserClassError: There is none, there are several that differ, or the keys do not fit.
     """
     try:
-        check_key_type(tokens)
+        check_key(tokens)
         seen = [UserClass(mapper=mapper, referred=key) for key in referred_columns(tokens) for mapper in _on(key.table)]
     except NoReferencedTableError as error:
         raise _refusal(tokens, str(error)) from error
@@ -100,14 +115,6 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
     if not named:
         raise _refusal(tokens, f"its user_id does not refer to {users.class_.__name__}")
     return _choose(tokens, named)
-
-
-def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
-    """Return an attribute as SQL reads it, or `None` if it is worked out in Python, or is not there."""
-    with suppress(Exception):  # A hybrid attribute may run any code, which for SQL may be wrong in any way.
-        expression = getattr(mapper.class_, name).expression
-        return expression if isinstance(expression, ColumnElement) else None
-    return None
 
 
 def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
@@ -133,9 +140,11 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
         reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
         raise _refusal(tokens, f"no class that its user_id refers to will do ({'; '.join(sorted(reasons))})")
     topmost = sorted(_topmost(set(fitting)), key=lambda mapper: (mapper.registry is not tokens.registry, str(mapper)))
-    if len({str(fitting[mapper].lock) for mapper in topmost}) > 1:  # Else they read the very same rows and columns.
-        raise _refusal(tokens, f"there are several: {', '.join(mapper.class_.__name__ for mapper in topmost)}")
-    return fitting[topmost[0]]
+    chosen = fitting[topmost[0]]
+    if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
+        names = ", ".join(mapper.class_.__name__ for mapper in topmost)
+        raise _refusal(tokens, f"there are several that read different rows or columns: {names}")
+    return chosen
 
 
 def _on(table: FromClause) -> set[Mapper[Any]]:

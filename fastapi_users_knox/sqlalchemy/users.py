@@ -10,13 +10,14 @@ from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Select, bindparam, exc, select
+from sqlalchemy import ColumnElement, Select, bindparam, exc, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import class_mapper
 
+from fastapi_users_knox.errors import UserClassError
+from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object, in_sql, why_not_in_sql
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, refuse_transaction_block
-from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.store import Credentials
 
 __all__ = ["UserRows", "is_sqlalchemy", "open_session", "plain_user_db", "select_user"]
@@ -43,10 +44,10 @@ def plain_user_db(user_manager: BaseUserManager[UP, ID]) -> SQLAlchemyUserDataba
 
 
 async def select_user(user_db: SQLAlchemyUserDatabase[UP, ID], id: ID) -> tuple[UP, bool] | None:
-    """Return a user and the `is_active` of the row just read; nothing is flushed."""
+    """Return a user and whether it is active, by the row just read; nothing is flushed."""
     mapper, session = class_mapper(user_db.user_table), open_session(user_db.session)
     rows = await fetch(session, _find(user_db.user_table), {"id": id}, mapper=mapper)
-    return (rows[0][0], bool(rows[0][1])) if rows else None
+    return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class UserRows(Generic[UP, ID]):
 
         Raises:
             KnoxError: The session is inside of `begin()`, where it cannot be committed.
+            UserClassError: SQL cannot read the two.
         """
         session, table = open_session(self.user_db.session), self.user_db.user_table
         if latest:
@@ -134,8 +136,16 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
 
 @cache
 def _find_credentials(user_table: type[Any]) -> Select[Any]:
-    columns = (user_table.hashed_password, user_table.is_active)
+    columns = [_read_by_sql(user_table, name) for name in ("hashed_password", "is_active")]
     return select(*columns).where(user_table.id == bindparam("id"))
+
+
+def _read_by_sql(user_table: type[Any], name: str) -> ColumnElement[Any]:
+    expression = in_sql(class_mapper(user_table), name)
+    if expression is None:
+        reason = why_not_in_sql(class_mapper(user_table), name)
+        raise UserClassError(f"user_db must have a class of users that SQL can read: {user_table.__name__}: {reason}")
+    return expression
 
 
 @cache

@@ -1,16 +1,34 @@
-"""The type of `user_id`: taken from the column it refers to, and refused where another one is stated."""
+"""The key `user_id`: it has the type of the column it refers to, and that column is unique."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import new_class
 from typing import Any
 
 import pytest
 from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import CHAR, BigInteger, Boolean, Column, ForeignKey, Integer, String, Table, Text, TypeDecorator, Uuid
+from sqlalchemy import (
+    CHAR,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, class_mapper, configure_mappers, mapped_column, registry
+from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 from sqlmodel import AutoString
 
@@ -71,6 +89,8 @@ OTHER_IDS: dict[str, tuple[type[Any], Ids]] = {
     "uuid over uuid as text": (SQLAlchemyBaseKnoxTokenTableUUID, Uuid(as_uuid=False)),
     "generic uuid over integer": (SQLAlchemyBaseKnoxTokenTable[uuid.UUID], Integer),
     "integer over uuid": (SQLAlchemyBaseKnoxTokenTable[int], Uuid),
+    "integer over guid": (SQLAlchemyBaseKnoxTokenTable[int], GUID),
+    "text over guid": (SQLAlchemyBaseKnoxTokenTable[str], GUID),
     "text over integer": (SQLAlchemyBaseKnoxTokenTable[str], Integer),
 }
 OTHER_TYPES: dict[str, tuple[Ids, Ids]] = {
@@ -137,6 +157,73 @@ def test_a_type_that_stores_alike_is_accepted(base: type[DeclarativeBase], state
     """A key may state a type that differs in nothing but its size or its name."""
     map_users(base, ids)
     token = map_tokens(base, SQLAlchemyBaseKnoxTokenTable, stated)
+
+    configure_mappers()
+
+    assert SQLAlchemyTokenStore[Any, Any](AsyncSession(), token, users=None).sees_users is False
+
+
+# Whether one value of the key is one user.
+
+
+UNIQUE: dict[str, Callable[[], Sequence[SchemaItem]]] = {
+    "primary key": lambda: [PrimaryKeyConstraint("id")],
+    "constraint": lambda: [UniqueConstraint("id")],
+    "constraint beside others": lambda: [UniqueConstraint("id", "tenant"), UniqueConstraint("id")],
+    "index": lambda: [Index("one_id", "id", unique=True)],
+    "index beside others": lambda: [Index("some_id", "id"), Index("one_id", "id", unique=True)],
+}
+SHARED: dict[str, Callable[[], Sequence[SchemaItem]]] = {
+    "nothing": list,
+    "primary key of two": lambda: [PrimaryKeyConstraint("tenant", "id")],
+    "constraint of two": lambda: [UniqueConstraint("tenant", "id")],
+    "index that is not unique": lambda: [Index("some_id", "id")],
+    "index of two": lambda: [Index("one_id", "tenant", "id", unique=True)],
+    "index of some rows": lambda: [Index("one_id", "id", unique=True, sqlite_where=text("tenant = 1"))],
+}
+FOREIGN: dict[str, Callable[[], ForeignKeyConstraint]] = {
+    "by id": lambda: ForeignKeyConstraint(["user_id"], ["user.id"]),
+    "by tenant and id": lambda: ForeignKeyConstraint(["tenant", "user_id"], ["user.tenant", "user.id"]),
+}
+
+
+def map_tenants(
+    base: type[DeclarativeBase], keys: Sequence[SchemaItem], foreign_key: ForeignKeyConstraint
+) -> type[Any]:
+    """Map the users of several tenants, and their tokens."""
+    Table("user", base.metadata, Column("tenant", Integer), Column("id", Integer), *keys)
+    fields = {
+        "tenant": mapped_column(Integer),
+        "user_id": mapped_column(Integer),
+        "__table_args__": (foreign_key,),
+    }
+    mixin = SQLAlchemyBaseKnoxTokenTable[int]
+    return new_class("Token", (mixin, base), exec_body=lambda body: body.update(fields))
+
+
+@pytest.mark.parametrize("foreign_key", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("keys", SHARED.values(), ids=SHARED)
+def test_ids_that_users_may_share_are_refused(
+    base: type[DeclarativeBase],
+    keys: Callable[[], Sequence[SchemaItem]],
+    foreign_key: Callable[[], ForeignKeyConstraint],
+) -> None:
+    """Where an id is unique within a tenant only, a token would be good for another tenant's user."""
+    map_tenants(base, keys(), foreign_key())
+
+    with pytest.raises(UserClassError, match=r'"user.id", which several rows may share.* such as one with unique=True'):
+        configure_mappers()
+
+
+@pytest.mark.parametrize("foreign_key", FOREIGN.values(), ids=FOREIGN)
+@pytest.mark.parametrize("keys", UNIQUE.values(), ids=UNIQUE)
+def test_ids_that_are_unique_by_themselves_are_accepted(
+    base: type[DeclarativeBase],
+    keys: Callable[[], Sequence[SchemaItem]],
+    foreign_key: Callable[[], ForeignKeyConstraint],
+) -> None:
+    """Whatever makes them unique, and whatever else the foreign key has."""
+    token = map_tenants(base, keys(), foreign_key())
 
     configure_mappers()
 
