@@ -250,11 +250,6 @@ def hybrid() -> Shape:
         def is_active(self) -> bool:
             return self.status == "active"
 
-        @is_active.inplace.expression
-        @classmethod
-        def _is_active(cls) -> ColumnElement[bool]:
-            return cls.status == "active"
-
     token = _tokens(Base, "user.id")
     return Shape(user=User, token=token, active={"status": "active"}, inactive={"status": None})
 

@@ -18,7 +18,7 @@ __all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
     """Return an attribute as SQL reads it, or `None` if it is worked out in Python, or is not there.
 
-    A hybrid attribute counts only with an `.expression` of its own, as `_has_expression` requires it.
+    A hybrid attribute counts only if its SQL means what its Python says, as far as `_has_expression` can see.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):
@@ -61,12 +61,12 @@ def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
 
 
 def _has_expression(hybrid: hybrid_property[Any]) -> bool:
-    """Return whether the SQL of a hybrid attribute was written as SQL, so that it means what it says.
+    """Return whether the SQL of a hybrid attribute means what its Python says.
 
-    The Python of an attribute, run on the class, is no error but wrong: to Python a column is always true, so that
+    Python's own decisions, made on the class, are no error but wrong: to Python a column is always true, so that
     `self.enabled and self.paid` is `self.paid` alone, and `self.left is not None` always holds.
     """
-    stated = hybrid.custom_comparator or hybrid.expr
+    stated = hybrid.custom_comparator or hybrid.expr or hybrid.fget
     return isinstance(stated, FunctionType) and not _decides_in_python(stated)
 
 
