@@ -39,6 +39,7 @@ LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 LONG = {
     "strategy.py": "one class: every verb that a developer calls, each with its docstring",
     "settings.py": "every setting beside its rule and its docstring, which the reference shows",
+    "changes.py": "one act: what is found out before a change, in it and after it, side by side",
     "store.py": "the contract: most of it is docstrings",
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",
