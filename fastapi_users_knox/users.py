@@ -94,7 +94,7 @@ async def committed_user(user_db: BaseUserDatabase[UP, ID], user: UP, user_id: I
 def id_of(user_db: BaseUserDatabase[UP, ID], user: UP) -> ID:
     """Return a user's id, and load nothing for it where SQLAlchemy has expired the object."""
     if _rows_of(user_db) is not None:
-        from fastapi_users_knox.sqlalchemy.user_rows import load_identity  # noqa: PLC0415 (as below)
+        from fastapi_users_knox.sqlalchemy.sessions import load_identity  # noqa: PLC0415 (as below)
 
         load_identity(user)
     user_id: ID = user.id

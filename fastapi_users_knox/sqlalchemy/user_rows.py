@@ -9,21 +9,9 @@ from typing import Any, Generic
 
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import (
-    Connection,
-    Engine,
-    RowMapping,
-    Select,
-    StaticPool,
-    Table,
-    bindparam,
-    event,
-    inspect,
-    select,
-)
+from sqlalchemy import Connection, Engine, RowMapping, Select, StaticPool, Table, bindparam, event, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
-from sqlalchemy.orm import InstanceState, Session, class_mapper
-from sqlalchemy.orm.attributes import set_committed_value
+from sqlalchemy.orm import Session, class_mapper
 
 from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.sqlalchemy.dialects import hides_all, reading
@@ -32,13 +20,14 @@ from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
     lasting_options,
     refuse_transaction_block,
+    roll_back_keeping_loaded,
     run_begin_hooks,
 )
 from fastapi_users_knox.sqlalchemy.user_class import in_sql
 from fastapi_users_knox.sqlalchemy.users import open_session
 from fastapi_users_knox.store import Credentials
 
-__all__ = ["UserRows", "load_identity"]
+__all__ = ["UserRows"]
 
 StoredRow = Mapping[str, object]
 
@@ -131,17 +120,8 @@ class UserRows(Generic[UP, ID]):
         await commit_keeping_loaded(open_session(self.user_db.session))
 
     async def roll_back(self, user: UP) -> None:
-        """Roll the session back; what the application has loaded stays loaded.
-
-        A plain rollback would expire it, and the application's next access to an attribute could not be awaited.
-        """
-        session = open_session(self.user_db.session)
-        # A user whose deletion was flushed is not in the identity map.
-        loaded = [(each, dict(vars(each))) for each in {*session.identity_map.values(), user}]
-        await session.rollback()
-        for each, values in loaded:
-            if each in session:
-                _set_loaded(each, values)
+        """Roll the session back; what the application has loaded stays loaded."""
+        await roll_back_keeping_loaded(open_session(self.user_db.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
         """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
@@ -189,22 +169,8 @@ class UserRows(Generic[UP, ID]):
         return {"mapper": class_mapper(self.user_db.user_table), "clause": self._row_of(id)}
 
 
-def load_identity(user: object) -> None:
-    """Let the `id` of an expired user be read without a SELECT, which could not be awaited."""
-    state = inspect(user, raiseerr=False)
-    if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
-        return
-    keys = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
-    set_committed_value(user, "id", dict(zip(keys, state.identity, strict=True))["id"])
-
-
 def _by_name(row: RowMapping | None) -> StoredRow:
     return {} if row is None else {str(name).removeprefix("knox_"): value for name, value in row.items()}
-
-
-def _set_loaded(loaded: object, values: Mapping[str, Any]) -> None:
-    for name in values.keys() & set(class_mapper(type(loaded)).attrs.keys()):
-        set_committed_value(loaded, name, values[name])
 
 
 @contextmanager
