@@ -23,6 +23,7 @@ from fastapi_users_knox.users import (
     derives_activity,
     flush,
     id_of,
+    is_pending,
     noting_commits,
     refuse_transaction_block,
     roll_back,
@@ -126,8 +127,8 @@ class Changes(Generic[UP, ID]):
             except BaseException:
                 fields = await _known(self._committed(change, commits), change.user_id, change.fields)
                 reason = change.reason(fields)
+                await self._abandon(change.user, change.user_id, change.before, is_stored=reason is not None)
                 if reason is not None:
-                    await self._roll_back(change.user)
                     with suppress(StoreUnavailable):  # It is logged, and the caller gets the first error.
                         await self._revoke(change, reason)
                 raise
@@ -151,8 +152,9 @@ class Changes(Generic[UP, ID]):
             except BaseException:
                 if not deletion.is_settled:
                     is_deleted = self._is_deleted(user, user_id, before, commits)
-                    if await _known(is_deleted, user_id, otherwise=True):
-                        await self._roll_back(user)
+                    is_stored = await _known(is_deleted, user_id, otherwise=True)
+                    await self._abandon(user, user_id, before, is_stored=is_stored)
+                    if is_stored:
                         await deletion.revoke()
                 raise
         if deletion.failure is not None:
@@ -176,10 +178,14 @@ class Changes(Generic[UP, ID]):
             return bool(commits)
         return any(before.get(name) != after.get(name) for name in ("is_active", "hashed_password"))
 
-    async def _roll_back(self, user: UP) -> None:
-        """Let the revocation, which commits the session, commit nothing that the caller has raised out of."""
-        with suppress(Exception):  # A connection that is lost has committed nothing either.
-            await roll_back(self.user_db, user)
+    async def _abandon(self, user: UP, user_id: ID, before: StoredUser, *, is_stored: bool) -> None:
+        """Roll back what a change that has raised has left in the session, and leave alone what it has not touched.
+
+        The next commit would store it: the revocation's, or one of the caller's, after which nothing would be revoked.
+        """
+        with suppress(Exception):  # A transaction that has failed, or whose connection is lost, commits nothing either.
+            if is_stored or is_pending(self.user_db, user) or await stored_user(self.user_db, user_id) != before:
+                await roll_back(self.user_db, user)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ __all__ = [
     "derives_activity",
     "flush",
     "id_of",
+    "is_pending",
     "load_user",
     "noting_commits",
     "refuse_transaction_block",
@@ -111,6 +112,12 @@ def noting_commits(user_db: BaseUserDatabase[UP, ID]) -> AbstractContextManager[
     """Return a context that collects each commit of the user database's SQLAlchemy session."""
     rows = _rows_of(user_db)
     return nullcontext(()) if rows is None else rows.noting_commits()
+
+
+def is_pending(user_db: BaseUserDatabase[UP, ID], user: UP) -> bool:
+    """Return whether the user database's SQLAlchemy session has a change of this user that it has not sent yet."""
+    rows = _rows_of(user_db)
+    return rows is not None and rows.is_pending(user)
 
 
 async def flush(user_db: BaseUserDatabase[UP, ID]) -> None:

@@ -1,10 +1,10 @@
 """What an application has set for its session, and what a commit on it may do: both hold for our transactions too."""
 
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
-from typing import Any
+from contextlib import closing, nullcontext, suppress
 
 from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstanceState, Session, SessionTransactionOrigin, class_mapper
 from sqlalchemy.orm.attributes import set_committed_value
@@ -80,11 +80,12 @@ async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> No
         session: The session.
         deleted: An object that may not be found in it, as its deletion was flushed.
     """
-    loaded = [(each, dict(vars(each))) for each in {*session.identity_map.values(), deleted}]
+    loaded = [(each, _loaded_names(each)) for each in {*session.identity_map.values(), deleted}]
     await session.rollback()
-    for each, values in loaded:
-        if each in session:
-            _set_loaded(each, values)
+    for each, names in loaded:
+        if names and each in session:
+            with suppress(InvalidRequestError):  # It is gone.
+                await session.refresh(each, names)
 
 
 def load_identity(user: object) -> None:
@@ -103,6 +104,5 @@ def close_transaction(session: Session) -> None:
         transaction.close()
 
 
-def _set_loaded(loaded: object, values: Mapping[str, Any]) -> None:
-    for name in values.keys() & set(class_mapper(type(loaded)).attrs.keys()):
-        set_committed_value(loaded, name, values[name])
+def _loaded_names(mapped: object) -> set[str]:
+    return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())

@@ -111,6 +111,11 @@ class UserRows(Generic[UP, ID]):
         finally:
             event.remove(session, "after_commit", note)
 
+    def is_pending(self, user: UP) -> bool:
+        """Return whether the session is to flush a change of this user, or the deletion."""
+        session = open_session(self.user_db.session)
+        return user in session.dirty or user in session.deleted
+
     async def flush(self) -> None:
         """Flush the session."""
         await open_session(self.user_db.session).flush()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi import HTTPException, Request
 from fastapi_users.schemas import BaseUserUpdate
-from sqlalchemy import delete, inspect, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
@@ -112,7 +112,7 @@ async def test_a_deletion_that_is_refused_once_flushed_is_not_stored(account: Ac
     with pytest.raises(HTTPException, match="409"):
         await account.manager(kind=RefusingLate).delete(account.user)
     email = account.user.email
-    await account.app.session.rollback()
+    await account.app.session.commit()
 
     assert email
     assert await account.alive_later(open_app) == ALL
@@ -124,10 +124,10 @@ async def test_an_update_that_is_refused_once_flushed_is_not_stored(account: Acc
     """A user database that sets, flushes and raises leaves the password, the tokens, and its own error."""
     with pytest.raises(HTTPException, match="409"):
         await account.manager(users=RefusingUpdate).update(PASSWORD, account.user)
-    email = account.user.email
-    await account.app.session.rollback()
+    hashed_password = account.user.hashed_password
+    await account.app.session.commit()
 
-    assert email == inspect(account.user).dict.get("email", email)
+    assert hashed_password == "hash"
     assert await account.alive_later(open_app) == ALL
     assert await hash_of(account.app.session, account.user_id) == "hash"
 
