@@ -221,10 +221,8 @@ class _Update(Generic[UP, ID]):
 
     def done(self, after: StoredUser) -> frozenset[str]:
         """Return what the update has changed, given what is stored now: the activity is judged by that alone."""
-        if "is_active" not in after:
-            return self.fields
         was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
-        is_deactivation = was_active and not after["is_active"]
+        is_deactivation = was_active and not after.get("is_active")
         return self.fields - {"is_active"} | ({"is_active"} if is_deactivation else set())
 
     def stored(self, after: StoredUser) -> frozenset[str]:

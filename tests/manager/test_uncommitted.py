@@ -329,3 +329,20 @@ async def test_whatever_is_stored_as_inactive_is_a_deactivation(
 
     assert await account.alive_later(open_app) == []
     assert account.told() == ["deactivated"] * 3
+
+
+class Indifferent(Raw):
+    """A user manager to whom no update matters."""
+
+    revoke_on_deactivation = False
+    revoke_on_password_change = False
+
+
+async def test_updates_may_end_nothing(account: Account, open_app: OpenApp) -> None:
+    """With all switches off, an update is FastAPI-Users' own."""
+    manager = account.manager(kind=Indifferent)
+    assert isinstance(manager, Indifferent)
+
+    await manager.change(account.user, {"is_active": False})
+
+    assert await account.alive_later(open_app) == ALL
