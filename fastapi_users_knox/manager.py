@@ -20,8 +20,6 @@ from fastapi_users_knox.strategy import KnoxStrategy
 
 __all__ = ["KnoxUserManagerMixin"]
 
-_REVOKING = {"password", "hashed_password", "is_active", "email"}
-
 _is_reset: ContextVar[bool] = ContextVar("_is_reset", default=False)
 
 _Method = Callable[..., Coroutine[Any, Any, None]]
@@ -43,7 +41,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         revoke_on_password_reset: Whether a reset of a forgotten password revokes all tokens.
         revoke_on_password_change: Whether a change of the password revokes all tokens but the presented one.
         revoke_on_email_change: Whether a change of the e-mail address does the same.
-        revoke_on_deactivation: Whether `is_active=False` revokes all tokens.
+        revoke_on_deactivation: Whether an update by which `is_active` becomes false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
     Args:
@@ -119,8 +117,6 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         is_reset = _is_reset.get()
         _is_reset.set(False)  # What a hook goes on to do is no reset.
         update = partial(super()._update, user, update_dict)
-        if not update_dict.keys() & _REVOKING:
-            return await update()
         reason = partial(self._reason, is_reset=is_reset)
         return await self._changes.update(user, update, update_dict=update_dict, reason=reason)
 
@@ -135,7 +131,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     @property
     def _changes(self) -> Changes[UP, ID]:
-        return Changes(self.user_db, self._revocation)
+        return Changes(self.user_db, self._revocation, self)
 
     def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:
         """Return why a change of these fields revokes tokens."""
@@ -162,9 +158,9 @@ def _guarded_hook(on_after_delete: _Method) -> _Method:
     """Revoke the tokens before the hook runs: it may fail, and the user's id may be given to somebody else."""
 
     @wraps(on_after_delete)
-    async def guarded(self: KnoxUserManagerMixin[UP, ID], *args: object, **kwargs: object) -> None:
-        await revoke_for_deletion()
-        await on_after_delete(self, *args, **kwargs)
+    async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
+        await revoke_for_deletion(self, user)
+        await on_after_delete(self, user, *args, **kwargs)
 
     return guarded
 

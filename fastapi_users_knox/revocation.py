@@ -2,7 +2,7 @@
 
 import logging
 from asyncio import CancelledError
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 from uuid import UUID
@@ -26,6 +26,16 @@ class Revocation(Generic[UP, ID]):
     """Revoke tokens of every audience through one or several strategies, in each store by one transaction."""
 
     strategies: tuple[KnoxStrategy[UP, ID], ...]
+
+    def refuse_transaction_block(self) -> None:
+        """Refuse stores that could not be written to, by their own method of this name, before anything is changed.
+
+        Raises:
+            KnoxError: The session of an SQLAlchemy store is inside of `begin()`.
+        """
+        for strategy in self.strategies:
+            refuse: Callable[[], None] = getattr(strategy.store, "refuse_transaction_block", _refuse_nothing)
+            refuse()
 
     async def live_records(self, user: UP) -> Seen[UP, ID]:
         """Return the user's live records, of the strategies' audiences.
@@ -89,6 +99,10 @@ def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
     if not found or not all(isinstance(strategy, KnoxStrategy) for strategy in found):
         raise TypeError("knox= must be a KnoxStrategy or several: super().__init__(user_db, knox=strategy)")
     return found
+
+
+def _refuse_nothing() -> None:
+    """Stand in for stores that have no sessions."""
 
 
 def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRecord[ID]]:

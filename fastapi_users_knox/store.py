@@ -193,6 +193,9 @@ class TokenStore(Protocol[UP, ID]):
     verb is atomic under any concurrency, from any number of processes, and durable once it has returned. No verb but
     `add` makes a digest accepted that was not, and `renew` and `rotate` change only a record that is live and still
     stored under the digest told. A store that cannot be reached or cannot answer raises `StoreUnavailable`.
+
+    A store may have a method `refuse_transaction_block()`, without arguments: the user manager calls it before it
+    changes a user, and it raises `KnoxError` if the store could not commit a revocation afterwards.
     """
 
     @property

@@ -40,7 +40,7 @@ LONG = {
     "strategy.py": "one class: every verb that a developer calls, each with its docstring",
     "settings.py": "every setting beside its rule and its docstring, which the reference shows",
     "events.py": "every event beside what it means",
-    "changes.py": "what happens to tokens when a user changes, in one place",
+    "changes.py": "one act: what is found out before a change, in it and after it, side by side",
     "store.py": "the contract: most of it is docstrings",
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",

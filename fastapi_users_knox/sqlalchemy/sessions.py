@@ -1,11 +1,13 @@
 """What an application has set for its session, and what a commit on it may do: both hold for our transactions too."""
 
 from collections.abc import Mapping
-from contextlib import closing, nullcontext
+from contextlib import closing, nullcontext, suppress
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, SessionTransactionOrigin
+from sqlalchemy.orm import InstanceState, Session, SessionTransactionOrigin, class_mapper
+from sqlalchemy.orm.attributes import set_committed_value
 
 from fastapi_users_knox.errors import KnoxError
 
@@ -14,7 +16,9 @@ __all__ = [
     "commit_keeping_loaded",
     "has_begin_hooks",
     "lasting_options",
+    "load_identity",
     "refuse_transaction_block",
+    "roll_back_keeping_loaded",
     "run_begin_hooks",
 ]
 
@@ -69,8 +73,36 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
         synchronous.expire_on_commit = expire_on_commit
 
 
+async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
+    """Roll back without expiring what the application has loaded: its next attribute access could not be awaited.
+
+    Args:
+        session: The session.
+        deleted: An object that may not be found in it, as its deletion was flushed.
+    """
+    loaded = [(each, _loaded_names(each)) for each in {*session.identity_map.values(), deleted}]
+    await session.rollback()
+    for each, names in loaded:
+        if names and each in session:
+            with suppress(InvalidRequestError):  # It is gone.
+                await session.refresh(each, names)
+
+
+def load_identity(user: object) -> None:
+    """Let the `id` of an expired user be read without a SELECT, which could not be awaited."""
+    state = inspect(user, raiseerr=False)
+    if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
+        return
+    keys = [state.mapper.get_property_by_column(column).key for column in state.mapper.primary_key]
+    set_committed_value(user, "id", dict(zip(keys, state.identity, strict=True))["id"])
+
+
 def close_transaction(session: Session) -> None:
     """End a transaction that is open, without storing anything and without expiring what the application has loaded."""
     transaction = session.get_transaction()
     if transaction is not None:
         transaction.close()
+
+
+def _loaded_names(mapped: object) -> set[str]:
+    return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())

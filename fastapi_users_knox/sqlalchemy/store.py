@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
+from fastapi_users_knox.sqlalchemy.sessions import refuse_transaction_block
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
@@ -249,6 +250,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             .order_by(of["created_at"].desc(), of["id"])
         )
         return [record_of(row) for row in await self._transactions.read(statement, {}, is_whole=False)]
+
+    def refuse_transaction_block(self) -> None:
+        """Refuse a session that cannot be committed: the user manager asks before it changes a user.
+
+        Raises:
+            KnoxError: The session is inside of `begin()` or of a SAVEPOINT.
+        """
+        refuse_transaction_block(self._transactions.session.sync_session)
 
     # What follows serves the verbs above, in their order.
 

@@ -1,0 +1,133 @@
+"""Deactivations are seen wherever the activity comes from: a column, SQL or Python."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi_users import BaseUserManager, IntegerIDMixin
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy import ColumnElement, ForeignKey
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.hybrid import hybrid_property
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from fastapi_users_knox import KnoxError, KnoxStrategy, KnoxUserManagerMixin
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
+from tests.http.site import PASSWORDS
+
+pytestmark = pytest.mark.anyio
+
+
+class Base(DeclarativeBase):
+    """The metadata of these users."""
+
+
+class Columns:
+    """What all of them have."""
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(default="ada@example.org")
+    hashed_password: Mapped[str] = mapped_column(default="hash")
+    status: Mapped[str] = mapped_column(default="active")
+    is_superuser: Mapped[bool] = mapped_column(default=False)
+    is_verified: Mapped[bool] = mapped_column(default=False)
+
+
+class Hybrid(Columns, Base):
+    """A user whose activity SQL works out."""
+
+    __tablename__ = "hybrid"
+
+    @hybrid_property
+    def is_active(self) -> bool:
+        """Whether the status says so."""
+        return self.status == "active"
+
+    @is_active.inplace.expression
+    @classmethod
+    def _is_active(cls) -> ColumnElement[bool]:
+        return cls.status == "active"
+
+
+class Plain(Columns, Base):
+    """A user whose activity Python works out."""
+
+    __tablename__ = "plain"
+
+    @property
+    def is_active(self) -> bool:
+        """Whether the status says so."""
+        return self.status == "active"
+
+
+class HybridToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
+    """Their token record."""
+
+    __tablename__ = "hybrid_token"
+    user_id: Mapped[int] = mapped_column(ForeignKey("hybrid.id"))
+
+
+class PlainToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
+    """Theirs."""
+
+    __tablename__ = "plain_token"
+    user_id: Mapped[int] = mapped_column()
+
+
+class Manager(KnoxUserManagerMixin[Any, int], IntegerIDMixin, BaseUserManager[Any, int]):
+    """A user manager."""
+
+    async def change(self, user: object, **fields: object) -> None:
+        """Update a user."""
+        await self._update(user, fields)
+
+
+@pytest.fixture
+async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
+    """Give a session on empty tables."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/users.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        yield session
+    await engine.dispose()
+
+
+KINDS: list[Any] = [
+    pytest.param(Hybrid, HybridToken, ..., id="hybrid"),
+    pytest.param(Plain, PlainToken, None, id="property"),
+]
+
+
+@pytest.mark.parametrize(("users", "tokens", "seen"), KINDS)
+async def test_a_derived_deactivation_is_for_good(session: AsyncSession, users: Any, tokens: Any, seen: Any) -> None:
+    """An update of another field that makes a user inactive ends the tokens, which do not revive with the user."""
+    session.add(user := users(id=1))
+    await session.commit()
+    user_db: Any = SQLAlchemyUserDatabase(session, users)
+    strategy: Any = KnoxStrategy(SQLAlchemyTokenStore(session, tokens, users=seen), request=None, user_db=None)
+    manager = Manager(user_db, PASSWORDS, knox=strategy)
+    token = await strategy.issue(user)
+
+    await manager.change(user, is_verified=True)
+    unrelated = await strategy.read_token(token, manager)
+    await manager.change(user, status="banned")
+    await manager.change(user, status="active")
+
+    assert unrelated is user
+    assert await strategy.read_token(token, manager) is None
+
+
+async def test_a_derived_deactivation_is_refused_where_it_could_not_end_tokens(session: AsyncSession) -> None:
+    """An update that might deactivate a user is refused inside of `begin()`, before anything is changed."""
+    session.add(user := Hybrid(id=1))
+    await session.commit()
+    user_db: Any = SQLAlchemyUserDatabase(session, Hybrid)
+    strategy: Any = KnoxStrategy(SQLAlchemyTokenStore(session, HybridToken), request=None, user_db=user_db)
+
+    async with session.begin():
+        with pytest.raises(KnoxError, match="begin"):
+            await Manager(user_db, PASSWORDS, knox=strategy).change(user, status="banned")
+
+    assert user.status == "active"
