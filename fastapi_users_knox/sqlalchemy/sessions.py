@@ -5,13 +5,14 @@ from contextlib import closing, nullcontext
 
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, SessionTransactionOrigin
+from sqlalchemy.orm import Session, SessionTransaction, SessionTransactionOrigin
 
 from fastapi_users_knox.errors import KnoxError
 
 __all__ = [
     "close_transaction",
     "commit_keeping_loaded",
+    "give_up",
     "has_begin_hooks",
     "lasting_options",
     "refuse_transaction_block",
@@ -74,3 +75,18 @@ def close_transaction(session: Session) -> None:
     transaction = session.get_transaction()
     if transaction is not None:
         transaction.close()
+
+
+def give_up(session: Session, callers: SessionTransaction | None) -> None:
+    """End the transaction that is open, without storing anything.
+
+    Args:
+        session: The application's.
+        callers: The transaction that the application has begun. What was flushed in it is lost along with it, so its
+            objects must not pass for stored: they are restored as by any other rollback. In a transaction of ours
+            nothing was flushed, and nothing that the application has loaded needs to expire.
+    """
+    if callers is not None and session.get_transaction() is callers:
+        session.rollback()
+    else:
+        close_transaction(session)
