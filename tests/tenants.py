@@ -12,7 +12,7 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyU
 from sqlalchemy import Connection, Engine, Row, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, sessionmaker
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
 from tests.http.site import HASHED, PASSWORDS
@@ -196,8 +196,68 @@ async def by_search_path(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+TRANSLATED: Mapping[str, Any] = {"schema_translate_map": {None: TENANT}}
+
+
+def translate(state: ORMExecuteState) -> None:
+    """Translate schemas for a statement."""
+    state.update_execution_options(**TRANSLATED)
+
+
+class TranslatingSession(AsyncSession):
+    """An asynchronous session that translates schemas for each statement."""
+
+    async def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return await super().execute(statement, *arguments, execution_options=TRANSLATED, **options)
+
+    async def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return (await self.execute(statement, *arguments, **options)).scalars()
+
+
+class TranslatingSyncSession(Session):
+    """A session that translates schemas for each statement."""
+
+    def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return super().execute(statement, *arguments, **{**options, "execution_options": TRANSLATED})
+
+    def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return self.execute(statement, *arguments, **options).scalars()
+
+
+@asynccontextmanager
+async def by_execute_listener(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas in a `do_orm_execute` event, as SQLAlchemy documents it."""
+    async with AsyncSession(engine, **KEEPING) as session:
+        event.listen(session.sync_session, "do_orm_execute", translate)
+        yield session
+
+
+@asynccontextmanager
+async def by_execute(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas by an `execute` of the application's own."""
+    async with TranslatingSession(engine, **KEEPING) as session:
+        yield session
+
+
+@asynccontextmanager
+async def by_execute_of_sync_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas by an `execute` of the application's own that is not asynchronous."""
+    async with AsyncSession(engine, sync_session_class=TranslatingSyncSession, **KEEPING) as session:
+        yield session
+
+
 BY_ROW: Mapping[str, Open] = {way.__name__: way for way in (by_session_class, by_sessionmaker, by_one_session)}
-BY_SCHEMA: Mapping[str, Open] = {way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)}
+BY_EXECUTE: Mapping[str, Open] = {
+    way.__name__: way for way in (by_execute_listener, by_execute, by_execute_of_sync_session)
+}
+BY_SCHEMA: Mapping[str, Open] = {
+    **{way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)},
+    **BY_EXECUTE,
+}
 LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}  # What holds in each transaction, or beside the one of it.
 ALL: Mapping[str, Open] = {**LASTING, by_statement.__name__: by_statement}
 UNSEEN: Mapping[str, Open] = {  # What no session knows of, or knows of in its first transaction only.

@@ -17,6 +17,7 @@ from fastapi_users_knox.sqlalchemy.dialects import (
     begin_writing,
     has_open_sqlite,
     is_locked,
+    is_set_to_see_latest,
     is_transient,
     options_to_write,
     reading,
@@ -29,10 +30,12 @@ from fastapi_users_knox.sqlalchemy.postgresql import OpenTransaction, inspect_tr
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
+    executing_options,
     give_up,
     lasting_options,
     refuse_transaction_block,
     run_begin_hooks,
+    with_options,
 )
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
@@ -83,6 +86,7 @@ class Transactions:
         self.session = session
         self._mapper = statements.mapper
         self._no_rows = statements.no_rows
+        self._probe = statements.find(1, with_user=False)
         self._tables = tables_of(statements)
         self._snapshot_is_new = False
         self._read: SessionTransaction | None = None
@@ -137,7 +141,7 @@ class Transactions:
                 return None
             if not self._has_second_connection() or await connection.run_sync(sees_latest):
                 return None
-            self._options = await connection.run_sync(lasting_options)
+            self._options = {**await connection.run_sync(lasting_options), **await self._executing_options()}
             async with self._connect() as second, reading(second, patience=_PATIENCE):
                 return await second.run_sync(self._read_prepared, statement, parameters, explain)
 
@@ -172,6 +176,7 @@ class Transactions:
                 return await self._attempt(work)
             if self.session.in_transaction():
                 self._options = await (await self._connection(self._last)).run_sync(lasting_options)
+            self._options = {**self._options, **await self._executing_options()}
             if self._is_our_read():
                 await commit_keeping_loaded(self.session)
             async with self._turn():
@@ -239,6 +244,9 @@ class Transactions:
     async def _connection(self, clause: ClauseElement, options: Mapping[str, object] | None = None) -> AsyncConnection:
         return await self.session.connection({"mapper": self._mapper, "clause": clause}, options)
 
+    async def _executing_options(self) -> Mapping[str, object]:
+        return await executing_options(self.session, self._probe, mapper=self._mapper)
+
     async def _attempt(self, work: Work[T]) -> T:
         async with self._turn():
             return await self._unbroken(self._write(work))
@@ -264,7 +272,7 @@ class Transactions:
             self.session.sync_session.begin()
             connection = await self._connection(self._no_rows, {**self._options, **options})
             await connection.run_sync(self._refuse_other_tables, found)
-            outcome = await connection.run_sync(self._work, work)
+            outcome = await connection.run_sync(self._work, work, await self._executing_options())
             await commit_keeping_loaded(self.session)
             return outcome
 
@@ -272,8 +280,9 @@ class Transactions:
         """Work in a SAVEPOINT of the caller's transaction, and commit that, whatever the work raises."""
         with self._reaching():  # What fails of the caller's own cannot be tried again.
             await self.session.flush()
+        options = await self._executing_options()
         try:
-            outcome = await connection.run_sync(self._work_nested, work)
+            outcome = await connection.run_sync(self._work_nested, work, options)
         except Exception:
             if not connection.invalidated:
                 await self._commit_callers()
@@ -322,13 +331,14 @@ class Transactions:
                 "after_begin event of the session"
             )
 
-    def _work(self, connection: Connection, work: Work[T]) -> T:
-        begin_writing(connection, self._no_rows)
-        return work(connection)
+    def _work(self, connection: Connection, work: Work[T], options: Mapping[str, object]) -> T:
+        with with_options(connection, options):
+            begin_writing(connection, self._no_rows)
+            return work(connection)
 
-    def _work_nested(self, connection: Connection, work: Work[T]) -> T:
+    def _work_nested(self, connection: Connection, work: Work[T], options: Mapping[str, object]) -> T:
         with connection.begin_nested():
-            return self._work(connection, work)
+            return self._work(connection, work, options)
 
     def _work_prepared(self, connection: Connection, work: Work[T]) -> T:
         begin_writing(connection, self._no_rows)
@@ -346,8 +356,11 @@ class Transactions:
 
 
 def _refuse_snapshot(connection: Connection) -> None:
-    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot."""
-    if connection.dialect.name != "sqlite" and not sees_latest(connection):
+    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot.
+
+    There is no second connection for them, so on MariaDB and MySQL, too, what the connection is set to has to do.
+    """
+    if connection.dialect.name != "sqlite" and not is_set_to_see_latest(connection):
         raise KnoxError(
             "a session that is bound to a connection needs READ COMMITTED for its tokens: "
             'pass isolation_level="READ COMMITTED" to create_async_engine'

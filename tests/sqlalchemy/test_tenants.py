@@ -99,6 +99,7 @@ HOLDING = pytest.mark.parametrize(
         *((way, level) for way in ("by_session_class", "by_engine") for level in LEVELS[:3]),
         *((way, LEVELS[0]) for way in ALL if way not in {"by_session_class", "by_engine"}),
         ("by_engine", "AUTOCOMMIT"),
+        ("by_execute_listener", "REPEATABLE READ"),
     ],
 )
 
