@@ -24,11 +24,13 @@ from fastapi_users_knox import (
     get_knox_router,
 )
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox.store import Found
 from tests.backends import NOW
 from tests.http.site import bearing, client_of, credentials
 from tests.servers import Server
 from tests.tenants import (
     ALL,
+    BY_EXECUTE,
     BY_ROW,
     BY_SCHEMA,
     LASTING,
@@ -144,6 +146,21 @@ async def test_a_refresh_is_the_tenants(tenant: Tenancy, token: str, *, is_open:
         assert await strategy_on(session, LATER).read_token(token, tenant_user_manager(session)) is not None
 
     assert [row.expires_at for row in await tenant.stored()] == [LATER + timedelta(hours=10)]
+
+
+@pytest.mark.parametrize("way", BY_EXECUTE)
+async def test_a_refresh_leaves_an_idle_session_idle(tenant: Tenancy, token: str) -> None:
+    """Options of the session's are found without a transaction that stays open."""
+    (row,) = await tenant.stored()
+    async with tenant.session() as session:
+        store = tenant_store(session)
+        (record,) = await store.list(row.user_id, audience=row.audience, now=NOW)
+        await session.commit()
+        found: Found[TenantUser, uuid.UUID] = Found(record=record, digest=row.digest, is_active=True, user=None)
+
+        assert await store.renew(found, now=LATER, unused_since=LATER)
+        assert not session.in_transaction()
+    assert token
 
 
 @pytest.mark.parametrize("way", ["by_statement"])
