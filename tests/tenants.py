@@ -9,10 +9,10 @@ from typing import Any
 
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
-from sqlalchemy import Connection, Engine, Row, event, select, text
+from sqlalchemy import Connection, Engine, Row, event, insert, select, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, sessionmaker
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
 from tests.http.site import HASHED, PASSWORDS
@@ -77,6 +77,16 @@ def set_search_path(_session: Session, _transaction: object, connection: Connect
     connection.exec_driver_sql(f"SET LOCAL search_path = {TENANT}")
 
 
+def set_tenant_of_connection(connection: Connection) -> None:
+    """Set whose the transaction of a connection is."""
+    connection.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": TENANT})
+
+
+def set_timeout(_session: Session, _transaction: object, connection: Connection) -> None:
+    """Set what has nothing to do with tenants."""
+    connection.exec_driver_sql("SET LOCAL statement_timeout = 10000")
+
+
 Open = Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncSession]]
 
 
@@ -122,6 +132,32 @@ async def by_statement(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 @asynccontextmanager
+async def by_statement_beside_a_listener(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Set the tenant once, in a session whose `after_begin` listener sets something else."""
+    async with AsyncSession(engine, **KEEPING) as session:
+        event.listen(session.sync_session, "after_begin", set_timeout)
+        await session.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": TENANT})
+        yield session
+
+
+@asynccontextmanager
+async def by_begin_of_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Set the tenant at each begin of the engine's, which no session knows of."""
+    event.listen(engine.sync_engine, "begin", set_tenant_of_connection)
+    async with AsyncSession(engine, **KEEPING) as session:
+        yield session
+    event.remove(engine.sync_engine, "begin", set_tenant_of_connection)
+
+
+@asynccontextmanager
+async def by_search_path_once(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Set the path at which tables are found in the transaction that the request is to run in, once."""
+    async with AsyncSession(engine, **KEEPING) as session:
+        await session.execute(text(f"SET LOCAL search_path = {TENANT}"))
+        yield session
+
+
+@asynccontextmanager
 async def by_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
     """Translate schemas by the options of an engine."""
     async with AsyncSession(engine.execution_options(schema_translate_map={None: TENANT}), **KEEPING) as session:
@@ -160,10 +196,75 @@ async def by_search_path(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
         yield session
 
 
+TRANSLATED: Mapping[str, Any] = {"schema_translate_map": {None: TENANT}}
+
+
+def translate(state: ORMExecuteState) -> None:
+    """Translate schemas for a statement."""
+    state.update_execution_options(**TRANSLATED)
+
+
+class TranslatingSession(AsyncSession):
+    """An asynchronous session that translates schemas for each statement."""
+
+    async def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return await super().execute(statement, *arguments, execution_options=TRANSLATED, **options)
+
+    async def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return (await self.execute(statement, *arguments, **options)).scalars()
+
+
+class TranslatingSyncSession(Session):
+    """A session that translates schemas for each statement."""
+
+    def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return super().execute(statement, *arguments, **{**options, "execution_options": TRANSLATED})
+
+    def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Translate, and execute."""
+        return self.execute(statement, *arguments, **options).scalars()
+
+
+@asynccontextmanager
+async def by_execute_listener(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas in a `do_orm_execute` event, as SQLAlchemy documents it."""
+    async with AsyncSession(engine, **KEEPING) as session:
+        event.listen(session.sync_session, "do_orm_execute", translate)
+        yield session
+
+
+@asynccontextmanager
+async def by_execute(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas by an `execute` of the application's own."""
+    async with TranslatingSession(engine, **KEEPING) as session:
+        yield session
+
+
+@asynccontextmanager
+async def by_execute_of_sync_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    """Translate schemas by an `execute` of the application's own that is not asynchronous."""
+    async with AsyncSession(engine, sync_session_class=TranslatingSyncSession, **KEEPING) as session:
+        yield session
+
+
 BY_ROW: Mapping[str, Open] = {way.__name__: way for way in (by_session_class, by_sessionmaker, by_one_session)}
-BY_SCHEMA: Mapping[str, Open] = {way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)}
+BY_EXECUTE: Mapping[str, Open] = {
+    way.__name__: way for way in (by_execute_listener, by_execute, by_execute_of_sync_session)
+}
+BY_SCHEMA: Mapping[str, Open] = {
+    **{way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)},
+    **BY_EXECUTE,
+}
 LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}  # What holds in each transaction, or beside the one of it.
 ALL: Mapping[str, Open] = {**LASTING, by_statement.__name__: by_statement}
+UNSEEN: Mapping[str, Open] = {  # What no session knows of, or knows of in its first transaction only.
+    way.__name__: way for way in (by_statement_beside_a_listener, by_begin_of_engine, by_search_path_once)
+}
+IN_SCHEMA = {*BY_SCHEMA, by_search_path_once.__name__}
+SHARING = "(tenant = 'shared' OR tenant = current_setting('app.tenant', true))"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +295,15 @@ class Tenancy:
             translated = await connection.execution_options(schema_translate_map={None: self.schema})
             return (await translated.execute(select(TenantToken.__table__))).all()
 
+    async def share(self) -> None:
+        """Store a user whom every tenant sees, by a policy that is made for it."""
+        async with self.superuser.begin() as connection:
+            await connection.exec_driver_sql(f'ALTER POLICY own_tenant ON {self.schema}."user" USING {SHARING}')
+            translated = await connection.execution_options(schema_translate_map={None: self.schema})
+            shared = {"id": uuid.uuid4(), "email": "all@example.org", "hashed_password": HASHED, "tenant": "shared"}
+            fields = {"is_active": True, "is_superuser": False, "is_verified": False}
+            await translated.execute(insert(TenantUser).values(**shared, **fields))
+
 
 @asynccontextmanager
 async def tenancy(url: str, way: str, **options: Any) -> AsyncIterator[Tenancy]:
@@ -201,10 +311,10 @@ async def tenancy(url: str, way: str, **options: Any) -> AsyncIterator[Tenancy]:
 
     Args:
         url: PostgreSQL's, for its superuser.
-        way: The name of one of `ALL`.
+        way: The name of one of `ALL` or `UNSEEN`.
         options: Of the engine.
     """
-    role, schema, then = ("by_schema", TENANT, ()) if way in BY_SCHEMA else ("by_row", "by_row", SECURED)
+    role, schema, then = ("by_schema", TENANT, ()) if way in IN_SCHEMA else ("by_row", "by_row", SECURED)
     superuser = create_async_engine(url)
     await create_tables(superuser, role=role, schema=schema, then=then)
     user = TenantUser(email="ada@example.org", hashed_password=HASHED)
@@ -213,6 +323,6 @@ async def tenancy(url: str, way: str, **options: Any) -> AsyncIterator[Tenancy]:
         session.add(user)
         await session.commit()
     engine = create_async_engine(make_url(url).set(username=role), **options)
-    yield Tenancy(engine=engine, superuser=superuser, schema=schema, open_session=ALL[way], user=user)
+    yield Tenancy(engine=engine, superuser=superuser, schema=schema, open_session={**ALL, **UNSEEN}[way], user=user)
     await engine.dispose()
     await superuser.dispose()

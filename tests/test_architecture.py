@@ -45,7 +45,7 @@ LONG = {
     "testing.py": "the contract's tests, which other people's stores subclass in one piece",
     "sqlalchemy/store.py": "the eight verbs, side by side to be compared",
     "redis/store.py": "the eight verbs, side by side to be compared",
-    "sqlalchemy/dialects.py": "all that differs between the databases, in one place",
+    "sqlalchemy/user_rows.py": "one class: what is stored of a user, and how the session that stores it is handled",
     "sqlalchemy/transactions.py": "one class: every way in which a verb gets at the database",
 }
 

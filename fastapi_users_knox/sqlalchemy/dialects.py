@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Engine, Table, Update, exc, exists, func, select
+from sqlalchemy import Connection, Dialect, Engine, Update, exc
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastapi_users_knox.errors import KnoxError, describe
@@ -11,9 +11,8 @@ from fastapi_users_knox.errors import KnoxError, describe
 __all__ = [
     "begin_writing",
     "has_open_sqlite",
-    "hides_all",
-    "is_joinable",
     "is_locked",
+    "is_set_to_see_latest",
     "is_transient",
     "locks_rows",
     "may_autocommit",
@@ -79,37 +78,6 @@ def begin_writing(connection: Connection, no_rows: Update) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def is_joinable(connection: Connection) -> bool:
-    """Return whether our writes can be part of the open transaction, whoever has begun it: on PostgreSQL alone.
-
-    Each of its statements has to see what others have committed by then, it has to end in one COMMIT, and it must
-    neither be read-only nor have failed.
-    """
-    if connection.dialect.name != "postgresql" or _autocommits(connection):
-        return False
-    isolation, read_only = func.current_setting("transaction_isolation"), func.current_setting("transaction_read_only")
-    try:
-        return connection.execute(select(isolation, read_only)).one() == ("read committed", "off")
-    except exc.DBAPIError:
-        return False
-
-
-def _autocommits(connection: Connection) -> bool:
-    """Return whether there is no transaction though SQLAlchemy has begun one; both of PostgreSQL's drivers know it."""
-    return bool(getattr(connection.connection.dbapi_connection, "autocommit", True))
-
-
-def hides_all(connection: Connection, table: Table, *where: ColumnElement[bool]) -> bool:
-    """Return whether PostgreSQL's row-level security is in force for a table, and none of these rows can be seen."""
-    if connection.dialect.name != "postgresql":
-        return False
-    preparer, schema = connection.dialect.identifier_preparer, connection.schema_for_object(table)
-    name = preparer.quote(table.name) if schema is None else f"{preparer.quote(schema)}.{preparer.quote(table.name)}"
-    seen = exists().select_from(table).where(*where)
-    is_active, has_rows = connection.execute(select(func.row_security_active(name), seen)).one()
-    return bool(is_active and not has_rows)
-
-
 def writing_in_time(connection: AsyncConnection, *, patience: float) -> AbstractAsyncContextManager[None]:
     """Run one transaction in which no statement waits long for a lock.
 
@@ -144,7 +112,16 @@ def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction sees what others have committed by then."""
+    """Return whether each statement of the open transaction is sure to see what others have committed by then.
+
+    On MariaDB and MySQL nothing is: they report the level of the session, while SET TRANSACTION may have set another
+    for the transaction.
+    """
+    return connection.dialect.name not in {"mysql", "mariadb"} and is_set_to_see_latest(connection)
+
+
+def is_set_to_see_latest(connection: Connection) -> bool:
+    """Return whether the connection is set to transactions that see what others have committed by then."""
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
     return connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}

@@ -8,7 +8,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapper, Session
 
 from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
-from fastapi_users_knox.sqlalchemy.sessions import close_transaction, has_begin_hooks
+from fastapi_users_knox.sqlalchemy.sessions import (
+    close_transaction,
+    has_begin_hooks,
+    has_execute_hooks,
+    has_own_execute,
+)
 
 __all__ = ["fetch"]
 
@@ -24,17 +29,26 @@ async def fetch(
         parameters: Its parameters.
         mapper: By which a session that routes finds its engine.
     """
+    if has_own_execute(session):
+        with session.no_autoflush:
+            found = await session.execute(statement, parameters, bind_arguments={"mapper": mapper, "clause": statement})
+        return found.unique().all()
     # `AsyncSession.execute` would put all rows into a second buffer.
-    return await session.run_sync(_fetch, statement, parameters, mapper)
+    return await session.run_sync(_fetch, statement, parameters, mapper, may_commit=not has_execute_hooks(session))
 
 
 def _fetch(
-    session: Session, statement: Select[Any], parameters: Mapping[str, object], mapper: Mapper[Any]
+    session: Session,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    mapper: Mapper[Any],
+    *,
+    may_commit: bool,
 ) -> Sequence[Row[Any]]:
     # Said each time, so that a session that routes takes one engine for all of it.
     routing = {"mapper": mapper, "clause": statement}
     with session.no_autoflush:  # Neither for the SELECT, nor for what eager loading sends after it.
-        if not _may_autocommit(session, mapper, statement):
+        if not (may_commit and _may_autocommit(session, mapper, statement)):
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         try:
             session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
@@ -46,7 +60,7 @@ def _fetch(
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    # What `after_begin` sets for a transaction would be gone before the SELECT.
+    # What a hook sets for a transaction would be gone before the SELECT.
     if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

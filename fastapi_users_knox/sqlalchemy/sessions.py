@@ -1,12 +1,22 @@
 """What an application has set for its session, and what a commit on it may do: both hold for our transactions too."""
 
-from collections.abc import Mapping
-from contextlib import closing, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext, suppress
+from typing import Any
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Result, Select, event, inspect
+from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstanceState, Session, SessionTransactionOrigin, class_mapper
+from sqlalchemy.orm import (
+    InstanceState,
+    Mapper,
+    ORMExecuteState,
+    Session,
+    SessionTransaction,
+    SessionTransactionOrigin,
+    class_mapper,
+)
 from sqlalchemy.orm.attributes import set_committed_value
 
 from fastapi_users_knox.errors import KnoxError
@@ -14,12 +24,17 @@ from fastapi_users_knox.errors import KnoxError
 __all__ = [
     "close_transaction",
     "commit_keeping_loaded",
+    "executing_options",
+    "give_up",
     "has_begin_hooks",
+    "has_execute_hooks",
+    "has_own_execute",
     "lasting_options",
     "load_identity",
     "refuse_transaction_block",
     "roll_back_keeping_loaded",
     "run_begin_hooks",
+    "with_options",
 ]
 
 _BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
@@ -28,6 +43,64 @@ _BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable
 def has_begin_hooks(session: Session) -> bool:
     """Return whether `after_begin` listeners prepare each transaction: those of the session, or of its class."""
     return bool(session.dispatch.after_begin)
+
+
+def has_execute_hooks(session: AsyncSession) -> bool:
+    """Return whether the application changes how the session executes statements, by listeners or by a method."""
+    return bool(session.sync_session.dispatch.do_orm_execute) or any(
+        _is_own(type(each).execute) for each in (session, session.sync_session)
+    )
+
+
+def has_own_execute(session: AsyncSession) -> bool:
+    """Return whether `execute` of the asynchronous session is the application's own."""
+    return _is_own(type(session).execute)
+
+
+def _is_own(execute: Callable[..., object]) -> bool:
+    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}  # SQLModel's only adds types.
+
+
+async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
+    """Return the execution options that the application's hooks add to a statement, such as `schema_translate_map`.
+
+    The hooks run as for any statement, and may send some of their own in the session's transaction. The statement they
+    run for is not sent.
+
+    Args:
+        session: The application's.
+        probe: The statement.
+        mapper: By which a session that routes finds its engine.
+    """
+    if not has_execute_hooks(session):
+        return {}
+    seen: dict[str, object] = {}
+
+    def instead(state: ORMExecuteState) -> Result[Any]:
+        seen.update({**state.statement.get_execution_options(), **state.local_execution_options})
+        return IteratorResult(SimpleResultMetaData([]), iter(()))
+
+    is_idle = not session.in_transaction()
+    event.listen(session.sync_session, "do_orm_execute", instead)
+    try:
+        with session.no_autoflush:
+            await session.execute(probe, bind_arguments={"mapper": mapper, "clause": probe})
+    finally:
+        event.remove(session.sync_session, "do_orm_execute", instead)
+        if is_idle:
+            await session.run_sync(close_transaction)
+    return {name: value for name, value in seen.items() if not name.startswith("_") and name != "prebuffer_rows"}
+
+
+@contextmanager
+def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
+    """Give a connection options for a while."""
+    usual = connection.get_execution_options()
+    connection.execution_options(**options)
+    try:
+        yield
+    finally:
+        connection.execution_options(**{name: usual.get(name) for name in options})
 
 
 def run_begin_hooks(session: Session, connection: Connection) -> None:
@@ -106,3 +179,18 @@ def close_transaction(session: Session) -> None:
 
 def _loaded_names(mapped: object) -> set[str]:
     return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())
+
+
+def give_up(session: Session, callers: SessionTransaction | None) -> None:
+    """End the transaction that is open, without storing anything.
+
+    Args:
+        session: The application's.
+        callers: The transaction that the application has begun. What was flushed in it is lost along with it, so its
+            objects must not pass for stored: they are restored as by any other rollback. In a transaction of ours
+            nothing was flushed, and nothing that the application has loaded needs to expire.
+    """
+    if callers is not None and session.get_transaction() is callers:
+        session.rollback()
+    else:
+        close_transaction(session)

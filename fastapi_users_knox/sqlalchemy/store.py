@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
+from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
 from fastapi_users_knox.sqlalchemy.sessions import refuse_transaction_block
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
@@ -60,6 +61,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         self._sql = statements_for(own_session, table, users)
         self._transactions = Transactions(own_session, self._sql)
         self.sees_users: bool = self._sql.users is not None
+        self._has_read = False  # Whether there is a token that has been read, and not been removed since.
 
     async def add(
         self,
@@ -121,10 +123,12 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         if not rows:
             return None
         found: Found[UP, ID] = self._found(*rows[0]) if with_user else self._found(None, rows[0])
+        self._has_read = True
         if self._transactions.is_current or found.is_active is False:
             return found
         # In a transaction that was open before, the row may be of an older snapshot, and the token ended since.
-        current = await self._transactions.read_latest(self._sql.find(len(digests), with_user=False), parameters)
+        statement, explain = self._sql.find(len(digests), with_user=False), self._explaining(found.record.user_id)
+        current = await self._transactions.read_latest(statement, parameters, explain=explain)
         if current is None:
             return found
         return self._found(found.user, current[0]) if current else None
@@ -166,7 +170,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         def work(connection: Connection) -> bool:
             values = {self._sql.of["digest"]: digest}
             result = connection.execute(update(self._sql.table).where(*where).values(values))
-            self._explain(connection, result.rowcount)
+            if not result.rowcount:
+                self._explain(connection, found.record.user_id)
             return result.rowcount == 1
 
         return await self._transactions.write(work)
@@ -176,7 +181,14 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     ) -> TokenRecord[ID] | None:
         """Delete one row."""
         told = {"id": id, "user_id": user_id, "audience": audience}
-        ended = await self._transactions.write(partial(self._end, removal=self._sql.removal, told=told))
+
+        def work(connection: Connection) -> Sequence[TokenRecord[ID]]:
+            ended = self._remove(connection, self._sql.removal, told)
+            if not ended:
+                self._explain(connection, user_id)
+            return ended
+
+        ended = await self._transactions.write(work)
         return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
@@ -198,10 +210,11 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         removal = self._sql.removal_of(*where)
 
         def work(connection: Connection) -> Sequence[TokenRecord[ID]]:
-            if locks_rows(connection):
-                # A DELETE that waits for an `add` to commit would not see what that has inserted.
-                self._lock(connection, user_id)
-            return self._end(connection, removal)
+            # A DELETE that waits for an `add` to commit would not see what that has inserted.
+            is_locked = locks_rows(connection) and self._lock(connection, user_id) is not None
+            if not is_locked:
+                self._explain(connection, user_id)
+            return self._remove(connection, removal)
 
         ended = await self._transactions.write(work)
         return [record for record in ended if record.is_live(now, created_since=created_since)]
@@ -278,8 +291,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             return
         row = self._lock(connection, user_id)
         if row is None:
-            id_of_user = self._sql.users.referred
-            self._transactions.refuse_hidden(connection, id_of_user.table, id_of_user == user_id)
+            self._explain(connection, user_id)
         if row is None or (credentials and not _is_unchanged(row, credentials)):
             raise CredentialsChanged
 
@@ -316,28 +328,21 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         ids = connection.execute(oldest).scalars().all()
         return self._remove(connection, self._sql.removal_of(of["id"].in_(ids)))
 
-    def _end(
-        self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
-    ) -> Sequence[TokenRecord[ID]]:
-        """Remove records, and see that those that are not found are not merely hidden."""
-        ended = self._remove(connection, removal, told)
-        self._explain(connection, len(ended))
-        return ended
+    def _explain(self, connection: Connection, user_id: ID) -> None:
+        """Raise if nothing was found of a user where the application's own settings would have shown it."""
+        refuse_hidden(connection, self._sql, user_id, has_read=self._has_read)
 
-    def _explain(self, connection: Connection, found: int) -> None:
-        """Raise if no row was found where the application's own settings would have shown it."""
-        if found:
-            return
-        self._transactions.refuse_hidden(connection, self._sql.table)
-        if self._sql.users is not None:
-            self._transactions.refuse_hidden(connection, self._sql.users.referred.table)
+    def _explaining(self, user_id: ID) -> Work[None]:
+        return partial(self._explain, user_id=user_id)
 
     def _remove(
         self, connection: Connection, removal: Removal, told: Mapping[str, object] | None = None
     ) -> Sequence[TokenRecord[ID]]:
         """Delete rows and return their records, by one statement where the database has DELETE ... RETURNING."""
         if connection.dialect.delete_returning:
-            return [record_of(row) for row in connection.execute(removal.returning, told)]
+            records = [record_of(row) for row in connection.execute(removal.returning, told)]
+            self._has_read = self._has_read and not records
+            return records
         records = [record_of(row) for row in connection.execute(removal.finding, told)]
         connection.execute(delete(self._sql.table).where(self._sql.of["id"].in_([old.id for old in records])))
         return records

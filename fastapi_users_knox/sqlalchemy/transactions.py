@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import ClauseElement, ColumnElement, Connection, Engine, Pool, Row, Select, StaticPool, Table, exc
+from sqlalchemy import ClauseElement, Connection, Engine, Pool, Row, Select, StaticPool, exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from fastapi_users_knox.errors import KnoxError, StoreUnavailable, describe
@@ -16,9 +16,8 @@ from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.sqlalchemy.dialects import (
     begin_writing,
     has_open_sqlite,
-    hides_all,
-    is_joinable,
     is_locked,
+    is_set_to_see_latest,
     is_transient,
     options_to_write,
     reading,
@@ -26,14 +25,17 @@ from fastapi_users_knox.sqlalchemy.dialects import (
     without_data,
     writing_in_time,
 )
+from fastapi_users_knox.sqlalchemy.hidden import tables_of
+from fastapi_users_knox.sqlalchemy.postgresql import OpenTransaction, inspect_transaction, tables_found
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.sessions import (
-    close_transaction,
     commit_keeping_loaded,
-    has_begin_hooks,
+    executing_options,
+    give_up,
     lasting_options,
     refuse_transaction_block,
     run_begin_hooks,
+    with_options,
 )
 from fastapi_users_knox.sqlalchemy.statements import Statements
 from fastapi_users_knox.store import Attempts
@@ -84,7 +86,8 @@ class Transactions:
         self.session = session
         self._mapper = statements.mapper
         self._no_rows = statements.no_rows
-        self._tokens = statements.table
+        self._probe = statements.find(1, with_user=False)
+        self._tables = tables_of(statements)
         self._snapshot_is_new = False
         self._read: SessionTransaction | None = None
         self._last: ClauseElement = statements.no_rows  # By which a session that routes has found its last connection.
@@ -116,8 +119,15 @@ class Transactions:
         """Whether what was just read is sure to be what was committed by then."""
         return self._snapshot_is_new and isinstance(self._bind(), Engine)
 
-    async def read_latest(self, statement: Select[Any], parameters: Mapping[str, object]) -> Sequence[Row[Any]] | None:
+    async def read_latest(
+        self, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
+    ) -> Sequence[Row[Any]] | None:
         """Read what is committed now where the caller's transaction may see an older snapshot, else return `None`.
+
+        Args:
+            statement: Sent as it is.
+            parameters: Its parameters.
+            explain: Called if nothing is found any more; raises if it is merely hidden.
 
         Raises:
             StoreUnavailable: No second connection can be had in time: what the snapshot shows may have been ended.
@@ -131,9 +141,9 @@ class Transactions:
                 return None
             if not self._has_second_connection() or await connection.run_sync(sees_latest):
                 return None
-            self._options = await connection.run_sync(lasting_options)
+            self._options = {**await connection.run_sync(lasting_options), **await self._executing_options()}
             async with self._connect() as second, reading(second, patience=_PATIENCE):
-                return await second.run_sync(self._read_prepared, statement, parameters)
+                return await second.run_sync(self._read_prepared, statement, parameters, explain)
 
     async def write(self, work: Work[T]) -> T:
         """Do the work on the session and commit it, along with what the session holds; retry it if it meets others.
@@ -156,19 +166,6 @@ class Transactions:
                 await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (it spreads, it hides nothing)
             return await self._attempt(work)
 
-    def refuse_hidden(self, connection: Connection, table: Table, *where: ColumnElement[bool]) -> None:
-        """Explain why a statement has found no row, where the session's settings are not in force any more.
-
-        Raises:
-            KnoxError: PostgreSQL's row-level security hides all of these rows, and no `after_begin` listener of the
-                session could have set what it goes by.
-        """
-        if not has_begin_hooks(self.session.sync_session) and hides_all(connection, table, *where):
-            raise KnoxError(
-                f"row-level security hides the rows of {table.name!r}: what was set for the session's transaction, "
-                "such as by SET LOCAL, has ended with a commit. Set it in an after_begin event of the session"
-            )
-
     async def beside(self, work: Work[T]) -> T | None:
         """Do a write that a read has caused: within a second, or not at all; `None` if it was skipped, and logged.
 
@@ -179,6 +176,7 @@ class Transactions:
                 return await self._attempt(work)
             if self.session.in_transaction():
                 self._options = await (await self._connection(self._last)).run_sync(lasting_options)
+            self._options = {**self._options, **await self._executing_options()}
             if self._is_our_read():
                 await commit_keeping_loaded(self.session)
             async with self._turn():
@@ -225,6 +223,9 @@ class Transactions:
             raise without_data(error) from None
         except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
             raise StoreUnavailable.because(error) from None
+        except exc.StatementError as error:
+            # A default or a type of the application's own columns has raised: SQLAlchemy's message has all parameters.
+            raise (error.orig or error) from None
         except Exception as error:
             # SQLAlchemy leaves what asyncpg raises while it connects as it is.
             if type(error).__module__.partition(".")[0] == self._bind().dialect.driver:
@@ -246,6 +247,9 @@ class Transactions:
     async def _connection(self, clause: ClauseElement, options: Mapping[str, object] | None = None) -> AsyncConnection:
         return await self.session.connection({"mapper": self._mapper, "clause": clause}, options)
 
+    async def _executing_options(self) -> Mapping[str, object]:
+        return await executing_options(self.session, self._probe, mapper=self._mapper)
+
     async def _attempt(self, work: Work[T]) -> T:
         async with self._turn():
             return await self._unbroken(self._write(work))
@@ -260,15 +264,18 @@ class Transactions:
         if is_bound:
             await (await self._connection(self._no_rows)).run_sync(_refuse_snapshot)
         async with self._ending():
+            found = OpenTransaction()
             if is_bound or self.session.in_transaction():
                 connection = await self._connection(self._no_rows)
                 self._options = await connection.run_sync(lasting_options)
-                if is_bound or await connection.run_sync(is_joinable):
+                found = await connection.run_sync(inspect_transaction, self._tables)
+                if is_bound or found.is_joinable:
                     return await self._write_nested(connection, work)
                 await self._commit_callers()
             self.session.sync_session.begin()
             connection = await self._connection(self._no_rows, {**self._options, **options})
-            outcome = await connection.run_sync(self._work, work)
+            await connection.run_sync(self._refuse_other_tables, found)
+            outcome = await connection.run_sync(self._work, work, await self._executing_options())
             await commit_keeping_loaded(self.session)
             return outcome
 
@@ -276,8 +283,9 @@ class Transactions:
         """Work in a SAVEPOINT of the caller's transaction, and commit that, whatever the work raises."""
         with self._reaching():  # What fails of the caller's own cannot be tried again.
             await self.session.flush()
+        options = await self._executing_options()
         try:
-            outcome = await connection.run_sync(self._work_nested, work)
+            outcome = await connection.run_sync(self._work_nested, work, options)
         except Exception:
             if not connection.invalidated:
                 await self._commit_callers()
@@ -293,10 +301,11 @@ class Transactions:
     @asynccontextmanager
     async def _ending(self) -> AsyncIterator[None]:
         """Leave no half of a transaction behind, whatever is raised, and however often the task is cancelled."""
+        callers = self.session.sync_session.get_transaction()
         try:
             yield
         except BaseException:
-            await run_to_the_end(self.session.run_sync(close_transaction))
+            await run_to_the_end(self.session.run_sync(give_up, callers))
             raise
 
     async def _write_in_time(self, work: Work[T]) -> T:
@@ -316,13 +325,23 @@ class Transactions:
 
     # Each of these runs as a whole in one greenlet.
 
-    def _work(self, connection: Connection, work: Work[T]) -> T:
-        begin_writing(connection, self._no_rows)
-        return work(connection)
+    def _refuse_other_tables(self, connection: Connection, found: OpenTransaction) -> None:
+        """Raise if the names of our tables find others than they did in the transaction that had to be committed."""
+        if found.tables is not None and found.tables != tables_found(connection, self._tables):
+            raise KnoxError(
+                "the tables of the tokens and users are not found any more where they were: what was set for the "
+                "session's transaction, such as by SET LOCAL search_path, has ended with a commit. Set it in an "
+                "after_begin event of the session"
+            )
 
-    def _work_nested(self, connection: Connection, work: Work[T]) -> T:
+    def _work(self, connection: Connection, work: Work[T], options: Mapping[str, object]) -> T:
+        with with_options(connection, options):
+            begin_writing(connection, self._no_rows)
+            return work(connection)
+
+    def _work_nested(self, connection: Connection, work: Work[T], options: Mapping[str, object]) -> T:
         with connection.begin_nested():
-            return self._work(connection, work)
+            return self._work(connection, work, options)
 
     def _work_prepared(self, connection: Connection, work: Work[T]) -> T:
         begin_writing(connection, self._no_rows)
@@ -330,18 +349,21 @@ class Transactions:
         return work(connection)
 
     def _read_prepared(
-        self, connection: Connection, statement: Select[Any], parameters: Mapping[str, object]
+        self, connection: Connection, statement: Select[Any], parameters: Mapping[str, object], explain: Work[None]
     ) -> Sequence[Row[Any]]:
         run_begin_hooks(self.session.sync_session, connection)
         rows = connection.execute(statement, parameters).all()
         if not rows:
-            self.refuse_hidden(connection, self._tokens)
+            explain(connection)
         return rows
 
 
 def _refuse_snapshot(connection: Connection) -> None:
-    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot."""
-    if connection.dialect.name != "sqlite" and not sees_latest(connection):
+    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot.
+
+    There is no second connection for them, so on MariaDB and MySQL, too, what the connection is set to has to do.
+    """
+    if connection.dialect.name != "sqlite" and not is_set_to_see_latest(connection):
         raise KnoxError(
             "a session that is bound to a connection needs READ COMMITTED for its tokens: "
             'pass isolation_level="READ COMMITTED" to create_async_engine'

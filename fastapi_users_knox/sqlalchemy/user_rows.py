@@ -26,7 +26,8 @@ from sqlalchemy.orm import Session, class_mapper
 
 from fastapi_users_knox.errors import KnoxError, UserClassError
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
-from fastapi_users_knox.sqlalchemy.dialects import hides_all, reading
+from fastapi_users_knox.sqlalchemy.dialects import reading
+from fastapi_users_knox.sqlalchemy.postgresql import has_row_security
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
@@ -169,10 +170,13 @@ class UserRows(Generic[UP, ID]):
 
     def _read(self, connection: Connection, id: ID) -> StoredRow | None:
         row = connection.execute(self._row_of(id)).mappings().one_or_none()
-        tables = class_mapper(self.user_db.user_table).tables
-        if row is None and any(hides_all(connection, table) for table in tables if isinstance(table, Table)):
-            return None
-        return _by_name(row)
+        return None if row is None and self._may_hide(connection) else _by_name(row)
+
+    def _may_hide(self, connection: Connection) -> bool:
+        """Return whether row-level security is in force for the users, and so may hide one who is there."""
+        tables = [table for table in class_mapper(self.user_db.user_table).tables if isinstance(table, Table)]
+        is_postgresql = connection.dialect.name == "postgresql"
+        return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
 
     def _row_of(self, id: ID) -> Select[Any]:
         table = self.user_db.user_table

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, create_engine, event, inspect, select, update
+from sqlalchemy import Connection, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
@@ -258,6 +258,27 @@ async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> No
             await store_on(bound).add(new_record(user.id), new_digest(), now=NOW, limit=1)
 
     async with AsyncSession(engine) as session:
+        assert len((await session.execute(select(KnoxToken))).all()) == 1
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
+async def test_a_level_set_for_one_transaction_is_not_overlooked(backend: Backend) -> None:
+    """A token that was ended is refused in a snapshot that only this transaction has, at READ COMMITTED otherwise."""
+    engine = backend.create_engine(isolation_level="READ COMMITTED")
+    await create_empty_tables(engine)
+    digest = new_digest()
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user = await create_user(session)
+        await store_on(session).add(new_record(user.id), digest, now=NOW)
+
+    async with AsyncSession(engine) as session, AsyncSession(engine) as other:
+        await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        before = (await session.execute(select(KnoxToken))).all()
+        await store_on(other).remove_all(user.id, audience=None, now=NOW)
+        found = await store_on(session).get([digest], tag="00", audience="web")
+
+        assert (len(before), found) == (1, None)
         assert len((await session.execute(select(KnoxToken))).all()) == 1
     await engine.dispose()
 

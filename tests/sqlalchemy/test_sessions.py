@@ -157,3 +157,44 @@ async def test_a_user_who_is_neither_active_nor_not_is_refused(
         is None
     )
     assert await strategy.read_record(token) is None
+
+
+# a column of the application's own
+
+
+class LoudBase(DeclarativeBase):
+    """The metadata of an application with a column that needs a tenant."""
+
+
+class LoudUser(SQLAlchemyBaseUserTableUUID, LoudBase):
+    """A user of that application."""
+
+
+def find_tenant() -> str:
+    """Fail, as no tenant is set."""
+    raise LookupError("no tenant")
+
+
+class LoudToken(SQLAlchemyBaseKnoxTokenTableUUID, LoudBase):
+    """A token record of that application."""
+
+    tenant: Mapped[str] = mapped_column(default=find_tenant)
+
+
+async def test_a_default_that_fails_shows_no_parameters(tmp_path: Path) -> None:
+    """The application's own error comes as it is, and not in SQLAlchemy's, which holds the digest."""
+    engine = create(f"sqlite+aiosqlite:///{tmp_path}/loud.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(LoudBase.metadata.create_all)
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        user = LoudUser(email="jane@example.org", hashed_password="hash")
+        session.add(user)
+        await session.commit()
+        strategy = KnoxStrategy(SQLAlchemyTokenStore[Any, uuid.UUID](session, LoudToken), request=None)
+
+        with pytest.raises(LookupError, match="^'?no tenant'?$") as raised:
+            await strategy.issue(user)
+
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__
+    await engine.dispose()
