@@ -192,7 +192,7 @@ async def test_a_default_that_fails_shows_no_parameters(tmp_path: Path) -> None:
         await session.commit()
         strategy = KnoxStrategy(SQLAlchemyTokenStore[Any, uuid.UUID](session, LoudToken), request=None)
 
-        with pytest.raises(LookupError, match="^'?no tenant'?$") as raised:
+        with pytest.raises(LookupError, match="no tenant") as raised:
             await strategy.issue(user)
 
     assert raised.value.__cause__ is None
