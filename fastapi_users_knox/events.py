@@ -65,14 +65,14 @@ class ClientInfo:
     ip_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Cut each text to what a record holds, then leave out what cannot be printed (a NUL, which SQL refuses).
+        """Cut each text, leave out what cannot be printed (a NUL, which SQL refuses), and keep what a record holds.
 
         A text that holds a token is left out altogether: a client may send one in any header.
         """
         for attribute, length in _LENGTHS.items():
-            text = (getattr(self, attribute) or "")[:length]
+            text = (getattr(self, attribute) or "")[: 4 * length]
             kept = "" if any(find_all(text)) else "".join(filter(str.isprintable, text)).strip()
-            object.__setattr__(self, attribute, kept or None)
+            object.__setattr__(self, attribute, kept[:length] or None)
 
 
 @dataclass(frozen=True, kw_only=True)

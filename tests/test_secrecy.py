@@ -228,7 +228,8 @@ def trouble(caplog: pytest.LogCaptureFixture) -> Trouble:
 def strategy_of(app: App, now: datetime = NOW) -> KnoxStrategy[User, uuid.UUID]:
     """Make a strategy for a request whose client's name is a mark, too."""
     asking = HTTPConnection({"type": "http", "headers": [(b"user-agent", MARK.encode())], "client": ("127.0.0.1", 1)})
-    return KnoxStrategy(app.store, KnoxSettings(auto_refresh=True), request=asking, clock=lambda: now)
+    settings, users = KnoxSettings(auto_refresh=True), app.user_manager.user_db
+    return KnoxStrategy(app.store, settings, request=asking, user_db=users, clock=lambda: now)
 
 
 async def use_all(trouble: Trouble, app: App, user: User, token: str) -> None:

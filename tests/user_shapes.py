@@ -198,7 +198,9 @@ def sqlmodel() -> Shape:
     class Base(DeclarativeBase):
         metadata = SQLModel.metadata
 
-    fields = {"user_id": mapped_column(ForeignKey("sqlmodel_user.id"), index=True, nullable=False)}
+    # Its MetaData is everybody's, so the tables have names of their own.
+    user_id = mapped_column(ForeignKey("sqlmodel_user.id"), index=True, nullable=False)
+    fields = {"__tablename__": "sqlmodel_token", "user_id": user_id}
     return Shape(user=User, token=type("Token", (SQLAlchemyBaseKnoxTokenTableUUID, Base), fields), id=uuid.uuid4())
 
 

@@ -266,7 +266,8 @@ class RedisTokenStore(Generic[UP, ID]):
                 if answer not in {None, _NOT_AUTHORIZED} and not await run(
                     self._redis, "confirm", keys, now=told["now"]
                 ):
-                    raise StoreUnavailable  # All of the user's records are gone: ended, or lost with Redis's memory.
+                    # All of the user's records are gone: ended, or lost with Redis's memory.
+                    raise StoreUnavailable if told["by"] is None else InvalidToken
                 return answer
 
     async def _finish(self, script: str, index: str, **told: object) -> Sequence[Any]:

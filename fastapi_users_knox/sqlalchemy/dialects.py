@@ -12,7 +12,6 @@ __all__ = [
     "begin_writing",
     "has_open_sqlite",
     "is_locked",
-    "is_set_to_see_latest",
     "is_transient",
     "locks_rows",
     "may_autocommit",
@@ -112,16 +111,10 @@ def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction is sure to see what others have committed by then.
+    """Return whether each statement of the open transaction sees what others have committed by then.
 
-    On MariaDB and MySQL nothing is: they report the level of the session, while SET TRANSACTION may have set another
-    for the transaction.
+    On MariaDB and MySQL that is the level of the session: SET TRANSACTION for one transaction is not reported.
     """
-    return connection.dialect.name not in {"mysql", "mariadb"} and is_set_to_see_latest(connection)
-
-
-def is_set_to_see_latest(connection: Connection) -> bool:
-    """Return whether the connection is set to transactions that see what others have committed by then."""
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
     return connection.get_isolation_level() in {"READ COMMITTED", "READ UNCOMMITTED"}

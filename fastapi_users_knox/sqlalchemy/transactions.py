@@ -17,7 +17,6 @@ from fastapi_users_knox.sqlalchemy.dialects import (
     begin_writing,
     has_open_sqlite,
     is_locked,
-    is_set_to_see_latest,
     is_transient,
     options_to_write,
     reading,
@@ -363,7 +362,7 @@ def _refuse_snapshot(connection: Connection) -> None:
 
     There is no second connection for them, so on MariaDB and MySQL, too, what the connection is set to has to do.
     """
-    if connection.dialect.name != "sqlite" and not is_set_to_see_latest(connection):
+    if connection.dialect.name != "sqlite" and not sees_latest(connection):
         raise KnoxError(
             "a session that is bound to a connection needs READ COMMITTED for its tokens: "
             'pass isolation_level="READ COMMITTED" to create_async_engine'

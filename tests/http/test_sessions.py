@@ -47,6 +47,7 @@ async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
         "device_id": None,
         "ip_address": "127.0.0.1",
         "created_at": "2030-01-01T12:00:00Z",
+        "authenticated_at": "2030-01-01T12:00:00Z",
         "expires_at": "2030-01-01T22:00:00Z",
         "last_used_at": "2030-01-01T13:01:00Z",
         "current": True,

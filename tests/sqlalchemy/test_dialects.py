@@ -262,7 +262,7 @@ async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> No
     await engine.dispose()
 
 
-@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
+@pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
 async def test_a_level_set_for_one_transaction_is_not_overlooked(backend: Backend) -> None:
     """A token that was ended is refused in a snapshot that only this transaction has, at READ COMMITTED otherwise."""
     engine = backend.create_engine(isolation_level="READ COMMITTED")
