@@ -383,10 +383,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
     async def _find_own(self, text: str, user: UP, now: datetime) -> Found[UP, ID]:
         presented = await self._find(text, now)
-        if presented is None:
-            raise invalid_token(self._request)
-        _, found = presented
-        if found.record.user_id != user.id or not self._is_live(found.record, now):
+        found = None if presented is None else presented[1]
+        if found is None or found.record.user_id != user.id or not self._is_live(found.record, now):
             raise invalid_token(self._request)
         return found
 

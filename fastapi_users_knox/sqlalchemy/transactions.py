@@ -358,10 +358,7 @@ class Transactions:
 
 
 def _refuse_snapshot(connection: Connection) -> None:
-    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot.
-
-    There is no second connection for them, so on MariaDB and MySQL, too, what the connection is set to has to do.
-    """
+    """Keep sessions that are bound to a connection from counting and judging tokens by an older snapshot."""
     if connection.dialect.name != "sqlite" and not sees_latest(connection):
         raise KnoxError(
             "a session that is bound to a connection needs READ COMMITTED for its tokens: "
