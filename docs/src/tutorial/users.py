@@ -10,17 +10,18 @@ from fastapi_users.authentication import (
     AuthenticationBackend,
 )
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from fastapi_users_knox import KnoxBearerTransport, knox_strategy
+from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy, KnoxUserManagerMixin, knox_strategy
 
 from db import User, get_token_store, get_user_db
+from settings import settings
 
 SECRET = "CHANGE-ME to a long random text, and keep it out of the repository"
 
 bearer_transport = KnoxBearerTransport(tokenUrl="auth/login")
-get_knox_strategy = knox_strategy(get_token_store)
+get_knox_strategy = knox_strategy(get_token_store, settings)
 
 
-class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     """What happens to users."""
 
     reset_password_token_secret = SECRET
@@ -28,11 +29,12 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
 
 
 UserDatabase = Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)]
+Strategy = Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)]
 
 
-async def get_user_manager(user_db: UserDatabase) -> AsyncIterator[UserManager]:
+async def get_user_manager(user_db: UserDatabase, strategy: Strategy) -> AsyncIterator[UserManager]:
     """Return the user manager."""
-    yield UserManager(user_db)
+    yield UserManager(user_db, knox=strategy)
 
 
 auth_backend = AuthenticationBackend(
