@@ -102,7 +102,7 @@ async def test_no_other_page_logs_a_browser_in() -> None:
 @pytest.fixture
 def module(jane: str) -> Any:  # noqa: ARG001 (it registers her)
     """Load the application."""
-    return load("websockets")
+    return load("live")
 
 
 @pytest.fixture

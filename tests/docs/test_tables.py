@@ -62,17 +62,17 @@ async def test_foreign_keys_are_enforced(folder: Path, monkeypatch: pytest.Monke
     assert left == 0
 
 
-async def test_a_read_may_be_one_trip(monkeypatch: pytest.MonkeyPatch, postgresql_server: Server) -> None:
+async def test_a_read_may_be_one_trip(folder: Path, monkeypatch: pytest.MonkeyPatch, postgresql_server: Server) -> None:
     """On the engine with the option, a read leaves the session without a transaction."""
     monkeypatch.setenv("DATABASE_URL", postgresql_server.url("postgresql+asyncpg"))
-    engine: AsyncEngine = load("autocommit").engine
+    changed_by("autocommit.diff", folder, monkeypatch)
+    engine: AsyncEngine = load("db").engine
     async with AsyncSession(engine) as session:
         rows = await fetch(session, select(literal(1)), {}, mapper=class_mapper(load("db").User))
 
         assert [tuple(row) for row in rows] == [(1,)]
         assert not session.in_transaction()
     await engine.dispose()
-    await load("db").engine.dispose()
 
 
 @pytest.mark.parametrize(
