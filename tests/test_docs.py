@@ -52,7 +52,7 @@ from fastapi_users_knox.events import ClientInfo
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.reading import fetch
-from fastapi_users_knox.testing import add, find, new_record
+from fastapi_users_knox.testing.contract import add, find, new_record
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis
 from tests.servers import Server, skip_if_unavailable
 from tests.test_example_app import PATIENCE, Overtaken, calling, example_database, knock, log_in, register

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from fastapi_users_knox import KnoxSettings
-from fastapi_users_knox.store import LimitPolicy
+from fastapi_users_knox.records import LimitPolicy
 from tests.backends import NOW, REDIS, SERVERS, SQLITE, App, Backend
 from tests.conftest import backend_of
 from tests.models import User, create_user

@@ -18,7 +18,7 @@ from fastapi_users_knox import (
     KnoxSettings,
     TokenRecord,
 )
-from fastapi_users_knox.middleware import note_refreshed
+from fastapi_users_knox.transports.renewal import note_refreshed
 from tests.cookie.site import (
     LOGIN,
     REFRESHING,

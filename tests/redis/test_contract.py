@@ -11,7 +11,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import OpenStore, TokenStoreContract
+from fastapi_users_knox.testing.contract import OpenStore, TokenStoreContract
 from tests.backends import REDIS, Connect
 from tests.redis.clients import CLIENTS, TO_REPLICAS, connect_by
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from fastapi_users_knox.testing import OpenStore, TokenStoreContract
+from fastapi_users_knox.testing.contract import OpenStore, TokenStoreContract
 from tests.backends import Backend
 from tests.models import User, create_user, store_on
 

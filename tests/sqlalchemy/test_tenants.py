@@ -23,8 +23,8 @@ from fastapi_users_knox import (
     KnoxStrategy,
     get_knox_router,
 )
+from fastapi_users_knox.records import Found
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from fastapi_users_knox.store import Found
 from tests.backends import NOW
 from tests.http.site import bearing, client_of, credentials
 from tests.servers import Server

@@ -16,7 +16,9 @@ import pytest
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
-from fastapi_users_knox.store import Found, LimitPolicy, TokenRecord, TokenStore
+from fastapi_users_knox.records import Found, LimitPolicy, TokenRecord
+from fastapi_users_knox.store import TokenStore
+from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["OpenStore", "TokenStoreContract", "new_digest", "new_record"]
 
@@ -41,9 +43,14 @@ def new_record(user_id: object, **fields: Any) -> TokenRecord[Any]:
     return replace(usual, **fields)
 
 
+def presented(user_id: object, *digests: bytes) -> PresentedToken:
+    """Make what a strategy passes to `get`: a token of this user that may be stored under these digests."""
+    return PresentedToken(tag=tokens.routing_tag(user_id), digests=digests)
+
+
 async def find(store: Store, record: TokenRecord[Any], digest: bytes) -> Found[Any, Any] | None:
     """Ask for a digest as a strategy of the record's audience does."""
-    return await store.get([digest], tag=tokens.routing_tag(record.user_id), audience=record.audience)
+    return await store.get(presented(record.user_id, digest), audience=record.audience)
 
 
 async def add(store: Store, record: TokenRecord[Any], **options: Any) -> Found[Any, Any]:
@@ -116,7 +123,7 @@ class TokenStoreContract:
         """Of several digests asked for, the one that matched is told."""
         added = await add(store, new_record(user_id))
 
-        found = await store.get([new_digest(), added.digest], tag=tokens.routing_tag(user_id), audience="web")
+        found = await store.get(presented(user_id, new_digest(), added.digest), audience="web")
 
         assert found is not None
         assert found.digest == added.digest
