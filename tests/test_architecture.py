@@ -84,7 +84,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_extras_are_imported_by_their_own_part(path: Path) -> None:
-    """Only the SQL store and the module for FastAPI-Users' adapter import SQLAlchemy; only the Redis store imports redis."""
+    """Only the SQL store and the module for the SQLAlchemy adapter import SQLAlchemy, only the Redis store redis."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "redis" not in tops or part_of(path) == "redis"
@@ -110,10 +110,10 @@ def test_the_package_needs_no_extra() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_what_is_public_is_listed(path: Path) -> None:
-    """Each module lists its public names, sorted, and each of them exists."""
+    """Each module lists its public names, constants first, sorted, and each of them exists."""
     names: list[str] = module(path).__all__
 
-    assert names == sorted(set(names))
+    assert names == sorted(set(names), key=lambda name: (not name.isupper(), name))
     assert all(hasattr(module(path), name) for name in names)
 
 
