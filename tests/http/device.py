@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.http.site import bearing
+from tests.site import bearing
 
 # The stores' own tests measure their coverage.
 OTHER_STORES = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "redis-7")]

@@ -1,16 +1,16 @@
 """Administrators: superusers see and end the sessions of any user, on each kind of store."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.http.device import Device, on_each_store
-from tests.http.site import Backend, Database, bearing, jwt_backend, knox_backend, login
 from tests.models import User
-from tests.strategies import Clock, reasons, unknown_token
+from tests.site import Backend, Database, bearing, jwt_backend, knox_backend, login
+from tests.strategies import reasons, unknown_token
 
 pytestmark = on_each_store
 
@@ -19,10 +19,15 @@ each_route = pytest.mark.parametrize("verb", VERBS)
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
-    """Give the application's backend, another of ours that keeps apart, and one that is not ours."""
-    api = knox_backend(database, clock, name="api", settings=KnoxSettings(audience="api"))
-    return [knox_backend(database, clock, listeners=[events.append]), api, jwt_backend()]
+def backends() -> Sequence[Backend]:
+    """Give the application's backend, another of ours for another audience, and one that is not ours."""
+    return [knox_backend(), knox_backend("api"), jwt_backend()]
+
+
+@pytest.fixture
+def settings() -> Mapping[str, KnoxSettings]:
+    """Give one of the backends an audience of its own."""
+    return {"api": KnoxSettings(audience="api")}
 
 
 @pytest.fixture

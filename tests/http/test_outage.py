@@ -7,8 +7,17 @@ import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.http.site import Database, bearing, client_of, create_app, credentials, jwt_backend, knox_backend, login
-from tests.strategies import Clock, unknown_token
+from tests.site import (
+    Database,
+    SplitDatabase,
+    World,
+    bearing,
+    credentials,
+    jwt_backend,
+    knox_backend,
+    login,
+)
+from tests.strategies import unknown_token
 
 
 @pytest.fixture
@@ -16,16 +25,8 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
     """Give users that can be reached, and tokens that cannot."""
     # A file that aiosqlite cannot open leaves a thread behind, which may outlive the test.
     lost = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
-    yield Database(engine=engine, tokens=lost)
+    yield SplitDatabase(engine=engine, tokens=lost)
     await lost.dispose()
-
-
-@pytest.fixture
-async def client(database: Database, clock: Clock) -> AsyncIterator[AsyncClient]:
-    """Give a client of the application."""
-    app = create_app(database, [knox_backend(database, clock)])
-    async with client_of(app) as client:
-        yield client
 
 
 def is_unavailable(response: Response) -> bool:
@@ -91,10 +92,10 @@ async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Dat
     assert is_unavailable(response)
 
 
-async def test_an_administrator_is_answered_503(database: Database, clock: Clock) -> None:
+async def test_an_administrator_is_answered_503(world: World, database: Database) -> None:
     """A superuser who comes by another backend is told that the sessions cannot be reached."""
     root = await database.create_user(is_superuser=True)
-    async with client_of(create_app(database, [knox_backend(database, clock), jwt_backend()])) as client:
+    async with world.client(knox_backend(), jwt_backend()) as client:
         headers = bearing(await login(client, "jwt"))
         path = f"/admin/knox/{root.id}/sessions"
 

@@ -1,28 +1,28 @@
 """A user's sessions in browsers, which carry their tokens in cookies, on each kind of store."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 
-from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
+from fastapi_users_knox import KnoxCookieTransport
 from tests.http.device import each_route, on_each_store
-from tests.http.site import Backend, Database, client_of, create_app, credentials, knox_backend
+from tests.site import Served, World, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 
 pytestmark = on_each_store
 
+BACKEND = knox_backend(transport=KnoxCookieTransport())
 COOKIE = "__Host-knox"
 
 
 class Browsers:
     """Browsers, each with its own cookies, in which users are logged in."""
 
-    def __init__(self, app: FastAPI, stack: AsyncExitStack) -> None:
+    def __init__(self, app: Served, stack: AsyncExitStack) -> None:
         self._app = app
         self._stack = stack
 
@@ -35,18 +35,11 @@ class Browsers:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
-    """Give the one backend, by cookie."""
-    return [knox_backend(database, clock, transport=KnoxCookieTransport())]
-
-
-@pytest.fixture
-async def browsers(database: Database, backends: Sequence[Backend]) -> AsyncIterator[Browsers]:
+async def browsers(world: World) -> AsyncIterator[Browsers]:
     """Give browsers for two users."""
-    app = create_app(database, backends)
-    app.add_middleware(KnoxCookieMiddleware)
+    app = world.serving(create_app(BACKEND, renews_cookies=True))
     for email in ("ada@example.org", "eve@example.org"):
-        await database.create_user(email)
+        await world.database.create_user(email)
     async with AsyncExitStack() as stack:
         yield Browsers(app, stack)
 

@@ -2,14 +2,14 @@
 
 import base64
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pytest
 from httpx import AsyncClient, Response
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
 from tests.http.device import Device, on_each_store
-from tests.http.site import Backend, Database, credentials, knox_backend
+from tests.site import Database, credentials
 from tests.strategies import HOUR, NOW, Clock
 
 pytestmark = on_each_store
@@ -63,9 +63,9 @@ def written(response: Response) -> str:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
-    """Give a backend with a limit, whose tokens are refreshed."""
-    return [knox_backend(database, clock, settings=SETTINGS, listeners=[events.append])]
+def settings() -> Mapping[str, KnoxSettings]:
+    """Give the backend a limit, and refresh its tokens."""
+    return {"knox": SETTINGS}
 
 
 @pytest.fixture

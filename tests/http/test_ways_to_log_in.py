@@ -13,7 +13,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
 from tests.backends import Backend, RedisBackend
 from tests.conftest import backend_of
-from tests.http.site import bearing
 from tests.http.ways_to_log_in import (
     Base,
     MakeStrategy,
@@ -29,6 +28,7 @@ from tests.http.ways_to_log_in import (
     serving_provider,
     sql_strategy,
 )
+from tests.site import bearing
 from tests.strategies import HOUR
 
 pytestmark = pytest.mark.unmeasured

@@ -39,7 +39,7 @@ from fastapi_users_knox import (
 )
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
-from tests.http.site import HASHED, PASSWORD, PASSWORDS, UserCreate, credentials
+from tests.site import HASHED, PASSWORD, PASSWORDS, UserCreate, credentials
 from tests.strategies import DEFAULTS, Clock
 
 SECRET = "secret-of-the-tests-that-is-long-enough"
