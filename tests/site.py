@@ -36,7 +36,8 @@ from fastapi_users_knox import (
     unauthorized,
 )
 from fastapi_users_knox.redis import RedisTokenStore
-from tests.models import User, UserManager, store_on
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from tests.models import KnoxToken, User, UserManager
 from tests.strategies import DEFAULTS, Clock
 
 PASSWORD = "correct horse battery staple"
@@ -45,12 +46,13 @@ PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8
 HASHED = PASSWORDS.hash(PASSWORD)
 ADA = "ada@example.org"
 
-Backend = AuthenticationBackend[User, uuid.UUID]
-Users = FastAPIUsers[User, uuid.UUID]
-Store = TokenStore[User, uuid.UUID]
-Knox = KnoxStrategy[User, uuid.UUID]
-UserDatabase = SQLAlchemyUserDatabase[User, uuid.UUID]
-Manager = BaseUserManager[User, uuid.UUID]
+# Of any user class, as a test module may have one of its own.
+Backend = AuthenticationBackend[Any, uuid.UUID]
+Users = FastAPIUsers[Any, uuid.UUID]
+Store = TokenStore[Any, uuid.UUID]
+Knox = KnoxStrategy[Any, uuid.UUID]
+Manager = BaseUserManager[Any, uuid.UUID]
+UserDatabase = SQLAlchemyUserDatabase[Any, uuid.UUID]
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
@@ -70,25 +72,35 @@ class UserUpdate(schemas.BaseUserUpdate):
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """An engine for the users, whose sessions hold their tokens too."""
+    """An engine for the users, whose sessions hold their tokens too.
+
+    Attributes:
+        engine: The engine.
+        expire_on_commit: Whether a commit expires what a session of a request has loaded, as is SQLAlchemy's default.
+        user: The class of the users.
+        token: The class of their token records.
+    """
 
     engine: AsyncEngine
+    expire_on_commit: bool = True
+    user: type[Any] = User
+    token: type[Any] = KnoxToken
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[AsyncSession]:
         """Open the session of a request."""
-        async with AsyncSession(self.engine) as session:
+        async with AsyncSession(self.engine, expire_on_commit=self.expire_on_commit) as session:
             yield session
 
     @asynccontextmanager
     async def store(self, session: AsyncSession) -> AsyncIterator[Store]:
         """Open the token store of a request, which shares the request's session."""
-        yield store_on(session)
+        yield SQLAlchemyTokenStore(session, self.token)
 
-    async def create_user(self, email: str = ADA, **fields: Any) -> User:
+    async def create_user(self, email: str = ADA, **fields: Any) -> Any:
         """Store a user whose password is `PASSWORD`."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            user = User(**({"email": email, "hashed_password": HASHED} | fields))
+            user = self.user(**({"email": email, "hashed_password": HASHED} | fields))
             session.add(user)
             await session.commit()
             return user
@@ -105,7 +117,7 @@ class SplitDatabase(Database):
         """Open the token store of a request on a session of its own."""
         del session
         async with AsyncSession(self.tokens) as own:
-            yield store_on(own)
+            yield SQLAlchemyTokenStore(own, self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,17 +161,21 @@ class World:
         """Open a client of an application with these backends; see `create_app` for the options."""
         return client_of(self.serving(create_app(*backends, **options)))
 
+    def user_db(self, session: AsyncSession) -> UserDatabase:
+        """Make the user database of a request."""
+        return UserDatabase(session, self.database.user)
+
     def user_manager(self, session: AsyncSession) -> Manager:
         """Make the user manager of a request."""
-        return UserManager(UserDatabase(session, User), PASSWORDS)
+        return UserManager(self.user_db(session), PASSWORDS)
 
-    def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection) -> Knox:
+    def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
         """Make the strategy of a request at one of the backends."""
         return KnoxStrategy(
             store,
             self.settings.get(backend, DEFAULTS),
             request=request,
-            user_db=UserDatabase(session, User),
+            user_db=self.user_db(session),
             listeners=self.listeners,
             clock=self.clock,
         )
@@ -212,27 +228,24 @@ async def get_user_manager(world: CurrentWorld, session: Session) -> Manager:
 # The application
 
 
-def knox_backend(
-    name: str = "knox", transport: Transport | None = None, kind: type[Backend] = AuthenticationBackend
-) -> Backend:
+def knox_backend(name: str = "knox", transport: Transport | None = None) -> Backend:
     """Return a backend of ours; the same arguments give the same backend.
 
     Args:
         name: The name, under which the world has the settings.
         transport: The transport, a bearer transport unless given.
-        kind: The class of the backend.
     """
-    return _knox_backend(name, transport or bearer(f"{name}/login"), kind)
+    return _knox_backend(name, transport or bearer(f"{name}/login"))
 
 
 @cache
-def _knox_backend(name: str, transport: Transport, kind: type[Backend]) -> Backend:
+def _knox_backend(name: str, transport: Transport) -> Backend:
     async def get_strategy(
         request: HTTPConnection, world: CurrentWorld, store: Annotated[Store, Depends(get_store)], session: Session
-    ) -> Strategy[User, uuid.UUID]:
+    ) -> Strategy[Any, uuid.UUID]:
         return world.strategy(name, store, session, request)
 
-    return kind(name, transport, get_strategy)
+    return AuthenticationBackend(name, transport, get_strategy)
 
 
 @cache
@@ -253,7 +266,7 @@ def cookie_backend() -> Backend:
 def jwt_backend() -> Backend:
     """Return a backend of FastAPI-Users' own."""
 
-    async def get_strategy() -> Strategy[User, uuid.UUID]:
+    async def get_strategy() -> Strategy[Any, uuid.UUID]:
         return JWTStrategy("the secret of a backend that is not ours", lifetime_seconds=3600)
 
     return AuthenticationBackend("jwt", bearer("jwt/login"), get_strategy)
@@ -269,6 +282,7 @@ def build_app(
     requires_verification: bool = False,
     renews_cookies: bool = False,
     explains_401: bool = False,
+    registers: bool = True,
     get_user_manager: Callable[..., Any] = get_user_manager,
 ) -> FastAPI:
     """Build an application, to which a test module adds routes of its own.
@@ -278,6 +292,7 @@ def build_app(
         requires_verification: Whether unverified users are refused.
         renews_cookies: Whether the cookie's middleware is added.
         explains_401: Whether our handler of 401 answers is added.
+        registers: Whether FastAPI-Users' routers for users and for their registration are added.
         get_user_manager: The dependency that makes the user manager.
     """
     app, users = FastAPI(), create_users(*backends, get_user_manager=get_user_manager)
@@ -290,8 +305,9 @@ def build_app(
         app.include_router(users.get_auth_router(backend, requires_verification), prefix=prefix)
         app.include_router(get_knox_router(users, backend, requires_verification=requires_verification), prefix=prefix)
         app.include_router(get_knox_admin_router(users, backend), prefix=f"/admin{prefix}")
-    app.include_router(users.get_register_router(UserRead, UserCreate))
-    app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
+    if registers:
+        app.include_router(users.get_register_router(UserRead, UserCreate))
+        app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
     for name, current_user in {
         "active": users.current_user(active=True),
         "anyone": users.current_user(),

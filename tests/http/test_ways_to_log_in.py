@@ -1,22 +1,23 @@
 """Every way to log in that FastAPI-Users has comes to the same: what is answered, stored, ended, told and refused."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
 from httpx_oauth.clients.openid import OpenID
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
 from tests.backends import Backend, RedisBackend
 from tests.conftest import backend_of
 from tests.http.ways_to_log_in import (
     Base,
-    MakeStrategy,
+    KnoxToken,
     Site,
+    User,
     Way,
     by_careless_link,
     by_link,
@@ -24,11 +25,9 @@ from tests.http.ways_to_log_in import (
     by_password,
     by_registration,
     create_app,
-    redis_strategy,
     serving_provider,
-    sql_strategy,
 )
-from tests.site import bearing
+from tests.site import Database, RedisDatabase, bearing
 from tests.strategies import HOUR
 
 pytestmark = pytest.mark.unmeasured
@@ -80,6 +79,12 @@ def openid() -> Iterator[OpenID]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def app(openid: OpenID) -> FastAPI:
+    """Give the application, which all tests share."""
+    return create_app(openid)
+
+
 @pytest.fixture
 def any_backend(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> Backend:
     """Give where the users and their tokens are."""
@@ -87,32 +92,32 @@ def any_backend(request: pytest.FixtureRequest, store: str, tmp_path: Path) -> B
 
 
 @pytest.fixture
-async def make_strategy(any_backend: Backend) -> AsyncIterator[MakeStrategy]:
-    """Give what makes a strategy there."""
+async def database(engine: AsyncEngine, any_backend: Backend, *, expire_on_commit: bool) -> AsyncIterator[Database]:
+    """Give the application's database with two users, and the tokens where the backend has them."""
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    parts: dict[str, Any] = {"engine": engine, "expire_on_commit": expire_on_commit, "user": User, "token": KnoxToken}
+    database = Database(**parts)
+    await database.create_user(ADA)
+    await database.create_user(EVE)
     if not isinstance(any_backend, RedisBackend):
-        yield sql_strategy
+        yield database
         return
     async with any_backend.connect() as redis:
         await redis.flushall()
-        yield partial(redis_strategy, redis=redis)
+        yield RedisDatabase(**parts, redis=redis)
 
 
 @pytest.fixture
-async def site(engine: AsyncEngine, make_strategy: MakeStrategy, openid: OpenID, *, expire_on_commit: bool) -> Site:
-    """Give an application with two users."""
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    sessions = async_sessionmaker(engine, expire_on_commit=expire_on_commit)
-    site = Site(sessions=sessions, make_strategy=make_strategy, openid=openid)
-    await site.create_user(ADA)
-    await site.create_user(EVE)
-    return site
+def site(database: Database) -> Site:
+    """Give what the application works with."""
+    return Site(database=database)
 
 
 @pytest.fixture
-def open_browser(site: Site) -> Callable[[str], AsyncClient]:
+def open_browser(site: Site, app: FastAPI) -> Callable[[str], AsyncClient]:
     """Open a browser at one of the application's backends."""
-    transport = ASGITransport(create_app(site))
+    transport = ASGITransport(site.serving(app))
     return lambda backend: AsyncClient(transport=transport, base_url=f"https://test/{backend}")
 
 
@@ -156,7 +161,7 @@ def _tell(event: Any) -> tuple[Any, ...]:
 @every_way
 async def test_the_answer(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
     """It has the token and its expiry, and is not to be cached (RFC 6749 §5.1)."""
-    site.settings = KnoxSettings(token_ttl=HOUR)
+    site.settings["bearer"] = KnoxSettings(token_ttl=HOUR)
 
     response = await way(browser, email, None)
 
@@ -223,7 +228,7 @@ async def test_a_user_who_is_changed_meanwhile_is_refused(
     site: Site, browser: AsyncClient, way: Way, email: str, change: Mapping[str, object]
 ) -> None:
     """Who was checked before the change gets no token after it."""
-    site.meanwhile = change
+    site.meanwhile.update(change)
 
     response = await way(browser, email, None)
 
@@ -303,7 +308,7 @@ async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncCl
 @every_way_of_a_member
 async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
     """At the limit a login answers 403, ends nothing, and listeners learn of it."""
-    site.settings = KnoxSettings(token_limit_per_user=1)
+    site.settings["bearer"] = KnoxSettings(token_limit_per_user=1)
     token = token_of(await by_password(browser, email, None))
     told(site)
 
@@ -321,7 +326,7 @@ async def test_at_the_limit_a_login_may_take_the_place_of_another(
     site: Site, browser: AsyncClient, way: Way, email: str, headers: Callable[[str], Mapping[str, str]]
 ) -> None:
     """What a login replaces does not count."""
-    site.settings = KnoxSettings(token_limit_per_user=1)
+    site.settings["bearer"] = KnoxSettings(token_limit_per_user=1)
     old = token_of(await by_password(browser, email, PHONE))
 
     token = token_of(await way(browser, email, headers(old)))
@@ -332,7 +337,7 @@ async def test_at_the_limit_a_login_may_take_the_place_of_another(
 @every_way_of_a_member
 async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
     """Where the policy says so, the oldest token makes room, and listeners learn of it."""
-    site.settings = KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest")
+    site.settings["bearer"] = KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest")
     oldest = token_of(await by_password(browser, email, None))
     [evicted] = await site.records(email)
     site.clock.now += HOUR
