@@ -142,12 +142,14 @@ class World:
         clock: The clock of all strategies.
         listeners: The listeners of all strategies.
         settings: The settings of each backend by its name; the others have the defaults.
+        notes: What the application's own code has noted for the test.
     """
 
     database: Database
     clock: Clock = field(default_factory=Clock)
     listeners: Sequence[Listener] = ()
     settings: Mapping[str, KnoxSettings] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def having(self, **settings: KnoxSettings) -> "World":
         """Return the same world with other settings for some backends."""

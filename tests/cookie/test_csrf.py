@@ -1,16 +1,17 @@
 """Whose pages may use the cookie: those of the application's own origin, and of the origins it trusts."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxCookieTransport
-from tests.cookie.site import LOGIN, browser_of, create_app, log_in, socket_to
+from fastapi_users_knox import KnoxCookieTransport
+from tests.asgi import socket_to
+from tests.cookie.pages import BEARER, create_app, log_in
+from tests.site import Backend, Served, World, client_of, credentials, knox_backend
 from tests.strategies import MINUTE, Clock
 
 TOKEN = KnoxCookieTransport().cookie_name
@@ -63,10 +64,14 @@ def sent(site: str | None, origin: str | None) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value is not None}
 
 
+TRUSTING = knox_backend("cookie", KnoxCookieTransport(trusted_origins=[TRUSTED]))
+UNCHECKED = knox_backend("cookie", KnoxCookieTransport(csrf_check=False))
+
+
 @pytest.fixture
-def transports() -> Any:
-    """Give a transport that trusts another origin."""
-    return {"cookie": KnoxCookieTransport(trusted_origins=[TRUSTED]), "bearer": KnoxBearerTransport("bearer/login")}
+def backends() -> Sequence[Backend]:
+    """Give a cookie that another origin may use, too."""
+    return [TRUSTING, BEARER]
 
 
 @pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
@@ -83,7 +88,7 @@ async def test_a_forged_request_has_no_cookie(
 
 @pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
 async def test_a_forged_websocket_has_no_cookie(
-    app: FastAPI, browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
+    app: Served, browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
 ) -> None:
     """A page of another origin cannot open a WebSocket as the user, though no browser asks before it sends cookies."""
     headers = sent(site, origin) | {"Cookie": f"{TOKEN}={browser.cookies[TOKEN]}"}
@@ -164,7 +169,7 @@ def test_with_samesite_none_no_browser_is_too_old(method: str | None) -> None:
 
 async def test_other_backends_are_tried(browser: AsyncClient) -> None:
     """A request from another page that has a token in the header is let in by that."""
-    token = (await browser.post("/bearer/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
+    token = (await browser.post("/bearer/login", data=credentials(), headers={"Cookie": ""})).json()["access_token"]
 
     headers = sent("cross-site", "https://evil.example") | {"Authorization": f"Bearer {token}"}
     response = await browser.post("/plain", headers=headers)
@@ -206,10 +211,9 @@ async def test_a_forged_request_keeps_no_session_alive(browser: AsyncClient, clo
 
 
 @pytest.mark.usefixtures("ada")
-async def test_the_check_can_be_left_to_others(engine: AsyncEngine, clock: Clock) -> None:
+async def test_the_check_can_be_left_to_others(world: World) -> None:
     """An application with CSRF tokens of its own can switch it off."""
-    app = create_app(engine, clock, {"cookie": KnoxCookieTransport(csrf_check=False)})
-    async with browser_of(app) as browser:
+    async with client_of(world.serving(create_app(UNCHECKED))) as browser:
         await log_in(browser)
         response = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
 

@@ -181,7 +181,7 @@ async def test_the_user_can_be_read_after_the_login(site: Site, browser: AsyncCl
     """What the user manager does after a login may look at the user, whom the write of the token has left alone."""
     await way(browser, email, None)
 
-    assert site.greeted == [email]
+    assert site.notes == [email]
 
 
 @every_way
@@ -233,7 +233,7 @@ async def test_a_user_who_is_changed_meanwhile_is_refused(
     response = await way(browser, email, None)
 
     assert (response.status_code, response.json()) == (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
-    assert (await site.records(email), site.events, site.greeted) == ([], [], [])
+    assert (await site.records(email), site.events, site.notes) == ([], [], [])
 
 
 @every_way_of_a_member

@@ -79,19 +79,19 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager that greets whoever logs in."""
+    """A user manager that notes who has logged in."""
 
-    def __init__(self, user_db: UserDatabase, greeted: list[str]) -> None:
-        """Take the users, and the list of those who were greeted."""
+    def __init__(self, user_db: UserDatabase, notes: list[str]) -> None:
+        """Take the users, and the list of those who have logged in."""
         super().__init__(user_db, PASSWORDS)
-        self._greeted = greeted
+        self._notes = notes
 
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
-        """Greet."""
+        """Note the user, whom the write of the token has left readable."""
         del request, response
-        self._greeted.append(user.email)
+        self._notes.append(user.email)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,13 +102,11 @@ class Site(World):
         settings: The settings of each backend from the next request on.
         meanwhile: What another request changes about a user between the check of a login and its write.
         events: The published events.
-        greeted: The users whom the user manager has greeted.
     """
 
     settings: dict[str, KnoxSettings] = field(default_factory=dict)
     meanwhile: dict[str, object] = field(default_factory=dict)
     events: list[KnoxEvent[uuid.UUID]] = field(default_factory=list)
-    greeted: list[str] = field(default_factory=list)
 
     def user_db(self, session: AsyncSession) -> UserDatabase:
         """Make the user database of a request, which knows the accounts elsewhere."""
@@ -116,7 +114,7 @@ class Site(World):
 
     def user_manager(self, session: AsyncSession) -> Manager:
         """Make the user manager of a request."""
-        return UserManager(self.user_db(session), self.greeted)
+        return UserManager(self.user_db(session), self.notes)
 
     def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
         """Make the strategy of a request, which another request overtakes if the test says so."""
