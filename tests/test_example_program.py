@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from example_app.__main__ import main
 from tests.redis_servers import RedisServer
 from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
 
@@ -165,19 +166,13 @@ def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: Red
     redis_7_server.ask("ACL", "DELUSER", "example")
 
 
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
-    """On a taken port the example ends at once, and names a way out."""
+async def test_a_taken_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a taken port the example exits before it does anything, with a message that names a way out."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "example_app"],
-            cwd=tmp_path,
-            env=environment(port),
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=PATIENCE,
-        )
+        monkeypatch.setenv("PORT", str(port))
+        with pytest.raises(SystemExit) as refused:
+            await main()
 
-    assert done.returncode == 1
-    assert done.stderr == f"Port {port} is taken: choose another one, such as `make demo PORT={port + 1}`.\n"
+    # Python prints the message of a SystemExit to stderr, and the exit status is 1.
+    assert refused.value.code == f"Port {port} is taken: choose another one, such as `make demo PORT={port + 1}`."

@@ -15,10 +15,16 @@ from tests.site import Backend, Database, Served, World, client_of
 from tests.strategies import Clock
 
 
+@pytest.fixture(scope="package")
+def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
 @pytest.fixture
-def any_backend(tmp_path: Path) -> TokenBackend:
+def any_backend(sqlite_directory: Path) -> TokenBackend:
     """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
+    return SQLITE["sqlite"](sqlite_directory)
 
 
 @pytest.fixture

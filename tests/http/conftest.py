@@ -28,10 +28,16 @@ from tests.site import (
 from tests.strategies import HOUR, Clock
 
 
+@pytest.fixture(scope="package")
+def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
 @pytest.fixture
-def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> TokenBackend:
+def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> TokenBackend:
     """Give SQLite in a file, or the backend that a test is marked with."""
-    return backend_of(getattr(request, "param", "sqlite"), request, tmp_path)
+    return backend_of(getattr(request, "param", "sqlite"), request, sqlite_directory)
 
 
 @pytest.fixture

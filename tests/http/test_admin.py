@@ -7,12 +7,12 @@ import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, on_each_store
+from tests.http.device import Device, on_each_kind_of_store
 from tests.models import User
 from tests.site import Backend, Database, bearing, jwt_backend, knox_backend, login
 from tests.strategies import reasons, unknown_token
 
-pytestmark = on_each_store
+pytestmark = on_each_kind_of_store
 
 VERBS = ("GET", "DELETE", "DELETE one")
 each_route = pytest.mark.parametrize("verb", VERBS)

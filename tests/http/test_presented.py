@@ -18,7 +18,7 @@ from fastapi_users_knox import (
     KnoxUserManagerMixin,
     current_token,
 )
-from tests.http.device import OTHER_STORES
+from tests.http.device import on_each_kind_of_store
 from tests.models import User
 from tests.site import (
     PASSWORDS,
@@ -41,7 +41,7 @@ from tests.site import (
 )
 from tests.strategies import HOUR, SECOND, Clock, unknown_token
 
-pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", *OTHER_STORES], indirect=True)
+pytestmark = on_each_kind_of_store
 
 NAME = "__Host-knox"
 LOOKS: dict[str, timedelta | None] = {"optional": None, "stale": SECOND}

@@ -6,7 +6,7 @@ from fastapi_users.authentication import BearerTransport
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, each_route, on_each_store
+from tests.http.device import Device, each_route, on_each_kind_of_store
 from tests.models import User
 from tests.site import (
     Database,
@@ -19,7 +19,7 @@ from tests.site import (
 )
 from tests.strategies import HOUR, MINUTE, Clock, change_user, flipped, reasons, unknown_token
 
-pytestmark = on_each_store
+pytestmark = on_each_kind_of_store
 
 STOCK = BearerTransport("knox/login")
 INVALID = 'Bearer error="invalid_token"'

@@ -8,11 +8,11 @@ import pytest
 from httpx import AsyncClient, Response
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
-from tests.http.device import Device, on_each_store
+from tests.http.device import Device, on_each_server
 from tests.site import Database, credentials
 from tests.strategies import HOUR, NOW, Clock
 
-pytestmark = on_each_store
+pytestmark = on_each_server
 
 SETTINGS = KnoxSettings(token_limit_per_user=3, auto_refresh=True)
 
