@@ -68,6 +68,10 @@ class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
     """A user's account at a provider."""
 
 
+# The other tables are those of tests.models, under the same names.
+OAUTH_ACCOUNTS = Base.metadata.tables["oauth_account"]
+
+
 class User(SQLAlchemyBaseUserTableUUID, Base):
     """A user."""
 
