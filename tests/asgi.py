@@ -77,7 +77,7 @@ class Socket:
         self._incoming.put_nowait({"type": "websocket.connect"})
 
     async def _take(self, message: Any) -> None:
-        if message["type"] == "websocket.close":  # as a server tells the application
+        if message["type"] == "websocket.close":  # as a server does
             self._incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
         await self._outgoing.put(message)
 
@@ -90,7 +90,7 @@ class Socket:
         self._incoming.put_nowait({"type": "websocket.receive", "text": text})
 
     def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
 
 

@@ -24,6 +24,8 @@ from tests.redis_servers import RedisServer, redis
 from tests.servers import skip_if_unavailable
 from tests.site import PASSWORDS
 
+pytestmark = pytest.mark.unmeasured
+
 JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 
@@ -126,7 +128,7 @@ async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "shown"),
     [
         ("redis://:a-secret@host:1/2", "Redis at redis://host:1/2"),
         ("rediss+cluster://user:a-secret@host", "Redis at rediss+cluster://host"),
@@ -135,12 +137,12 @@ async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
     ],
 )
 def test_the_place_of_the_tokens_is_printed_without_the_password(
-    url: str, told: str, monkeypatch: pytest.MonkeyPatch
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Wherever the URL has the password, it is left out."""
     monkeypatch.setattr(tokens, "REDIS_URL", url)
 
-    assert tokens.place() == told
+    assert tokens.place() == shown
 
 
 async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> None:
@@ -305,7 +307,7 @@ async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: st
 
 
 async def test_a_changed_password_ends_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
-    """Whoever changes the password stays logged in, here alone, and the 401 of the other says why."""
+    """A change of the password keeps the session that made it alone, and the 401 of the others gives the reason."""
     here, elsewhere = await log_in(client), await log_in(client)
 
     await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})

@@ -21,6 +21,8 @@ from example_app.__main__ import main
 from tests.redis_servers import RedisServer
 from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
 
+pytestmark = pytest.mark.unmeasured
+
 ROOT = Path(__file__).parents[1]
 PATIENCE = 60.0  # seconds for the example to start, to be tried and to stop
 TOKEN = re.compile("knox_[0-9A-Za-z]{51}")
@@ -29,8 +31,8 @@ JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 def environment(port: int, redis_url: str = "") -> Mapping[str, str]:
     """Give the example a port, perhaps a Redis, and its defaults otherwise."""
-    told = {"PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url}
-    return {**os.environ, **told} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
+    variables = {"PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url}
+    return {**os.environ, **variables} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def test_the_lines_work_when_pasted_in_order(runs: list[Run]) -> None:
 
 
 def test_the_events_are_in_the_output(runs: list[Run]) -> None:
-    """Whoever runs the example sees a line for each login and logout, and no token in any."""
+    """The example prints a line for each login and logout, and no line holds a token."""
     for run in runs:
         events = [json.loads(line) for line in re.findall(r" INFO fastapi_users_knox\.events: (.*)", run.output)]
         assert [event["event"] for event in events] == ["TokenIssued"] * 2 + ["TokenRevoked"] * 2
@@ -140,7 +142,7 @@ def test_the_events_are_in_the_output_of_a_plain_server(tmp_path: Path) -> None:
 
 
 def served_at(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Wait until a server says where it is."""
+    """Wait until a server prints its address."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         if found := re.search(r"running on (http://\S+)", output.read_text()):
@@ -150,7 +152,7 @@ def served_at(process: subprocess.Popen[bytes], output: Path) -> str:
 
 
 def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: RedisServer) -> None:
-    """Where a URL says so, the tokens are in Redis; the greeting tells it without the password."""
+    """With `REDIS_URL` the tokens are in Redis, and the greeting shows the URL without the password."""
     redis_7_server.ask("FLUSHALL")
     redis_7_server.ask("ACL", "SETUSER", "example", "on", ">a-secret", "~*", "+@all")
     url = redis_7_server.url()

@@ -19,6 +19,8 @@ from tests.servers import ServerUnavailable, skip_if_unavailable
 from tests.site import Served, credentials
 from tests.strategies import MINUTE, Clock
 
+pytestmark = pytest.mark.unmeasured
+
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",

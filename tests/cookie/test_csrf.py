@@ -74,6 +74,7 @@ def backends() -> Sequence[Backend]:
     return [TRUSTING, BEARER]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("method", UNSAFE)
 async def test_a_forged_request_has_no_cookie(browser: AsyncClient, method: str) -> None:
     """An unsafe request from another page is one without a cookie."""
@@ -86,7 +87,7 @@ async def test_a_forged_request_has_no_cookie(browser: AsyncClient, method: str)
 
 
 async def test_a_forged_websocket_has_no_cookie(app: Served, browser: AsyncClient) -> None:
-    """A page of another origin cannot open a WebSocket as the user, though no browser asks before it sends cookies."""
+    """A page of another origin cannot open a WebSocket as the user, although browsers send the cookies with it."""
     cookie, opened = {"Cookie": f"{TOKEN}={browser.cookies[TOKEN]}"}, {}
     for site, origin, _ in SENDERS:
         async with socket_to(app, "/ws", sent(site, origin) | cookie) as socket:
@@ -95,6 +96,7 @@ async def test_a_forged_websocket_has_no_cookie(app: Served, browser: AsyncClien
     assert opened == {(site, origin): is_trusted for site, origin, is_trusted in SENDERS}
 
 
+@pytest.mark.unmeasured
 async def test_a_safe_request_has_the_cookie(browser: AsyncClient) -> None:
     """Links from anywhere work, as a safe request changes nothing; what it answers no other page can read."""
     statuses = {
@@ -142,7 +144,7 @@ def test_all_others_are_not(method: str | None) -> None:
     ],
 )
 def test_the_own_origin_is_scheme_host_and_port(scheme: str, host: str, origin: str, *, is_own: bool) -> None:
-    """The request's origin is what the server was asked for, a scheme's usual port or not."""
+    """The request's own origin is its scheme, host and port, with or without the scheme's default port."""
     request = connection("POST", {"Host": host, "Origin": origin}, scheme=scheme)
 
     assert KnoxCookieTransport().trusts(request) == is_own

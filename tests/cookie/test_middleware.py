@@ -73,7 +73,7 @@ async def test_a_background_task_runs(app: Served, browser: AsyncClient, clock: 
 
 @pytest.mark.parametrize("after", [0 * SECOND, MINUTE])
 async def test_a_read_without_a_refresh_sets_no_cookie(browser: AsyncClient, clock: Clock, after: Any) -> None:
-    """Within `min_refresh_interval` the expiry stays, and so does the cookie, and what caches are told."""
+    """Within `min_refresh_interval` the expiry stays, and the response keeps its cookie and caching headers."""
     clock.now += after
 
     response = await browser.get("/own")

@@ -11,6 +11,8 @@ from tests.models import User
 from tests.site import Served, credentials
 from tests.strategies import HOUR, Clock
 
+pytestmark = pytest.mark.unmeasured
+
 TOKEN = KnoxCookieTransport().cookie_name
 
 PRESENTING: dict[str, Callable[[str], dict[str, str]]] = {

@@ -41,14 +41,14 @@ class Device:
         """List the user's sessions."""
         response = await self.call("GET", "/knox/sessions")
         assert response.status_code == 200, response.text
-        told: list[dict[str, Any]] = response.json()
-        return told
+        listed: list[dict[str, Any]] = response.json()
+        return listed
 
     async def id(self) -> str:
-        """Tell which session is its own."""
+        """Return the id of its own session."""
         [own] = [session["id"] for session in await self.sessions() if session["current"]]
         return str(own)
 
     async def is_logged_in(self) -> bool:
-        """Tell whether the token is accepted."""
+        """Return whether the token is accepted."""
         return (await self.call("GET", "/active")).status_code == 200

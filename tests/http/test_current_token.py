@@ -1,4 +1,4 @@
-"""`current_token`: the user together with the record, by one read, and what whoever is refused is told."""
+"""`current_token`: the user together with the record, by one read, and the answers to refused requests."""
 
 import uuid
 from collections.abc import Mapping
@@ -163,7 +163,7 @@ async def test_a_passive_read_writes_nothing(laptop: Device, engine: AsyncEngine
 async def test_who_is_let_in(
     client: AsyncClient, database: Database, *, route: str, user: dict[str, Any], status: int
 ) -> None:
-    """Verified, superuser: who is logged in is let in or forbidden as by `current_user`, and told so."""
+    """`verified` and `superuser` let in or forbid as `current_user` does, and the header gives the reason."""
     await database.create_user(**user)
 
     response = await client.get(f"/token/{route}", headers=bearing(await login(client)))
@@ -185,7 +185,7 @@ async def test_who_is_let_in(
     ],
 )
 async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: dict[str, str], challenge: str) -> None:
-    """Whoever presents no token is told no error, and whoever presents a bad one is (RFC 6750 §3.1)."""
+    """The challenge has an error only where a token was presented (RFC 6750 §3.1)."""
     response = await client.get(f"/token/{route}", headers=headers)
 
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
@@ -194,7 +194,7 @@ async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: di
 
 @pytest.mark.parametrize("route", ["optional", "optional-superuser", "optional-fresh"])
 async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
-    """Whoever does not meet what is asked is nobody, as in FastAPI-Users."""
+    """A user who does not meet the rules of an optional route counts as no user, as in FastAPI-Users."""
     answers = [
         await laptop.call("GET", f"/token/{route}"),
         await laptop.http.get(f"/token/{route}"),
@@ -207,7 +207,7 @@ async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
 
 @pytest.mark.parametrize("route", ["anyone", "active"])
 async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Database, *, route: str) -> None:
-    """An inactive user's token is refused, whatever is asked."""
+    """An inactive user's token is refused by every route."""
     await change_user(database.engine, ada, is_active=False)
 
     response = await laptop.call("GET", f"/token/{route}")
@@ -255,7 +255,7 @@ async def test_a_login_must_be_fresh(
 
 
 async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> None:
-    """What a stolen token can do does not make it fresh; a client that is refused is told why."""
+    """Nothing that a stolen token can do makes its login fresh, and the answer gives the reason."""
     await laptop.call("GET", "/token/anyone")
     rotation = await laptop.call("POST", "/knox/rotate")
     rotated = Device(http=laptop.http, token=rotation.json()["access_token"])
@@ -335,14 +335,14 @@ async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World,
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "challenge"),
     [
         (HTTPException(401, {"code": "OURS"}, {"X-Mine": "kept"}), "Bearer"),
         (HTTPException(401, "OURS", {"www-authenticate": "Basic", "X-Mine": "kept"}), "Basic"),
         (AnyHTTPException(401, "OURS", {"X-Mine": "kept"}), "Bearer"),
     ],
 )
-async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, told: str) -> None:
+async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challenge: str) -> None:
     """Detail and headers stay, and a challenge that is there is not replaced."""
     app = FastAPI()
     app.add_exception_handler(401, unauthorized)
@@ -355,7 +355,7 @@ async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, told: s
         response = await client.get("/")
 
     assert (response.status_code, response.json()) == (401, {"detail": error.detail})
-    assert response.headers.get_list("WWW-Authenticate") == [told]
+    assert response.headers.get_list("WWW-Authenticate") == [challenge]
     assert response.headers["X-Mine"] == "kept"
 
 

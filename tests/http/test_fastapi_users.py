@@ -19,6 +19,8 @@ from tests.site import (
 )
 from tests.strategies import change_user, sent_to, stored, verbs
 
+pytestmark = pytest.mark.unmeasured
+
 
 @pytest.mark.parametrize(
     ("user", "form"),

@@ -11,6 +11,8 @@ from tests.asgi import RawHeaders, send, talk
 from tests.site import Backend, Database, Served, cookie_backend, credentials, knox_backend, login
 from tests.strategies import flipped, sent_to, stored, verbs
 
+pytestmark = pytest.mark.unmeasured
+
 TOKEN = tokens.generate("00", prefix="knox_")  # of the right shape, and nobody's
 TEXTS: dict[str, bytes] = {
     "empty": b"",
@@ -62,7 +64,7 @@ def backends() -> Sequence[Backend]:
     ("path", "answer"), [("/active", (401, b'{"detail":"Unauthorized"}')), ("/optional", (200, b"null"))]
 )
 async def test_junk_is_refused_for_free(app: Served, database: Database, path: str, answer: tuple[int, bytes]) -> None:
-    """What is no token of ours gives nobody, and the database is not asked."""
+    """Text that is no token of ours authenticates nobody, and no statement is sent."""
     with sent_to(database.engine) as statements:
         answers = {name: await send(app, path, headers) for name, headers in JUNK.items()}
 
@@ -77,7 +79,7 @@ async def test_junk_is_refused_for_free(app: Served, database: Database, path: s
 async def test_an_unknown_token_is_refused(
     app: Served, database: Database, path: str, status: int, headers: RawHeaders
 ) -> None:
-    """What has the right shape is asked for once."""
+    """A token of the right shape that nobody has issued costs one statement."""
     with sent_to(database.engine) as statements:
         answer = await send(app, path, headers)
 
@@ -90,7 +92,7 @@ FILLED_IN = urlencode(credentials()).encode()
 
 
 async def test_junk_does_not_hinder_a_login(app: Served, database: Database) -> None:
-    """Whoever sends junk along with the right password is logged in."""
+    """A login with the right password succeeds, whatever junk comes with it."""
     await database.create_user()
 
     answers = [

@@ -90,7 +90,7 @@ async def test_the_prefix_may_be_knox_s(build: Build) -> None:
 
 @pytest.mark.usefixtures("ada")
 async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
-    """Whoever logs in again has one session, not two (ASVS 7.2.4)."""
+    """A user who logs in again has one session, not two (ASVS 7.2.4)."""
     old = await login(client)
 
     again = await client.post("/knox/login", data=credentials(), headers=bearing(old))
@@ -141,7 +141,7 @@ async def test_the_limit(build: Build, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("form", [credentials(password="wrong"), {}])
 async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form: dict[str, str]) -> None:
-    """Whoever presents a token and a wrong password, or none, is still logged in."""
+    """A login that fails revokes nothing: the presented token is still accepted."""
     token = await login(client, email=ada.email)
 
     response = await client.post("/knox/login", data=form, headers=bearing(token))

@@ -44,12 +44,12 @@ async def tokens(client: AsyncClient, database: Database) -> dict[str, str]:
 
 
 async def statuses(client: AsyncClient, tokens: dict[str, str]) -> dict[str, int]:
-    """Ask for the user with each token."""
+    """Call a protected route with each token, and return the statuses."""
     return {name: (await client.get("/active", headers=bearing(token))).status_code for name, token in tokens.items()}
 
 
 async def test_each_backend_s_token_is_accepted(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """What one backend refuses is `None`, and the next is asked."""
+    """A backend returns `None` for a token that it refuses, and the next one is tried."""
     assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
 
 

@@ -30,14 +30,14 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
 
 
 def is_unavailable(response: Response) -> bool:
-    """Tell whether an answer asks the client to come again."""
+    """Return whether an answer is the 503 with `Retry-After`."""
     answer = (response.status_code, response.json(), response.headers.get("Retry-After"))
     return answer == (503, {"detail": "TOKEN_STORE_UNAVAILABLE"}, "5")
 
 
 @pytest.mark.parametrize("route", ["active", "anyone", "optional", "users/me"])
 async def test_a_read_answers_503(client: AsyncClient, database: Database, route: str) -> None:
-    """Whether the token is live cannot be told: nobody is let in, and `optional` does not mean nobody either."""
+    """Nobody is let in while the token cannot be looked up, and an `optional` route does not treat this as no user."""
     user = await database.create_user()
 
     response = await client.get(f"/{route}", headers=bearing(unknown_token(user)))
@@ -65,7 +65,7 @@ async def test_a_wrong_password_is_still_a_wrong_password(client: AsyncClient, d
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
 async def test_a_logout_answers_503(client: AsyncClient, database: Database, path: str) -> None:
-    """Nobody is told to be logged out who may not be."""
+    """A logout does not answer success while it is unknown whether the session was revoked."""
     user = await database.create_user()
 
     response = await client.post(path, headers=bearing(unknown_token(user)))
@@ -84,7 +84,7 @@ async def test_a_logout_answers_503(client: AsyncClient, database: Database, pat
     ],
 )
 async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Database, method: str, path: str) -> None:
-    """Nothing is told that is not known."""
+    """The routes of sessions answer 503 as well."""
     user = await database.create_user()
 
     response = await client.request(method, path, headers=bearing(unknown_token(user)))
@@ -93,7 +93,7 @@ async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Dat
 
 
 async def test_an_administrator_is_answered_503(world: World, database: Database) -> None:
-    """A superuser who comes by another backend is told that the sessions cannot be reached."""
+    """A superuser who is authenticated by another backend gets a 503, too."""
     root = await database.create_user(is_superuser=True)
     async with world.client(knox_backend(), jwt_backend()) as client:
         headers = bearing(await login(client, "jwt"))

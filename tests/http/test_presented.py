@@ -66,7 +66,7 @@ async def get_user_manager(session: Session, strategy: Annotated[Knox, Depends(C
 
 @cache
 def create_looking() -> FastAPI:
-    """Build an application whose routes look at the cookie's session before they ask who the user is."""
+    """Build an application whose routes look at the cookie's session before they authenticate the user."""
     users = create_users(*BACKENDS, get_user_manager=get_user_manager)
     bearers = create_users(*BACKENDS[1:], get_user_manager=get_user_manager)
     looking = FastAPI()
@@ -114,7 +114,7 @@ async def log_in(client: AsyncClient, email: str, *cookies: str) -> str:
 
 
 async def is_alive(client: AsyncClient, token: str) -> bool:
-    """Ask whether a token is accepted, in a header."""
+    """Return whether a token is accepted in a header."""
     return (await client.get("/users/me", headers=bearing(token))).status_code == 200
 
 
@@ -195,7 +195,7 @@ async def test_a_session_that_a_route_only_looks_at_is_not_kept(
 
 
 async def test_a_login_ends_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
-    """Whoever's it was, and however many decoys share the cookie's name; another cookie's session stays."""
+    """A login revokes the session of its own cookie, whichever user had it and however many decoys come along."""
     old, other = await log_in(program, ada.email), await log_in(program, ada.email)
     cookies = [f"{NAME}={token}" for token in (*decoys(ada), old, *decoys(eve))]
 
@@ -295,7 +295,7 @@ async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient
 
 
 async def test_few_cookies_of_one_name_are_tried(program: AsyncClient, ada: User) -> None:
-    """Whoever sends a hundred is not let in by the first: each costs the store a read, so only the last 16 count."""
+    """Of a hundred cookies only the last 16 are tried, because each costs the store a read."""
     own = await log_in(program, ada.email)
     cookies = [f"{NAME}={own}", *(f"{NAME}={unknown_token(ada)}" for _ in range(100))]
 

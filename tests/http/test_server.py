@@ -12,6 +12,8 @@ from tests.http.test_junk import HEADERS
 from tests.site import Database, Served, credentials, login
 from tests.strategies import sent_to, stored, verbs
 
+pytestmark = pytest.mark.unmeasured
+
 Address = tuple[str, int]
 
 BYTES = {name: headers for name, headers in HEADERS.items() if "1 MB" not in name}

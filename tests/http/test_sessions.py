@@ -26,7 +26,7 @@ INVALID = 'Bearer error="invalid_token"'
 
 
 async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Device) -> None:
-    """A user sees the own live sessions, the newest first, and which of them asks."""
+    """Users see their own live sessions, the newest first, and the current one is marked."""
     listed = await phone.sessions()
 
     assert [(it["name"], it["current"]) for it in listed] == [("phone", True), ("laptop", False)]
@@ -35,14 +35,14 @@ async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Devi
 
 
 async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
-    """A session is told with its times, its device and its client, and nothing else."""
+    """A session has its times, its device and its client, and nothing else."""
     clock.now += MINUTE
 
-    [told] = await laptop.sessions()
+    [session] = await laptop.sessions()
 
-    assert uuid.UUID(told.pop("id"))
-    assert told.pop("user_agent").startswith("python-httpx/")
-    assert told == {
+    assert uuid.UUID(session.pop("id"))
+    assert session.pop("user_agent").startswith("python-httpx/")
+    assert session == {
         "name": "laptop",
         "device_id": None,
         "ip_address": "127.0.0.1",
@@ -119,7 +119,7 @@ async def test_what_is_no_id_is_unprocessable(laptop: Device) -> None:
 async def test_the_others_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """The device that asks stays, the user's others end, and other users' are spared."""
+    """The current session stays, the user's other sessions are revoked, and those of other users stay."""
     third = Device(http=phone.http, token=await login(phone.http))
     events.clear()
 
@@ -133,7 +133,7 @@ async def test_the_others_are_logged_out(
 async def test_all_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """All of the user's sessions end, that of the device that asks too."""
+    """All of the user's sessions are revoked, including the current one."""
     events.clear()
 
     response = await phone.call("POST", "/knox/logout-all")

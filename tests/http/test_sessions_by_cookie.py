@@ -13,7 +13,7 @@ from tests.http.device import each_route, on_each_kind_of_store
 from tests.site import Served, World, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 
-pytestmark = on_each_kind_of_store
+pytestmark = [on_each_kind_of_store, pytest.mark.unmeasured]
 
 BACKEND = knox_backend(transport=KnoxCookieTransport())
 COOKIE = "__Host-knox"
@@ -51,18 +51,18 @@ async def sessions(browser: AsyncClient) -> list[dict[str, Any]]:
 
 
 async def own_id(browser: AsyncClient) -> str:
-    """Tell which session is the browser's own."""
+    """Return the id of the browser's own session."""
     [own] = [session["id"] for session in await sessions(browser) if session["current"]]
     return str(own)
 
 
 async def statuses(*browsers: AsyncClient) -> list[int]:
-    """Knock with each browser."""
+    """Call a protected route with each browser, and return the statuses."""
     return [(await browser.get("/active")).status_code for browser in browsers]
 
 
 async def test_one_browser_ends_anothers_session(browsers: Browsers) -> None:
-    """The other browser is out; the one that asks keeps its cookie."""
+    """The other browser is logged out, and the one that sends the request keeps its cookie."""
     laptop, phone = await browsers.open(), await browsers.open()
 
     response = await laptop.delete(f"/knox/sessions/{await own_id(phone)}")

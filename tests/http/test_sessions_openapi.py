@@ -11,7 +11,7 @@ from fastapi_users.authentication import BearerTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
 from fastapi_users_knox import SessionRead, TokenRecord
-from tests.site import cookie_backend, create_app, knox_backend
+from tests.site import build_app, cookie_backend, create_app, knox_backend
 
 PATHS = {
     "auth:{}.logout_all": ("post", "/{}/logout-all"),
@@ -38,10 +38,10 @@ ANSWERS = {
 BACKENDS = (knox_backend(), cookie_backend())
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def app() -> FastAPI:
-    """Give the application, of which these tests read the document alone."""
-    return create_app(*BACKENDS)
+    """Build an application, of which these tests read the document alone; the shared ones may be built unmeasured."""
+    return build_app(*BACKENDS)
 
 
 def operation(app: FastAPI, name: str, backend: str = "knox") -> dict[str, Any]:
@@ -59,7 +59,7 @@ def examples(documented: dict[str, Any], status: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_routes_are_named_after_their_backend(app: FastAPI, name: str) -> None:
-    """Two backends' routes can be told apart, and their addresses looked up."""
+    """The routes of two backends have different names, by which their addresses are found."""
     for backend in ("knox", "cookie"):
         path = PATHS[name][1].format(backend)
         parameters = dict.fromkeys(re.findall(r"{(\w+)}", path), "x")
@@ -92,7 +92,7 @@ async def test_errors_have_their_codes(app: FastAPI, name: str) -> None:
 
 
 async def test_what_is_not_found_has_its_codes(app: FastAPI) -> None:
-    """A session that is none of the user's, and an unknown user, are told apart for administrators."""
+    """For administrators, an unknown session and an unknown user have different codes."""
     assert [*examples(operation(app, "auth:{}.revoke_session"), "404")] == ["SESSION_NOT_FOUND"]
     assert [*examples(operation(app, "users:{}.sessions"), "404")] == ["Not Found"]
     assert [*examples(operation(app, "users:{}.revoke_session"), "404")] == ["Not Found", "SESSION_NOT_FOUND"]
@@ -136,10 +136,10 @@ def test_a_session_tells_no_secret() -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
     record = TokenRecord(id=uuid4(), user_id=7, audience="web", created_at=now, expires_at=now + timedelta(hours=1))
 
-    told = SessionRead.of(record, presented=None).model_dump()
+    shown = SessionRead.of(record, presented=None).model_dump()
 
-    assert told.keys() == vars(record).keys() - {"user_id", "audience"} | {"current"}
-    assert told["current"] is False
+    assert shown.keys() == vars(record).keys() - {"user_id", "audience"} | {"current"}
+    assert shown["current"] is False
 
 
 async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:

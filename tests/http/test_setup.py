@@ -1,4 +1,4 @@
-"""What the routers and `current_token` say of a backend whose strategy is another one."""
+"""The routers and `current_token` refuse a backend whose strategy is not a `KnoxStrategy`."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable

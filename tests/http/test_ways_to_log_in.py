@@ -1,4 +1,4 @@
-"""Every way to log in that FastAPI-Users has comes to the same: what is answered, stored, ended, told and refused."""
+"""Every way to log in that FastAPI-Users has leads to the same answers, records, revocations, events and refusals."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -138,19 +138,19 @@ def token_of(response: Response) -> str:
 
 
 async def whose(browser: AsyncClient, token: str) -> str | None:
-    """Tell whom a token lets in."""
+    """Return the e-mail address of the user whom a token authenticates."""
     response = await browser.get("/who", headers=bearing(token))
     return response.json() if response.status_code == 200 else None
 
 
-def told(site: Site) -> list[tuple[Any, ...]]:
-    """Return what was told, of which record and why, and forget it."""
-    events = [_tell(event) for event in site.events]
+def published(site: Site) -> list[tuple[Any, ...]]:
+    """Return the published events with the record and the reason of each, and clear the log."""
+    events = [_described(event) for event in site.events]
     site.events.clear()
     return events
 
 
-def _tell(event: Any) -> tuple[Any, ...]:
+def _described(event: Any) -> tuple[Any, ...]:
     match event:
         case TokenRevoked():
             return TokenRevoked, event.record.id, event.reason
@@ -201,8 +201,8 @@ async def test_the_client_is_described(site: Site, browser: AsyncClient, way: Wa
 
 
 @every_way
-async def test_a_login_is_told(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Listeners learn of the token, and of the client that has it."""
+async def test_a_login_publishes_an_event(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """A login publishes one event with the record and the client."""
     await way(browser, email, PHONE)
 
     [event] = site.events
@@ -214,7 +214,7 @@ async def test_a_login_is_told(site: Site, browser: AsyncClient, way: Way, email
 
 @every_way
 async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: str) -> None:
-    """Whoever logs in with another user's token, on that user's device, ends nothing of theirs."""
+    """A login that presents another user's token, from that user's device, revokes nothing of theirs."""
     other = token_of(await by_password(browser, EVE, PHONE))
 
     token = token_of(await way(browser, email, PHONE | bearing(other)))
@@ -244,7 +244,7 @@ async def test_an_inactive_user_is_refused(site: Site, browser: AsyncClient, way
     await way(browser, email, None)
     before = await site.records(email)
     await site.change_user(email, {"is_active": False})
-    told(site)
+    published(site)
 
     response = await way(browser, email, PHONE)
 
@@ -264,15 +264,15 @@ async def test_no_token_is_issued_for_an_inactive_user(site: Site, browser: Asyn
 
 @every_way_of_a_member
 async def test_the_presented_token_ends(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Whoever logs in again has one session, not two (ASVS 7.2.4), and listeners learn which has ended."""
+    """A user who logs in again has one session, not two (ASVS 7.2.4), and an event names the one that was replaced."""
     old = token_of(await by_password(browser, email, None))
     [replaced] = await site.records(email)
-    told(site)
+    published(site)
 
     token = token_of(await way(browser, email, bearing(old)))
 
     [record] = await site.records(email)
-    assert told(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
+    assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
     assert [await whose(browser, it) for it in (old, token)] == [None, email]
 
 
@@ -298,26 +298,26 @@ async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncCl
     old = token_of(await by_password(browser, email, PHONE))
     elsewhere = token_of(await by_password(browser, email, None))
     [replaced] = [record for record in await site.records(email) if record.device_id]
-    told(site)
+    published(site)
 
     token = token_of(await way(browser, email, PHONE))
 
     [record] = [record for record in await site.records(email) if record.device_id]
-    assert told(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
+    assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
     assert [await whose(browser, it) for it in (old, elsewhere, token)] == [None, email, email]
 
 
 @every_way_of_a_member
 async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """At the limit a login answers 403, ends nothing, and listeners learn of it."""
+    """At the limit a login answers 403, revokes nothing, and publishes an event."""
     site.settings["bearer"] = KnoxSettings(token_limit_per_user=1)
     token = token_of(await by_password(browser, email, None))
-    told(site)
+    published(site)
 
     response = await way(browser, email, None)
 
     assert (response.status_code, response.json()) == (403, {"detail": "LOGIN_TOKEN_LIMIT_REACHED"})
-    assert told(site) == [(TokenLimitHit, 1)]
+    assert published(site) == [(TokenLimitHit, 1)]
     assert await whose(browser, token) == email
     assert len(await site.records(email)) == 1
 
@@ -338,17 +338,17 @@ async def test_at_the_limit_a_login_may_take_the_place_of_another(
 
 @every_way_of_a_member
 async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Where the policy says so, the oldest token makes room, and listeners learn of it."""
+    """Where the policy says so, the oldest session is evicted, and an event is published."""
     site.settings["bearer"] = KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest")
     oldest = token_of(await by_password(browser, email, None))
     [evicted] = await site.records(email)
     site.clock.now += HOUR
     newer = token_of(await by_password(browser, email, None))
     site.clock.now += HOUR
-    told(site)
+    published(site)
 
     token = token_of(await way(browser, email, None))
 
     newest, _ = await site.records(email)
-    assert told(site) == [(TokenRevoked, evicted.id, "evicted"), (TokenIssued, newest.id)]
+    assert published(site) == [(TokenRevoked, evicted.id, "evicted"), (TokenIssued, newest.id)]
     assert [await whose(browser, it) for it in (oldest, newer, token)] == [None, email, email]

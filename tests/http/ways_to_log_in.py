@@ -210,7 +210,7 @@ def _own_router(users: Users, backend: Backend) -> APIRouter:
 
 
 def _create_provider() -> FastAPI:
-    """Make an OpenID provider, whose codes and access tokens are the e-mail address that the browser asked for."""
+    """Make an OpenID provider; its codes and access tokens are the e-mail address in the browser's login hint."""
     app = FastAPI()
 
     @app.get("/.well-known/openid-configuration")
