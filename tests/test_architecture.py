@@ -100,6 +100,7 @@ def test_the_core_does_not_depend_on_fastapi_users(path: Path) -> None:
     assert "fastapi_users_db_sqlalchemy" not in tops or name_of(path) == "users/sqlalchemy.py"
 
 
+@pytest.mark.unmeasured
 def test_the_package_needs_no_extra() -> None:
     """Importing it imports no database client that FastAPI-Users itself does not import."""
     ours = modules_brought_by("import fastapi_users_knox", beside="import fastapi_users.authentication")

@@ -110,5 +110,5 @@ class TestWithoutReturning(SQLAlchemyTokenStoreContract):
     @pytest.fixture
     def engine(self, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncEngine:
         """Let the database, once it is known, pass for one that has no DELETE ... RETURNING."""
-        monkeypatch.setattr(engine.dialect, "delete_returning", False)  # noqa: FBT003 (it is the value to set)
+        monkeypatch.setattr(engine.dialect, "delete_returning", False)
         return engine
