@@ -26,9 +26,9 @@ from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRefreshed
 from tests.strategies import Clock, sent_to
 
 CASE = "sliding sessions"
-WRITES = "refresh writes a deadline"
-TOLD = "refreshes told a deadline"
-SKIPPED = "writes skipped a deadline"
+WRITES = "refresh writes per deadline"
+TOLD = "refresh events per deadline"
+SKIPPED = "skipped writes per deadline"
 
 WORKERS = 4  # processes of an application: each has an engine of its own, and a client of Redis
 READS = 5  # of each client in a turn
@@ -49,7 +49,7 @@ class Turn:
     Attributes:
         took: How long each read took, in milliseconds.
         writes: How often a record was written.
-        told: How many refreshes the listeners were told of.
+        told: How many refreshes were published to the listeners.
         skipped: How many processes have left a write to the others, as the database let them wait: each logs it.
     """
 
@@ -76,8 +76,8 @@ class Sharing:
     Attributes:
         kept: The token.
         workers: Each process's access to the store.
-        clock: What all of them tell the time by.
-        events: What they tell their listeners.
+        clock: Their common clock.
+        events: What they publish to their listeners.
         log: What they log.
         statements: What they send to a database.
         redis: Where the token is, if it is in Redis.
