@@ -1,4 +1,4 @@
-"""A WebSocket that is opened by cookie or header, and closed when its token ends."""
+"""An application with a WebSocket that is closed when its token is revoked or expires."""
 
 import uuid
 from collections import defaultdict
@@ -9,17 +9,9 @@ from typing import Annotated
 
 import anyio
 from fastapi import Depends, FastAPI, WebSocket, WebSocketException, status
-from fastapi.requests import HTTPConnection
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
-from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy.ext.asyncio import AsyncSession
-
-from example_app.db import User, get_async_session, get_user_db
-from example_app.tokens import get_token_store
-from example_app.users import get_user_manager, settings
 from fastapi_users_knox import (
-    KnoxBearerTransport,
     KnoxCookieMiddleware,
     KnoxCookieTransport,
     KnoxEvent,
@@ -27,14 +19,19 @@ from fastapi_users_knox import (
     TokenExpired,
     TokenRecord,
     TokenRevoked,
-    TokenStore,
+    knox_strategy,
 )
+
+from app import lifespan
+from db import Session, User, get_token_store
+from settings import settings
+from users import bearer_transport, get_user_manager
 
 open_scopes: defaultdict[uuid.UUID, set[anyio.CancelScope]] = defaultdict(set)
 
 
 def close_websockets(event: KnoxEvent[uuid.UUID]) -> None:
-    """Close what is open in this process for a token that has ended: a listener."""
+    """Close the WebSockets of this process that were opened with a token that is revoked or has expired."""
     if isinstance(event, TokenRevoked | TokenExpired):
         for scope in open_scopes.get(event.record.id, ()):
             scope.cancel()
@@ -42,7 +39,7 @@ def close_websockets(event: KnoxEvent[uuid.UUID]) -> None:
 
 @contextmanager
 def open_till_end(record: TokenRecord[uuid.UUID]) -> Iterator[anyio.CancelScope]:
-    """Note a WebSocket by its token's record; the scope is cancelled when the token is ended or expires."""
+    """Note a WebSocket with the record of its token; the scope is cancelled when that is revoked or expires."""
     scope = anyio.CancelScope()
     if record.expires_at is not None:
         scope.deadline = anyio.current_time() + (record.expires_at - datetime.now(UTC)).total_seconds()
@@ -55,29 +52,21 @@ def open_till_end(record: TokenRecord[uuid.UUID]) -> Iterator[anyio.CancelScope]
             del open_scopes[record.id]
 
 
-async def get_knox_strategy(
-    request: HTTPConnection,
-    store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
-    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
-) -> KnoxStrategy[User, uuid.UUID]:
-    """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, user_db=user_db, listeners=[close_websockets])
-
-
+get_knox_strategy = knox_strategy(get_token_store, settings, listeners=[close_websockets])
 by_cookie = AuthenticationBackend("cookie", KnoxCookieTransport(), get_knox_strategy)
-by_header = AuthenticationBackend("header", KnoxBearerTransport("auth/login"), get_knox_strategy)
+by_header = AuthenticationBackend("header", bearer_transport, get_knox_strategy)
 fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [by_cookie, by_header])
 
-app = FastAPI()
+app = FastAPI(lifespan=lifespan)
 app.add_middleware(KnoxCookieMiddleware)
 app.include_router(fastapi_users.get_auth_router(by_cookie), prefix="/browser")
 app.include_router(fastapi_users.get_auth_router(by_header), prefix="/auth")
 
 
 async def get_live_record(
-    token: str, strategy: KnoxStrategy[User, uuid.UUID], session: AsyncSession
+    token: str, strategy: KnoxStrategy[User, uuid.UUID], session: Session
 ) -> TokenRecord[uuid.UUID]:
-    """Look at a token, and give the connection to the database back: a WebSocket may be open for hours."""
+    """Read a token, and give the database connection back, because a WebSocket may be open for hours."""
     record = await strategy.read_record(token)
     await session.close()
     if record is None:
@@ -90,12 +79,12 @@ async def talk(
     websocket: WebSocket,
     current: Annotated[tuple[User, str], Depends(fastapi_users.authenticator.current_user_token(active=True))],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)],
-    session: Annotated[AsyncSession, Depends(get_async_session)],
+    session: Session,
 ) -> None:
-    """Answer what is said for as long as the token lives."""
+    """Answer each message for as long as the token is live."""
     user, token = current
     with open_till_end(await get_live_record(token, strategy, session)) as scope:
-        # The token may have ended just before the WebSocket was noted, so look again.
+        # The token may have been revoked just before the WebSocket was noted, so read it again.
         await get_live_record(token, strategy, session)
         with scope:
             await websocket.accept()

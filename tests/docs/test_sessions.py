@@ -5,38 +5,34 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 from fastapi import APIRouter, Depends
 from httpx import AsyncClient
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from example_app import db
-from example_app.app import app as example_app
-from example_app.users import auth_backend, fastapi_users
 from fastapi_users_knox import SessionRead, get_knox_router
-from tests.test_docs import DOCS, SRC, load
-from tests.test_example_app import calling, example_database, knock, log_in, register
+from tests.docs.folder import DOCS, LOGIN, SRC, calling, knock, load, log_in
 
 DEVICE = {"X-Device-Id": "b7e2f6a0-4c0d-4a53-8a1b-2f5c1f4f0b1e", "X-Device-Name": "Jane's phone"}
-LOGIN = {"username": "jane@example.org", "password": "quite-a-good-one"}
+# The tutorial's own routes.
+OTHERS = {
+    ("POST", "/auth/login"),
+    ("POST", "/auth/logout"),
+    ("POST", "/auth/register"),
+    ("GET", "/users/me"),
+    ("PATCH", "/users/me"),
+    ("GET", "/users/{id}"),
+    ("PATCH", "/users/{id}"),
+    ("DELETE", "/users/{id}"),
+    ("GET", "/authenticated-route"),
+}
 
 
 @pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """Open a database with the example's tables and one user."""
-    async with example_database(tmp_path) as engine:
-        async with calling(example_app, engine) as client:
-            await register(client)
-        yield engine
-
-
-@pytest.fixture
-async def client(engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+async def client(jane: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it registers her)
     """Call the documented application."""
-    async with calling(load("sessions").app, engine) as client:
+    async with calling(load("sessions").app) as client:
         yield client
 
 
@@ -55,12 +51,12 @@ async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
     """The answer has the documented fields, of the documented kinds, and the headers are those of the page."""
     phone = await log_in_on_phone(client)
 
-    [told] = (await client.get("/auth/sessions", headers=phone)).json()
+    [answer] = (await client.get("/auth/sessions", headers=phone)).json()
 
     [shown] = json.loads((SRC / "sessions.json").read_text())
     assert SessionRead.model_validate(shown).model_dump(mode="json") == shown
-    assert [*told] == [*shown]
-    assert {it: told[it] for it in ("name", "device_id", "current")} == {
+    assert [*answer] == [*shown]
+    assert {it: answer[it] for it in ("name", "device_id", "current")} == {
         it: shown[it] for it in ("name", "device_id", "current")
     }
     assert all(f"{name}: {value}\n" in (DOCS / "sessions.md").read_text() for name, value in DEVICE.items())
@@ -76,7 +72,7 @@ async def test_a_device_is_listed_once(client: AsyncClient) -> None:
     assert len(await listed(client, laptop)) == 2
 
 
-async def test_sessions_are_ended_as_described(client: AsyncClient) -> None:
+async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
     """One by its id, the others, and all; a rotation keeps the id."""
     laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
     [phone_id] = [it.id for it in await listed(client, phone) if it.current]
@@ -93,14 +89,13 @@ async def test_sessions_are_ended_as_described(client: AsyncClient) -> None:
     assert (await client.get("/auth/sessions", headers=desk)).status_code == 401
 
 
-async def test_an_administrator_ends_sessions(client: AsyncClient, engine: AsyncEngine) -> None:
-    """A superuser lists a user's sessions and ends one or all; whoever is none may not."""
+async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str) -> None:
+    """A superuser lists a user's sessions and revokes one or all; any other user may not."""
     laptop, phone = await log_in(client), await log_in_on_phone(client)
-    async with calling(example_app, engine) as example:
-        jane = (await example.get("/users/me", headers=laptop)).json()["id"]
     path = f"/users/{jane}/sessions"
     refused = await client.get(path, headers=laptop)
-    async with engine.begin() as connection:
+    db = load("db")
+    async with db.engine.begin() as connection:
         await connection.execute(update(db.User).values(is_superuser=True))
 
     sessions = (await client.get(path, headers=laptop)).json()
@@ -110,61 +105,58 @@ async def test_an_administrator_ends_sessions(client: AsyncClient, engine: Async
 
     assert (refused.status_code, one.status_code, every.status_code) == (403, 204, 204)
     assert ([it["name"] for it in sessions], len(left)) == (["Jane's phone", None], 1)
-    async with calling(example_app, engine) as example:
-        assert await knock(example, laptop, phone) == [401, 401]
+    assert await knock(client, laptop, phone) == [401, 401]
 
 
 async def test_every_route_is_in_the_table(client: AsyncClient) -> None:
-    """The page names each route of the two routers, and the application has no others but the login's."""
+    """The page names each route of the two routers, and the application has no others but the tutorial's."""
     shown = re.findall(r"^\| `(\w+) (/\S+)` \|", (DOCS / "sessions.md").read_text(), re.MULTILINE)
 
     document = (await client.get("/openapi.json")).json()
 
     routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
-    assert routes - {("POST", "/auth/login"), ("POST", "/auth/logout")} == set(shown)
+    assert routes - OTHERS == set(shown)
 
 
-async def test_the_session_that_asks_is_told(engine: AsyncEngine) -> None:
+@pytest.mark.usefixtures("jane")
+async def test_a_route_has_the_session_that_asks() -> None:
     """A route has the record of the token that was presented; a passive one leaves it as it is."""
-    async with calling(load("sessions").app, engine) as client:
+    async with calling(load("step_up").app) as client:
         phone = await log_in_on_phone(client)
-    await backdate(engine, timedelta(hours=1))
-    async with calling(load("step_up").app, engine) as client:
+        await backdate(timedelta(hours=1))
+
         passive = await client.get("/unread", headers=phone)
-        unused = await read_last_use(engine)
-        told = (await client.get("/session", headers=phone)).json()
+        unused = await read_last_use()
+        session = (await client.get("/session", headers=phone)).json()
 
     assert (passive.json(), unused) == ("3 messages", [None])
-    assert (told["name"], told["current"]) == ("Jane's phone", True)
-    assert await read_last_use(engine) != [None]
+    assert (session["name"], session["current"]) == ("Jane's phone", True)
+    assert await read_last_use() != [None]
 
 
-async def backdate(engine: AsyncEngine, by: timedelta) -> None:
+async def backdate(by: timedelta) -> None:
     """Let all logins have been so long ago."""
-    past = datetime.now(UTC) - by
-    async with engine.begin() as connection:
+    past, db = datetime.now(UTC) - by, load("db")
+    async with db.engine.begin() as connection:
         await connection.execute(update(db.KnoxToken).values(created_at=past, authenticated_at=past))
 
 
-async def read_last_use(engine: AsyncEngine) -> list[datetime | None]:
-    """Tell when each token was last used."""
-    async with AsyncSession(engine) as session:
+async def read_last_use() -> list[datetime | None]:
+    """Return when each token was last used."""
+    db = load("db")
+    async with db.async_session_maker() as session:
         return [record.last_used_at for record in await session.scalars(select(db.KnoxToken))]
 
 
-async def test_a_stale_login_is_told_to_log_in_again(engine: AsyncEngine) -> None:
-    """After five minutes the route is closed till the next login, which ends the old token."""
-    sessions, step_up = load("sessions").app, load("step_up").app
-    async with calling(sessions, engine) as client:
+@pytest.mark.usefixtures("jane")
+async def test_a_stale_login_is_answered_to_log_in_again() -> None:
+    """After five minutes the route is closed until the next login, which revokes the old token."""
+    async with calling(load("step_up").app) as client:
         old = await log_in(client)
-    await backdate(engine, timedelta(minutes=6))
-    async with calling(step_up, engine) as client:
+        await backdate(timedelta(minutes=6))
         stale = await client.delete("/account", headers=old)
-    async with calling(sessions, engine) as client:
-        answer = await client.post("/auth/login", data=LOGIN, headers=old)
-        new = {"Authorization": f"Bearer {answer.json()['access_token']}"}
+        new = await log_in(client, **old)
         assert len(await listed(client, new)) == 1
-    async with calling(step_up, engine) as client:
         fresh = await client.delete("/account", headers=new)
 
     assert stale.status_code == 401
@@ -172,16 +164,18 @@ async def test_a_stale_login_is_told_to_log_in_again(engine: AsyncEngine) -> Non
     assert fresh.json() == "Goodbye jane@example.org!"
 
 
-async def test_the_router_may_need_a_fresh_login(engine: AsyncEngine) -> None:
+@pytest.mark.usefixtures("jane")
+async def test_the_router_may_need_a_fresh_login() -> None:
     """With the dependency on the router, sessions are seen only after a fresh login."""
-    app = load("sessions").app
+    app, users = load("step_up").app, load("users")
     guarded = APIRouter(prefix="/guarded")
-    guarded.include_router(get_knox_router(fastapi_users, auth_backend), dependencies=[Depends(load("step_up").fresh)])
+    router = get_knox_router(users.fastapi_users, users.auth_backend)
+    guarded.include_router(router, dependencies=[Depends(load("step_up").fresh)])
     app.include_router(guarded)
-    async with calling(app, engine) as client:
+    async with calling(app) as client:
         headers = await log_in(client)
         fresh = await client.get("/guarded/sessions", headers=headers)
-        await backdate(engine, timedelta(minutes=6))
+        await backdate(timedelta(minutes=6))
         stale = await client.get("/guarded/sessions", headers=headers)
 
     assert (fresh.status_code, stale.status_code) == (200, 401)
@@ -197,7 +191,7 @@ async def test_the_router_may_need_a_fresh_login(engine: AsyncEngine) -> None:
         ({}, f"/users/{uuid.UUID(int=1)}/sessions", "Bearer"),
     ],
 )
-async def test_a_refused_client_is_told_as_described(
+async def test_a_refused_client_is_answered_as_described(
     client: AsyncClient, headers: dict[str, str], path: str, challenge: str
 ) -> None:
     """Our routes and FastAPI-Users' own answer with the header, and the page has it."""

@@ -5,57 +5,34 @@ import re
 import sqlite3
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing, contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from httpx import ASGITransport, AsyncClient
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.pool import QueuePool
 
-from example_app import db
-from example_app.app import app as example_app
 from fastapi_users_knox import ClientInfo, TokenExpired, TokenIssued, TokenRecord
 from tests.cookie.site import Socket, socket_to
-from tests.test_docs import DOCS, load
-from tests.test_example_app import calling, example_database, register
+from tests.docs.folder import DOCS, LOGIN, ORIGIN, calling, load
 
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 HOUR = timedelta(hours=1)
-LOGIN = {"username": "jane@example.org", "password": "quite-a-good-one"}
 COOKIE = "__Host-knox"
-
-
-@pytest.fixture
-async def engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """Open a database with the example's tables and one user."""
-    async with example_database(tmp_path) as engine:
-        async with calling(example_app, engine) as client:
-            await register(client)
-        yield engine
-
-
-@asynccontextmanager
-async def browsing(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Call a documented application as a browser does, over HTTPS."""
-    async with calling(app, engine) as client:
-        client.base_url = "https://example.org"
-        yield client
 
 
 # The applications
 
 
-async def test_a_browser_logs_in_by_cookie_and_a_program_by_header(engine: AsyncEngine) -> None:
+@pytest.mark.usefixtures("jane")
+async def test_a_browser_logs_in_by_cookie_and_a_program_by_header() -> None:
     """Both are let in by the same route; the cookie is as shown, and a logout deletes it."""
     shown = re.search(r"^Set-Cookie: (.+)$", (DOCS / "cookies.md").read_text(), re.MULTILINE)
-    async with browsing(load("cookies").app, engine) as browser:
+    async with calling(load("cookies").app) as browser:
         program = (await browser.post("/auth/login", data=LOGIN)).json()["access_token"]
         by_header = await browser.post("/authenticated-route", headers={"Authorization": f"Bearer {program}"})
         login = await browser.post("/browser/login", data=LOGIN)
@@ -71,24 +48,27 @@ async def test_a_browser_logs_in_by_cookie_and_a_program_by_header(engine: Async
     assert (forged.status_code, after.status_code) == (401, 401)
 
 
-async def shift(engine: AsyncEngine, **by: timedelta) -> None:
+async def shift(**by: timedelta) -> None:
     """Move the times of all records."""
-    async with AsyncSession(engine) as session:
+    db = load("db")
+    async with db.async_session_maker() as session:
         for record in await session.scalars(select(db.KnoxToken)):
             for name, delta in by.items():
                 setattr(record, name, getattr(record, name) + delta)
         await session.commit()
 
 
-async def test_a_refresh_moves_the_cookie(engine: AsyncEngine) -> None:
-    """The application has the middleware: two hours after the login, the cookie has ten hours again."""
-    async with browsing(load("cookies").app, engine) as browser:
+@pytest.mark.usefixtures("jane")
+async def test_a_refresh_moves_the_cookie() -> None:
+    """With settings that refresh, a cookie that is used 20 minutes after the login has half an hour again."""
+    load("settings").settings = load("auto_refresh").settings
+    async with calling(load("cookies").app) as browser:
         await browser.post("/browser/login", data=LOGIN)
-        await shift(engine, created_at=-2 * HOUR, expires_at=-2 * HOUR)
+        await shift(created_at=-20 * MINUTE, expires_at=-20 * MINUTE)
         answer = await browser.post("/authenticated-route")
 
     assert answer.status_code == 200
-    assert "; Max-Age=36000; " in answer.headers["Set-Cookie"]
+    assert "; Max-Age=1800; " in answer.headers["Set-Cookie"]
 
 
 async def test_a_frontend_s_requests_are_trusted() -> None:
@@ -105,11 +85,12 @@ async def test_a_frontend_s_requests_are_trusted() -> None:
             assert asked.headers["Access-Control-Allow-Credentials"] == "true"
 
 
-async def test_no_other_page_logs_a_browser_in(engine: AsyncEngine) -> None:
+@pytest.mark.usefixtures("jane")
+async def test_no_other_page_logs_a_browser_in() -> None:
     """A login that a page of another origin sends answers 403 and sets no cookie; one's own page's does."""
-    async with browsing(load("cookie_login").app, engine) as browser:
+    async with calling(load("cookie_login").app) as browser:
         forged = await browser.post("/browser/login", data=LOGIN, headers={"Origin": "https://evil.example.org"})
-        own = await browser.post("/browser/login", data=LOGIN, headers={"Origin": "https://example.org"})
+        own = await browser.post("/browser/login", data=LOGIN, headers={"Origin": ORIGIN})
 
     assert (forged.status_code, own.status_code) == (403, 204)
     assert "Set-Cookie" not in forged.headers
@@ -119,15 +100,15 @@ async def test_no_other_page_logs_a_browser_in(engine: AsyncEngine) -> None:
 
 
 @pytest.fixture
-def module() -> ModuleType:
+def module(jane: str) -> Any:  # noqa: ARG001 (it registers her)
     """Load the application."""
     return load("websockets")
 
 
 @pytest.fixture
-async def browser(module: ModuleType, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
+async def browser(module: Any) -> AsyncIterator[AsyncClient]:
     """Give a browser that is logged in."""
-    async with browsing(module.app, engine) as browser:
+    async with calling(module.app) as browser:
         await browser.post("/browser/login", data=LOGIN)
         yield browser
 
@@ -149,7 +130,7 @@ async def is_closed(socket: Socket) -> bool:
     return (message["type"], message["code"]) == ("websocket.close", 1008)
 
 
-async def test_a_websocket_is_opened_by_cookie_or_header(module: ModuleType, browser: AsyncClient) -> None:
+async def test_a_websocket_is_opened_by_cookie_or_header(module: Any, browser: AsyncClient) -> None:
     """It is open until the browser goes, and then forgotten."""
     token = (await browser.post("/auth/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
     for headers in (cookie_of(browser), {"Authorization": f"Bearer {token}"}):
@@ -160,21 +141,19 @@ async def test_a_websocket_is_opened_by_cookie_or_header(module: ModuleType, bro
     assert not module.open_scopes
 
 
-async def test_an_open_websocket_holds_no_connection(
-    module: ModuleType, browser: AsyncClient, engine: AsyncEngine
-) -> None:
+async def test_an_open_websocket_holds_no_connection(module: Any, browser: AsyncClient) -> None:
     """However many are open, the database is free for others."""
     async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
         await socket.receive()
         await converse(socket)
 
-        assert isinstance(engine.pool, QueuePool)
-        assert engine.pool.checkedout() == 0
+        assert isinstance(load("db").engine.pool, QueuePool)
+        assert load("db").engine.pool.checkedout() == 0
 
 
-async def test_a_logout_closes_the_websocket(module: ModuleType, browser: AsyncClient) -> None:
+async def test_a_logout_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
     """It closes what was opened with that token at once, all of it, and leaves that of another device open."""
-    async with AsyncClient(transport=ASGITransport(module.app), base_url="https://example.org") as phone:
+    async with AsyncClient(transport=ASGITransport(module.app), base_url=ORIGIN) as phone:
         await phone.post("/browser/login", data=LOGIN)
         async with (
             socket_to(module.app, "/ws", cookie_of(browser)) as one,
@@ -191,10 +170,11 @@ async def test_a_logout_closes_the_websocket(module: ModuleType, browser: AsyncC
     assert not module.open_scopes
 
 
-async def test_the_expiry_closes_the_websocket(module: ModuleType, browser: AsyncClient, engine: AsyncEngine) -> None:
+async def test_the_expiry_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
     """It closes when the token expires, though nobody is there to tell."""
-    await shift(engine, created_at=2 * SECOND - 10 * HOUR, expires_at=2 * SECOND - 10 * HOUR)
-    async with AsyncSession(engine) as session:
+    await shift(created_at=2 * SECOND - 10 * HOUR, expires_at=2 * SECOND - 10 * HOUR)
+    db = load("db")
+    async with db.async_session_maker() as session:
         await session.execute(update(db.KnoxToken).values(last_used_at=datetime.now(UTC)))  # no refresh is due
         await session.commit()
 
@@ -203,15 +183,13 @@ async def test_the_expiry_closes_the_websocket(module: ModuleType, browser: Asyn
         assert await is_closed(socket)
 
 
-async def test_a_token_that_ends_meanwhile_opens_no_websocket(
-    module: ModuleType, browser: AsyncClient, engine: AsyncEngine
-) -> None:
-    """A token ended after the look at it and before the WebSocket is noted is found out by the second look."""
+async def test_a_token_that_is_revoked_meanwhile_opens_no_websocket(module: Any, browser: AsyncClient) -> None:
+    """A token that is revoked after it is read and before the WebSocket is noted is refused by the second read."""
     note = module.open_till_end
 
     @contextmanager
     def note_too_late(record: Any) -> Iterator[Any]:
-        with closing(sqlite3.connect(str(engine.url.database))) as connection, connection:
+        with closing(sqlite3.connect(str(load("db").engine.url.database))) as connection, connection:
             connection.execute("DELETE FROM knox_token")
         with note(record) as scope:
             yield scope
@@ -223,7 +201,7 @@ async def test_a_token_that_ends_meanwhile_opens_no_websocket(
     assert not module.open_scopes
 
 
-async def test_an_endless_token_s_websocket_has_no_deadline(module: ModuleType) -> None:
+async def test_an_endless_token_s_websocket_has_no_deadline(module: Any) -> None:
     """It stays open until the token is ended."""
     now = datetime.now(UTC)
     record = TokenRecord(id=uuid.uuid4(), user_id=uuid.uuid4(), audience="", created_at=now, expires_at=None)
