@@ -21,8 +21,8 @@ class Bound:
         promise: It in plain words, with `{}` where its number stands.
         case: The `Series.case` of both figures.
         groups: In which groups.
-        of: Whose figure: its subject.
-        to: By whose figure it is divided, round by round; `None`: it is judged by itself.
+        of: The subject of the figure.
+        to: The subject by which it is divided, round by round; `None`: it is judged by itself.
         unit: Of both figures.
         at_most: What the median may be.
         at_least: What the median has to be.

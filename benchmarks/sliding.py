@@ -49,13 +49,13 @@ class Turn:
     Attributes:
         took: How long each read took, in milliseconds.
         writes: How often a record was written.
-        told: How many refreshes were published to the listeners.
+        refreshed: How many refreshes were published to the listeners.
         skipped: How many processes have left a write to the others, as the database let them wait: each logs it.
     """
 
     took: Sequence[float]
     writes: int
-    told: int
+    refreshed: int
     skipped: int
 
     @property
@@ -101,8 +101,8 @@ class Sharing:
         before = await self._writes()
         reading = (self._read(self.workers[number % WORKERS]) for number in range(clients))
         took = [one for reads in await asyncio.gather(*reading) for one in reads]
-        told = sum(isinstance(event, TokenRefreshed) for event in self.events)
-        return Turn(took=took, writes=await self._writes() - before, told=told, skipped=len(self.log))
+        refreshed = sum(isinstance(event, TokenRefreshed) for event in self.events)
+        return Turn(took=took, writes=await self._writes() - before, refreshed=refreshed, skipped=len(self.log))
 
     async def _read(self, worker: Place) -> list[float]:
         took = []
@@ -136,7 +136,7 @@ async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) ->
         ("p99 with refresh", "ms"): [turn.p99 for turn in due],
         ("p99 without", "ms"): [turn.p99 for turn in idle],
         (WRITES, "writes"): [turn.writes for turn in due],
-        (TOLD, "events"): [turn.told for turn in due],
+        (TOLD, "events"): [turn.refreshed for turn in due],
         (SKIPPED, "writes"): [turn.skipped for turn in due],
     }
     return [

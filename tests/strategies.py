@@ -1,4 +1,4 @@
-"""The strategy as the tests set it up: told the time, heard by a log, and its statements counted."""
+"""The strategy as the tests set it up: with a clock that they set, a log of its events, and its statements counted."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -28,12 +28,12 @@ DEFAULTS = KnoxSettings()
 
 @dataclass
 class Clock:
-    """A clock that stands still until it is told otherwise."""
+    """A clock that stands still until a test moves it."""
 
     now: datetime = NOW
 
     def __call__(self) -> datetime:
-        """Tell the time."""
+        """Return the time."""
         return self.now
 
 
@@ -68,15 +68,15 @@ class Knox:
         )
 
     async def accepts(self, token: str, settings: KnoxSettings = DEFAULTS) -> bool:
-        """Tell whether a token is accepted, without using it."""
+        """Return whether a token is accepted, without using it."""
         found = await self.strategy(settings).authenticate(token, self.user_manager, touch=False)
         return found is not None
 
-    def told(self) -> list[tuple[str, ...]]:
-        """Return what the events were called, and the reason of those that have one; and forget them."""
-        told = [(type(it).__name__, *([it.reason] if isinstance(it, TokenRevoked) else [])) for it in self.events]
+    def published(self) -> list[tuple[str, ...]]:
+        """Return the name of each event, and the reason where it has one, and clear the log."""
+        published = [(type(it).__name__, *([it.reason] if isinstance(it, TokenRevoked) else [])) for it in self.events]
         self.events.clear()
-        return told
+        return published
 
 
 def request(*headers: tuple[str, str], client: str = "192.0.2.1") -> HTTPConnection:
@@ -97,7 +97,7 @@ def flipped(token: str) -> str:
 
 @contextmanager
 def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
-    """Note each statement that is sent to a database, whoever sends it."""
+    """Note each statement that is sent to a database, on any connection."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:

@@ -48,16 +48,18 @@ EVENTS: list[tuple[KnoxEvent[Any], dict[str, object]]] = [
 ]
 
 
-@pytest.mark.parametrize(("event", "told"), EVENTS, ids=lambda value: type(value).__name__)
-def test_an_event_is_one_line(event: KnoxEvent[Any], told: dict[str, object], caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("event", "fields"), EVENTS, ids=lambda value: type(value).__name__)
+def test_an_event_is_one_line(
+    event: KnoxEvent[Any], fields: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
     """The line is JSON and has what is known, in the log record too; whatever a client wrote is not in it."""
     caplog.set_level(logging.INFO, "fastapi_users_knox.events")
 
     log_event(event)
 
     [line] = caplog.records
-    assert json.loads(line.getMessage()) == told
-    assert vars(line)["knox"] == told
+    assert json.loads(line.getMessage()) == fields
+    assert vars(line)["knox"] == fields
     assert "\n" not in line.getMessage()
     assert "secret" not in caplog.text
     assert "forged" not in caplog.text

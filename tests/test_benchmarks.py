@@ -22,6 +22,8 @@ from fastapi_users_knox import tokens
 from tests.redis_servers import redis
 from tests.servers import skip_if_unavailable
 
+pytestmark = pytest.mark.unmeasured
+
 TINY = Scale(
     rounds=1, calls=1, http_rounds=1, seconds=0.1, tokens=(10, 30), tokens_of_one=(1, 5), stored=900, clients=8
 )
@@ -71,7 +73,7 @@ async def test_each_verb_of_a_store_that_grows_is_timed(place: Place) -> None:
 
 
 async def test_junk_asks_nothing(servers: Servers) -> None:
-    """Ours refuse each kind of junk without I/O, where the strategies of FastAPI-Users that have a store ask it."""
+    """Our strategies refuse each kind of junk without I/O, while those of FastAPI-Users with a store query it."""
     async with database(servers.databases["SQLite"]) as engine, counter(engine, servers.redis) as counting:
         for text in junk.junk(await create_user(engine)).values():
             asked = await junk.asks(counting, text)
@@ -92,7 +94,7 @@ def test_no_verb_asks_more_for_more_tokens(servers: Servers) -> None:
 
 
 def test_one_refresh_is_written_a_deadline(servers: Servers) -> None:
-    """Of all clients that find a refresh due one writes it and tells; a busy machine may have all of them skip it."""
+    """Of all clients that find a refresh due one writes and publishes it; on a busy machine all of them may skip it."""
     counted = figures(sliding, servers)
 
     for store in ("SQLite", "Redis"):
@@ -109,7 +111,7 @@ def test_a_token_in_redis_takes_450_bytes_at_most(servers: Servers) -> None:
 
 
 async def test_what_is_filled_in_is_accepted_and_listed(place: Place) -> None:
-    """The tokens whose text is known log their users in, each of whom has as many as were filled in."""
+    """The filled-in tokens with a known text authenticate their users, and each user has as many as were filled in."""
     known = await fill(place, 30)
 
     async with place.session() as session:

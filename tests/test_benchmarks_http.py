@@ -1,4 +1,4 @@
-"""The benchmark over HTTP asks servers that tell their own token from another's, and counts what they answer."""
+"""The benchmark over HTTP loads servers that accept their own token alone, and counts their answers."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -14,6 +14,8 @@ from benchmarks.setting import client, database
 from benchmarks.sites import Site, status
 from tests.redis_servers import redis
 from tests.servers import HOST, postgresql, skip_if_unavailable
+
+pytestmark = pytest.mark.unmeasured
 
 SCALE = Scale(rounds=1, calls=1, http_rounds=1, seconds=0.2, tokens=(), tokens_of_one=(), stored=1, clients=1)
 

@@ -81,7 +81,7 @@ def test_a_bound_is_met_if_the_median_keeps_within(asked: Bound, is_met: bool) -
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    """The verdict tells the median and the quartiles of the ratios."""
+    """The verdict has the median and the quartiles of the ratios."""
     [verdict] = judge([bound()], MEASURED)
 
     assert verdict == Verdict(
@@ -142,8 +142,8 @@ def test_a_table_shows_median_spread_and_ratio() -> None:
     )
 
 
-def test_bounds_are_told_as_they_are() -> None:
-    """What was missed is told as clearly as what was reached."""
+def test_bounds_are_shown_as_they_are() -> None:
+    """A missed bound is shown as clearly as one that was met."""
     assert [cells(line)[-1].strip() for line in report.tables(results())["bounds.md"].splitlines()[2:]] == [
         "**no**",
         "yes",
@@ -183,8 +183,8 @@ def test_the_page_judges_every_bound() -> None:
     assert [one for one in report.load(GENERATED / "results.json").verdicts if one.is_met is None] == []
 
 
-def test_the_names_of_this_machine_are_not_told() -> None:
-    """The facts say what the figures depend on, and nothing else."""
+def test_the_names_of_this_machine_are_not_shown() -> None:
+    """The facts name what the figures depend on, and nothing else."""
     facts = report.load(GENERATED / "results.json").facts
 
     assert {"processor", "cores", "memory", "system", "Python"} <= set(facts)

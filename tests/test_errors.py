@@ -48,12 +48,12 @@ def test_an_error_survives_a_process(
 
 @pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why"), UserClassError("why")])
 def test_every_error_has_one_root(error: Exception) -> None:
-    """Whoever wants to catch all of them names `KnoxError`."""
+    """`KnoxError` catches all of them."""
     assert isinstance(error, KnoxError)
 
 
-def test_the_limit_is_told() -> None:
-    """A handler can tell the user how many tokens there may be."""
+def test_the_limit_is_answered() -> None:
+    """A handler can show the user the limit."""
     assert TokenLimitReached(5).limit == 5
 
 
@@ -74,7 +74,7 @@ class DataError(Exception):
 
 
 class DriverError(Exception):
-    """What drivers raise of all else."""
+    """Any other error that drivers raise."""
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ class DriverError(Exception):
 )
 def test_an_error_is_described_without_data(error: Exception, described: str | None) -> None:
     """A driver's error is logged by its class and first line, and its message is left out where it may hold data."""
-    expected = described or f"{type(error).__name__}: its message may hold data, and is left out"
+    expected = described or f"{type(error).__name__}: message omitted, as it may contain data"
 
     assert describe(error) == expected
 
@@ -120,9 +120,9 @@ def test_a_challenge_is_spelt_in_one_place(parameters: dict[str, str], challenge
 def test_an_outage_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
     """The log says what the answer does not: what is wrong with the store, in the driver's own words."""
     refused = OSError("connection refused")
-    told = DBAPIError("SELECT secrets", {"digest": "d1gest"}, refused)
+    other = DBAPIError("SELECT secrets", {"digest": "d1gest"}, refused)
 
-    answers = [StoreUnavailable.because(error) for error in (refused, told)]
+    answers = [StoreUnavailable.because(error) for error in (refused, other)]
 
     assert [answer.detail for answer in answers] == ["TOKEN_STORE_UNAVAILABLE"] * 2
     assert caplog.text.count("connection refused") == 2

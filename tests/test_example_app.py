@@ -1,21 +1,12 @@
-"""The example runs as it says, and all its routes work together."""
+"""The example in this process: all its routes work together, wherever its tokens are."""
 
 import json
-import os
-import re
-import shutil
-import signal
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
@@ -27,183 +18,21 @@ from example_app import db, tokens
 from example_app.app import app
 from fastapi_users_knox import Added
 from fastapi_users_knox.redis import RedisTokenStore
+from tests.asgi import talk
 from tests.backends import SQLITE
-from tests.http.asgi import talk
 from tests.redis_servers import RedisServer, redis
-from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
+from tests.servers import skip_if_unavailable
+from tests.site import PASSWORDS
 
-ROOT = Path(__file__).parents[1]
-PATIENCE = 60.0  # seconds for the example to start, to be tried and to end
-TOKEN = re.compile("knox_[0-9A-Za-z]{51}")
+pytestmark = pytest.mark.unmeasured
+
 JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 
-# As a program
-
-
-def environment(port: int, redis_url: str = "") -> Mapping[str, str]:
-    """Give the example a port, perhaps a Redis, and its defaults otherwise."""
-    told = {"PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url}
-    return {**os.environ, **told} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
-
-
-@contextmanager
-def running_example(directory: Path, redis_url: str = "") -> Iterator[list[str]]:
-    """Run the example on a free port, and give the lines that it offers to try."""
-    output = directory / "output"
-    with output.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "example_app"],
-            cwd=directory,
-            env=environment(0, redis_url),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        yield offered_lines(process, output)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(PATIENCE) == 0, output.read_text()
-    finally:
-        process.kill()
-        process.wait()
-
-
-def offered_lines(process: subprocess.Popen[bytes], output: Path) -> list[str]:
-    """Wait until all five lines are printed."""
-    end = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < end:
-        offered = re.findall(r"^(?:\w+=\$\(|curl |for ).*\n", output.read_text(), re.MULTILINE)
-        if len(offered) == 5:
-            return offered
-        time.sleep(0.05)
-    raise AssertionError(output.read_text())
-
-
-def paste(lines: list[str]) -> list[str]:
-    """Run the lines in one shell, and return what each has printed."""
-    script = "echo ----\n".join(lines)
-    with skip_if_unavailable():
-        if missing := [program for program in ("bash", "curl", "sed") if shutil.which(program) is None]:
-            raise ServerUnavailable(f"no {' and no '.join(missing)} on the PATH")
-    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True, text=True, timeout=PATIENCE)
-    assert done.stderr == ""
-    return done.stdout.split("----\n")
-
-
-def test_the_lines_work_when_pasted_in_order(tmp_path: Path) -> None:
-    """The five lines do what the example says of them, on a new database and again on the one they have left."""
-    tokens = set()
-    for _ in range(2):
-        with running_example(tmp_path) as lines:
-            laptop, greeting, phone, ended, refused = paste(lines)
-
-        assert TOKEN.fullmatch(laptop.strip())
-        assert TOKEN.fullmatch(phone.strip())
-        assert greeting == '{"message":"Hello demo@example.com!"}\n'
-        assert ended == "204\n"
-        assert refused == '{"detail":"Unauthorized"} 401\n' * 2
-        tokens |= {laptop, phone}
-    assert len(tokens) == 4
-
-
-def test_the_events_are_in_the_output(tmp_path: Path) -> None:
-    """Whoever runs the example sees a line for each login and logout, and no token in any."""
-    with running_example(tmp_path) as lines:
-        laptop, *_ = paste(lines)
-        printed = (tmp_path / "output").read_text()
-
-    events = [json.loads(line) for line in re.findall(r" INFO fastapi_users_knox\.events: (.*)", printed)]
-    assert [event["event"] for event in events] == ["TokenIssued"] * 2 + ["TokenRevoked"] * 2
-    assert laptop.strip() not in printed
-
-
-def test_the_events_are_in_the_output_of_a_plain_server(tmp_path: Path) -> None:
-    """It needs no more than the application: a plain uvicorn shows the events, too."""
-    output = tmp_path / "output"
-    with output.open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "example_app.app:app", "--port", "0"],
-            cwd=tmp_path,
-            env=environment(0),
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        url = served_at(process, output)
-        registered = httpx.post(f"{url}/auth/register", json=JANE)
-        logged_in = httpx.post(f"{url}/auth/login", data={"username": JANE["email"], "password": JANE["password"]})
-    finally:
-        process.kill()
-        process.wait()
-
-    assert (registered.status_code, logged_in.status_code) == (201, 200)
-    assert len(re.findall(r'fastapi_users_knox\.events: {"event": "TokenIssued"', output.read_text())) == 1
-
-
-def served_at(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Wait until a server says where it is."""
-    end = time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < end:
-        if found := re.search(r"running on (http://\S+)", output.read_text()):
-            return found[1]
-        time.sleep(0.05)
-    raise AssertionError(output.read_text())
-
-
-def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: RedisServer) -> None:
-    """Where a URL says so, the tokens are in Redis; the greeting tells it without the password."""
-    redis_7_server.ask("FLUSHALL")
-    redis_7_server.ask("ACL", "SETUSER", "example", "on", ">a-secret", "~*", "+@all")
-    url = redis_7_server.url()
-    with running_example(tmp_path, url.replace("//", "//example:a-secret@")) as lines:
-        greeting = (tmp_path / "output").read_text()
-        laptop, greeted = paste(lines[:2])
-
-    assert f"its tokens are in Redis at {url}." in greeting
-    assert "a-secret" not in greeting
-    assert TOKEN.fullmatch(laptop.strip())
-    assert greeted == '{"message":"Hello demo@example.com!"}\n'
-    assert len(redis_7_server.ask("KEYS", "knox:*")) == 2
-    redis_7_server.ask("ACL", "DELUSER", "example")
-
-
-@pytest.mark.parametrize(
-    ("url", "told"),
-    [
-        ("redis://:a-secret@host:1/2", "Redis at redis://host:1/2"),
-        ("rediss+cluster://user:a-secret@host", "Redis at rediss+cluster://host"),
-        ("unix:///run/redis.sock?password=a-secret&db=1", "Redis at unix:///run/redis.sock"),
-        ("", "the same database"),
-    ],
-)
-def test_the_place_of_the_tokens_is_told_without_the_password(
-    url: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Wherever the URL has the password, it is left out."""
-    monkeypatch.setattr(tokens, "REDIS_URL", url)
-
-    assert tokens.place() == told
-
-
-def test_a_taken_port_is_told(tmp_path: Path) -> None:
-    """On a taken port the example ends at once, and names a way out."""
-    with socket.create_server((HOST, 0)) as taken:
-        port = taken.getsockname()[1]
-        done = subprocess.run(
-            [sys.executable, "-m", "example_app"],
-            cwd=tmp_path,
-            env=environment(port),
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=PATIENCE,
-        )
-
-    assert done.returncode == 1
-    assert done.stderr == f"Port {port} is taken: choose another one, such as `make demo PORT={port + 1}`.\n"
-
-
-# In process
+@pytest.fixture(autouse=True)
+def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords with small parameters, as no test of the example is about the cost of FastAPI-Users' hashes."""
+    monkeypatch.setattr("fastapi_users.manager.PasswordHelper", lambda: PASSWORDS)
 
 
 @asynccontextmanager
@@ -296,6 +125,24 @@ async def log_in(client: AsyncClient, password: str = JANE["password"]) -> dict[
 async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
     """Call the protected route with each header, and return the answers' status."""
     return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:a-secret@host:1/2", "Redis at redis://host:1/2"),
+        ("rediss+cluster://user:a-secret@host", "Redis at rediss+cluster://host"),
+        ("unix:///run/redis.sock?password=a-secret&db=1", "Redis at unix:///run/redis.sock"),
+        ("", "the same database"),
+    ],
+)
+def test_the_place_of_the_tokens_is_printed_without_the_password(
+    url: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever the URL has the password, it is left out."""
+    monkeypatch.setattr(tokens, "REDIS_URL", url)
+
+    assert tokens.place() == shown
 
 
 async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> None:
@@ -460,7 +307,7 @@ async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: st
 
 
 async def test_a_changed_password_ends_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
-    """Whoever changes the password stays logged in, here alone, and the 401 of the other says why."""
+    """A change of the password keeps the session that made it alone, and the 401 of the others gives the reason."""
     here, elsewhere = await log_in(client), await log_in(client)
 
     await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})

@@ -1,4 +1,4 @@
-"""The settings: each rule refuses what makes no sense, by name, and tells no secret."""
+"""The settings: each rule refuses a value that makes no sense, names the field, and shows no secret."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -186,7 +186,7 @@ def validate_by(path: str, fields: dict[str, Any]) -> KnoxSettings:
 
 
 def test_every_duration_and_moment_is_tested() -> None:
-    """The lists above have all fields whose value is a duration or a moment."""
+    """The lists above have all fields that hold a duration or a time."""
     annotated = {name: str(field.annotation) for name, field in KnoxSettings.model_fields.items()}
 
     assert [name for name, annotation in annotated.items() if "timedelta" in annotation] == DURATIONS
@@ -255,7 +255,7 @@ def test_settings_nest_in_an_application_s() -> None:
 
 
 def test_without_keys_the_digest_is_sha_256() -> None:
-    """One plain digest is asked for and stored."""
+    """One plain digest is looked up and stored."""
     assert KnoxSettings().digests(TEXT, NOW) == (tokens.digest(TEXT),)
 
 
@@ -277,7 +277,7 @@ def test_a_key_is_its_utf_8() -> None:
 
 @pytest.mark.parametrize(("now", "is_accepted"), [(NOW - MILLISECOND, True), (NOW, False), (NOW + MILLISECOND, False)])
 def test_unkeyed_digests_are_accepted_until_then(now: datetime, *, is_accepted: bool) -> None:
-    """Till `accept_unkeyed_until` the plain digest is asked for too, the last; stored is never that."""
+    """Until `accept_unkeyed_until` the plain digest is looked up too, as the last one, but it is never stored."""
     settings = KnoxSettings(digest_keys=(SecretStr(ONE),), accept_unkeyed_until=NOW)
 
     digests = settings.digests(TEXT, now)

@@ -53,7 +53,7 @@ def test_what_is_generated_is_recognised(tag: str, prefix: str) -> None:
 
 
 def test_a_token_holds_256_random_bits() -> None:
-    """Of the secret's 256 bits each is sometimes set and sometimes not, and nothing else of it varies."""
+    """Each of the secret's 256 bits is sometimes set and sometimes not, and nothing else varies."""
     secrets = [tokens.generate("Ab", prefix="")[2:-6] for _ in range(300)]
 
     numbers = [sum(BASE62.index(c) * 62**place for place, c in enumerate(reversed(text))) for text in secrets]

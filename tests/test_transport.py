@@ -15,7 +15,7 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastapi_users_knox import IssuedToken, KnoxBearerTransport, TokenRecord, tokens
-from fastapi_users_knox.presented import presented_tokens
+from fastapi_users_knox.transports.presented import presented_texts
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -36,11 +36,11 @@ class Ada:
 
 
 class UserRead(BaseUser[int]):
-    """What an application tells of a user."""
+    """What an application returns about a user."""
 
 
 class SpokenUserRead(BaseModel):
-    """What an application tells of a user, under other names and with more than the user has."""
+    """What an application returns about a user, under other names and with a field that the user class lacks."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -141,12 +141,12 @@ def test_tokens_are_found_wherever_they_are_presented(headers: list[tuple[str, s
     """In any header, behind any prefix, and in cookies of any name; each once, and no junk."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
-    assert presented_tokens(HTTPConnection({"type": "http", "headers": raw})) == found
+    assert list(presented_texts(HTTPConnection({"type": "http", "headers": raw}))) == found
 
 
 def test_without_a_request_nothing_is_presented() -> None:
     """In a script there is none."""
-    assert presented_tokens(None) == []
+    assert list(presented_texts(None)) == []
 
 
 # the answer to a login
@@ -178,7 +178,7 @@ async def test_a_rotation_tells_what_is_left() -> None:
     assert (body["expires_in"], body["expiry"]) == (2700, "2030-01-01T13:00:00Z")
 
 
-async def test_milliseconds_are_told() -> None:
+async def test_milliseconds_are_answered() -> None:
     """The expiry is exact."""
     body = await answer(BEARER, issued(replace(RECORD, expires_at=NOW + timedelta(milliseconds=1500))))
 
@@ -193,8 +193,8 @@ async def test_the_prefix_is_the_token_s_type() -> None:
 
 
 @pytest.mark.parametrize("user_schema", [None, UserRead])
-async def test_another_strategy_s_token_is_told_as_it_is(user_schema: type[BaseModel] | None) -> None:
-    """The transport also carries a plain `str`, of whose expiry and user it knows nothing."""
+async def test_another_strategy_s_token_is_answered_as_it_is(user_schema: type[BaseModel] | None) -> None:
+    """The transport also carries a plain `str`, without knowing its expiry and user."""
     transport = KnoxBearerTransport("auth/login", user_schema=user_schema)
 
     assert await answer(transport, "a.jwt.token") == {"access_token": "a.jwt.token", "token_type": "bearer"}
@@ -220,8 +220,8 @@ async def test_a_logout_answers_nothing() -> None:
 # the user in the answer
 
 
-async def test_the_user_is_told_by_the_schema() -> None:
-    """With `user_schema`, the answer has the user as the schema tells, and no password."""
+async def test_the_user_is_answered_by_the_schema() -> None:
+    """With `user_schema`, the answer has the user as the schema describes, and no password."""
     body = await answer(KnoxBearerTransport("auth/login", user_schema=UserRead), issued())
 
     assert body["user"] == UserRead.model_validate(Ada()).model_dump()
@@ -229,7 +229,7 @@ async def test_the_user_is_told_by_the_schema() -> None:
 
 
 @pytest.mark.parametrize("user_schema", [UserRead, SpokenUserRead])
-async def test_the_user_is_told_as_a_route_would(user_schema: type[BaseModel]) -> None:
+async def test_the_user_is_answered_as_by_a_route(user_schema: type[BaseModel]) -> None:
     """The user looks the same as from a route with this schema as its `response_model`."""
     app = FastAPI()
     app.get("/me", response_model=user_schema)(Ada)

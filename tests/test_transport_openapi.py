@@ -14,7 +14,7 @@ BEARER = KnoxBearerTransport("auth/login")
 
 
 class UserRead(BaseUser[int]):
-    """What an application tells of a user."""
+    """What an application returns about a user."""
 
 
 def openapi(transport: Transport) -> dict[str, Any]:

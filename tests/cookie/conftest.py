@@ -1,23 +1,30 @@
 """Fixtures for the tests of the cookie: an application on SQLite in a file, and a browser that knows a user of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.backends import SQLITE, Backend
-from tests.cookie.site import Transports, bearer_and_cookie, browser_of, create_app, create_user, log_in
+from tests.backends import SQLITE
+from tests.backends import Backend as TokenBackend
+from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User
+from tests.site import Backend, Database, Served, World, client_of
 from tests.strategies import Clock
 
 
+@pytest.fixture(scope="package")
+def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
 @pytest.fixture
-def any_backend(tmp_path: Path) -> Backend:
+def any_backend(sqlite_directory: Path) -> TokenBackend:
     """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
+    return SQLITE["sqlite"](sqlite_directory)
 
 
 @pytest.fixture
@@ -27,27 +34,35 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def ada(engine: AsyncEngine) -> User:
+def world(engine: AsyncEngine, clock: Clock) -> World:
+    """Give what the requests work with: tokens that are refreshed, in cookies as in headers."""
+    settings = dict.fromkeys(("cookie", "bearer"), REFRESHING)
+    return World(database=Database(engine=engine), clock=clock, settings=settings)
+
+
+@pytest.fixture
+async def ada(world: World) -> User:
     """Give a user."""
-    return await create_user(engine)
+    user: User = await world.database.create_user()
+    return user
 
 
 @pytest.fixture
-def transports() -> Transports:
-    """Give the application's transports; a test may have others."""
-    return bearer_and_cookie()
+def backends() -> Sequence[Backend]:
+    """Give the application's backends; a test may have others."""
+    return [COOKIE, BEARER]
 
 
 @pytest.fixture
-def app(engine: AsyncEngine, clock: Clock, transports: Transports) -> FastAPI:
+def app(world: World, backends: Sequence[Backend]) -> Served:
     """Give the application."""
-    return create_app(engine, clock, transports)
+    return world.serving(create_app(*backends))
 
 
 @pytest.fixture
-async def stranger(app: FastAPI) -> AsyncIterator[AsyncClient]:
+async def stranger(app: Served) -> AsyncIterator[AsyncClient]:
     """Give a browser without any cookie."""
-    async with browser_of(app) as browser:
+    async with client_of(app) as browser:
         yield browser
 
 

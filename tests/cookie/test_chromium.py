@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright
 from uvicorn import Config, Server
 
-from tests.cookie.site import LOGIN
 from tests.models import User
 from tests.servers import ServerUnavailable, skip_if_unavailable
+from tests.site import Served, credentials
 from tests.strategies import MINUTE, Clock
+
+pytestmark = pytest.mark.unmeasured
 
 CHROMIUM_ARGUMENTS = [
     "--no-sandbox",
@@ -39,7 +41,7 @@ WEBSOCKET = """url => new Promise(resolve => {
 
 
 @dataclass(kw_only=True)
-class Served:
+class Online:
     """An application behind a server, which notes what it was sent and what it answered."""
 
     app: Any
@@ -59,9 +61,9 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[Served]:
+async def serving(app: Any) -> AsyncIterator[Online]:
     """Serve an application on a free port of this machine."""
-    served = Served(app=app)
+    served = Online(app=app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         served.port = listening.getsockname()[1]
         server = Server(Config(served, ws="wsproto", lifespan="off", log_config=None))
@@ -72,41 +74,54 @@ async def serving(app: Any) -> AsyncIterator[Served]:
 
 
 @pytest.fixture
-async def site(app: FastAPI) -> AsyncIterator[Served]:
+async def site(app: Served) -> AsyncIterator[Online]:
     """Serve the application."""
     async with serving(app) as served:
         yield served
 
 
 @pytest.fixture
-async def elsewhere() -> AsyncIterator[Served]:
+async def elsewhere() -> AsyncIterator[Online]:
     """Serve somebody else's pages."""
     async with serving(FastAPI()) as served:
         yield served
 
 
-@pytest.fixture
-async def page(site: Served, ada: User) -> AsyncIterator[Page]:
-    """Open a page of the application in the machine's Chromium, and log in."""
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Run all tests on one event loop, as they share a browser."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def chromium() -> AsyncIterator[Browser]:
+    """Start the machine's Chromium."""
     with skip_if_unavailable():
         if (chromium := shutil.which("chromium")) is None:
             raise ServerUnavailable("no chromium on the PATH")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
-        page = await browser.new_page()
-        await page.goto(f"http://localhost:{site.port}/openapi.json")
-        assert await fetch(page, site, "/cookie/login", LOGIN | {"username": ada.email}) == 204
-        yield page
+        yield browser
         await browser.close()
 
 
-async def fetch(page: Page, site: Served, path: str, body: dict[str, str] | None = None) -> int:
+@pytest.fixture
+async def page(chromium: Browser, site: Online, ada: User) -> AsyncIterator[Page]:
+    """Open a page of the application in a profile of its own, without any cookies, and log in."""
+    async with await chromium.new_context() as profile:
+        page = await profile.new_page()
+        await page.goto(f"http://localhost:{site.port}/openapi.json")
+        assert await fetch(page, site, "/cookie/login", credentials(ada.email)) == 204
+        yield page
+
+
+async def fetch(page: Page, site: Online, path: str, body: dict[str, str] | None = None) -> int:
     """Let the page send a POST to the application, and return the status as far as the page may know it."""
     status: int = await page.evaluate(FETCH, [f"http://localhost:{site.port}{path}", body])
     return status
 
 
-async def talk(page: Page, site: Served) -> str | None:
+async def talk(page: Page, site: Online) -> str | None:
     """Let the page open a WebSocket to the application, and return what it hears."""
     heard: str | None = await page.evaluate(WEBSOCKET, f"ws://localhost:{site.port}/ws")
     return heard
@@ -126,7 +141,7 @@ async def test_the_browser_keeps_the_cookie_from_scripts(page: Page) -> None:
     assert await page.evaluate("document.cookie") == ""
 
 
-async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Served) -> None:
+async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Online) -> None:
     """Its requests and its WebSockets are the user's, till the logout, which deletes the cookie."""
     before = await fetch(page, site, "/plain"), await talk(page, site)
     logout = await fetch(page, site, "/cookie/logout")
@@ -136,7 +151,7 @@ async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Serv
     assert await cookies(page) == {}
 
 
-async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Served, clock: Clock) -> None:
+async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Online, clock: Clock) -> None:
     """The cookie's end moves with the token's, and with nothing else."""
     ends = [(await cookies(page))["__Host-knox"]["expires"]]
     for after in (0 * MINUTE, 30 * MINUTE):
@@ -149,7 +164,7 @@ async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Served, cl
 
 @pytest.mark.parametrize(("host", "sends_cookie"), [("localhost", True), ("127.0.0.1", False)])
 async def test_another_page_cannot_use_it(
-    page: Page, site: Served, elsewhere: Served, host: str, *, sends_cookie: bool
+    page: Page, site: Online, elsewhere: Online, host: str, *, sends_cookie: bool
 ) -> None:
     """A page of the same site sends the cookie along, and is refused; one of another site does not even send it."""
     await page.goto(f"http://{host}:{elsewhere.port}/openapi.json")

@@ -1,16 +1,17 @@
 """Whose pages may use the cookie: those of the application's own origin, and of the origins it trusts."""
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
-from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxCookieTransport
-from tests.cookie.site import LOGIN, browser_of, create_app, log_in, socket_to
+from fastapi_users_knox import KnoxCookieTransport
+from tests.asgi import socket_to
+from tests.cookie.pages import BEARER, create_app, log_in
+from tests.site import Backend, Served, World, client_of, credentials, knox_backend
 from tests.strategies import MINUTE, Clock
 
 TOKEN = KnoxCookieTransport().cookie_name
@@ -63,37 +64,39 @@ def sent(site: str | None, origin: str | None) -> dict[str, str]:
     return {name: value for name, value in headers.items() if value is not None}
 
 
+TRUSTING = knox_backend("cookie", KnoxCookieTransport(trusted_origins=[TRUSTED]))
+UNCHECKED = knox_backend("cookie", KnoxCookieTransport(csrf_check=False))
+
+
 @pytest.fixture
-def transports() -> Any:
-    """Give a transport that trusts another origin."""
-    return {"cookie": KnoxCookieTransport(trusted_origins=[TRUSTED]), "bearer": KnoxBearerTransport("bearer/login")}
+def backends() -> Sequence[Backend]:
+    """Give a cookie that another origin may use, too."""
+    return [TRUSTING, BEARER]
 
 
-@pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
-async def test_a_forged_request_has_no_cookie(
-    browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
-) -> None:
+@pytest.mark.unmeasured
+@pytest.mark.parametrize("method", UNSAFE)
+async def test_a_forged_request_has_no_cookie(browser: AsyncClient, method: str) -> None:
     """An unsafe request from another page is one without a cookie."""
-    headers = sent(site, origin)
+    statuses = {
+        (site, origin): (await browser.request(method, "/plain", headers=sent(site, origin))).status_code
+        for site, origin, _ in SENDERS
+    }
 
-    statuses = {(await browser.request(method, "/plain", headers=headers)).status_code for method in UNSAFE}
-
-    assert statuses == {200 if is_trusted else 401}
-
-
-@pytest.mark.parametrize(("site", "origin", "is_trusted"), SENDERS)
-async def test_a_forged_websocket_has_no_cookie(
-    app: FastAPI, browser: AsyncClient, site: str | None, origin: str | None, *, is_trusted: bool
-) -> None:
-    """A page of another origin cannot open a WebSocket as the user, though no browser asks before it sends cookies."""
-    headers = sent(site, origin) | {"Cookie": f"{TOKEN}={browser.cookies[TOKEN]}"}
-
-    async with socket_to(app, "/ws", headers) as socket:
-        answer = await socket.receive()
-
-    assert (answer["type"] == "websocket.accept") == is_trusted
+    assert statuses == {(site, origin): 200 if is_trusted else 401 for site, origin, is_trusted in SENDERS}
 
 
+async def test_a_forged_websocket_has_no_cookie(app: Served, browser: AsyncClient) -> None:
+    """A page of another origin cannot open a WebSocket as the user, although browsers send the cookies with it."""
+    cookie, opened = {"Cookie": f"{TOKEN}={browser.cookies[TOKEN]}"}, {}
+    for site, origin, _ in SENDERS:
+        async with socket_to(app, "/ws", sent(site, origin) | cookie) as socket:
+            opened[site, origin] = (await socket.receive())["type"] == "websocket.accept"
+
+    assert opened == {(site, origin): is_trusted for site, origin, is_trusted in SENDERS}
+
+
+@pytest.mark.unmeasured
 async def test_a_safe_request_has_the_cookie(browser: AsyncClient) -> None:
     """Links from anywhere work, as a safe request changes nothing; what it answers no other page can read."""
     statuses = {
@@ -141,7 +144,7 @@ def test_all_others_are_not(method: str | None) -> None:
     ],
 )
 def test_the_own_origin_is_scheme_host_and_port(scheme: str, host: str, origin: str, *, is_own: bool) -> None:
-    """The request's origin is what the server was asked for, a scheme's usual port or not."""
+    """The request's own origin is its scheme, host and port, with or without the scheme's default port."""
     request = connection("POST", {"Host": host, "Origin": origin}, scheme=scheme)
 
     assert KnoxCookieTransport().trusts(request) == is_own
@@ -164,7 +167,7 @@ def test_with_samesite_none_no_browser_is_too_old(method: str | None) -> None:
 
 async def test_other_backends_are_tried(browser: AsyncClient) -> None:
     """A request from another page that has a token in the header is let in by that."""
-    token = (await browser.post("/bearer/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
+    token = (await browser.post("/bearer/login", data=credentials(), headers={"Cookie": ""})).json()["access_token"]
 
     headers = sent("cross-site", "https://evil.example") | {"Authorization": f"Bearer {token}"}
     response = await browser.post("/plain", headers=headers)
@@ -206,10 +209,9 @@ async def test_a_forged_request_keeps_no_session_alive(browser: AsyncClient, clo
 
 
 @pytest.mark.usefixtures("ada")
-async def test_the_check_can_be_left_to_others(engine: AsyncEngine, clock: Clock) -> None:
+async def test_the_check_can_be_left_to_others(world: World) -> None:
     """An application with CSRF tokens of its own can switch it off."""
-    app = create_app(engine, clock, {"cookie": KnoxCookieTransport(csrf_check=False)})
-    async with browser_of(app) as browser:
+    async with client_of(world.serving(create_app(UNCHECKED))) as browser:
         await log_in(browser)
         response = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
 

@@ -6,31 +6,20 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import (
-    KnoxBearerTransport,
     KnoxCookieMiddleware,
     KnoxCookieTransport,
     KnoxSettings,
     TokenRecord,
 )
-from fastapi_users_knox.middleware import note_refreshed
-from tests.cookie.site import (
-    LOGIN,
-    REFRESHING,
-    Transports,
-    browser_of,
-    create_app,
-    create_user,
-    log_in,
-    set_cookies,
-    socket_to,
-)
+from fastapi_users_knox.transports.renewal import note_refreshed
+from tests.asgi import set_cookies, socket_to
+from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User
+from tests.site import Served, World, client_of, credentials, knox_backend
 from tests.strategies import DAY, HOUR, MINUTE, NOW, SECOND, Clock
 
 TOKEN = KnoxCookieTransport().cookie_name
@@ -73,18 +62,18 @@ async def test_what_a_route_says_else_stays(browser: AsyncClient, clock: Clock) 
     assert not {"cdn-cache-control", "surrogate-control"} & response.headers.keys()
 
 
-async def test_a_background_task_runs(app: FastAPI, browser: AsyncClient, clock: Clock) -> None:
+async def test_a_background_task_runs(app: Served, browser: AsyncClient, clock: Clock) -> None:
     """What comes after the answer is left alone."""
     clock.now += 30 * MINUTE
 
     await browser.get("/background")
 
-    assert app.state.has_run
+    assert app.world.notes == ["the task has run"]
 
 
 @pytest.mark.parametrize("after", [0 * SECOND, MINUTE])
 async def test_a_read_without_a_refresh_sets_no_cookie(browser: AsyncClient, clock: Clock, after: Any) -> None:
-    """Within `min_refresh_interval` the expiry stays, and so does the cookie, and what caches are told."""
+    """Within `min_refresh_interval` the expiry stays, and the response keeps its cookie and caching headers."""
     clock.now += after
 
     response = await browser.get("/own")
@@ -132,11 +121,11 @@ async def test_of_many_requests_one_moves_the_cookie(browser: AsyncClient, clock
     ids=["capped", "longer than browsers allow", "without refresh", "endless"],
 )
 async def test_the_cookie_follows_the_policy(
-    engine: AsyncEngine, clock: Clock, settings: KnoxSettings, after: Any, max_age: int | None
+    world: World, clock: Clock, settings: KnoxSettings, after: Any, max_age: int | None
 ) -> None:
     """The Max-Age is the record's, by the cap too; without `auto_refresh` use moves nothing, though it is noted."""
-    app = create_app(engine, clock, {"cookie": KnoxCookieTransport()}, settings)
-    async with browser_of(app) as browser:
+    app = create_app(COOKIE, BEARER)
+    async with client_of(world.having(cookie=settings).serving(app)) as browser:
         await log_in(browser)
         clock.now += after
         response = await browser.get("/plain")
@@ -159,7 +148,7 @@ async def test_a_passive_look_sets_no_cookie(browser: AsyncClient, clock: Clock)
 @pytest.mark.usefixtures("ada")
 async def test_a_header_s_refresh_sets_no_cookie(stranger: AsyncClient, clock: Clock) -> None:
     """A token that came in the header is put into no cookie, or scripts' tokens would become browsers' sessions."""
-    token = (await stranger.post("/bearer/login", data=LOGIN)).json()["access_token"]
+    token = (await stranger.post("/bearer/login", data=credentials())).json()["access_token"]
     clock.now += 30 * MINUTE
 
     response = await stranger.get("/plain", headers={"Authorization": f"Bearer {token}"})
@@ -202,7 +191,7 @@ async def test_an_answer_sets_the_cookie_once(
     token, sessions = browser.cookies[TOKEN], (await browser.get("/cookie/sessions")).json()
     clock.now += 30 * MINUTE
 
-    data = LOGIN if path.endswith("login") else None
+    data = credentials() if path.endswith("login") else None
     response = await browser.request(method, path.format(id=sessions[0]["id"]), data=data)
 
     assert response.status_code == status, response.text
@@ -249,11 +238,11 @@ async def test_an_expired_cookie_is_not_set_anew(browser: AsyncClient, clock: Cl
 
 
 async def test_users_who_are_given_the_same_response_keep_their_own_cookies(
-    app: FastAPI, engine: AsyncEngine, ada: User, clock: Clock
+    app: Served, ada: User, clock: Clock
 ) -> None:
     """A response that an application makes once and gives to many holds nobody's token after."""
-    bob = await create_user(engine, "bob@example.org")
-    async with browser_of(app) as ada_s, browser_of(app) as bob_s:
+    bob = await app.world.database.create_user("bob@example.org")
+    async with client_of(app) as ada_s, client_of(app) as bob_s:
         await log_in(ada_s, username=ada.email)
         await log_in(bob_s, username=bob.email)
         clock.now += 30 * MINUTE
@@ -265,26 +254,20 @@ async def test_users_who_are_given_the_same_response_keep_their_own_cookies(
     assert bob_s.cookies[TOKEN] in second[0]
 
 
-TWO = {
-    "cookie": KnoxCookieTransport(),
-    "admin": KnoxCookieTransport("__Secure-admin", cookie_path="/", cookie_samesite="strict", scheme_name="Admin"),
-    "bearer": KnoxBearerTransport("bearer/login"),
-}
+ADMIN = knox_backend(
+    "admin", KnoxCookieTransport("__Secure-admin", cookie_path="/", cookie_samesite="strict", scheme_name="Admin")
+)
+SPARING = KnoxSettings(**(REFRESHING.model_dump() | {"end_presented": False}))
 
 
 @pytest.fixture
-async def two_cookies(engine: AsyncEngine, ada: User, clock: Clock) -> AsyncIterator[AsyncClient]:
+async def two_cookies(world: World, ada: User) -> AsyncIterator[AsyncClient]:
     """Give a browser that is logged in by two transports; the second login would end the first token."""
-    settings = replace_settings(REFRESHING, end_presented=False)
-    async with browser_of(create_app(engine, clock, TWO, settings)) as browser:
+    sparing = world.having(cookie=SPARING, admin=SPARING, bearer=SPARING)
+    async with client_of(sparing.serving(create_app(COOKIE, ADMIN, BEARER))) as browser:
         await log_in(browser, "cookie", ada.email)
         await log_in(browser, "admin", ada.email)
         yield browser
-
-
-def replace_settings(settings: KnoxSettings, **changed: object) -> KnoxSettings:
-    """Change some settings."""
-    return KnoxSettings(**(settings.model_dump() | changed))
 
 
 async def test_of_two_cookies_the_one_that_was_used_is_moved(two_cookies: AsyncClient, clock: Clock) -> None:
@@ -325,24 +308,23 @@ async def test_the_same_token_in_two_cookies_is_moved_in_both(two_cookies: Async
     assert names == [TOKEN, "__Secure-admin"]
 
 
-async def test_the_middleware_twice_sets_the_cookie_once(browser: AsyncClient, app: FastAPI, clock: Clock) -> None:
+async def test_the_middleware_twice_sets_the_cookie_once(browser: AsyncClient, app: Served, clock: Clock) -> None:
     """An application may be mounted in another that has the middleware too."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
-    async with browser_of(KnoxCookieMiddleware(app)) as client:
+    async with client_of(KnoxCookieMiddleware(app)) as client:
         response = await client.get("/plain", headers={"Cookie": f"{TOKEN}={token}"})
 
     assert len(response.headers.get_list("Set-Cookie")) == 1
 
 
 async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
-    engine: AsyncEngine, ada: User, clock: Clock, transports: Transports
+    world: World, ada: User, clock: Clock
 ) -> None:
     """Only the cookie's Max-Age stays."""
-    app = create_app(engine, clock, transports)
-    app.user_middleware.clear()
-    async with browser_of(app) as browser:
+    app = create_app(COOKIE, BEARER, renews_cookies=False)
+    async with client_of(world.serving(app)) as browser:
         await log_in(browser, username=ada.email)
         clock.now += 30 * MINUTE
         response = await browser.get("/plain")
@@ -356,7 +338,7 @@ async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
 # WebSockets, and what else a server says
 
 
-async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, app: FastAPI, clock: Clock) -> None:
+async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, app: Served, clock: Clock) -> None:
     """The answer to the handshake is an answer like others."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE

@@ -1,4 +1,4 @@
-"""How a token travels in a cookie: what browsers are told, and which cookies they would refuse."""
+"""How a token travels in a cookie: the cookie's attributes, and the ones that browsers would refuse."""
 
 import logging
 import uuid
@@ -12,8 +12,8 @@ from fastapi.requests import HTTPConnection
 from fastapi_users.authentication import CookieTransport
 
 from fastapi_users_knox import IssuedToken, KnoxCookieMiddleware, KnoxCookieTransport, TokenRecord
-from fastapi_users_knox.middleware import note_refreshed
-from fastapi_users_knox.presented import CookieToken
+from fastapi_users_knox.transports.presented import CookieToken
+from fastapi_users_knox.transports.renewal import note_refreshed
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -82,7 +82,7 @@ async def test_a_cookie_that_came_several_times_hides_its_values() -> None:
 
 
 async def test_another_strategy_s_token_ends_with_the_browser() -> None:
-    """The transport also carries a plain `str`, of whose expiry it knows nothing."""
+    """The transport also carries a plain `str`, without knowing when it expires."""
     assert "Max-Age" not in await login_cookie("a.jwt.token")
 
 
@@ -108,7 +108,7 @@ async def test_the_cookie_is_as_it_was_asked_for() -> None:
 
 
 async def test_a_logout_deletes_the_cookie() -> None:
-    """It is deleted by the attributes that it was set with, as else a browser would keep it."""
+    """The cookie is deleted with the attributes that it was set with, because a browser would keep it otherwise."""
     options: dict[str, Any] = {"cookie_name": "knox", "cookie_path": "/api", "cookie_domain": "example.org"}
     response = await KnoxCookieTransport(**options).get_logout_response()
 
@@ -270,7 +270,7 @@ def test_a_cookie_that_browsers_take_is_taken(options: dict[str, Any]) -> None:
 )
 def test_a_trusted_origin_is_an_origin(origins: Any) -> None:
     """What no browser would send as an `Origin`, or any page could, is a mistake."""
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not a valid origin"):
         KnoxCookieTransport(trusted_origins=origins)
 
 
@@ -296,7 +296,7 @@ async def test_the_token_is_taken_from_the_cookie(type_: str, cookie: bytes | No
 
 
 class Refusing:
-    """A transport whose clock a test sets, and which refuses what comes from elsewhere."""
+    """A transport with a clock that the test sets, which refuses requests from other origins."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -318,7 +318,7 @@ INVENTED = [f"https://app{number}.example.org" for number in range(200)]
 
 
 async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptureFixture) -> None:
-    """Whoever has forgotten a trusted origin can read so, but no log is flooded, and none holds the token."""
+    """The log names an origin that may have been forgotten, but it is not flooded, and it never holds the token."""
     await Refusing().refuse(INVENTED[0], INVENTED[0], *INVENTED)
 
     assert len(caplog.records) == 100
@@ -346,7 +346,7 @@ async def test_invented_origins_blind_the_log_for_a_minute_only(caplog: pytest.L
 
 
 async def test_an_origin_that_keeps_asking_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """The line says how often it asked in between."""
+    """The line says how often the origin was refused in between."""
     refusing = Refusing()
     for minute in range(3):
         refusing.now = 60.0 * minute
@@ -377,7 +377,7 @@ def test_the_cookie_is_documented() -> None:
 
 @pytest.mark.parametrize("space", [b"\xa0", b"\x85", b"\x1c"])
 async def test_a_disguised_name_is_another_name(space: bytes) -> None:
-    """A cookie whose name a browser tells from the prefixed one, and `str.strip` does not, is none of ours."""
+    """A cookie name that differs from ours only by white space that `str.strip` removes is not our cookie."""
     cookies = b"__Host-knox=good; " + space + b"__Host-knox=planted"
     connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", cookies)]})
 

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxCookieTransport
-from tests.cookie.site import LOGIN, socket_to
+from tests.asgi import socket_to
 from tests.models import User
+from tests.site import Served, credentials
 from tests.strategies import HOUR, Clock
+
+pytestmark = pytest.mark.unmeasured
 
 TOKEN = KnoxCookieTransport().cookie_name
 
@@ -31,13 +33,13 @@ REFUSED: dict[str, Callable[[str], dict[str, str]]] = {
 @pytest.fixture
 async def token(stranger: AsyncClient, ada: User) -> str:
     """Log in."""
-    response = await stranger.post("/bearer/login", data=LOGIN | {"username": ada.email})
+    response = await stranger.post("/bearer/login", data=credentials(ada.email))
     text: str = response.json()["access_token"]
     return text
 
 
 @pytest.mark.parametrize("present", PRESENTING.values(), ids=PRESENTING)
-async def test_who_is_let_in(app: FastAPI, token: str, present: Callable[[str], dict[str, str]]) -> None:
+async def test_who_is_let_in(app: Served, token: str, present: Callable[[str], dict[str, str]]) -> None:
     """The token may be in either, as FastAPI-Users tries every backend."""
     async with socket_to(app, "/ws", present(token)) as socket:
         accepted, said = await socket.receive(), await socket.receive()
@@ -46,7 +48,7 @@ async def test_who_is_let_in(app: FastAPI, token: str, present: Callable[[str], 
 
 
 @pytest.mark.parametrize("present", REFUSED.values(), ids=REFUSED)
-async def test_who_is_not(app: FastAPI, token: str, present: Callable[[str], dict[str, str]]) -> None:
+async def test_who_is_not(app: Served, token: str, present: Callable[[str], dict[str, str]]) -> None:
     """Without a token that counts, the handshake fails."""
     async with socket_to(app, "/ws", present(token)) as socket:
         answer = await socket.receive()
@@ -54,7 +56,7 @@ async def test_who_is_not(app: FastAPI, token: str, present: Callable[[str], dic
     assert answer["type"] != "websocket.accept"
 
 
-async def test_an_expired_token_opens_none(app: FastAPI, token: str, clock: Clock) -> None:
+async def test_an_expired_token_opens_none(app: Served, token: str, clock: Clock) -> None:
     """What has ended opens nothing."""
     clock.now += HOUR
 

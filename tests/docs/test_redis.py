@@ -12,7 +12,7 @@ from sqlalchemy import update
 
 from fastapi_users_knox import StoreUnavailable
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import add, find, new_record
+from fastapi_users_knox.testing.contract import add, find, new_record
 from tests.docs.folder import LOGIN, SRC, calling, changed_by, knock, load, log_in, register
 from tests.docs.test_settings import NOW
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis

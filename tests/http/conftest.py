@@ -1,39 +1,54 @@
 """Fixtures for the tests over HTTP: an application on SQLite in a file, or where a module's mark says."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import KnoxEvent
+from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.backends import Backend as TokenBackend
 from tests.backends import RedisBackend
 from tests.conftest import backend_of
 from tests.http.device import Device
-from tests.http.site import Backend, Database, RedisDatabase, client_of, create_app, knox_backend, login
 from tests.models import User
+from tests.site import (
+    Backend,
+    Database,
+    RedisDatabase,
+    Served,
+    World,
+    client_of,
+    create_app,
+    knox_backend,
+    login,
+)
 from tests.strategies import HOUR, Clock
 
 
+@pytest.fixture(scope="package")
+def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
 @pytest.fixture
-def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> TokenBackend:
+def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> TokenBackend:
     """Give SQLite in a file, or the backend that a test is marked with."""
-    return backend_of(getattr(request, "param", "sqlite"), request, tmp_path)
+    return backend_of(getattr(request, "param", "sqlite"), request, sqlite_directory)
 
 
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: TokenBackend) -> AsyncIterator[Database]:
     """Give the application's database, with the tokens where the backend has them."""
     if not isinstance(any_backend, RedisBackend):
-        yield Database(engine=engine, tokens=engine)
+        yield Database(engine=engine)
         return
     async with any_backend.connect() as redis:
         await redis.flushall()
-        yield RedisDatabase(engine=engine, tokens=engine, redis=redis)
+        yield RedisDatabase(engine=engine, redis=redis)
 
 
 @pytest.fixture
@@ -49,19 +64,33 @@ def events() -> list[KnoxEvent[uuid.UUID]]:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
+def settings() -> Mapping[str, KnoxSettings]:
+    """Give the settings of each backend; a module may have others than the defaults."""
+    return {}
+
+
+@pytest.fixture
+def world(
+    database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]], settings: Mapping[str, KnoxSettings]
+) -> World:
+    """Give what the requests work with."""
+    return World(database=database, clock=clock, listeners=[events.append], settings=settings)
+
+
+@pytest.fixture
+def backends() -> Sequence[Backend]:
     """Give the application's backends; a module may have others."""
-    return [knox_backend(database, clock, listeners=[events.append])]
+    return [knox_backend()]
 
 
 @pytest.fixture
-def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
+def app(world: World, backends: Sequence[Backend]) -> Served:
     """Give the application."""
-    return create_app(database, backends)
+    return world.serving(create_app(*backends))
 
 
 @pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[AsyncClient]:
+async def client(app: Served) -> AsyncIterator[AsyncClient]:
     """Give a client of the application."""
     async with client_of(app) as client:
         yield client

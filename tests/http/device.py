@@ -7,11 +7,15 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.http.site import bearing
+from tests.site import bearing
 
-# The stores' own tests measure their coverage.
-OTHER_STORES = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "redis-7")]
-on_each_store = pytest.mark.parametrize("any_backend", ["sqlite", *OTHER_STORES], indirect=True)
+# A route knows of its store only whether the store sees the users, so that one of each kind is enough: SQL, which does,
+# and Redis, which does not. What differs between databases is tested below the routes, and one whole story on each kind
+# of server. The stores' own tests measure their coverage.
+REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
+POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
+on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)
+on_each_server = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, REDIS], indirect=True)
 ROUTES = [
     ("POST", "/knox/logout-all"),
     ("POST", "/knox/logout-others"),
@@ -37,14 +41,14 @@ class Device:
         """List the user's sessions."""
         response = await self.call("GET", "/knox/sessions")
         assert response.status_code == 200, response.text
-        told: list[dict[str, Any]] = response.json()
-        return told
+        listed: list[dict[str, Any]] = response.json()
+        return listed
 
     async def id(self) -> str:
-        """Tell which session is its own."""
+        """Return the id of its own session."""
         [own] = [session["id"] for session in await self.sessions() if session["current"]]
         return str(own)
 
     async def is_logged_in(self) -> bool:
-        """Tell whether the token is accepted."""
+        """Return whether the token is accepted."""
         return (await self.call("GET", "/active")).status_code == 200

@@ -1,28 +1,33 @@
 """Administrators: superusers see and end the sessions of any user, on each kind of store."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, on_each_store
-from tests.http.site import Backend, Database, bearing, jwt_backend, knox_backend, login
+from tests.http.device import Device, on_each_kind_of_store
 from tests.models import User
-from tests.strategies import Clock, reasons, unknown_token
+from tests.site import Backend, Database, bearing, jwt_backend, knox_backend, login
+from tests.strategies import reasons, unknown_token
 
-pytestmark = on_each_store
+pytestmark = on_each_kind_of_store
 
 VERBS = ("GET", "DELETE", "DELETE one")
 each_route = pytest.mark.parametrize("verb", VERBS)
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> Sequence[Backend]:
-    """Give the application's backend, another of ours that keeps apart, and one that is not ours."""
-    api = knox_backend(database, clock, name="api", settings=KnoxSettings(audience="api"))
-    return [knox_backend(database, clock, listeners=[events.append]), api, jwt_backend()]
+def backends() -> Sequence[Backend]:
+    """Give the application's backend, another of ours for another audience, and one that is not ours."""
+    return [knox_backend(), knox_backend("api"), jwt_backend()]
+
+
+@pytest.fixture
+def settings() -> Mapping[str, KnoxSettings]:
+    """Give one of the backends an audience of its own."""
+    return {"api": KnoxSettings(audience="api")}
 
 
 @pytest.fixture
@@ -39,7 +44,7 @@ def route(verb: str, user_id: object, session_id: object) -> tuple[str, str]:
 
 
 async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device, ada: User) -> None:
-    """An administrator sees a user's sessions as the user does; none of them is the one that asks."""
+    """An administrator sees the same sessions as the user, and none of them is marked as the current one."""
     own = await laptop.sessions()
 
     response = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
@@ -52,7 +57,7 @@ async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device,
 
 
 async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
-    """In the list of the own sessions, the one that asks is told from the others."""
+    """In the list of an administrator's own sessions, the current one is marked."""
     await login(admin.http, email="root@example.org")
     root = (await admin.http.get("/users/me", headers=bearing(admin.token))).json()
 
@@ -65,7 +70,7 @@ async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
 async def test_one_session_is_ended(
     admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """An administrator ends one session of a user, and the reason is told."""
+    """An administrator revokes one session of a user, and the event has the reason."""
     laptop_id = await laptop.id()
     events.clear()
 
@@ -120,7 +125,7 @@ async def test_an_unknown_user_is_not_found(admin: Device, *, verb: str) -> None
 
 @each_route
 async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User, *, verb: str) -> None:
-    """Whoever is no superuser may not, and is not told which users there are."""
+    """A user who is no superuser is forbidden to, and cannot find out which users exist."""
     laptop_id = await laptop.id()
 
     answers = [await stranger.call(*route(verb, user_id, laptop_id)) for user_id in (ada.id, uuid.uuid4(), "me")]
@@ -132,7 +137,7 @@ async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User,
 
 @each_route
 async def test_nobody_is_nobody(laptop: Device, ada: User, *, verb: str) -> None:
-    """Without a token, or with a bad one, it is 401 whichever user is asked for."""
+    """Without a token, or with a bad one, the answer is 401, whether or not the user exists."""
     tokens = ["", "junk", unknown_token(ada)]
     paths = [route(verb, user_id, await laptop.id()) for user_id in (ada.id, uuid.uuid4())]
 

@@ -1,6 +1,6 @@
 """`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,37 +9,40 @@ from fastapi_users.authentication import BearerTransport, CookieTransport, Trans
 from httpx import Response
 
 from fastapi_users_knox import (
-    KnoxBearerTransport,
     KnoxCookieTransport,
     KnoxSettings,
     current_token,
     tokens,
-    unauthorized,
 )
-from tests.http.asgi import talk
-from tests.http.site import (
-    Backend,
-    Database,
+from tests.asgi import talk
+from tests.models import User
+from tests.site import (
+    Served,
+    World,
+    bearer,
     bearing,
+    build_app,
     client_of,
-    create_app,
     create_users,
     knox_backend,
     login,
 )
-from tests.models import User
-from tests.strategies import MINUTE, Clock, flipped
+from tests.strategies import MINUTE, flipped
 
 TOKEN = tokens.generate("00", prefix="")
-PREFIXES = ["Bearer", "Token", "tOKEN", "X-Knox.2"]
+COOKIE = KnoxCookieTransport()
+SEVERAL = (bearer(header_prefix="Token"), COOKIE, bearer("other/login", "X-Knox"))
+PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for name in ("Token", "tOKEN", "X-Knox.2"))]
 # Of FastAPI-Users' own dependency, of ours, and of our routes.
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
-def app_on(database: Database, backends: Sequence[Backend]) -> FastAPI:
-    """Make an application with the handler, and routes that ask for more than a token of the first backend."""
-    app, users = create_app(database, backends), create_users(database, backends)
-    app.add_exception_handler(401, unauthorized)
+@cache
+def create_site(*transports: Transport) -> FastAPI:
+    """Build an application with the handler, and routes that require more than a token of the first transport."""
+    names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
+    backends = [knox_backend(name, it) for name, it in zip(names, transports, strict=True)]
+    app, users = build_app(*backends, explains_401=True), create_users(*backends)
     rules: dict[str, dict[str, Any]] = {"token": {}, "staff": {"superuser": True}, "fresh": {"fresh_within": MINUTE}}
     for name, rule in rules.items():
         needed = Depends(current_token(users, backends[0], **rule))
@@ -52,21 +55,12 @@ async def _nothing() -> None:
     """Answer nothing: every request of these tests is refused before."""
 
 
-def site(database: Database, clock: Clock, *transports: Transport) -> FastAPI:
-    """Make an application with a backend for each transport; the first one's is called knox."""
-    names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
-    return app_on(
-        database,
-        [knox_backend(database, clock, name=name, transport=it) for name, it in zip(names, transports, strict=True)],
-    )
-
-
-def told(response: Response) -> tuple[int, list[str]]:
+def answer_of(response: Response) -> tuple[int, list[str]]:
     """Return what a refused client is answered."""
     return response.status_code, response.headers.get_list("WWW-Authenticate")
 
 
-async def refusals(app: FastAPI, headers: dict[str, str]) -> list[str]:
+async def refusals(app: Served, headers: dict[str, str]) -> list[str]:
     """Return the challenges of all routes that refuse a request, each one once."""
     async with client_of(app) as client:
         answers = [await client.request(method, path, headers=headers) for method, path in REFUSING]
@@ -85,11 +79,9 @@ async def refusals(app: FastAPI, headers: dict[str, str]) -> list[str]:
         ("{prefix} junk", "invalid_token"),
     ],
 )
-async def test_every_refusal_names_the_prefix(
-    database: Database, clock: Clock, *, prefix: str, presented: str, error: str | None
-) -> None:
+async def test_every_refusal_names_the_prefix(world: World, *, prefix: str, presented: str, error: str | None) -> None:
     """Whatever refuses, the client reads the scheme that the transport takes, and the error if it sent a token."""
-    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+    app = world.serving(create_site(bearer(header_prefix=prefix)))
 
     challenges = await refusals(app, {"Authorization": presented.format(prefix=prefix)})
 
@@ -97,9 +89,9 @@ async def test_every_refusal_names_the_prefix(
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_a_refused_websocket_names_the_prefix(database: Database, clock: Clock, prefix: str) -> None:
+async def test_a_refused_websocket_names_the_prefix(world: World, prefix: str) -> None:
     """The handshake's answer has the same header, by FastAPI-Users' dependency and ours."""
-    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+    app = world.serving(create_site(bearer(header_prefix=prefix)))
     header = (b"authorization", f"{prefix} junk".encode())
 
     started = [(await talk(app, path, [header]))[0]["headers"] for path in ("/ws/active", "/ws/token")]
@@ -109,34 +101,29 @@ async def test_a_refused_websocket_names_the_prefix(database: Database, clock: C
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_a_live_token_that_is_not_enough(database: Database, clock: Clock, ada: User, prefix: str) -> None:
+async def test_a_live_token_that_is_not_enough(world: World, ada: User, prefix: str) -> None:
     """A user who may not, and a login that is too old, are answered in the transport's scheme."""
-    app = site(database, clock, KnoxBearerTransport("knox/login", header_prefix=prefix))
+    app = world.serving(create_site(bearer(header_prefix=prefix)))
     async with client_of(app) as client:
         headers = bearing(await login(client, email=ada.email), prefix)
-        clock.now += 2 * MINUTE
+        world.clock.now += 2 * MINUTE
         staff, fresh = [await client.get(path, headers=headers) for path in ("/staff", "/fresh")]
 
     described = 'error_description="The login is too long ago; log in again"'
-    assert told(staff) == (403, [f'{prefix} error="insufficient_scope"'])
-    assert told(fresh) == (401, [f'{prefix} error="invalid_token", {described}'])
+    assert answer_of(staff) == (403, [f'{prefix} error="insufficient_scope"'])
+    assert answer_of(fresh) == (401, [f'{prefix} error="invalid_token", {described}'])
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
-async def test_what_the_strategy_refuses_names_the_prefix(
-    database: Database, clock: Clock, ada: User, prefix: str
-) -> None:
+async def test_what_the_strategy_refuses_names_the_prefix(world: World, ada: User, prefix: str) -> None:
     """FastAPI-Users' logout of a token of another audience is refused by the strategy, in the transport's scheme."""
-    transport = KnoxBearerTransport("login", header_prefix=prefix)
-    backends = [
-        knox_backend(database, clock, name=name, transport=transport, settings=KnoxSettings(audience=name))
-        for name in ("web", "api")
-    ]
-    async with client_of(create_app(database, backends)) as client:
+    settings = {name: KnoxSettings(audience=name) for name in ("web", "api")}
+    backends = [knox_backend(name, bearer("login", prefix)) for name in settings]
+    async with world.having(**settings).client(*backends) as client:
         token = await login(client, "api", email=ada.email)
         response = await client.post("/web/logout", headers=bearing(token, prefix))
 
-    assert told(response) == (401, [f'{prefix} error="invalid_token"'])
+    assert answer_of(response) == (401, [f'{prefix} error="invalid_token"'])
 
 
 @pytest.mark.parametrize(
@@ -149,21 +136,19 @@ async def test_what_the_strategy_refuses_names_the_prefix(
         ({"Cookie": f"__Host-knox={TOKEN}"}, 'Bearer error="invalid_token"'),
     ],
 )
-async def test_a_cookie_has_the_scheme_bearer(
-    database: Database, clock: Clock, *, headers: dict[str, str], challenge: str
-) -> None:
+async def test_a_cookie_has_the_scheme_bearer(world: World, *, headers: dict[str, str], challenge: str) -> None:
     """No scheme is registered for cookies, and RFC 9110 wants one: it is Bearer, whose errors the answer gives."""
-    assert await refusals(site(database, clock, KnoxCookieTransport()), headers) == [challenge]
+    assert await refusals(world.serving(create_site(COOKIE)), headers) == [challenge]
 
 
-async def test_a_cookie_from_another_site_is_not_presented(database: Database, clock: Clock) -> None:
+async def test_a_cookie_from_another_site_is_not_presented(world: World) -> None:
     """A request whose cookie does not count is answered as one without a cookie, by every dependency."""
-    app = site(database, clock, KnoxCookieTransport())
+    app = world.serving(create_site(COOKIE))
     headers = {"Cookie": f"__Host-knox={TOKEN}", "Sec-Fetch-Site": "cross-site"}
     async with client_of(app) as client:
         answers = [await client.post(path, headers=headers) for path in ("/knox/rotate", "/knox/logout")]
 
-    assert [told(it) for it in answers] == [(401, ["Bearer"])] * 2
+    assert [answer_of(it) for it in answers] == [(401, ["Bearer"])] * 2
 
 
 @pytest.mark.parametrize(
@@ -176,19 +161,12 @@ async def test_a_cookie_from_another_site_is_not_presented(database: Database, c
         ({"Cookie": "__Host-knox=junk"}, 'Token error="invalid_token", X-Knox error="invalid_token"'),
     ],
 )
-async def test_several_transports_are_all_named(
-    database: Database, clock: Clock, *, headers: dict[str, str], challenge: str
-) -> None:
+async def test_several_transports_are_all_named(world: World, *, headers: dict[str, str], challenge: str) -> None:
     """Where several would do, a client reads each (RFC 9110 §11.6.1); one that has chosen reads of its choice."""
-    transports = [
-        KnoxBearerTransport("knox/login", header_prefix="Token"),
-        KnoxCookieTransport(),
-        KnoxBearerTransport("other/login", header_prefix="X-Knox"),
-    ]
-    async with client_of(site(database, clock, *transports)) as client:
+    async with client_of(world.serving(create_site(*SEVERAL))) as client:
         response = await client.get("/active", headers=headers)
 
-    assert told(response) == (401, [challenge])
+    assert answer_of(response) == (401, [challenge])
 
 
 @pytest.mark.parametrize(
@@ -205,7 +183,7 @@ async def test_several_transports_are_all_named(
     ],
 )
 async def test_fastapi_users_transports_are_bearer(
-    database: Database, clock: Clock, *, transport: Transport, headers: dict[str, str], challenge: str
+    world: World, *, transport: Transport, headers: dict[str, str], challenge: str
 ) -> None:
     """A transport that is not ours is answered as Bearer, everywhere the same."""
-    assert await refusals(site(database, clock, transport), headers) == [challenge]
+    assert await refusals(world.serving(create_site(transport)), headers) == [challenge]

@@ -1,8 +1,9 @@
-"""`current_token`: the user together with the record, by one read, and what whoever is refused is told."""
+"""`current_token`: the user together with the record, by one read, and the answers to refused requests."""
 
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping
 from datetime import timedelta
+from functools import cache
 from typing import Annotated, Any
 
 import pytest
@@ -11,24 +12,27 @@ from fastapi.exceptions import HTTPException
 from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, TokenRecord, current_token, unauthorized
-from tests.http.asgi import talk
+from fastapi_users_knox import KnoxSettings, TokenRecord, current_token, unauthorized
+from tests.asgi import talk
 from tests.http.device import Device
-from tests.http.site import (
-    Backend,
+from tests.models import User
+from tests.site import (
     Database,
+    Served,
+    Session,
+    World,
+    bearer,
     bearing,
+    build_app,
     client_of,
     cookie_backend,
-    create_app,
     create_users,
     knox_backend,
     login,
 )
-from tests.models import User
 from tests.strategies import HOUR, MILLISECOND, MINUTE, Clock, change_user, flipped, sent_to, stored, verbs
 
 Current = tuple[User, TokenRecord[uuid.UUID]]
@@ -48,9 +52,11 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-def app_on(database: Database, backend: Backend) -> FastAPI:
-    """Make an application with a route for each set of rules."""
-    app, users = create_app(database, [backend]), create_users(database, [backend])
+@cache
+def create_site(*, explains_401: bool) -> FastAPI:
+    """Build an application with a route for each set of rules."""
+    backend = knox_backend()
+    app, users = build_app(backend, explains_401=explains_401), create_users(backend)
     for name, rules in RULES.items():
         _add_route(app, name, current_token(users, backend, **rules))
     return app
@@ -69,15 +75,21 @@ def _add_route(app: FastAPI, name: str, dependency: Any) -> None:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
-    """Give a backend whose tokens are refreshed."""
-    return [knox_backend(database, clock, settings=KnoxSettings(auto_refresh=True))]
+def settings() -> Mapping[str, KnoxSettings]:
+    """Let the tokens be refreshed."""
+    return {"knox": KnoxSettings(auto_refresh=True)}
 
 
 @pytest.fixture
-def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
+def app(world: World) -> Served:
     """Give the application."""
-    return app_on(database, backends[0])
+    return world.serving(create_site(explains_401=False))
+
+
+@pytest.fixture
+def explaining(world: World) -> Served:
+    """Give the application with our handler of 401 answers."""
+    return world.serving(create_site(explains_401=True))
 
 
 async def test_user_and_record_are_given(laptop: Device) -> None:
@@ -151,7 +163,7 @@ async def test_a_passive_read_writes_nothing(laptop: Device, engine: AsyncEngine
 async def test_who_is_let_in(
     client: AsyncClient, database: Database, *, route: str, user: dict[str, Any], status: int
 ) -> None:
-    """Verified, superuser: who is logged in is let in or forbidden as by `current_user`, and told so."""
+    """`verified` and `superuser` let in or forbid as `current_user` does, and the header gives the reason."""
     await database.create_user(**user)
 
     response = await client.get(f"/token/{route}", headers=bearing(await login(client)))
@@ -173,7 +185,7 @@ async def test_who_is_let_in(
     ],
 )
 async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: dict[str, str], challenge: str) -> None:
-    """Whoever presents no token is told no error, and whoever presents a bad one is (RFC 6750 §3.1)."""
+    """The challenge has an error only where a token was presented (RFC 6750 §3.1)."""
     response = await client.get(f"/token/{route}", headers=headers)
 
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
@@ -182,7 +194,7 @@ async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: di
 
 @pytest.mark.parametrize("route", ["optional", "optional-superuser", "optional-fresh"])
 async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
-    """Whoever does not meet what is asked is nobody, as in FastAPI-Users."""
+    """A user who does not meet the rules of an optional route counts as no user, as in FastAPI-Users."""
     answers = [
         await laptop.call("GET", f"/token/{route}"),
         await laptop.http.get(f"/token/{route}"),
@@ -195,7 +207,7 @@ async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
 
 @pytest.mark.parametrize("route", ["anyone", "active"])
 async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Database, *, route: str) -> None:
-    """An inactive user's token is refused, whatever is asked."""
+    """An inactive user's token is refused by every route."""
     await change_user(database.engine, ada, is_active=False)
 
     response = await laptop.call("GET", f"/token/{route}")
@@ -205,31 +217,28 @@ async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Dat
 
 @pytest.mark.parametrize(("active", "status"), [(False, 200), (True, 401)])
 async def test_whom_the_request_has_made_inactive_is_refused(
-    database: Database, backends: Sequence[Backend], laptop: Device, *, active: bool, status: int
+    world: World, laptop: Device, *, active: bool, status: int
 ) -> None:
     """With `active=True` it is as in `current_user`: what the request has changed but not stored counts too."""
     app = FastAPI()
-    get_current = current_token(create_users(database, backends), backends[0], active=active)
+    get_current = current_token(create_users(knox_backend()), knox_backend(), active=active)
 
     @app.get("/")
     async def deactivate(
-        user: Annotated[User, Depends(_deactivated(database))], current: Annotated[Current, Depends(get_current)]
+        user: Annotated[User, Depends(_deactivate)], current: Annotated[Current, Depends(get_current)]
     ) -> bool:
         return user is current[0]
 
-    async with client_of(app) as client:
+    async with client_of(world.serving(app)) as client:
         response = await client.get("/", headers=bearing(laptop.token))
 
     assert response.status_code == status
 
 
-def _deactivated(database: Database) -> Callable[..., Awaitable[User]]:
-    async def deactivate(session: Annotated[AsyncSession, Depends(database.session)]) -> User:
-        user = (await session.execute(select(User))).scalar_one()
-        user.is_active = False
-        return user
-
-    return deactivate
+async def _deactivate(session: Session) -> User:
+    user = (await session.execute(select(User))).scalar_one()
+    user.is_active = False
+    return user
 
 
 @pytest.mark.parametrize(("age", "status"), [(timedelta(0), 200), (MINUTE, 200), (MINUTE + MILLISECOND, 401)])
@@ -246,7 +255,7 @@ async def test_a_login_must_be_fresh(
 
 
 async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> None:
-    """What a stolen token can do does not make it fresh; a client that is refused is told why."""
+    """Nothing that a stolen token can do makes its login fresh, and the answer gives the reason."""
     await laptop.call("GET", "/token/anyone")
     rotation = await laptop.call("POST", "/knox/rotate")
     rotated = Device(http=laptop.http, token=rotation.json()["access_token"])
@@ -258,7 +267,7 @@ async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> N
     assert await rotated.is_logged_in()
 
 
-async def test_a_websocket_takes_a_token(app: FastAPI, laptop: Device) -> None:
+async def test_a_websocket_takes_a_token(app: Served, laptop: Device) -> None:
     """It serves WebSockets too."""
     sent = await talk(app, "/ws/token/fresh-superuser", [(b"authorization", f"Bearer {laptop.token}".encode())])
     more = await talk(app, "/ws/token/anyone", [(b"authorization", f"Bearer {laptop.token}".encode())])
@@ -271,7 +280,7 @@ async def test_a_websocket_takes_a_token(app: FastAPI, laptop: Device) -> None:
 @pytest.mark.parametrize(
     ("headers", "challenge"), [([], b"Bearer"), ([(b"authorization", b"Bearer junk")], INVALID.encode())]
 )
-async def test_a_websocket_is_refused(app: FastAPI, headers: list[tuple[bytes, bytes]], challenge: bytes) -> None:
+async def test_a_websocket_is_refused(app: Served, headers: list[tuple[bytes, bytes]], challenge: bytes) -> None:
     """The handshake is refused by a 401 with the header."""
     [start, *_] = await talk(app, "/ws/token/anyone", headers)
 
@@ -279,9 +288,11 @@ async def test_a_websocket_is_refused(app: FastAPI, headers: list[tuple[bytes, b
     assert (b"www-authenticate", challenge) in start["headers"]
 
 
-async def test_it_is_documented(app: FastAPI) -> None:
+async def test_it_is_documented() -> None:
     """A route that depends on it needs a token in the document, too."""
-    assert app.openapi()["paths"]["/token/optional"]["get"]["security"] == [{"KnoxBearer": []}]
+    assert create_site(explains_401=False).openapi()["paths"]["/token/optional"]["get"]["security"] == [
+        {"KnoxBearer": []}
+    ]
 
 
 # The handler of FastAPI-Users' own 401s
@@ -297,24 +308,21 @@ async def test_it_is_documented(app: FastAPI) -> None:
         ({"Authorization": "Bearer junk"}, INVALID),
     ],
 )
-async def test_fastapi_users_401_gets_the_header(app: FastAPI, *, headers: dict[str, str], challenge: str) -> None:
-    """With the handler added, `current_user` tells a refused token from none."""
-    app.add_exception_handler(401, unauthorized)
-
-    async with client_of(app) as client:
+async def test_fastapi_users_401_gets_the_header(
+    explaining: Served, *, headers: dict[str, str], challenge: str
+) -> None:
+    """With the handler added, `current_user` distinguishes a refused token from none."""
+    async with client_of(explaining) as client:
         response = await client.get("/active", headers=headers)
 
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
     assert response.headers["WWW-Authenticate"] == challenge
 
 
-async def test_a_dead_cookie_or_another_prefix_counts_as_presented(database: Database, clock: Clock, ada: User) -> None:
+async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World, ada: User) -> None:
     """A token of ours is one wherever it stands."""
-    knox = knox_backend(database, clock, transport=KnoxBearerTransport("knox/login", header_prefix="Token"))
-    app = create_app(database, [knox, cookie_backend(database, clock)])
-    app.add_exception_handler(401, unauthorized)
-
-    async with client_of(app) as client:
+    knox = knox_backend(transport=bearer(header_prefix="Token"))
+    async with world.client(knox, cookie_backend(), explains_401=True) as client:
         token = await login(client, email=ada.email)
         await client.post("/knox/logout-all", headers=bearing(token, "Token"))
         answers = [
@@ -327,14 +335,14 @@ async def test_a_dead_cookie_or_another_prefix_counts_as_presented(database: Dat
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "challenge"),
     [
         (HTTPException(401, {"code": "OURS"}, {"X-Mine": "kept"}), "Bearer"),
         (HTTPException(401, "OURS", {"www-authenticate": "Basic", "X-Mine": "kept"}), "Basic"),
         (AnyHTTPException(401, "OURS", {"X-Mine": "kept"}), "Bearer"),
     ],
 )
-async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, told: str) -> None:
+async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challenge: str) -> None:
     """Detail and headers stay, and a challenge that is there is not replaced."""
     app = FastAPI()
     app.add_exception_handler(401, unauthorized)
@@ -347,15 +355,13 @@ async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, told: s
         response = await client.get("/")
 
     assert (response.status_code, response.json()) == (401, {"detail": error.detail})
-    assert response.headers.get_list("WWW-Authenticate") == [told]
+    assert response.headers.get_list("WWW-Authenticate") == [challenge]
     assert response.headers["X-Mine"] == "kept"
 
 
-async def test_a_websocket_s_401_gets_the_header(app: FastAPI) -> None:
+async def test_a_websocket_s_401_gets_the_header(explaining: Served) -> None:
     """A refused handshake has an answer, which the handler serves too."""
-    app.add_exception_handler(401, unauthorized)
-
-    [start, *_] = await talk(app, "/ws/active", [(b"authorization", b"Bearer junk")])
+    [start, *_] = await talk(explaining, "/ws/active", [(b"authorization", b"Bearer junk")])
 
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
     assert (b"www-authenticate", INVALID.encode()) in start["headers"]

@@ -3,22 +3,23 @@
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.http.asgi import send, talk
-from tests.http.site import (
+from tests.asgi import send, talk
+from tests.site import (
     PASSWORD,
     Database,
+    Served,
+    World,
     bearing,
-    client_of,
-    create_app,
     credentials,
     knox_backend,
     login,
 )
-from tests.strategies import Clock, change_user, sent_to, stored, verbs
+from tests.strategies import change_user, sent_to, stored, verbs
+
+pytestmark = pytest.mark.unmeasured
 
 
 @pytest.mark.parametrize(
@@ -42,12 +43,11 @@ async def test_bad_credentials(
     assert await stored(engine) == []
 
 
-async def test_the_unverified(database: Database, clock: Clock) -> None:
+async def test_the_unverified(world: World) -> None:
     """Where verification is required, an unverified user cannot log in."""
-    await database.create_user()
-    app = create_app(database, [knox_backend(database, clock)], requires_verification=True)
+    await world.database.create_user()
 
-    async with client_of(app) as client:
+    async with world.client(knox_backend(), requires_verification=True) as client:
         response = await client.post("/knox/login", data=credentials())
 
     assert (response.status_code, response.json()) == (400, {"detail": "LOGIN_USER_NOT_VERIFIED"})
@@ -114,7 +114,7 @@ async def test_a_user_registers_and_changes(client: AsyncClient) -> None:
     assert (await client.get("/active", headers=headers)).json() == "new@example.org"
 
 
-async def test_a_websocket_takes_a_token(app: FastAPI, client: AsyncClient, database: Database) -> None:
+async def test_a_websocket_takes_a_token(app: Served, client: AsyncClient, database: Database) -> None:
     """A strategy whose dependency takes an `HTTPConnection` serves WebSockets too."""
     await database.create_user()
     token = await login(client)
@@ -126,14 +126,14 @@ async def test_a_websocket_takes_a_token(app: FastAPI, client: AsyncClient, data
 
 
 @pytest.mark.parametrize(("route", "is_accepted"), [("active", False), ("optional", True)])
-async def test_a_websocket_without_a_token(app: FastAPI, route: str, *, is_accepted: bool) -> None:
+async def test_a_websocket_without_a_token(app: Served, route: str, *, is_accepted: bool) -> None:
     """Where a user is needed, the connection is refused before it is accepted."""
     sent = await talk(app, f"/ws/{route}")
 
     assert (sent[0]["type"] == "websocket.accept") == is_accepted
 
 
-async def test_a_request_with_a_token_takes_one_read(app: FastAPI, client: AsyncClient, database: Database) -> None:
+async def test_a_request_with_a_token_takes_one_read(app: Served, client: AsyncClient, database: Database) -> None:
     """Who is logged in is known after one statement."""
     await database.create_user()
     header = (b"authorization", f"bearer {await login(client)}".encode())

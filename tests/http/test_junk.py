@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from urllib.parse import urlencode
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 
 from fastapi_users_knox import tokens
-from tests.http.asgi import RawHeaders, send, talk
-from tests.http.site import Backend, Database, cookie_backend, credentials, knox_backend, login
-from tests.strategies import Clock, flipped, sent_to, stored, verbs
+from tests.asgi import RawHeaders, send, talk
+from tests.site import Backend, Database, Served, cookie_backend, credentials, knox_backend, login
+from tests.strategies import flipped, sent_to, stored, verbs
+
+pytestmark = pytest.mark.unmeasured
 
 TOKEN = tokens.generate("00", prefix="knox_")  # of the right shape, and nobody's
 TEXTS: dict[str, bytes] = {
@@ -54,16 +55,16 @@ JUNK = HEADERS | COOKIES
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
+def backends() -> Sequence[Backend]:
     """Take tokens by header and by cookie."""
-    return [knox_backend(database, clock), cookie_backend(database, clock)]
+    return [knox_backend(), cookie_backend()]
 
 
 @pytest.mark.parametrize(
     ("path", "answer"), [("/active", (401, b'{"detail":"Unauthorized"}')), ("/optional", (200, b"null"))]
 )
-async def test_junk_is_refused_for_free(app: FastAPI, database: Database, path: str, answer: tuple[int, bytes]) -> None:
-    """What is no token of ours gives nobody, and the database is not asked."""
+async def test_junk_is_refused_for_free(app: Served, database: Database, path: str, answer: tuple[int, bytes]) -> None:
+    """Text that is no token of ours authenticates nobody, and no statement is sent."""
     with sent_to(database.engine) as statements:
         answers = {name: await send(app, path, headers) for name, headers in JUNK.items()}
 
@@ -76,9 +77,9 @@ async def test_junk_is_refused_for_free(app: FastAPI, database: Database, path: 
 )
 @pytest.mark.parametrize(("path", "status"), [("/active", 401), ("/optional", 200)])
 async def test_an_unknown_token_is_refused(
-    app: FastAPI, database: Database, path: str, status: int, headers: RawHeaders
+    app: Served, database: Database, path: str, status: int, headers: RawHeaders
 ) -> None:
-    """What has the right shape is asked for once."""
+    """A token of the right shape that nobody has issued costs one statement."""
     with sent_to(database.engine) as statements:
         answer = await send(app, path, headers)
 
@@ -90,8 +91,8 @@ FORM = [(b"content-type", b"application/x-www-form-urlencoded")]
 FILLED_IN = urlencode(credentials()).encode()
 
 
-async def test_junk_does_not_hinder_a_login(app: FastAPI, database: Database) -> None:
-    """Whoever sends junk along with the right password is logged in."""
+async def test_junk_does_not_hinder_a_login(app: Served, database: Database) -> None:
+    """A login with the right password succeeds, whatever junk comes with it."""
     await database.create_user()
 
     answers = [
@@ -103,21 +104,21 @@ async def test_junk_does_not_hinder_a_login(app: FastAPI, database: Database) ->
 
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all", "/cookie/logout", "/cookie/logout-all"])
-async def test_junk_logs_nobody_out(app: FastAPI, path: str) -> None:
+async def test_junk_logs_nobody_out(app: Served, path: str) -> None:
     """Ending takes a token."""
     answers = {name: (await send(app, path, headers, method="POST")).status for name, headers in JUNK.items()}
 
     assert answers == dict.fromkeys(JUNK, 401)
 
 
-async def test_junk_opens_no_websocket(app: FastAPI) -> None:
+async def test_junk_opens_no_websocket(app: Served) -> None:
     """A WebSocket that needs a user is not accepted."""
     sent = [message for headers in JUNK.values() for message in await talk(app, "/ws/active", headers)]
 
     assert "websocket.accept" not in {message["type"] for message in sent}
 
 
-async def test_junk_in_a_client_s_description_is_left_out(app: FastAPI, database: Database) -> None:
+async def test_junk_in_a_client_s_description_is_left_out(app: Served, database: Database) -> None:
     """What a client says of itself may be any bytes: what cannot be stored is not, and the login succeeds."""
     await database.create_user()
     said = [(name, b"\0\xffA\x1b" + b"x" * 1000) for name in (b"user-agent", b"x-device-name", b"x-device-id")]

@@ -1,29 +1,29 @@
 """Login over HTTP: the answer, what it ends, the limit, and what is documented."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi_users.authentication import Transport
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxSettings
-from tests.http.site import (
-    Backend,
+from tests.models import User
+from tests.site import (
     Database,
     UserRead,
+    World,
+    bearer,
     bearing,
-    client_of,
     cookie_backend,
     create_app,
     credentials,
     knox_backend,
     login,
 )
-from tests.models import User
-from tests.strategies import DEFAULTS, HOUR, Clock, stored
+from tests.strategies import DEFAULTS, HOUR, stored
 
 Build = Callable[..., AsyncClient]
 
@@ -37,11 +37,11 @@ async def ada(database: Database) -> User:
 
 
 @pytest.fixture
-def build(database: Database, clock: Clock) -> Build:
-    """Make a client of an application with these settings."""
+def build(world: World) -> Build:
+    """Make a client of an application with these settings and this transport."""
 
-    def build(settings: KnoxSettings = DEFAULTS, **options: Any) -> AsyncClient:
-        return client_of(create_app(database, [knox_backend(database, clock, settings=settings, **options)]))
+    def build(settings: KnoxSettings = DEFAULTS, transport: Transport | None = None) -> AsyncClient:
+        return world.having(knox=settings).client(knox_backend(transport=transport))
 
     return build
 
@@ -78,7 +78,7 @@ async def test_a_login_may_answer_with_the_user(build: Build, ada: User) -> None
 @pytest.mark.usefixtures("ada")
 async def test_the_prefix_may_be_knox_s(build: Build) -> None:
     """With `header_prefix="Token"` the answer says so, and the header is `Authorization: Token ...`."""
-    async with build(transport=KnoxBearerTransport("knox/login", header_prefix="Token")) as client:
+    async with build(transport=bearer(header_prefix="Token")) as client:
         token = await login(client)
         statuses = [
             (await client.get("/active", headers=bearing(token, prefix))).status_code
@@ -90,7 +90,7 @@ async def test_the_prefix_may_be_knox_s(build: Build) -> None:
 
 @pytest.mark.usefixtures("ada")
 async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
-    """Whoever logs in again has one session, not two (ASVS 7.2.4)."""
+    """A user who logs in again has one session, not two (ASVS 7.2.4)."""
     old = await login(client)
 
     again = await client.post("/knox/login", data=credentials(), headers=bearing(old))
@@ -100,9 +100,9 @@ async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("ada")
-async def test_a_browser_s_login_ends_its_cookie(database: Database, clock: Clock, engine: AsyncEngine) -> None:
+async def test_a_browser_s_login_ends_its_cookie(world: World, engine: AsyncEngine) -> None:
     """With FastAPI-Users' cookies too a second login ends the first one's token, as browsers send it along."""
-    async with client_of(create_app(database, [cookie_backend(database, clock)])) as browser:
+    async with world.client(cookie_backend()) as browser:
         first = await browser.post("/cookie/login", data=credentials())
         second = await browser.post("/cookie/login", data=credentials())
         me = await browser.get("/active")
@@ -141,7 +141,7 @@ async def test_the_limit(build: Build, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("form", [credentials(password="wrong"), {}])
 async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form: dict[str, str]) -> None:
-    """Whoever presents a token and a wrong password, or none, is still logged in."""
+    """A login that fails revokes nothing: the presented token is still accepted."""
     token = await login(client, email=ada.email)
 
     response = await client.post("/knox/login", data=form, headers=bearing(token))
@@ -150,15 +150,15 @@ async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form:
     assert (await client.get("/active", headers=bearing(token))).status_code == 200
 
 
-def operation(app: FastAPI, path: str) -> dict[str, Any]:
-    """Return what the OpenAPI document says of a POST."""
-    found: dict[str, Any] = app.openapi()["paths"][path]["post"]
+def operation(path: str) -> dict[str, Any]:
+    """Return what the OpenAPI document says about a POST."""
+    found: dict[str, Any] = create_app(knox_backend()).openapi()["paths"][path]["post"]
     return found
 
 
-async def test_a_login_is_documented(app: FastAPI) -> None:
+async def test_a_login_is_documented() -> None:
     """Success, bad credentials, the limit and the outage stand in the document."""
-    responses = operation(app, "/knox/login")["responses"]
+    responses = operation("/knox/login")["responses"]
 
     assert {"200", "400", "403", "503"} <= responses.keys()
     schema = responses["200"]["content"]["application/json"]["schema"]
@@ -167,20 +167,18 @@ async def test_a_login_is_documented(app: FastAPI) -> None:
 
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
-async def test_a_logout_is_documented(app: FastAPI, path: str) -> None:
+async def test_a_logout_is_documented(path: str) -> None:
     """It needs a token, and answers 204 or 401."""
-    documented = operation(app, path)
+    documented = operation(path)
 
     assert {"204", "401"} <= documented["responses"].keys()
     assert documented["security"] == [{"KnoxBearer": []}]
 
 
 @pytest.mark.parametrize("verb", ["login", "logout", "logout_all"])
-async def test_routes_are_named_after_their_backend(database: Database, clock: Clock, verb: str) -> None:
-    """Two backends' routes can be told apart, and their addresses looked up."""
-    backends: Sequence[Backend] = [knox_backend(database, clock, name=name) for name in ("web", "api")]
-
-    app = create_app(database, backends)
+async def test_routes_are_named_after_their_backend(verb: str) -> None:
+    """The routes of two backends have different names, by which their addresses are found."""
+    app = create_app(knox_backend("web"), knox_backend("api"))
 
     for name in ("web", "api"):
         assert app.url_path_for(f"auth:{name}.{verb}") == f"/{name}/{verb.replace('_', '-')}"

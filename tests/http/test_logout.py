@@ -1,6 +1,6 @@
 """Logging out over HTTP, alone and beside other backends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 from fastapi_users.authentication import BearerTransport
@@ -8,30 +8,32 @@ from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxSettings
-from tests.http.site import (
+from tests.site import (
     Backend,
     Database,
+    World,
     bearing,
-    client_of,
     cookie_backend,
-    create_app,
     credentials,
     jwt_backend,
     knox_backend,
     login,
 )
-from tests.strategies import Clock, change_user, flipped, stored
+from tests.strategies import change_user, flipped, stored
 
 OURS = ("web", "api")
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
-    """Give two of ours that keep apart, and one that is not ours."""
-    return [
-        *(knox_backend(database, clock, name=name, settings=KnoxSettings(audience=name)) for name in OURS),
-        jwt_backend(),
-    ]
+def backends() -> Sequence[Backend]:
+    """Give two backends of ours, and one that is not ours."""
+    return [*(knox_backend(name) for name in OURS), jwt_backend()]
+
+
+@pytest.fixture
+def settings() -> Mapping[str, KnoxSettings]:
+    """Give each backend of ours an audience of its own."""
+    return {name: KnoxSettings(audience=name) for name in OURS}
 
 
 @pytest.fixture
@@ -42,12 +44,12 @@ async def tokens(client: AsyncClient, database: Database) -> dict[str, str]:
 
 
 async def statuses(client: AsyncClient, tokens: dict[str, str]) -> dict[str, int]:
-    """Ask for the user with each token."""
+    """Call a protected route with each token, and return the statuses."""
     return {name: (await client.get("/active", headers=bearing(token))).status_code for name, token in tokens.items()}
 
 
 async def test_each_backend_s_token_is_accepted(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """What one backend refuses is `None`, and the next is asked."""
+    """A backend returns `None` for a token that it refuses, and the next one is tried."""
     assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
 
 
@@ -115,12 +117,11 @@ async def test_a_logout_all_spares_other_users(client: AsyncClient, database: Da
     assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
 
 
-async def test_a_logout_all_may_need_verification(database: Database, clock: Clock) -> None:
+async def test_a_logout_all_may_need_verification(world: World, database: Database) -> None:
     """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
     user = await database.create_user(is_verified=True)
-    app = create_app(database, [knox_backend(database, clock)], requires_verification=True)
 
-    async with client_of(app) as client:
+    async with world.client(knox_backend(), requires_verification=True) as client:
         headers = bearing(await login(client))
         await change_user(database.engine, user, is_verified=False)
         refused = await client.post("/knox/logout-all", headers=headers)
@@ -130,13 +131,12 @@ async def test_a_logout_all_may_need_verification(database: Database, clock: Clo
     assert (refused.status_code, done.status_code) == (403, 204)
 
 
-async def test_a_logout_all_works_over_fastapi_users_transports(database: Database, clock: Clock) -> None:
+async def test_a_logout_all_works_over_fastapi_users_transports(world: World) -> None:
     """A transport that knows no logout answers 204, and a cookie is deleted."""
-    await database.create_user()
-    stock = knox_backend(database, clock, name="stock", transport=BearerTransport("stock/login"))
-    app = create_app(database, [stock, cookie_backend(database, clock)])
+    await world.database.create_user()
+    stock = knox_backend("stock", BearerTransport("stock/login"))
 
-    async with client_of(app) as client:
+    async with world.client(stock, cookie_backend()) as client:
         plain = await client.post("/stock/logout-all", headers=bearing(await login(client, "stock")))
         await client.post("/cookie/login", data=credentials())
         deleted = await client.post("/cookie/logout-all")

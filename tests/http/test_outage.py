@@ -7,8 +7,17 @@ import pytest
 from httpx import AsyncClient, Response
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from tests.http.site import Database, bearing, client_of, create_app, credentials, jwt_backend, knox_backend, login
-from tests.strategies import Clock, unknown_token
+from tests.site import (
+    Database,
+    SplitDatabase,
+    World,
+    bearing,
+    credentials,
+    jwt_backend,
+    knox_backend,
+    login,
+)
+from tests.strategies import unknown_token
 
 
 @pytest.fixture
@@ -16,27 +25,19 @@ async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
     """Give users that can be reached, and tokens that cannot."""
     # A file that aiosqlite cannot open leaves a thread behind, which may outlive the test.
     lost = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
-    yield Database(engine=engine, tokens=lost)
+    yield SplitDatabase(engine=engine, tokens=lost)
     await lost.dispose()
 
 
-@pytest.fixture
-async def client(database: Database, clock: Clock) -> AsyncIterator[AsyncClient]:
-    """Give a client of the application."""
-    app = create_app(database, [knox_backend(database, clock)])
-    async with client_of(app) as client:
-        yield client
-
-
 def is_unavailable(response: Response) -> bool:
-    """Tell whether an answer asks the client to come again."""
+    """Return whether an answer is the 503 with `Retry-After`."""
     answer = (response.status_code, response.json(), response.headers.get("Retry-After"))
     return answer == (503, {"detail": "TOKEN_STORE_UNAVAILABLE"}, "5")
 
 
 @pytest.mark.parametrize("route", ["active", "anyone", "optional", "users/me"])
 async def test_a_read_answers_503(client: AsyncClient, database: Database, route: str) -> None:
-    """Whether the token is live cannot be told: nobody is let in, and `optional` does not mean nobody either."""
+    """Nobody is let in while the token cannot be looked up, and an `optional` route does not treat this as no user."""
     user = await database.create_user()
 
     response = await client.get(f"/{route}", headers=bearing(unknown_token(user)))
@@ -64,7 +65,7 @@ async def test_a_wrong_password_is_still_a_wrong_password(client: AsyncClient, d
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
 async def test_a_logout_answers_503(client: AsyncClient, database: Database, path: str) -> None:
-    """Nobody is told to be logged out who may not be."""
+    """A logout does not answer success while it is unknown whether the session was revoked."""
     user = await database.create_user()
 
     response = await client.post(path, headers=bearing(unknown_token(user)))
@@ -83,7 +84,7 @@ async def test_a_logout_answers_503(client: AsyncClient, database: Database, pat
     ],
 )
 async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Database, method: str, path: str) -> None:
-    """Nothing is told that is not known."""
+    """The routes of sessions answer 503 as well."""
     user = await database.create_user()
 
     response = await client.request(method, path, headers=bearing(unknown_token(user)))
@@ -91,10 +92,10 @@ async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Dat
     assert is_unavailable(response)
 
 
-async def test_an_administrator_is_answered_503(database: Database, clock: Clock) -> None:
-    """A superuser who comes by another backend is told that the sessions cannot be reached."""
+async def test_an_administrator_is_answered_503(world: World, database: Database) -> None:
+    """A superuser who is authenticated by another backend gets a 503, too."""
     root = await database.create_user(is_superuser=True)
-    async with client_of(create_app(database, [knox_backend(database, clock), jwt_backend()])) as client:
+    async with world.client(knox_backend(), jwt_backend()) as client:
         headers = bearing(await login(client, "jwt"))
         path = f"/admin/knox/{root.id}/sessions"
 

@@ -1,45 +1,47 @@
 """Presented means authenticated: what a password change keeps and a login replaces, whatever decoys come along."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Annotated
 
 import pytest
 from fastapi import Depends, FastAPI
-from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
-from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from fastapi_users import BaseUserManager, UUIDIDMixin
 from httpx import AsyncClient, Response
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_users_knox import (
-    KnoxBearerTransport,
-    KnoxCookieMiddleware,
     KnoxCookieTransport,
     KnoxSettings,
-    KnoxStrategy,
     KnoxUserManagerMixin,
     current_token,
 )
-from tests.http.device import OTHER_STORES
-from tests.http.site import (
+from tests.http.device import on_each_kind_of_store
+from tests.models import User
+from tests.site import (
     PASSWORDS,
-    Backend,
     Database,
+    Knox,
+    Served,
+    Session,
+    UserDatabase,
     UserRead,
     UserUpdate,
+    World,
     bearing,
     client_of,
+    create_app,
+    create_users,
     credentials,
     jwt_backend,
     knox_backend,
     login,
 )
-from tests.models import User
 from tests.strategies import HOUR, SECOND, Clock, unknown_token
 
-pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", *OTHER_STORES], indirect=True)
+pytestmark = on_each_kind_of_store
 
 NAME = "__Host-knox"
 LOOKS: dict[str, timedelta | None] = {"optional": None, "stale": SECOND}
@@ -52,47 +54,39 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
     reset_password_token_secret = verification_token_secret = "secret-of-the-tests-that-is-long-enough"
 
 
-@pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
-    """Give a cookie, a header and, beside ours, FastAPI-Users' JWT."""
-    return [
-        knox_backend(database, clock, name="cookie", transport=KnoxCookieTransport(), settings=REFRESHING),
-        knox_backend(database, clock, name="knox", transport=KnoxBearerTransport("knox/login"), settings=REFRESHING),
-        jwt_backend(),
-    ]
+# A cookie, a header and, beside ours, FastAPI-Users' JWT.
+COOKIE = knox_backend("cookie", KnoxCookieTransport())
+BACKENDS = (COOKIE, knox_backend(), jwt_backend())
 
 
-@pytest.fixture
-def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
-    """Give an application whose user manager ends the tokens of the first two backends."""
-    get_strategy = backends[0].get_strategy
-
-    async def get_user_manager(
-        session: Annotated[AsyncSession, Depends(database.session)],
-        strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_strategy)],
-    ) -> Manager:
-        return Manager(SQLAlchemyUserDatabase(session, User), PASSWORDS, knox=strategy)
-
-    app, users = FastAPI(), FastAPIUsers[User, uuid.UUID](get_user_manager, backends)
-    app.state.get_user_manager = get_user_manager
-    app.add_middleware(KnoxCookieMiddleware)
-    for backend in backends:
-        app.include_router(users.get_auth_router(backend), prefix=f"/{backend.name}")
-    app.include_router(users.get_users_router(UserRead, UserUpdate), prefix="/users")
-    return app
+async def get_user_manager(session: Session, strategy: Annotated[Knox, Depends(COOKIE.get_strategy)]) -> Manager:
+    """Make a user manager that revokes the sessions of the first two backends."""
+    return Manager(UserDatabase(session, User), PASSWORDS, knox=strategy)
 
 
-@pytest.fixture
-def looking(app: FastAPI, backends: Sequence[Backend]) -> FastAPI:
-    """Give an application whose routes look at the cookie's session before they ask who the user is."""
-    users = FastAPIUsers[User, uuid.UUID](app.state.get_user_manager, backends)
-    bearers = FastAPIUsers[User, uuid.UUID](app.state.get_user_manager, backends[1:])
+@cache
+def create_looking() -> FastAPI:
+    """Build an application whose routes look at the cookie's session before they authenticate the user."""
+    users = create_users(*BACKENDS, get_user_manager=get_user_manager)
+    bearers = create_users(*BACKENDS[1:], get_user_manager=get_user_manager)
     looking = FastAPI()
     for name, within in LOOKS.items():
-        look = current_token(users, backends[0], optional=True, touch=False, fresh_within=within)
+        look = current_token(users, COOKIE, optional=True, touch=False, fresh_within=within)
         router = bearers.get_users_router(UserRead, UserUpdate)
         looking.include_router(router, prefix=f"/{name}/users", dependencies=[Depends(look)])
     return looking
+
+
+@pytest.fixture
+def settings() -> Mapping[str, KnoxSettings]:
+    """Let the tokens of both backends be refreshed."""
+    return {"cookie": REFRESHING, "knox": REFRESHING}
+
+
+@pytest.fixture
+def app(world: World) -> Served:
+    """Give an application with that user manager."""
+    return world.serving(create_app(*BACKENDS, renews_cookies=True, get_user_manager=get_user_manager))
 
 
 @pytest.fixture
@@ -102,7 +96,7 @@ async def eve(database: Database) -> User:
 
 
 @pytest.fixture
-async def program(app: FastAPI) -> AsyncIterator[AsyncClient]:
+async def program(app: Served) -> AsyncIterator[AsyncClient]:
     """Give a client that keeps no cookies."""
     async with client_of(app) as client:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -120,7 +114,7 @@ async def log_in(client: AsyncClient, email: str, *cookies: str) -> str:
 
 
 async def is_alive(client: AsyncClient, token: str) -> bool:
-    """Ask whether a token is accepted, in a header."""
+    """Return whether a token is accepted in a header."""
     return (await client.get("/users/me", headers=bearing(token))).status_code == 200
 
 
@@ -182,13 +176,13 @@ async def test_another_user_s_session_is_not_taken_for_one_s_own(program: AsyncC
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_a_session_that_a_route_only_looks_at_is_not_kept(
-    looking: FastAPI, program: AsyncClient, ada: User, clock: Clock, look: str
+    world: World, program: AsyncClient, ada: User, clock: Clock, look: str
 ) -> None:
     """What is kept is the session that the route needs, not one that an optional dependency has found beside it."""
     planted = await log_in(program, ada.email)
     clock.now += 2 * SECOND
     own, jwt = await login(program, email=ada.email), await login(program, "jwt", email=ada.email)
-    async with client_of(looking) as client:
+    async with client_of(world.serving(create_looking())) as client:
         for token, kept in ((own, True), (jwt, False)):
             headers = bearing(token) | {"Cookie": f"{NAME}={planted}"}
             response = await client.patch(f"/{look}/users/me", json={"password": "another password"}, headers=headers)
@@ -201,7 +195,7 @@ async def test_a_session_that_a_route_only_looks_at_is_not_kept(
 
 
 async def test_a_login_ends_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
-    """Whoever's it was, and however many decoys share the cookie's name; another cookie's session stays."""
+    """A login revokes the session of its own cookie, whichever user had it and however many decoys come along."""
     old, other = await log_in(program, ada.email), await log_in(program, ada.email)
     cookies = [f"{NAME}={token}" for token in (*decoys(ada), old, *decoys(eve))]
 
@@ -301,7 +295,7 @@ async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient
 
 
 async def test_few_cookies_of_one_name_are_tried(program: AsyncClient, ada: User) -> None:
-    """Whoever sends a hundred is not let in by the first: each costs the store a read, so only the last 16 count."""
+    """Of a hundred cookies only the last 16 are tried, because each costs the store a read."""
     own = await log_in(program, ada.email)
     cookies = [f"{NAME}={own}", *(f"{NAME}={unknown_token(ada)}" for _ in range(100))]
 

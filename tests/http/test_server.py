@@ -5,13 +5,14 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 from uvicorn import Config, Server
 
-from tests.http.site import Database, credentials, login
 from tests.http.test_junk import HEADERS
+from tests.site import Database, Served, credentials, login
 from tests.strategies import sent_to, stored, verbs
+
+pytestmark = pytest.mark.unmeasured
 
 Address = tuple[str, int]
 
@@ -19,7 +20,7 @@ BYTES = {name: headers for name, headers in HEADERS.items() if "1 MB" not in nam
 
 
 @pytest.fixture(params=["h11", "httptools"])
-async def address(request: pytest.FixtureRequest, app: FastAPI) -> AsyncIterator[Address]:
+async def address(request: pytest.FixtureRequest, app: Served) -> AsyncIterator[Address]:
     """Serve the application by uvicorn, with either of its parsers, on a free port."""
     pytest.importorskip(request.param)
     with socket.create_server(("127.0.0.1", 0)) as listening:

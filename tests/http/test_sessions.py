@@ -6,27 +6,27 @@ from fastapi_users.authentication import BearerTransport
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, each_route, on_each_store
-from tests.http.site import (
+from tests.http.device import Device, each_route, on_each_kind_of_store
+from tests.models import User
+from tests.site import (
     Database,
-    client_of,
+    World,
     cookie_backend,
-    create_app,
     credentials,
     jwt_backend,
     knox_backend,
     login,
 )
-from tests.models import User
 from tests.strategies import HOUR, MINUTE, Clock, change_user, flipped, reasons, unknown_token
 
-pytestmark = on_each_store
+pytestmark = on_each_kind_of_store
 
+STOCK = BearerTransport("knox/login")
 INVALID = 'Bearer error="invalid_token"'
 
 
 async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Device) -> None:
-    """A user sees the own live sessions, the newest first, and which of them asks."""
+    """Users see their own live sessions, the newest first, and the current one is marked."""
     listed = await phone.sessions()
 
     assert [(it["name"], it["current"]) for it in listed] == [("phone", True), ("laptop", False)]
@@ -35,14 +35,14 @@ async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Devi
 
 
 async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
-    """A session is told with its times, its device and its client, and nothing else."""
+    """A session has its times, its device and its client, and nothing else."""
     clock.now += MINUTE
 
-    [told] = await laptop.sessions()
+    [session] = await laptop.sessions()
 
-    assert uuid.UUID(told.pop("id"))
-    assert told.pop("user_agent").startswith("python-httpx/")
-    assert told == {
+    assert uuid.UUID(session.pop("id"))
+    assert session.pop("user_agent").startswith("python-httpx/")
+    assert session == {
         "name": "laptop",
         "device_id": None,
         "ip_address": "127.0.0.1",
@@ -119,7 +119,7 @@ async def test_what_is_no_id_is_unprocessable(laptop: Device) -> None:
 async def test_the_others_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """The device that asks stays, the user's others end, and other users' are spared."""
+    """The current session stays, the user's other sessions are revoked, and those of other users stay."""
     third = Device(http=phone.http, token=await login(phone.http))
     events.clear()
 
@@ -133,7 +133,7 @@ async def test_the_others_are_logged_out(
 async def test_all_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """All of the user's sessions end, that of the device that asks too."""
+    """All of the user's sessions are revoked, including the current one."""
     events.clear()
 
     response = await phone.call("POST", "/knox/logout-all")
@@ -160,11 +160,9 @@ async def test_a_token_is_rotated(laptop: Device, clock: Clock, events: list[Kno
     assert [type(it).__name__ for it in events] == ["TokenRotated"]
 
 
-async def test_a_rotation_needs_no_room(database: Database, clock: Clock, ada: User) -> None:
+async def test_a_rotation_needs_no_room(world: World, ada: User) -> None:
     """At the limit a token can be rotated, as it takes its own place."""
-    app = create_app(database, [knox_backend(database, clock, settings=KnoxSettings(token_limit_per_user=1))])
-
-    async with client_of(app) as client:
+    async with world.having(knox=KnoxSettings(token_limit_per_user=1)).client(knox_backend()) as client:
         device = Device(http=client, token=await login(client, email=ada.email))
         response = await device.call("POST", "/knox/rotate")
 
@@ -181,12 +179,10 @@ async def test_a_route_needs_a_token(client: AsyncClient, method: str, path: str
 
 
 @each_route
-async def test_a_route_refuses_a_wrong_token(
-    database: Database, clock: Clock, ada: User, *, method: str, path: str
-) -> None:
+async def test_a_route_refuses_a_wrong_token(world: World, clock: Clock, ada: User, *, method: str, path: str) -> None:
     """Junk, an unknown, an expired and another backend's token are one and the same 401, and nothing ends."""
-    api = knox_backend(database, clock, name="api", settings=KnoxSettings(audience="api"))
-    async with client_of(create_app(database, [knox_backend(database, clock), api, jwt_backend()])) as client:
+    apart = world.having(api=KnoxSettings(audience="api"))
+    async with apart.client(knox_backend(), knox_backend("api"), jwt_backend()) as client:
         expired = await login(client, email=ada.email)
         clock.now += 10 * HOUR
         good = Device(http=client, token=await login(client))
@@ -213,12 +209,11 @@ async def test_a_route_refuses_the_inactive(
 
 
 @each_route
-async def test_a_route_may_need_verification(database: Database, clock: Clock, *, method: str, path: str) -> None:
+async def test_a_route_may_need_verification(world: World, database: Database, *, method: str, path: str) -> None:
     """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
     user = await database.create_user(is_verified=True)
-    app = create_app(database, [knox_backend(database, clock)], requires_verification=True)
 
-    async with client_of(app) as client:
+    async with world.client(knox_backend(), requires_verification=True) as client:
         device = Device(http=client, token=await login(client))
         await change_user(database.engine, user, is_verified=False)
         refused = await device.call(method, path)
@@ -230,11 +225,10 @@ async def test_a_route_may_need_verification(database: Database, clock: Clock, *
     assert done.status_code in {200, 204, 404}
 
 
-async def test_audiences_keep_apart(database: Database, clock: Clock, ada: User) -> None:
+async def test_audiences_keep_apart(world: World, ada: User) -> None:
     """A backend's routes see and end its own sessions alone."""
     settings = {name: KnoxSettings(audience=name) for name in ("knox", "api")}
-    backends = [knox_backend(database, clock, name=name, settings=it) for name, it in settings.items()]
-    async with client_of(create_app(database, backends)) as client:
+    async with world.having(**settings).client(*(knox_backend(name) for name in settings)) as client:
         web, api = [Device(http=client, token=await login(client, name, ada.email)) for name in settings]
         [other] = (await api.call("GET", "/api/sessions")).json()
 
@@ -246,10 +240,9 @@ async def test_audiences_keep_apart(database: Database, clock: Clock, ada: User)
         assert await api.is_logged_in()
 
 
-async def test_the_stock_bearer_transport_will_do(database: Database, clock: Clock, ada: User) -> None:
+async def test_the_stock_bearer_transport_will_do(world: World, ada: User) -> None:
     """A transport that knows no logout answers 204, and its rotation is not cached either."""
-    stock = knox_backend(database, clock, transport=BearerTransport("knox/login"))
-    async with client_of(create_app(database, [stock])) as client:
+    async with world.client(knox_backend(transport=STOCK)) as client:
         device = Device(http=client, token=await login(client, email=ada.email))
         rotation = await device.call("POST", "/knox/rotate")
         rotated = Device(http=client, token=rotation.json()["access_token"])
@@ -259,9 +252,9 @@ async def test_the_stock_bearer_transport_will_do(database: Database, clock: Clo
         assert (ended.status_code, await rotated.is_logged_in()) == (204, False)
 
 
-async def test_a_cookie_is_swapped_and_deleted(database: Database, clock: Clock, ada: User) -> None:
+async def test_a_cookie_is_swapped_and_deleted(world: World, ada: User) -> None:
     """With cookies a rotation sets the new one; ending the own session deletes it, ending another's does not."""
-    async with client_of(create_app(database, [cookie_backend(database, clock)])) as browser:
+    async with world.client(cookie_backend()) as browser:
         await browser.post("/cookie/login", data=credentials(ada.email))
         first = browser.cookies["knox"]
         browser.cookies.clear()

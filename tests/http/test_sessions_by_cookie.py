@@ -1,28 +1,28 @@
 """A user's sessions in browsers, which carry their tokens in cookies, on each kind of store."""
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
 from httpx import AsyncClient
 
-from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
-from tests.http.device import each_route, on_each_store
-from tests.http.site import Backend, Database, client_of, create_app, credentials, knox_backend
+from fastapi_users_knox import KnoxCookieTransport
+from tests.http.device import each_route, on_each_kind_of_store
+from tests.site import Served, World, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 
-pytestmark = on_each_store
+pytestmark = [on_each_kind_of_store, pytest.mark.unmeasured]
 
+BACKEND = knox_backend(transport=KnoxCookieTransport())
 COOKIE = "__Host-knox"
 
 
 class Browsers:
     """Browsers, each with its own cookies, in which users are logged in."""
 
-    def __init__(self, app: FastAPI, stack: AsyncExitStack) -> None:
+    def __init__(self, app: Served, stack: AsyncExitStack) -> None:
         self._app = app
         self._stack = stack
 
@@ -35,18 +35,11 @@ class Browsers:
 
 
 @pytest.fixture
-def backends(database: Database, clock: Clock) -> Sequence[Backend]:
-    """Give the one backend, by cookie."""
-    return [knox_backend(database, clock, transport=KnoxCookieTransport())]
-
-
-@pytest.fixture
-async def browsers(database: Database, backends: Sequence[Backend]) -> AsyncIterator[Browsers]:
+async def browsers(world: World) -> AsyncIterator[Browsers]:
     """Give browsers for two users."""
-    app = create_app(database, backends)
-    app.add_middleware(KnoxCookieMiddleware)
+    app = world.serving(create_app(BACKEND, renews_cookies=True))
     for email in ("ada@example.org", "eve@example.org"):
-        await database.create_user(email)
+        await world.database.create_user(email)
     async with AsyncExitStack() as stack:
         yield Browsers(app, stack)
 
@@ -58,18 +51,18 @@ async def sessions(browser: AsyncClient) -> list[dict[str, Any]]:
 
 
 async def own_id(browser: AsyncClient) -> str:
-    """Tell which session is the browser's own."""
+    """Return the id of the browser's own session."""
     [own] = [session["id"] for session in await sessions(browser) if session["current"]]
     return str(own)
 
 
 async def statuses(*browsers: AsyncClient) -> list[int]:
-    """Knock with each browser."""
+    """Call a protected route with each browser, and return the statuses."""
     return [(await browser.get("/active")).status_code for browser in browsers]
 
 
 async def test_one_browser_ends_anothers_session(browsers: Browsers) -> None:
-    """The other browser is out; the one that asks keeps its cookie."""
+    """The other browser is logged out, and the one that sends the request keeps its cookie."""
     laptop, phone = await browsers.open(), await browsers.open()
 
     response = await laptop.delete(f"/knox/sessions/{await own_id(phone)}")

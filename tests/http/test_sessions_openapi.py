@@ -1,7 +1,6 @@
 """How the sessions' routes stand in the OpenAPI document, and where they are."""
 
 import re
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,11 +9,9 @@ import pytest
 from fastapi import FastAPI
 from fastapi_users.authentication import BearerTransport
 from fastapi_users.openapi import OpenAPIResponseType
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from fastapi_users_knox import SessionRead, TokenRecord
-from tests.http.site import Backend, Database, cookie_backend, create_app, knox_backend
-from tests.strategies import Clock
+from tests.site import build_app, cookie_backend, create_app, knox_backend
 
 PATHS = {
     "auth:{}.logout_all": ("post", "/{}/logout-all"),
@@ -38,23 +35,13 @@ ANSWERS = {
 }
 
 
-@pytest.fixture(scope="module")
-def database() -> Database:
-    """Give a database that nobody connects to: what is documented are the routes."""
-    engine = create_async_engine("sqlite+aiosqlite://")
-    return Database(engine=engine, tokens=engine)
+BACKENDS = (knox_backend(), cookie_backend())
 
 
 @pytest.fixture(scope="module")
-def backends(database: Database) -> Sequence[Backend]:
-    """Give two backends."""
-    return [knox_backend(database, Clock()), cookie_backend(database, Clock())]
-
-
-@pytest.fixture(scope="module")
-def app(database: Database, backends: Sequence[Backend]) -> FastAPI:
-    """Give one application to all tests, which only read its document."""
-    return create_app(database, backends)
+def app() -> FastAPI:
+    """Build an application, of which these tests read the document alone; the shared ones may be built unmeasured."""
+    return build_app(*BACKENDS)
 
 
 def operation(app: FastAPI, name: str, backend: str = "knox") -> dict[str, Any]:
@@ -72,7 +59,7 @@ def examples(documented: dict[str, Any], status: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_routes_are_named_after_their_backend(app: FastAPI, name: str) -> None:
-    """Two backends' routes can be told apart, and their addresses looked up."""
+    """The routes of two backends have different names, by which their addresses are found."""
     for backend in ("knox", "cookie"):
         path = PATHS[name][1].format(backend)
         parameters = dict.fromkeys(re.findall(r"{(\w+)}", path), "x")
@@ -105,15 +92,15 @@ async def test_errors_have_their_codes(app: FastAPI, name: str) -> None:
 
 
 async def test_what_is_not_found_has_its_codes(app: FastAPI) -> None:
-    """A session that is none of the user's, and an unknown user, are told apart for administrators."""
+    """For administrators, an unknown session and an unknown user have different codes."""
     assert [*examples(operation(app, "auth:{}.revoke_session"), "404")] == ["SESSION_NOT_FOUND"]
     assert [*examples(operation(app, "users:{}.sessions"), "404")] == ["Not Found"]
     assert [*examples(operation(app, "users:{}.revoke_session"), "404")] == ["Not Found", "SESSION_NOT_FOUND"]
 
 
-async def test_verification_is_documented(database: Database, backends: Sequence[Backend]) -> None:
+async def test_verification_is_documented() -> None:
     """Where it is required, 403 is documented."""
-    app = create_app(database, backends, requires_verification=True)
+    app = create_app(*BACKENDS, requires_verification=True)
 
     assert examples(operation(app, "auth:{}.sessions"), "403") == {"Forbidden": {"detail": "Forbidden"}}
 
@@ -149,10 +136,10 @@ def test_a_session_tells_no_secret() -> None:
     now = datetime(2030, 1, 1, tzinfo=UTC)
     record = TokenRecord(id=uuid4(), user_id=7, audience="web", created_at=now, expires_at=now + timedelta(hours=1))
 
-    told = SessionRead.of(record, presented=None).model_dump()
+    shown = SessionRead.of(record, presented=None).model_dump()
 
-    assert told.keys() == vars(record).keys() - {"user_id", "audience"} | {"current"}
-    assert told["current"] is False
+    assert shown.keys() == vars(record).keys() - {"user_id", "audience"} | {"current"}
+    assert shown["current"] is False
 
 
 async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:
@@ -163,7 +150,7 @@ async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:
     assert sorted(cookie) == ["204", "401", "503"]
 
 
-async def test_a_rotation_of_a_silent_transport_is_documented(database: Database, clock: Clock) -> None:
+async def test_a_rotation_of_a_silent_transport_is_documented() -> None:
     """A transport that documents nothing answers 200, as FastAPI has it."""
 
     class Silent(BearerTransport):
@@ -171,6 +158,6 @@ async def test_a_rotation_of_a_silent_transport_is_documented(database: Database
         def get_openapi_login_responses_success() -> OpenAPIResponseType:
             return {}
 
-    app = create_app(database, [knox_backend(database, clock, transport=Silent("knox/login"))])
+    app = create_app(knox_backend(transport=Silent("knox/login")))
 
     assert sorted(operation(app, "auth:{}.rotate")["responses"]) == ["200", "401", "503"]

@@ -1,4 +1,4 @@
-"""What the routers and `current_token` say of a backend whose strategy is another one."""
+"""The routers and `current_token` refuse a backend whose strategy is not a `KnoxStrategy`."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -11,12 +11,12 @@ from fastapi_users.authentication import AuthenticationBackend, JWTStrategy, Str
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy, current_token, get_knox_admin_router, get_knox_router
 from tests.http.device import Device
-from tests.http.site import Backend, Database, Users, bearing, client_of, create_users, jwt_backend, login
 from tests.models import User
+from tests.site import Backend, Users, World, bearing, client_of, create_users, jwt_backend, login
 
 Make = Callable[[Users, Backend], object]
 MAKERS: list[Make] = [get_knox_router, get_knox_admin_router, current_token]
-MESSAGE = "backend 'jwt' must have a KnoxStrategy, and its get_strategy returns a JWTStrategy"
+MESSAGE = "backend 'jwt' must have a KnoxStrategy, but its get_strategy returns a JWTStrategy"
 
 
 def declared() -> JWTStrategy[User, uuid.UUID]:
@@ -55,30 +55,30 @@ def backend_with(get_strategy: Any) -> Backend:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-async def test_another_strategy_is_refused_at_once(database: Database, make: Make) -> None:
+async def test_another_strategy_is_refused_at_once(make: Make) -> None:
     """Where `get_strategy` says what it returns, the router is not made."""
     with pytest.raises(TypeError, match=MESSAGE):
-        make(create_users(database, [jwt_backend()]), backend_with(declared))
+        make(create_users(jwt_backend()), backend_with(declared))
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("get_strategy", [knox, own, any_strategy, generated, partial(declared), lambda: None])
-async def test_what_may_be_ours_is_not(database: Database, make: Make, get_strategy: Any) -> None:
+async def test_what_may_be_ours_is_not(make: Make, get_strategy: Any) -> None:
     """A strategy of ours, a subclass, and what does not say what it returns are taken."""
-    assert make(create_users(database, [jwt_backend()]), backend_with(get_strategy))
+    assert make(create_users(jwt_backend()), backend_with(get_strategy))
 
 
 @pytest.mark.parametrize(("make", "path"), [(get_knox_router, "/sessions"), (get_knox_admin_router, "/{id}/sessions")])
 async def test_another_strategy_shows_at_the_first_request(
-    database: Database, ada: User, make: Callable[..., APIRouter], path: str
+    world: World, ada: User, make: Callable[..., APIRouter], path: str
 ) -> None:
     """Else the first request says so."""
-    root = await database.create_user("root@example.org", is_superuser=True)
+    root = await world.database.create_user("root@example.org", is_superuser=True)
     backend = jwt_backend()
-    app, users = FastAPI(), create_users(database, [backend])
+    app, users = FastAPI(), create_users(backend)
     app.include_router(users.get_auth_router(backend), prefix="/jwt")
     app.include_router(make(users, backend))
-    async with client_of(app) as client:
+    async with client_of(world.serving(app)) as client:
         device = Device(http=client, token=await login(client, "jwt", root.email))
         with pytest.raises(TypeError, match=MESSAGE):
             await device.http.get(path.format(id=ada.id), headers=bearing(device.token))

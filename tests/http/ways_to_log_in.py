@@ -1,48 +1,62 @@
 """An application with every way to log in that FastAPI-Users has, the OAuth2 provider it trusts, and who goes them."""
 
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from socket import create_server
+from ssl import create_default_context
 from threading import Thread
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Form, Header, HTTPException, Request, Response
 from fastapi.requests import HTTPConnection
 from fastapi.responses import RedirectResponse
-from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
-from fastapi_users.authentication import AuthenticationBackend, Strategy
+from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users.jwt import decode_jwt, generate_jwt
 from fastapi_users.router.common import ErrorCode
 from fastapi_users_db_sqlalchemy import (
     SQLAlchemyBaseOAuthAccountTableUUID,
     SQLAlchemyBaseUserTableUUID,
-    SQLAlchemyUserDatabase,
 )
 from httpx import URL, AsyncClient
 from httpx import Response as Answer
 from httpx_oauth.clients.openid import OpenID
-from redis.asyncio import Redis, RedisCluster
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, relationship
 from uvicorn import Config, Server
 
 from fastapi_users_knox import (
-    KnoxBearerTransport,
+    IssuedToken,
     KnoxCookieTransport,
     KnoxEvent,
     KnoxSettings,
     KnoxStrategy,
     TokenRecord,
 )
-from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
-from tests.http.site import HASHED, PASSWORD, PASSWORDS, UserCreate, credentials
-from tests.strategies import DEFAULTS, Clock
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
+from tests.site import (
+    PASSWORD,
+    PASSWORDS,
+    Backend,
+    Knox,
+    Manager,
+    Store,
+    UserCreate,
+    UserDatabase,
+    Users,
+    World,
+    build_app,
+    create_users,
+    credentials,
+    knox_backend,
+)
+from tests.strategies import DEFAULTS
 
 SECRET = "secret-of-the-tests-that-is-long-enough"
+TLS = create_default_context()  # made once, as it takes as long as a login
 IN_THE_MAIL = ["application:in-the-mail"]
 
 
@@ -52,6 +66,10 @@ class Base(DeclarativeBase):
 
 class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
     """A user's account at a provider."""
+
+
+# The other tables are those of tests.models, under the same names.
+OAUTH_ACCOUNTS = Base.metadata.tables["oauth_account"]
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
@@ -64,136 +82,99 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
     """A user's token record."""
 
 
-Knox = KnoxStrategy[User, uuid.UUID]
-MakeStrategy = Callable[..., Knox]
-
-
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager that greets whoever logs in."""
+    """A user manager that notes who has logged in."""
 
-    def __init__(self, session: AsyncSession, greeted: list[str]) -> None:
-        """Take the session, and the list of those who were greeted."""
-        super().__init__(SQLAlchemyUserDatabase(session, User, OAuthAccount), PASSWORDS)
-        self._greeted = greeted
+    def __init__(self, user_db: UserDatabase, notes: list[str]) -> None:
+        """Take the users, and the list of those who have logged in."""
+        super().__init__(user_db, PASSWORDS)
+        self._notes = notes
 
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
-        """Greet."""
+        """Note the user, whom the write of the token has left readable."""
         del request, response
-        self._greeted.append(user.email)
+        self._notes.append(user.email)
 
 
-def sql_strategy(session: AsyncSession, settings: KnoxSettings, **options: Any) -> Knox:
-    """Make a strategy whose tokens are beside the users."""
-    return KnoxStrategy(SQLAlchemyTokenStore(session, KnoxToken), settings, **options)
-
-
-def redis_strategy(
-    session: AsyncSession, settings: KnoxSettings, *, redis: Redis | RedisCluster, **options: Any
-) -> Knox:
-    """Make a strategy whose tokens are in Redis, and that looks at the users once more."""
-    users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(session, User)
-    return KnoxStrategy(RedisTokenStore(redis), settings, user_db=users, **options)
-
-
-@dataclass(kw_only=True)
-class Site:
-    """What the application is set up with, and what has happened on it.
+@dataclass(frozen=True, kw_only=True)
+class Site(World):
+    """What the application works with, and what has happened on it.
 
     Attributes:
-        sessions: Where the users are.
-        make_strategy: Where the tokens are.
-        openid: The provider's client.
-        settings: What tokens are like, from the next request on.
-        meanwhile: What somebody else changes of a user between the check of a login and its write.
-        clock: What time it is.
-        events: What was told of tokens.
-        greeted: Whom the user manager has greeted.
+        settings: The settings of each backend from the next request on.
+        meanwhile: What another request changes about a user between the check of a login and its write.
+        events: The published events.
     """
 
-    sessions: async_sessionmaker[AsyncSession]
-    make_strategy: MakeStrategy
-    openid: OpenID
-    settings: KnoxSettings = DEFAULTS
-    meanwhile: Mapping[str, object] = field(default_factory=dict)
-    clock: Clock = field(default_factory=Clock)
+    settings: dict[str, KnoxSettings] = field(default_factory=dict)
+    meanwhile: dict[str, object] = field(default_factory=dict)
     events: list[KnoxEvent[uuid.UUID]] = field(default_factory=list)
-    greeted: list[str] = field(default_factory=list)
 
-    async def session(self) -> AsyncIterator[AsyncSession]:
-        """Open a request's session."""
-        async with self.sessions() as session:
-            yield session
+    def user_db(self, session: AsyncSession) -> UserDatabase:
+        """Make the user database of a request, which knows the accounts elsewhere."""
+        return UserDatabase(session, User, OAuthAccount)
 
-    def strategy(self, session: AsyncSession, request: HTTPConnection | None = None) -> Knox:
-        """Make a request's strategy."""
-        return self.make_strategy(
-            session, self.settings, request=request, listeners=[self.events.append], clock=self.clock
+    def user_manager(self, session: AsyncSession) -> Manager:
+        """Make the user manager of a request."""
+        return UserManager(self.user_db(session), self.notes)
+
+    def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
+        """Make the strategy of a request, which another request overtakes if the test says so."""
+        make = partial(Overtaken, self) if self.meanwhile else KnoxStrategy
+        return make(
+            store,
+            self.settings.get(backend, DEFAULTS),
+            request=request,
+            user_db=self.user_db(session),
+            listeners=[self.events.append],
+            clock=self.clock,
         )
-
-    async def create_user(self, email: str) -> None:
-        """Store a user, who has the password."""
-        async with self.sessions() as session:
-            session.add(User(email=email, hashed_password=HASHED))
-            await session.commit()
 
     async def change_user(self, email: str, values: Mapping[str, object]) -> None:
         """Change a user, as another request does."""
-        async with self.sessions() as session:
+        async with self.database.session() as session:
             await session.execute(update(User).where(User.__table__.c.email == email).values(**values))
             await session.commit()
 
     async def records(self, email: str) -> Sequence[TokenRecord[uuid.UUID]]:
-        """List a user's live tokens; nobody has any who is not known."""
-        async with self.sessions() as session:
+        """List a user's live tokens; an unknown user has none."""
+        async with self.database.session() as session, self.database.store(session) as store:
             user = (await session.scalars(select(User).where(User.__table__.c.email == email))).unique().one_or_none()
-            return [] if user is None else await self.strategy(session).list_records(user)
+            return [] if user is None else await self.strategy("bearer", store, session, None).list_records(user)
 
 
-class Backend(AuthenticationBackend[User, uuid.UUID]):
-    """A backend at which things happen between the check of a login and its write."""
+class Overtaken(KnoxStrategy[Any, uuid.UUID]):
+    """A strategy whose logins are overtaken by another request, which changes the user after the check of a login."""
 
-    site: Site
+    def __init__(self, site: Site, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._site = site
 
-    async def login(self, strategy: Strategy[User, uuid.UUID], user: User) -> Response:
+    async def write_token(self, user: Any) -> IssuedToken:
         """Log a user in, who has just been changed."""
-        if self.site.meanwhile:
-            await self.site.change_user(user.email, self.site.meanwhile)
-        return await super().login(strategy, user)
+        await self._site.change_user(user.email, self._site.meanwhile)
+        return await super().write_token(user)
 
 
-def create_app(site: Site) -> FastAPI:
-    """Make the application: for tokens in the header and in a cookie, each under its name."""
-    session_of_request = Depends(site.session)
-
-    async def get_user_manager(session: Annotated[AsyncSession, session_of_request]) -> UserManager:
-        return UserManager(session, site.greeted)
-
-    async def get_strategy(
-        request: HTTPConnection, session: Annotated[AsyncSession, session_of_request]
-    ) -> Strategy[User, uuid.UUID]:
-        return site.strategy(session, request)
-
-    transports = {"bearer": KnoxBearerTransport("bearer/login"), "cookie": KnoxCookieTransport()}
-    backends = [Backend(name, transport, get_strategy) for name, transport in transports.items()]
-    users = FastAPIUsers[User, uuid.UUID](get_user_manager, backends)
-    app = FastAPI()
+def create_app(openid: OpenID) -> FastAPI:
+    """Build the application: for tokens in the header and in a cookie, each under its name."""
+    backends = [knox_backend("bearer"), knox_backend("cookie", KnoxCookieTransport())]
+    app, users = build_app(*backends, registers=False), create_users(*backends)
     for backend in backends:
-        backend.site = site
         prefix = f"/{backend.name}"
-        app.include_router(users.get_auth_router(backend), prefix=prefix)
-        oauth_router = users.get_oauth_router(site.openid, backend, SECRET, associate_by_email=True)
+        oauth_router = users.get_oauth_router(openid, backend, SECRET, associate_by_email=True)
         app.include_router(oauth_router, prefix=f"{prefix}/oauth")
         app.include_router(_own_router(users, backend), prefix=prefix)
     return app
 
 
-def _own_router(users: FastAPIUsers[User, uuid.UUID], backend: Backend) -> APIRouter:
+def _own_router(users: Users, backend: Backend) -> APIRouter:
     """Make the routes that the application has written itself."""
     router = APIRouter()
     current_user = users.current_user(active=True)
-    Manager = Annotated[UserManager, Depends(users.get_user_manager)]  # noqa: N806 (a type)
+    CurrentManager = Annotated[UserManager, Depends(users.get_user_manager)]  # noqa: N806 (a type)
     RequestStrategy = Annotated[Knox, Depends(backend.get_strategy)]  # noqa: N806 (a type)
 
     @router.get("/who")
@@ -201,7 +182,9 @@ def _own_router(users: FastAPIUsers[User, uuid.UUID], backend: Backend) -> APIRo
         return user.email
 
     @router.get("/link")
-    async def follow_link(request: Request, link: str, user_manager: Manager, strategy: RequestStrategy) -> Response:
+    async def follow_link(
+        request: Request, link: str, user_manager: CurrentManager, strategy: RequestStrategy
+    ) -> Response:
         user = await user_manager.get_by_email(decode_jwt(link, SECRET, IN_THE_MAIL)["sub"])
         if not user.is_active:
             raise HTTPException(400, ErrorCode.LOGIN_BAD_CREDENTIALS)
@@ -210,13 +193,13 @@ def _own_router(users: FastAPIUsers[User, uuid.UUID], backend: Backend) -> APIRo
         return response
 
     @router.get("/careless-link")
-    async def follow_careless_link(link: str, user_manager: Manager, strategy: RequestStrategy) -> Response:
+    async def follow_careless_link(link: str, user_manager: CurrentManager, strategy: RequestStrategy) -> Response:
         user = await user_manager.get_by_email(decode_jwt(link, SECRET, IN_THE_MAIL)["sub"])
         return await backend.login(strategy, user)
 
     @router.post("/register")
     async def register(
-        request: Request, user_create: UserCreate, user_manager: Manager, strategy: RequestStrategy
+        request: Request, user_create: UserCreate, user_manager: CurrentManager, strategy: RequestStrategy
     ) -> Response:
         user = await user_manager.create(user_create, safe=True, request=request)
         response = await backend.login(strategy, user)
@@ -227,7 +210,7 @@ def _own_router(users: FastAPIUsers[User, uuid.UUID], backend: Backend) -> APIRo
 
 
 def _create_provider() -> FastAPI:
-    """Make an OpenID provider, whose codes and access tokens are the e-mail address that the browser asked for."""
+    """Make an OpenID provider; its codes and access tokens are the e-mail address in the browser's login hint."""
     app = FastAPI()
 
     @app.get("/.well-known/openid-configuration")
@@ -251,6 +234,14 @@ def _create_provider() -> FastAPI:
     return app
 
 
+class Client(OpenID):
+    """The application's client of the provider, whose requests share what a connection by TLS would need."""
+
+    def get_httpx_client(self) -> AsyncClient:
+        """Open an HTTP client."""
+        return AsyncClient(verify=TLS)
+
+
 @contextmanager
 def serving_provider() -> Iterator[OpenID]:
     """Serve the provider on a free port, and give the application's client of it."""
@@ -260,7 +251,7 @@ def serving_provider() -> Iterator[OpenID]:
         thread.start()
         try:
             host, port = listening.getsockname()
-            yield OpenID("application", "secret", f"http://{host}:{port}/.well-known/openid-configuration")
+            yield Client("application", "secret", f"http://{host}:{port}/.well-known/openid-configuration")
         finally:
             server.should_exit = True
             thread.join()
@@ -277,7 +268,7 @@ async def by_password(browser: AsyncClient, email: str, headers: Mapping[str, st
 async def by_oauth(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Go to the provider, and come back."""
     begun = await browser.get("/oauth/authorize")
-    async with AsyncClient() as elsewhere:
+    async with AsyncClient(verify=TLS) as elsewhere:
         there = URL(begun.json()["authorization_url"]).copy_add_param("login_hint", email)
         sent_back = await elsewhere.get(there)
     return await browser.get(sent_back.headers["Location"], headers=headers)

@@ -11,10 +11,16 @@ from tests.models import User, create_user
 from tests.strategies import Knox
 
 
+@pytest.fixture(scope="package")
+def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    return tmp_path_factory.mktemp("sqlite")
+
+
 @pytest.fixture
-def any_backend(tmp_path: Path) -> Backend:
+def any_backend(sqlite_directory: Path) -> Backend:
     """Give SQLite in a file."""
-    return SQLITE["sqlite"](tmp_path)
+    return SQLITE["sqlite"](sqlite_directory)
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ async def test_an_old_login_is_not_made_fresh(knox: Knox) -> None:
 
 
 async def test_none_is_issued_for_an_inactive_user(knox: Knox, engine: AsyncEngine) -> None:
-    """Whoever is not active, as loaded or as stored since, is given no token, with or without a session."""
+    """A user who is inactive, as loaded or as stored since, gets no token, with or without a session."""
     session = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
     for by in (None, session.record):

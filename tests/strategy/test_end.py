@@ -59,7 +59,7 @@ async def of_another_audience(knox: Knox, _other: User) -> str:
 
 
 async def expired(knox: Knox, _other: User) -> str:
-    """Give a token whose time is over."""
+    """Give an expired token."""
     return await knox.strategy(SETTINGS).issue(knox.user, token_ttl=MILLISECOND)
 
 
@@ -93,18 +93,18 @@ async def test_no_live_token_of_this_user_is_an_error(
     call: Callable[[Strategy, str, User], Awaitable[Any]],
     make: Callable[[Knox, User], Awaitable[str]],
 ) -> None:
-    """Ending, rotating or keeping it raises, all for the same reason given, and nothing ends or is told."""
+    """Revoking, rotating or keeping it raises the same error in every case, and nothing is revoked or published."""
     await knox.strategy(SETTINGS).issue(knox.user)
     token = await make(knox, other)
     knox.clock.now += SECOND
     rows = await stored(engine)
-    knox.told()
+    knox.published()
 
     with pytest.raises(InvalidToken, match=r"^401: Unauthorized$"):
         await call(knox.strategy(SETTINGS), token, knox.user)
 
     assert await stored(engine) == rows
-    assert knox.told() == []
+    assert knox.published() == []
 
 
 # rotate
@@ -134,7 +134,7 @@ async def test_a_token_rotates_again_and_again(knox: Knox) -> None:
 
 
 async def test_an_inactive_user_s_token_is_not_rotated(knox: Knox, engine: AsyncEngine) -> None:
-    """Whoever is refused at every read gets no new text either."""
+    """A user who is refused at every read cannot rotate a token either."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
 
@@ -155,7 +155,7 @@ async def test_a_logout_ends_one(knox: Knox) -> None:
 
 
 async def test_a_record_is_revoked_by_its_id(knox: Knox, other: User) -> None:
-    """It tells whether there was a live one: another user's, an unknown one and an ended one are none."""
+    """It returns whether there was such a session: another user's, an unknown and a revoked one do not count."""
     strategy = knox.strategy(SETTINGS)
     token, kept = await strategy.issue(knox.user), await strategy.issue(other)
     brief = await strategy.issue(knox.user, token_ttl=MILLISECOND)
@@ -169,7 +169,7 @@ async def test_a_record_is_revoked_by_its_id(knox: Knox, other: User) -> None:
 
 
 async def test_a_logout_all_ends_all(knox: Knox, other: User) -> None:
-    """All tokens of the user and audience are refused, and it tells how many there were."""
+    """All tokens of the user and audience are refused, and the number of live ones is returned."""
     strategy = knox.strategy(SETTINGS)
     issued = [await strategy.issue(knox.user) for _ in range(3)]
     await strategy.issue(knox.user, token_ttl=MILLISECOND)

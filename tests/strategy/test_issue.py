@@ -17,7 +17,7 @@ FROM_PHONE = (("X-Device-Id", "phone"), ("X-Device-Name", "Ada's phone"), ("User
 
 
 async def test_a_login_stores_a_record(knox: Knox) -> None:
-    """The record tells whose token it is, since and till when, and from what client."""
+    """The record has the user, the times and the client."""
     token = await knox.strategy(KnoxSettings(audience="web"), request=request(*FROM_PHONE)).write_token(knox.user)
 
     [record] = await knox.strategy(KnoxSettings(audience="web")).list_records(knox.user)
@@ -73,7 +73,7 @@ async def test_times_are_whole_milliseconds(knox: Knox) -> None:
 
 
 async def test_the_clock_s_zone_does_not_matter(knox: Knox) -> None:
-    """Times are in UTC, whatever zone the clock tells them in."""
+    """Times are in UTC, whatever time zone the clock returns."""
     knox.clock.now = NOW.astimezone()
 
     token = await knox.strategy().issue(knox.user)

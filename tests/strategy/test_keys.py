@@ -39,7 +39,7 @@ async def test_the_first_key_signs(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def insert_copy(engine: AsyncEngine, **values: object) -> None:
-    """Insert a copy of the first row with other values, as whoever can insert rows may."""
+    """Insert a copy of the first row with other values, as an attacker who can insert rows would."""
     row = (await stored(engine))[0]._asdict()
     async with engine.begin() as connection:
         await connection.execute(insert(KnoxToken), row | {"id": uuid.uuid4()} | values)
@@ -59,7 +59,7 @@ async def test_a_row_that_was_inserted_blindly_is_no_login(knox: Knox, engine: A
 
 @pytest.mark.parametrize("settings", [UNKEYED, ON_OLD, INTRODUCING], ids=["unkeyed", "keyed", "introducing"])
 async def test_a_stolen_table_opens_nothing(knox: Knox, engine: AsyncEngine, settings: KnoxSettings) -> None:
-    """Whoever has read a digest has no text that is accepted, however the digest is spelt."""
+    """A digest is not accepted as a token, however it is encoded."""
     await knox.strategy(settings).issue(knox.user)
     digest = await digest_in(engine)
 
@@ -69,7 +69,7 @@ async def test_a_stolen_table_opens_nothing(knox: Knox, engine: AsyncEngine, set
 
 
 async def test_an_own_digest_beside_another_user_is_that_user_s(knox: Knox, other: User, engine: AsyncEngine) -> None:
-    """No key prevents what is not promised: whoever reads and inserts rows can copy the digest of an own token."""
+    """No key prevents this: an attacker who reads and inserts rows can copy the digest of their own token."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
     digest = await digest_in(engine)
     await knox.strategy(ON_OLD).destroy_token(token, knox.user)
@@ -125,7 +125,7 @@ async def test_a_use_brings_a_record_under_the_first_key(
     assert await knox.accepts(token, after)
     assert not await knox.accepts(token, before)
     assert (record.id, record.expires_at) == (token.record.id, token.record.expires_at)
-    assert knox.told() == [("TokenIssued",)]
+    assert knox.published() == [("TokenIssued",)]
 
 
 @pytest.mark.parametrize("touch", [True, False])

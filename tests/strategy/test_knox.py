@@ -30,7 +30,7 @@ KEY = SecretStr("a key of 32 bytes and a few more")
 
 
 class UserRead(BaseUser[Any]):
-    """What an application tells of a user."""
+    """What an application returns about a user."""
 
 
 # settings
@@ -62,14 +62,14 @@ async def test_token_ttl(knox: Knox, ttl: timedelta | None, expires_at: datetime
     assert KnoxSettings().token_ttl == timedelta(hours=10)
 
 
-@pytest.mark.parametrize(("user_schema", "is_told"), [(None, False), (UserRead, True)])
-async def test_user_serializer(knox: Knox, user_schema: type[BaseModel] | None, *, is_told: bool) -> None:
+@pytest.mark.parametrize(("user_schema", "is_answered"), [(None, False), (UserRead, True)])
+async def test_user_serializer(knox: Knox, user_schema: type[BaseModel] | None, *, is_answered: bool) -> None:
     """USER_SERIALIZER: the transport's `user_schema`; without one the user is not in the answer."""
     transport = KnoxBearerTransport("auth/login", user_schema=user_schema)
 
     answer = await transport.get_login_response(await knox.strategy().issue(knox.user))
 
-    assert (knox.user.email.encode() in answer.body) == is_told
+    assert (knox.user.email.encode() in answer.body) == is_answered
 
 
 async def test_token_limit_per_user(knox: Knox) -> None:
@@ -173,7 +173,7 @@ async def test_token_prefix(knox: Knox, prefix: str) -> None:
 
 
 async def test_every_setting_says_which_of_knox_s_it_is() -> None:
-    """Whoever comes from knox finds each setting's name in the docstring of ours."""
+    """The docstring of each setting names the setting of knox that it replaces."""
     ours = inspect.getsource(KnoxSettings)
     transport = inspect.getdoc(KnoxBearerTransport) or ""
 

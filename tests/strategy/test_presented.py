@@ -20,7 +20,7 @@ def with_cookie(token: str) -> tuple[str, str]:
 
 @pytest.mark.parametrize("present", [bearing, with_cookie, lambda token: ("Authorization", f"Token {token}")])
 async def test_a_login_ends_the_token_presented(knox: Knox, present: object) -> None:
-    """Whoever logs in again leaves no old session behind (ASVS 7.2.4)."""
+    """A new login leaves no old session behind (ASVS 7.2.4)."""
     assert callable(present)
     old = await knox.strategy().issue(knox.user)
     kept = await knox.strategy().issue(knox.user)

@@ -44,7 +44,7 @@ async def test_a_live_token_gives_its_user(knox: Knox) -> None:
 
 
 async def test_the_text_alone_counts(knox: Knox) -> None:
-    """A token is told by its text, as it comes from a header."""
+    """A token is recognised by its text, as it comes from a header."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(str(token), knox.user_manager) is knox.user
@@ -77,7 +77,7 @@ async def test_junk_is_free(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def test_an_unknown_token_is_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """The right shape is not enough: the database is asked once."""
+    """The right shape is not enough: the token is looked up by one statement."""
     text = unknown_token(knox.user)
 
     with sent_to(engine) as statements:
@@ -88,7 +88,7 @@ async def test_an_unknown_token_is_refused(knox: Knox, engine: AsyncEngine) -> N
 
 
 async def test_a_digest_is_no_token(knox: Knox, engine: AsyncEngine) -> None:
-    """Whoever reads the database can log in as nobody."""
+    """Nobody can log in with what the database holds."""
     token = await knox.strategy().issue(knox.user)
     digest = (await stored(engine))[0].digest
 
@@ -125,17 +125,17 @@ async def test_a_token_is_refused_from_its_expiry_on(knox: Knox, after: timedelt
 
 
 async def test_an_expired_token_that_is_presented_is_deleted(knox: Knox, engine: AsyncEngine) -> None:
-    """Its record goes, and no other; the second time there is nothing left to do or to tell."""
+    """Its record is removed, and no other; a second read finds nothing to remove or to publish."""
     token = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
     kept = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
-    knox.told()
+    knox.published()
     knox.clock.now += HOUR
 
     users = [await knox.strategy().read_token(token, knox.user_manager) for _ in range(2)]
 
     assert users == [None, None]
     assert [row.id for row in await stored(engine)] == [kept.record.id]
-    assert knox.told() == [("TokenExpired",)]
+    assert knox.published() == [("TokenExpired",)]
 
 
 async def test_an_expired_token_is_deleted_however_lately_it_was_used(knox: Knox, engine: AsyncEngine) -> None:
@@ -144,24 +144,24 @@ async def test_an_expired_token_is_deleted_however_lately_it_was_used(knox: Knox
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += HOUR - SECOND
     await knox.strategy(settings).read_token(token, knox.user_manager)
-    knox.told()
+    knox.published()
 
     knox.clock.now += SECOND
     await knox.strategy(settings).read_token(token, knox.user_manager)
 
     assert await stored(engine) == []
-    assert knox.told() == [("TokenExpired",)]
+    assert knox.published() == [("TokenExpired",)]
 
 
 async def test_a_passive_read_writes_nothing(knox: Knox, engine: AsyncEngine) -> None:
-    """With `touch=False` neither a due refresh nor an expired record is written, nor told."""
+    """With `touch=False` neither a due refresh nor the removal of an expired record is written or published."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
     live, expired = (
         await knox.strategy(settings).issue(knox.user),
         await knox.strategy().issue(knox.user, token_ttl=MINUTE),
     )
     rows = await stored(engine)
-    knox.told()
+    knox.published()
     knox.clock.now += HOUR / 2
 
     with sent_to(engine) as statements:
@@ -175,7 +175,7 @@ async def test_a_passive_read_writes_nothing(knox: Knox, engine: AsyncEngine) ->
     assert read == [live.record, None]
     assert verbs(statements) == ["SELECT"] * 4
     assert await stored(engine) == rows
-    assert knox.told() == []
+    assert knox.published() == []
 
 
 # the cap and the kill switch
@@ -229,7 +229,7 @@ async def test_an_inactive_user_is_refused(knox: Knox, engine: AsyncEngine) -> N
 
 
 async def test_a_user_who_is_activated_again_is_let_in(knox: Knox, engine: AsyncEngine) -> None:
-    """A refusal because of the user ends nothing; the record stays for who asks next."""
+    """A refusal because of the user removes no record."""
     token = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
     await knox.strategy().read_token(token, knox.user_manager)

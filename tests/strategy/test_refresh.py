@@ -120,19 +120,19 @@ async def test_many_reads_make_one_write(knox: Knox, engine: AsyncEngine) -> Non
     assert verbs(statements).count("UPDATE") == 1
 
 
-async def test_a_refresh_is_told(knox: Knox) -> None:
+async def test_a_refresh_publishes_an_event(knox: Knox) -> None:
     """The event has the record as it is stored now; a use that moves no expiry is no event."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
-    knox.told()
+    knox.published()
     knox.clock.now += HOUR / 2
 
     await use(knox, token)
     knox.clock.now += HOUR / 2
     await use(knox, token, PLAIN)
 
-    [told] = knox.events
-    assert isinstance(told, TokenRefreshed)
-    assert (told.record.expires_at, told.record.last_used_at) == (NOW + 3 * HOUR / 2, NOW + HOUR / 2)
+    [published] = knox.events
+    assert isinstance(published, TokenRefreshed)
+    assert (published.record.expires_at, published.record.last_used_at) == (NOW + 3 * HOUR / 2, NOW + HOUR / 2)
 
 
 async def test_a_switch_to_refreshing_holds_for_tokens_from_before(knox: Knox, engine: AsyncEngine) -> None:
@@ -162,14 +162,14 @@ async def test_a_record_that_cannot_be_deleted_fails_nothing(
 ) -> None:
     """An expired token is refused with or without its record."""
     token = await knox.strategy(PLAIN).issue(knox.user)
-    knox.told()
+    knox.published()
     knox.clock.now += HOUR
 
     async with locked(engine):
         user = await knox.strategy(PLAIN).read_token(token, knox.user_manager)
 
     assert user is None
-    assert knox.told() == []
+    assert knox.published() == []
     assert len(caplog.records) == 1
     assert len(await stored(engine)) == 1
 

@@ -19,7 +19,7 @@ Make = cast("Any", KnoxStrategy)
 
 @pytest.fixture
 def unseeing() -> RedisTokenStore[User, uuid.UUID]:
-    """Give a store that cannot see the users, and that nobody asks anything here."""
+    """Give a store that cannot see the users, and that is not called here."""
     return RedisTokenStore(Redis(port=1, retry=Retry(NoBackoff(), 0)))
 
 

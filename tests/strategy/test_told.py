@@ -1,4 +1,4 @@
-"""What is told of each path: every event once, after the write, with who asked."""
+"""The events of each path: every event is published once, after the write, with the client."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -88,19 +88,19 @@ PATHS: dict[str, tuple[Path, list[tuple[str, ...]]]] = {
 }
 
 
-@pytest.mark.parametrize(("path", "told"), PATHS.values(), ids=PATHS.keys())
-async def test_each_path_is_told_once(knox: Knox, path: Path, told: list[tuple[str, ...]]) -> None:
-    """What has happened is told by one event each, and nothing else is."""
+@pytest.mark.parametrize(("path", "published"), PATHS.values(), ids=PATHS.keys())
+async def test_each_path_publishes_its_events_once(knox: Knox, path: Path, published: list[tuple[str, ...]]) -> None:
+    """Each change publishes one event, and nothing else does."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
-    knox.told()
+    knox.published()
 
     await path(knox, knox.strategy(SETTINGS), token)
 
-    assert knox.told() == told
+    assert knox.published() == published
 
 
-async def test_each_token_s_end_is_told(knox: Knox) -> None:
-    """Whatever ends several tokens tells of each, and which."""
+async def test_each_revoked_session_publishes_an_event(knox: Knox) -> None:
+    """A call that revokes several sessions publishes one event for each."""
     kept, *ended = [await knox.strategy().issue(knox.user) for _ in range(3)]
     knox.events.clear()
 
@@ -108,7 +108,7 @@ async def test_each_token_s_end_is_told(knox: Knox) -> None:
 
     records = [event.record for event in knox.events if hasattr(event, "record")]
     assert {record.id for record in records} == {token.record.id for token in ended}
-    assert knox.told() == [(REVOKED, "logout_others")] * 2
+    assert knox.published() == [(REVOKED, "logout_others")] * 2
 
 
 async def test_an_event_tells_who_asked(knox: Knox) -> None:
@@ -134,8 +134,8 @@ async def test_no_event_s_repr_holds_a_token(knox: Knox) -> None:
     assert new not in repr(knox.events)
 
 
-async def test_the_limit_is_told(knox: Knox) -> None:
-    """A login that is refused is told, with the limit and without a record."""
+async def test_the_limit_publishes_an_event(knox: Knox) -> None:
+    """A refused login publishes an event with the limit and without a record."""
     settings = KnoxSettings(token_limit_per_user=1)
     await knox.strategy(settings).issue(knox.user)
     knox.events.clear()
@@ -146,17 +146,17 @@ async def test_the_limit_is_told(knox: Knox) -> None:
     assert knox.events == [TokenLimitHit(user_id=knox.user.id, client=ClientInfo(), limit=1)]
 
 
-async def test_a_login_that_fails_is_not_told(knox: Knox, engine: AsyncEngine) -> None:
+async def test_a_login_that_fails_publishes_nothing(knox: Knox, engine: AsyncEngine) -> None:
     """Nothing was written."""
     await change_user(engine, knox.user, hashed_password="new")
 
     with pytest.raises(CredentialsChanged):
         await knox.strategy().issue(knox.user)
 
-    assert knox.told() == []
+    assert knox.published() == []
 
 
-@pytest.mark.parametrize("path", [path for path, told in PATHS.values() if told])
+@pytest.mark.parametrize("path", [path for path, published in PATHS.values() if published])
 async def test_events_follow_the_write(knox: Knox, engine: AsyncEngine, path: Path) -> None:
     """A listener that looks into the database at the last event sees what the path has written, committed."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
@@ -237,12 +237,12 @@ async def test_a_shared_strategy_keeps_nothing(knox: Knox) -> None:
     assert {event.client for event in knox.events} == {ClientInfo()}
 
 
-async def test_an_expiry_is_told_once(knox: Knox) -> None:
-    """A token that is presented again and again after its end is told of once."""
+async def test_an_expiry_publishes_one_event(knox: Knox) -> None:
+    """An expired token that is presented again and again publishes one event."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
-    knox.told()
+    knox.published()
 
     for _ in range(3):
         await read(knox, knox.strategy(SETTINGS), token, after=HOUR + MILLISECOND)
 
-    assert knox.told() == [("TokenExpired",)]
+    assert knox.published() == [("TokenExpired",)]

@@ -1,9 +1,9 @@
-"""Users of tokens whose store cannot see them: FastAPI-Users' SQL adapter is asked by one SELECT, any other its way."""
+"""Users whom the token store cannot see: one SELECT by FastAPI-Users' SQL adapter, `get` by any other."""
 
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -21,27 +21,27 @@ from sqlalchemy import ForeignKey, Select, delete, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
-from fastapi_users_knox import Found, KnoxStrategy, TokenRecord, TokenStore, tokens
+from fastapi_users_knox import Found, KnoxStrategy, PresentedToken, TokenRecord, TokenStore, tokens
 from tests.models import User, UserManager
 from tests.strategies import DEFAULTS, HOUR, NOW, Knox, change_user, sent_to, verbs
 
 
 class Vault:
-    """A token store of somebody else's, with one token, that knows nothing of users but a text for an id."""
+    """A third-party token store with one token, which knows nothing about users but their ids as text."""
 
     sees_users = True
 
-    def __init__(self, user_id: object, **told: Any) -> None:
+    def __init__(self, user_id: object, **found: Any) -> None:
         self.token = tokens.generate(tokens.routing_tag(user_id), prefix="knox_")
         self.record: TokenRecord[Any] = TokenRecord(
             id=uuid.uuid4(), user_id=str(user_id), audience="", created_at=NOW, expires_at=NOW + HOUR
         )
-        self.told = told
+        self.found = found
 
-    async def get(self, digests: Sequence[bytes], **_asked: object) -> Found[Any, Any] | None:
+    async def get(self, token: PresentedToken, **_options: object) -> Found[Any, Any] | None:
         """Find the token."""
         kept = tokens.digest(self.token)
-        return Found(record=self.record, digest=kept, **self.told) if kept in digests else None
+        return Found(record=self.record, digest=kept, **self.found) if kept in token.digests else None
 
     async def read(self, user_manager: BaseUserManager[Any, uuid.UUID]) -> object | None:
         """Present the token to a strategy over this store."""
@@ -130,7 +130,7 @@ class Account(SQLAlchemyBaseOAuthAccountTableUUID, Base):
 
 
 class Guest(Base):
-    """A user whose activity is worked out in Python."""
+    """A user class that computes in Python whether the user is active."""
 
     __tablename__ = "guest"
     id: Mapped[uuid.UUID] = mapped_column(GUID, primary_key=True)
@@ -267,7 +267,7 @@ async def test_an_own_way_tells_who_is_active(
 
 @pytest.mark.parametrize("left_at", [None, datetime(2029, 1, 1)])  # noqa: DTZ001 (as SQLite keeps it)
 async def test_activity_may_be_worked_out_in_python(elsewhere: AsyncSession, left_at: datetime | None) -> None:
-    """A user class without a column for it is loaded as ever, and asked."""
+    """A user class without such a column is loaded as usual, and its attribute decides."""
     guest = Guest(id=uuid.uuid4(), left_at=left_at)
     vault = Vault(guest.id)
     elsewhere.add(guest)
@@ -289,13 +289,13 @@ async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
 
 
 async def test_the_user_manager_makes_the_id(knox: Knox) -> None:
-    """Whatever a store keeps of an id, the user manager is asked what it stands for."""
+    """The user manager parses the id, in whatever form the store keeps it."""
     assert await Vault(f"user-{knox.user.id}").read(NamingManager(UserDatabase(knox.session, User))) is knox.user
 
 
 @pytest.mark.parametrize("id", ["", "junk", "0" * 31])
 async def test_an_id_that_is_none_is_refused(knox: Knox, engine: AsyncEngine, id: str) -> None:
-    """A record whose user id the manager does not take gives nobody, and asks no database."""
+    """A record with a user id that the manager does not accept authenticates nobody, and no statement is sent."""
     with sent_to(engine) as statements:
         user = await Vault(id).read(knox.user_manager)
 
@@ -304,11 +304,12 @@ async def test_an_id_that_is_none_is_refused(knox: Knox, engine: AsyncEngine, id
 
 
 async def test_a_user_without_word_of_activity_is_refused(knox: Knox) -> None:
-    """A store that gives the user has to tell what the row says: the object may be an old one."""
+    """A store that returns the user must also return whether the row is active, because the object may be stale."""
     assert await Vault(knox.user.id, user=knox.user).read(knox.user_manager) is None
     assert await Vault(knox.user.id, user=knox.user, is_active=True).read(knox.user_manager) is knox.user
 
 
+@pytest.mark.unmeasured
 def test_users_outside_of_sql_need_no_sqlalchemy() -> None:
     """Where SQLAlchemy is not installed, users are loaded all the same."""
     script = """
@@ -319,7 +320,7 @@ import asyncio
 from types import SimpleNamespace
 from fastapi_users import BaseUserManager, IntegerIDMixin
 from fastapi_users.db import BaseUserDatabase
-from fastapi_users_knox.users import load_user, sharing_session, stored_user
+from fastapi_users_knox.users import load_user, users_of
 
 class Directory(BaseUserDatabase):
     async def get(self, id):
@@ -329,8 +330,8 @@ class Manager(IntegerIDMixin, BaseUserManager):
     pass
 
 user, is_active = asyncio.run(load_user(Manager(Directory()), "7"))
-with sharing_session(Directory()):
-    stored = asyncio.run(stored_user(Directory(), 7))
+with users_of(Directory()).sharing_session():
+    stored = asyncio.run(users_of(Directory()).stored(7))
 print(user.id, is_active, stored["id"], stored["is_active"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

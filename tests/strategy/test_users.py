@@ -1,4 +1,4 @@
-"""Whoever loads the users: FastAPI-Users' own adapter is asked in the same read, any other after it."""
+"""Loading the users: the same read does it with FastAPI-Users' own adapter, and a second one with any other."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -144,14 +144,14 @@ async def test_a_user_who_is_inactive_outside_of_sql_is_refused(knox: Knox) -> N
 
 
 async def test_a_user_who_is_gone_is_refused(knox: Knox) -> None:
-    """A token whose user the user database does not know gives nobody."""
+    """A token of a user who is not in the user database authenticates nobody."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(token, UserManager(Directory())) is None
 
 
 async def test_an_id_that_is_none_is_refused(knox: Knox) -> None:
-    """A record whose user id the manager does not take gives nobody."""
+    """A record with a user id that the manager does not accept authenticates nobody."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(token, StrictManager(UserDatabase(knox.session, User))) is None

@@ -1,4 +1,4 @@
-"""How a token travels: the cookie transport."""
+"""The cookie transport: the token in a cookie, taken only from requests that are not forged."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,47 +11,47 @@ from fastapi.security import APIKeyCookie
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.challenges import note_transport
-from fastapi_users_knox.cookie_rules import check_attributes
-from fastapi_users_knox.middleware import note_presented
-from fastapi_users_knox.origins import RefusalLog, is_from, is_safe, parse_origin
-from fastapi_users_knox.presented import CookieToken, cookie_token
-from fastapi_users_knox.store import IssuedToken, TokenRecord
-from fastapi_users_knox.transport import CACHING_FORBIDDEN, login_refusals
+from fastapi_users_knox.records import IssuedToken, TokenRecord
+from fastapi_users_knox.transports.challenges import note_transport
+from fastapi_users_knox.transports.cookie_rules import check_attributes
+from fastapi_users_knox.transports.origins import RefusalLog, is_from, is_safe, parse_origin
+from fastapi_users_knox.transports.presented import CookieToken, cookie_token
+from fastapi_users_knox.transports.renewal import note_presented
+from fastapi_users_knox.transports.responses import CACHING_FORBIDDEN, login_refusals
 
 __all__ = ["KnoxCookieTransport"]
 
-_LONGEST_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bis §5.5).
+_MAX_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bis §5.5).
 
 
 class KnoxCookieTransport(CookieTransport):
-    """Carry the token in a cookie that lives as long as the token does, and take it from no forged request.
+    """Carry the token in a cookie that expires with the token, and accept it from no forged request.
 
-    The cookie's Max-Age is what is left of the token's life at login, at most 400 days; `KnoxCookieMiddleware` moves
-    it when the token is refreshed.
+    The cookie's Max-Age at login is the time until the token expires, at most 400 days. `KnoxCookieMiddleware` sets it
+    again when the token is refreshed.
 
-    A cookie that comes with an unsafe method or opens a WebSocket counts only if `trusts` says so; else the request is
-    treated as one without a cookie.
+    If a request has an unsafe method or opens a WebSocket, its cookie is accepted only if `trusts` returns `True`;
+    otherwise the request counts as one without a cookie.
 
     Args:
-        cookie_name: With the prefix `__Host-`, `__Host-Http-`, `__Http-` or `__Secure-`, browsers hold the cookie to
-            the prefix's rules: with the first two no other host can set a cookie of that name for this one, with the
-            second and third no script can.
-        cookie_path: Below which path browsers send it.
-        cookie_domain: To whose subdomains browsers send it too; `None`: to this host alone.
-        cookie_secure: Whether browsers send it over HTTPS alone.
-        cookie_httponly: Whether it is kept from scripts.
-        cookie_samesite: Whether browsers send it along from other sites.
-        scheme_name: The security scheme's name in the OpenAPI document.
-        trusted_origins: Whose pages may also use the cookie, such as "https://app.example.org".
-        csrf_check: Whether to ask `trusts`; `False` only where the application has CSRF tokens of its own.
-        partitioned: Whether browsers keep the cookie apart for each site that embeds this one (CHIPS). It makes
-            third-party cookies work where browsers block others, and needs `cookie_samesite="none"` for that.
-        clock: Returns the time in seconds, from any start; the log of refusals is limited by it.
+        cookie_name: The name of the cookie. Browsers enforce the rules of the prefixes `__Host-`, `__Host-Http-`,
+            `__Http-` and `__Secure-`: with the first two no other host can set a cookie of this name for this host,
+            and with the second and third no script can.
+        cookie_path: Browsers send the cookie with requests below this path.
+        cookie_domain: The domain to whose subdomains browsers send the cookie too; `None` means this host only.
+        cookie_secure: Whether browsers send the cookie over HTTPS only.
+        cookie_httponly: Whether scripts cannot read the cookie.
+        cookie_samesite: Whether browsers send the cookie with requests that other sites cause.
+        scheme_name: The name of the security scheme in the OpenAPI document.
+        trusted_origins: Other origins whose pages may use the cookie, such as "https://app.example.org".
+        csrf_check: Whether `trusts` is called. Pass `False` only if the application has CSRF tokens of its own.
+        partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). Then it works
+            as a third-party cookie even where browsers block others; this needs `cookie_samesite="none"`.
+        clock: Returns the time in seconds, from any start. It limits the log of refusals.
 
     Raises:
-        ValueError: Browsers would not accept such a cookie, by its name's prefix, `SameSite=None` or `Partitioned`, or
-            a trusted origin is not a valid origin.
+        ValueError: Browsers would not accept such a cookie, because of its name's prefix, `SameSite=None` or
+            `Partitioned`; or a trusted origin is not a valid origin.
     """
 
     scheme: APIKeyCookie
@@ -71,7 +71,7 @@ class KnoxCookieTransport(CookieTransport):
         partitioned: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Check that browsers would take such a cookie."""
+        """Check that browsers accept such a cookie."""
         super().__init__(
             cookie_name=cookie_name,
             cookie_path=cookie_path,
@@ -88,16 +88,17 @@ class KnoxCookieTransport(CookieTransport):
         self._refusals = RefusalLog(clock)
 
     def trusts(self, connection: HTTPConnection) -> bool:
-        """Tell whether a request is safe, or made by a page of its own or a trusted origin, or by no browser.
+        """Return whether a request is safe, was made by a page of its own or a trusted origin, or not by a browser.
 
-        `Sec-Fetch-Site` decides where a browser sends it, else `Origin`. A request with neither is no browser's, or
-        that of an old one, which `SameSite` keeps from sending the cookie: with `SameSite=None` it is not trusted.
+        `Sec-Fetch-Site` decides if the browser sends it, and `Origin` otherwise. A request with neither was not sent by
+        a browser, or by an old one, which `SameSite` keeps from sending the cookie. With `SameSite=None` it is not
+        trusted.
         """
         unknown = self.cookie_samesite != "none"
         return is_safe(connection) or is_from(connection, self._trusted_origins, unknown=unknown)
 
     def _accept(self, connection: HTTPConnection, token: str) -> bool:
-        """Tell whether the cookie counts, and if so note for the middleware how to set it anew."""
+        """Return whether the cookie is accepted, and if so note for the middleware how to set it again."""
         is_accepted = not self._csrf_check or self.trusts(connection)
         note_transport(connection, scheme=None, presented=is_accepted)
         if not is_accepted:
@@ -108,14 +109,14 @@ class KnoxCookieTransport(CookieTransport):
         return True
 
     async def get_login_response(self, token: str) -> Response:
-        """Answer with the cookie; the session that it held until now ends, whoever's it was.
+        """Return the answer that sets the cookie, and revoke the session of the cookie that it overwrites.
 
-        Otherwise a slow request of that session could be answered after the login, renew its cookie, and so put the
-        browser back into the session of somebody else.
+        This holds for another user's session too. Otherwise a slow request of that session could be answered after the
+        login and renew its cookie, and the browser would be back in the session of the other user.
         """
         response = await super().get_login_response(token)
         if isinstance(token, IssuedToken):
-            await token.end_cookie_session(self.cookie_name)
+            await token.revoke_cookie_session(self.cookie_name)
         return response
 
     def _set_login_cookie(self, response: Response, token: str) -> Response:
@@ -123,7 +124,7 @@ class KnoxCookieTransport(CookieTransport):
             left = None if token.expires_in is None else timedelta(seconds=token.expires_in)
             max_age = _max_age(left)
         else:
-            max_age = None  # It is another strategy's: it ends with the browser.
+            max_age = None  # Another strategy issued it. The cookie is deleted when the browser is closed.
         self._set_cookie(response, token, max_age=max_age)
         response.headers.update(CACHING_FORBIDDEN)
         return response
@@ -134,7 +135,7 @@ class KnoxCookieTransport(CookieTransport):
         return response
 
     def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:
-        """Add the `Set-Cookie`; all of ours are made here, as browsers match a deletion by its attributes."""
+        """Add a `Set-Cookie`. All of ours are made here, because a deletion must have the same attributes."""
         response.set_cookie(
             self.cookie_name,
             token,
@@ -145,12 +146,12 @@ class KnoxCookieTransport(CookieTransport):
             httponly=self.cookie_httponly,
             samesite=self.cookie_samesite,
         )
-        if self.cookie_partitioned:  # Python's own cookies have this attribute from 3.14 on.
+        if self.cookie_partitioned:  # `http.cookies` has this attribute only since Python 3.14.
             name, value = response.raw_headers.pop()
             response.raw_headers.append((name, value + b"; Partitioned"))
 
     def _renewed(self, token: str, record: TokenRecord[Any]) -> str:
-        """Return the `Set-Cookie` for a token that has just been refreshed, of which this is the record."""
+        """Return the `Set-Cookie` for a token that has just been refreshed."""
         response = Response()
         left = None if record.expires_at is None else record.expires_at - record.active_at
         self._set_cookie(response, token, max_age=_max_age(left))
@@ -158,12 +159,12 @@ class KnoxCookieTransport(CookieTransport):
 
     @staticmethod
     def get_openapi_login_responses_success() -> OpenAPIResponseType:
-        """Document what a login answers: beside success, the limit and the outage."""
+        """Document the answers to a login: success, the limit, and an unavailable store."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}, **login_refusals()}
 
 
 class _CookieScheme(APIKeyCookie):
-    """Take the token from the cookie of any connection, if the transport accepts it there."""
+    """Read the token from the cookie of a request or WebSocket, if the transport accepts the cookie there."""
 
     def __init__(self, name: str, scheme_name: str, accept: Callable[[HTTPConnection, str], bool]) -> None:
         super().__init__(name=name, scheme_name=scheme_name, auto_error=False)
@@ -175,5 +176,5 @@ class _CookieScheme(APIKeyCookie):
 
 
 def _max_age(left: timedelta | None) -> int:
-    """Return the Max-Age for what is left of a token's life; `None`: it never ends."""
-    return int((_LONGEST_AGE if left is None else min(left, _LONGEST_AGE)).total_seconds())
+    """Return the Max-Age for the time until a token expires; `None` means that it never does."""
+    return int((_MAX_AGE if left is None else min(left, _MAX_AGE)).total_seconds())

@@ -1,4 +1,4 @@
-"""The cookie's renewal: the middleware, and what transports and strategies tell it through the connection's scope."""
+"""The renewal of a cookie when its token is refreshed: the middleware, and the notes for it in the request's scope."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,13 +8,13 @@ from uuid import UUID
 from fastapi.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.records import TokenRecord
 
-__all__ = ["KnoxCookieMiddleware", "note_ended", "note_presented", "note_refreshed"]
+__all__ = ["KnoxCookieMiddleware", "note_invalidated", "note_presented", "note_refreshed", "renewable_text"]
 
 _SCOPE_KEY = "fastapi_users_knox"
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-# How an answer tells caches to keep it; `CDN-Cache-Control` and its like outrank `Cache-Control` (RFC 9213 §2.2).
+# Headers that let caches store an answer; `CDN-Cache-Control` and its like outrank `Cache-Control` (RFC 9213 §2.2).
 _CACHING = (b"cache-control", b"surrogate-control")
 
 
@@ -23,9 +23,9 @@ class _Presented:
     """A cookie that came with the request.
 
     Attributes:
-        cookie_name: Its name.
-        token: What it held.
-        set_cookie: Makes the `Set-Cookie` that keeps a token as long as its record says.
+        cookie_name: The name of the cookie.
+        token: The text of its token.
+        set_cookie: Returns the `Set-Cookie` for a token, with the expiry of its record.
     """
 
     cookie_name: str
@@ -35,13 +35,13 @@ class _Presented:
 
 @dataclass(kw_only=True)
 class _Notes:
-    """What the middleware is told during one request: the cookies, and the records and texts of refreshed tokens."""
+    """What the middleware learns during a request: the cookies, and the records and texts of refreshed tokens."""
 
     presented: list[_Presented] = field(default_factory=list)
     refreshed: dict[UUID, tuple[TokenRecord[Any], str]] = field(default_factory=dict, repr=False)
 
     def set_cookies(self) -> dict[bytes, bytes]:
-        """Return a `Set-Cookie` for each name of a cookie that held a token since refreshed."""
+        """Return a `Set-Cookie` for each cookie whose token was refreshed, by the cookie's name."""
         return {
             cookie.cookie_name.encode("latin-1"): cookie.set_cookie(token, record).encode("latin-1")
             for record, token in self.refreshed.values()
@@ -53,21 +53,28 @@ class _Notes:
 def note_presented(
     connection: HTTPConnection, token: str, *, cookie_name: str, set_cookie: Callable[[str, TokenRecord[Any]], str]
 ) -> None:
-    """Tell the middleware, where there is one, that a cookie holds a token, and how to set it anew."""
+    """Note that a cookie has brought a token, and how to set the cookie again."""
     notes = _notes(connection)
     if notes is not None:
         notes.presented.append(_Presented(cookie_name=cookie_name, token=token, set_cookie=set_cookie))
 
 
+def renewable_text(connection: HTTPConnection | None, text: str) -> str | None:
+    """Return the text if a cookie has brought it that the middleware may have to set again, and `None` otherwise."""
+    notes = _notes(connection)
+    is_noted = notes is not None and any(cookie.token == text for cookie in notes.presented)
+    return text if is_noted else None
+
+
 def note_refreshed(connection: HTTPConnection | None, token: str, *, record: TokenRecord[Any]) -> None:
-    """Tell the middleware that the expiry of a token was moved, and written, to that of its record."""
+    """Note that a token was refreshed and now expires as its record says."""
     notes = _notes(connection)
     if notes is not None:
         notes.refreshed[record.id] = record, token
 
 
-def note_ended(connection: HTTPConnection | None, *records: TokenRecord[Any]) -> None:
-    """Tell the middleware that the tokens of these records were ended or swapped, so that no cookie is to keep them."""
+def note_invalidated(connection: HTTPConnection | None, *records: TokenRecord[Any]) -> None:
+    """Note that the tokens of these records are not valid any more, so that no cookie is set to them again."""
     notes = _notes(connection)
     if notes is not None:
         for record in records:
@@ -79,11 +86,12 @@ def _notes(connection: HTTPConnection | None) -> _Notes | None:
 
 
 class KnoxCookieMiddleware:
-    """Let the cookie live on when its token is refreshed: `app.add_middleware(KnoxCookieMiddleware)`.
+    """Renew the cookie when its token is refreshed: `app.add_middleware(KnoxCookieMiddleware)`.
 
-    Whatever the route answers, it sets the cookie just presented once more, with the new Max-Age, and lets no cache
-    keep such an answer. It adds nothing where the answer sets that cookie itself, or the token was ended meanwhile.
-    It learns of the refresh only from strategies that were given `request=`.
+    Whatever kind of response the route returns, the middleware sets the presented cookie again, with the new Max-Age,
+    and forbids caches to store that response. It adds nothing if the response sets that cookie itself, or if the token
+    was revoked or rotated in the same request. It learns about a refresh only from strategies that were given
+    `request=`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -95,7 +103,7 @@ class KnoxCookieMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        # One object, which other middlewares hand on even where they copy the scope.
+        # One object, which other middlewares pass on even if they copy the scope.
         notes: _Notes = scope.setdefault(_SCOPE_KEY, _Notes())
 
         async def send_renewed(message: Message) -> None:
@@ -105,9 +113,9 @@ class KnoxCookieMiddleware:
 
 
 def _renewed(message: Message, notes: _Notes) -> Message:
-    """Add the cookies to the beginning of an answer.
+    """Return the start of an answer with the cookies added.
 
-    That is a copy: an application may give the same response, and so the same list, to several users.
+    It is a copy, because an application may return the same response object, with the same list, to several users.
     """
     headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
     names = {value.partition(b"=")[0].strip() for name, value in headers if name == b"set-cookie"}

@@ -1,4 +1,4 @@
-"""The routes by which superusers see and end anybody's sessions."""
+"""The routes by which superusers list and revoke the sessions of any user."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -7,11 +7,13 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, HTTPException, status
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users.exceptions import InvalidID, UserNotExists
+from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-from fastapi_users_knox.backends import refuse_other_backends, strategy_of
-from fastapi_users_knox.dependencies import forbid_caching, user_or_404
-from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
+from fastapi_users_knox.routers.backends import refuse_other_backends, strategy_of
+from fastapi_users_knox.routers.responses import SESSION_NOT_FOUND, forbid_caching, refusals
+from fastapi_users_knox.routers.schemas import SessionRead
 from fastapi_users_knox.strategy import KnoxStrategy
 
 __all__ = ["get_knox_admin_router"]
@@ -23,27 +25,27 @@ _NO_USER = {"Not Found": "The user does not exist."}
 
 
 def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID]) -> APIRouter:
-    """Make the router by which superusers see and end the sessions of any user (ASVS 7.4.5).
+    """Make the router by which superusers list and revoke the sessions of any user (ASVS 7.4.5).
 
-    `GET /{user_id}/sessions` lists them, `DELETE /{user_id}/sessions` ends all of every
-    audience, `DELETE /{user_id}/sessions/{id}` one.
-    A superuser logs in by any backend of `fastapi_users`, as for FastAPI-Users' users router.
+    `GET /{user_id}/sessions` lists the sessions of this backend, `DELETE /{user_id}/sessions` revokes all sessions of
+    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one. A superuser may log in by any backend of
+    `fastapi_users`, as for FastAPI-Users' users router.
 
     Args:
-        fastapi_users: Who may be a superuser here.
-        backend: Whose sessions the routes list and end; its strategy is a `KnoxStrategy`.
+        fastapi_users: The application's `FastAPIUsers` object, which authenticates the superusers.
+        backend: The backend whose sessions the routes list and revoke. Its strategy is a `KnoxStrategy`.
 
     Raises:
-        TypeError: The backend's strategy is declared to be another one.
+        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
     """
     refuse_other_backends(backend)
     superuser = fastapi_users.current_user(active=True, superuser=True)
-    # Whether a user exists is told to superusers alone, so this comes before the user is looked up.
+    # Only superusers may learn whether a user exists, so this comes before the user is looked up.
     router = APIRouter(
         dependencies=[Depends(superuser)],
         responses=refusals(forbidden="Not a superuser.", not_found=_NO_USER),
     )
-    get_user = user_or_404(fastapi_users)
+    get_user = _user_or_404(fastapi_users)
     _add_administration(router, backend, get_user=get_user)
     _add_administration_of_one(router, backend, get_user=get_user)
     return router
@@ -90,3 +92,17 @@ def _add_administration_of_one(
     ) -> None:
         if not await strategy.revoke(user, id, reason="admin"):
             raise HTTPException(status.HTTP_404_NOT_FOUND, SESSION_NOT_FOUND)
+
+
+def _user_or_404(fastapi_users: FastAPIUsers[UP, ID]) -> Callable[..., Coroutine[Any, Any, UP]]:
+    """Make the dependency that returns the user of the path's `user_id`, as FastAPI-Users' users router does."""
+
+    async def get_user(
+        user_id: str, user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)]
+    ) -> UP:
+        try:
+            return await user_manager.get(user_manager.parse_id(user_id))
+        except (UserNotExists, InvalidID) as error:
+            raise HTTPException(status.HTTP_404_NOT_FOUND) from error
+
+    return get_user

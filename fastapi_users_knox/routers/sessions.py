@@ -1,4 +1,4 @@
-"""The routes that stand beside FastAPI-Users' login and logout: a user's own sessions."""
+"""The routes beside FastAPI-Users' login and logout: a user's own sessions."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -11,15 +11,13 @@ from fastapi_users.authentication.transport import TransportLogoutNotSupportedEr
 from fastapi_users.models import ID, UP
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.dependencies import (
-    current_token,
-    forbid_caching,
-    presented_by,
-)
-from fastapi_users_knox.schemas import SESSION_NOT_FOUND, SessionRead, refusals
-from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.routers.backends import presented_by
+from fastapi_users_knox.routers.dependencies import current_token
+from fastapi_users_knox.routers.responses import SESSION_NOT_FOUND, forbid_caching, refusals
+from fastapi_users_knox.routers.schemas import SessionRead
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import CACHING_FORBIDDEN
+from fastapi_users_knox.transports.responses import CACHING_FORBIDDEN
 
 __all__ = ["get_knox_router"]
 
@@ -36,18 +34,18 @@ def get_knox_router(
 ) -> APIRouter:
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
-    Its routes accept this backend's tokens alone, and see and end only its sessions. `POST /logout-all` ends all of the
-    user's, `POST /logout-others` all but the one that asks. `GET /sessions` lists them, the newest first, and
-    `DELETE /sessions/{id}` ends one. `POST /rotate` swaps the token for a new one, and answers as a login does. What
-    ends the session that asks answers as the transport's logout does.
+    Its routes accept the tokens of this backend only, and list and revoke only its sessions. `POST /logout-all` revokes
+    all sessions of the user, and `POST /logout-others` all except the one that makes the request. `GET /sessions` lists
+    them, the newest first, and `DELETE /sessions/{id}` revokes one. `POST /rotate` replaces the token by a new one, and
+    answers like a login. A route that revokes the session of its own request answers like the transport's logout.
 
     Args:
-        fastapi_users: The application's.
-        backend: Whose tokens the routes take and end.
+        fastapi_users: The application's `FastAPIUsers` object.
+        backend: The backend.
         requires_verification: Whether the user must be verified.
 
     Raises:
-        TypeError: The backend's strategy is declared to be another one.
+        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
     """
     forbidden = "The user is not verified." if requires_verification else None
     router = APIRouter(responses=refusals(forbidden=forbidden))
@@ -138,7 +136,7 @@ async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
 
 
 def _login_success(backend: AuthenticationBackend[UP, ID]) -> tuple[int, OpenAPIResponseType]:
-    """Document how a login succeeds; it can fail in ways that a rotation cannot, such as by the limit."""
+    """Document how a login succeeds. It can fail in ways that a rotation cannot, for example by the limit."""
     documented = backend.transport.get_openapi_login_responses_success()
     codes = [code for code in documented if isinstance(code, int) and code < status.HTTP_300_MULTIPLE_CHOICES]
     return min(codes, default=status.HTTP_200_OK), {code: documented[code] for code in codes}

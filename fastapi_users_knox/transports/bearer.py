@@ -1,8 +1,7 @@
-"""How a token travels: the bearer transport."""
+"""The bearer transport: the token in the `Authorization` header, and the answer to a login."""
 
-import re
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Response, status
 from fastapi.openapi.models import OAuthFlowPassword, OAuthFlows
@@ -12,25 +11,20 @@ from fastapi.security import OAuth2
 from fastapi.security.base import SecurityBase
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorModel
 from pydantic import AwareDatetime, BaseModel, Field, create_model
 
-from fastapi_users_knox.challenges import credentials, note_transport
-from fastapi_users_knox.store import IssuedToken
+from fastapi_users_knox.records import IssuedToken
+from fastapi_users_knox.transports.challenges import credentials, is_http_token, note_transport
+from fastapi_users_knox.transports.responses import CACHING_FORBIDDEN, login_refusals
 
-__all__ = ["CACHING_FORBIDDEN", "KnoxBearerTransport", "KnoxLoginResponse", "login_refusals"]
-
-CACHING_FORBIDDEN = {"Cache-Control": "no-store", "Pragma": "no-cache"}
-"""The headers of an answer that holds a token (RFC 6749 §5.1, ASVS 14.3.2)."""
-
-_SCHEME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+__all__ = ["KnoxBearerTransport", "KnoxLoginResponse"]
 
 
 class KnoxLoginResponse(BaseModel):
     """The answer to a login (RFC 6749 §5.1).
 
-    `expires_in` is in seconds, left out when the token never expires; `expiry` is the same moment as knox tells it,
-    in ISO 8601, or null.
+    `expires_in` is in seconds, and is left out if the token never expires. `expiry` is the same moment in knox's
+    format: ISO 8601, or null if the token never expires.
     """
 
     access_token: Annotated[str, Field(repr=False)]
@@ -40,7 +34,7 @@ class KnoxLoginResponse(BaseModel):
 
 
 class _HeaderScheme(OAuth2):
-    """Take the token from `Authorization: <prefix> <token>`, the prefix in any case (RFC 9110 §11.1)."""
+    """Read the token from `Authorization: <prefix> <token>`, the prefix in any case (RFC 9110 §11.1)."""
 
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
@@ -57,14 +51,15 @@ class KnoxBearerTransport(Transport):
     """Carry the token in the `Authorization` header, and answer a login with the token and its expiry.
 
     Args:
-        tokenUrl: The login route's path, for the OpenAPI document.
-        header_prefix: What stands before the token in the header, and what `WWW-Authenticate` names: knox's
-            `AUTH_HEADER_PREFIX`.
-        scheme_name: The security scheme's name in the OpenAPI document.
-        user_schema: By which the user is added to the login's answer as `user`: knox's `USER_SERIALIZER`.
+        tokenUrl: The path of the login route, for the OpenAPI document.
+        header_prefix: The authentication scheme before the token in the header, which `WWW-Authenticate` names too:
+            knox's `AUTH_HEADER_PREFIX`.
+        scheme_name: The name of the security scheme in the OpenAPI document.
+        user_schema: The schema by which the answer to a login contains the user as `user`: knox's `USER_SERIALIZER`.
+            `None` leaves the user out.
 
     Raises:
-        ValueError: The prefix is no name of an authentication scheme.
+        ValueError: The prefix is not a valid name of an authentication scheme.
     """
 
     scheme: SecurityBase
@@ -77,18 +72,18 @@ class KnoxBearerTransport(Transport):
         scheme_name: str = "KnoxBearer",
         user_schema: type[BaseModel] | None = None,
     ) -> None:
-        """Set up the header's scheme and the answer's shape."""
-        if not _SCHEME.fullmatch(header_prefix):
+        """Make the security scheme and the response model."""
+        if not is_http_token(header_prefix):
             raise ValueError(f"header_prefix must be one word without spaces, such as 'Bearer', not {header_prefix!r}")
         self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
         self._token_type = header_prefix.lower()
         self._response_model = _with_user(user_schema)
         if user_schema is not None:
-            # FastAPI-Users declares this method static, and asks the instance: here the answer is the instance's own.
+            # FastAPI-Users declares this method static, but calls it on the instance, so the instance may have its own.
             vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
 
     async def get_login_response(self, token: str) -> Response:
-        """Answer with the token, which no cache may keep (ASVS 14.3.2)."""
+        """Return the answer to a login: the token and its expiry, which no cache may store (ASVS 14.3.2)."""
         content: dict[str, object] = {"access_token": str(token), "token_type": self._token_type}
         if isinstance(token, IssuedToken):
             content |= {"expiry": token.record.expires_at, "user": token.user}
@@ -101,17 +96,17 @@ class KnoxBearerTransport(Transport):
         return JSONResponse(body, headers=CACHING_FORBIDDEN)
 
     async def get_logout_response(self) -> Response:
-        """Answer with nothing."""
+        """Return an empty answer."""
         return Response(status_code=status.HTTP_204_NO_CONTENT)
 
     @staticmethod
     def get_openapi_login_responses_success() -> OpenAPIResponseType:
-        """Document what a login answers: beside success, the limit and the outage."""
+        """Document the answers to a login: success, the limit, and an unavailable store."""
         return _login_responses(KnoxLoginResponse)
 
     @staticmethod
     def get_openapi_logout_responses_success() -> OpenAPIResponseType:
-        """Document what a logout answers."""
+        """Document the answer to a logout."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}}
 
 
@@ -123,16 +118,3 @@ def _with_user(user_schema: type[BaseModel] | None) -> type[KnoxLoginResponse]:
 
 def _login_responses(model: type[KnoxLoginResponse]) -> OpenAPIResponseType:
     return {status.HTTP_200_OK: {"model": model}, **login_refusals()}
-
-
-def login_refusals() -> OpenAPIResponseType:
-    """Document how a login with the right password may fail."""
-    return {
-        status.HTTP_403_FORBIDDEN: _error("LOGIN_TOKEN_LIMIT_REACHED", "The user has too many live tokens."),
-        status.HTTP_503_SERVICE_UNAVAILABLE: _error("TOKEN_STORE_UNAVAILABLE", "The token store cannot answer."),
-    }
-
-
-def _error(code: str, summary: str) -> dict[str, Any]:
-    example = {"summary": summary, "value": {"detail": code}}
-    return {"model": ErrorModel, "content": {"application/json": {"examples": {code: example}}}}

@@ -1,4 +1,4 @@
-"""Revoke a user's tokens in every store that an application has."""
+"""The revocation of a user's tokens in every store of an application."""
 
 import logging
 from asyncio import CancelledError
@@ -10,8 +10,9 @@ from uuid import UUID
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.errors import StoreUnavailable, describe
-from fastapi_users_knox.events import RevokeReason
-from fastapi_users_knox.store import TokenRecord, TokenStore
+from fastapi_users_knox.events import Publisher, RevokeReason
+from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 
 __all__ = ["Revocation", "strategies_of"]
@@ -23,22 +24,22 @@ Seen = Mapping[KnoxStrategy[UP, ID], Sequence[TokenRecord[ID]]]
 
 @dataclass(frozen=True)
 class Revocation(Generic[UP, ID]):
-    """Revoke tokens of every audience through one or several strategies, in each store by one transaction."""
+    """Revoke tokens of every audience through one or several strategies, in one transaction for each store."""
 
     strategies: tuple[KnoxStrategy[UP, ID], ...]
 
     def refuse_transaction_block(self) -> None:
-        """Refuse stores that could not be written to, by their own method of this name, before anything is changed.
+        """Call the method of this name of each store that has one, so that it raises before anything is changed.
 
         Raises:
-            KnoxError: The session of an SQLAlchemy store is inside of `begin()`.
+            KnoxError: The session of an SQLAlchemy store is inside `begin()`.
         """
         for strategy in self.strategies:
             refuse: Callable[[], None] = getattr(strategy.store, "refuse_transaction_block", _refuse_nothing)
             refuse()
 
     async def live_records(self, user: UP) -> Seen[UP, ID]:
-        """Return the user's live records, of the strategies' audiences.
+        """Return the user's live records of the strategies' audiences.
 
         Raises:
             StoreUnavailable: One of the stores cannot be read.
@@ -46,23 +47,23 @@ class Revocation(Generic[UP, ID]):
         return {strategy: await strategy.list_records(user) for strategy in self.strategies}
 
     def presented(self, user: UP) -> UUID | None:
-        """Return the id of the record that authenticated the request, if it is this user's."""
+        """Return the id of the record that authenticated the request, if it belongs to this user."""
         records = (strategy.presented_record(user) for strategy in self.strategies)
         return next((record.id for record in records if record is not None), None)
 
     async def revoke(
         self, user_id: ID, reason: RevokeReason, *, keep: UUID | None = None, seen: Seen[UP, ID] | None = None
     ) -> int:
-        """Revoke the tokens in every store, whichever of the others fails, and return how many were live.
+        """Revoke the tokens in every store, even if another store fails, and return how many were live.
 
         Args:
             user_id: The user's id.
-            reason: What the events say.
+            reason: The reason in the events.
             keep: The id of one record to keep.
-            seen: Records that the database may have deleted along with their user; they are published too.
+            seen: Records that the database may have deleted together with the user. They are published too.
 
         Raises:
-            StoreUnavailable: A store failed; the log says for which user, and why.
+            StoreUnavailable: A store failed. The user and the error are logged.
         """
         revoked: set[UUID] = set()
         done: list[TokenStore[UP, ID]] = []
@@ -71,10 +72,11 @@ class Revocation(Generic[UP, ID]):
             if any(strategy.store is store for store in done):
                 continue
             unpublished = [record for record in _seen_in(strategy.store, seen or {}) if record.id not in revoked]
-            peers = self._peers(strategy)
             try:
-                ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unpublished, peers=peers)
-            except (Exception, CancelledError) as error:  # noqa: BLE001 (whatever it is, the next store is to be reached)
+                ended = await strategy.revoke_all(
+                    user_id, reason=reason, keep=keep, seen=unpublished, publishers=self._publishers(strategy)
+                )
+            except (Exception, CancelledError) as error:  # noqa: BLE001 (whatever it is, the next store must be tried)
                 failure = error
                 _log_failure(user_id, reason, error)
             else:
@@ -84,9 +86,10 @@ class Revocation(Generic[UP, ID]):
             raise StoreUnavailable from failure
         return len(revoked)
 
-    def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
-        """Return all strategies, those over the same store first: their listeners are meant for its records."""
-        return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
+    def _publishers(self, strategy: KnoxStrategy[UP, ID]) -> Mapping[str, Publisher]:
+        """Return the publisher of each audience: of several strategies, that of the first over the same store."""
+        same_store_first = sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
+        return {peer.settings.audience: peer.context.publisher for peer in reversed(same_store_first)}
 
 
 def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
@@ -97,12 +100,12 @@ def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
     """
     found = tuple(knox) if isinstance(knox, Iterable) else (knox,)
     if not found or not all(isinstance(strategy, KnoxStrategy) for strategy in found):
-        raise TypeError("knox= must be a KnoxStrategy or several: super().__init__(user_db, knox=strategy)")
+        raise TypeError("knox= must be a KnoxStrategy or several of them: super().__init__(user_db, knox=strategy)")
     return found
 
 
 def _refuse_nothing() -> None:
-    """Stand in for stores that have no sessions."""
+    """Stand in for a store that has no such method."""
 
 
 def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRecord[ID]]:
@@ -110,4 +113,4 @@ def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRec
 
 
 def _log_failure(user_id: object, reason: RevokeReason, error: BaseException) -> None:
-    _logger.error("The tokens of user %s could not be revoked (%s): %s", user_id, reason, describe(error))
+    _logger.error("Could not revoke the tokens of user %s (%s): %s", user_id, reason, describe(error))

@@ -1,25 +1,26 @@
-"""Which cookies browsers accept: what a name, a path and a domain may be, and what a name's prefix requires."""
+"""The rules by which browsers accept a cookie: its name, path and domain, and what a prefix of the name requires."""
 
 import re
 
 from fastapi_users.authentication import CookieTransport
 
+from fastapi_users_knox.transports.challenges import is_http_token
+
 __all__ = ["check_attributes"]
 
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _PATH = re.compile(r"/[ -:<-~]*")  # RFC 6265 §4.1.1: no control characters, and no semicolon
 _DOMAIN = re.compile(r"[0-9A-Za-z.-]+")
 
 
 def check_attributes(transport: CookieTransport, *, is_partitioned: bool) -> None:
-    """Raise ValueError where a server cannot set, or browsers would not accept, the cookie of a transport."""
+    """Raise `ValueError` if no server can set the transport's cookie, or browsers would not accept it."""
     _check_rules(transport, is_partitioned=is_partitioned)
     _check_syntax(transport)
 
 
 def _check_syntax(transport: CookieTransport) -> None:
-    """Raise for what no `Set-Cookie` can hold (RFC 6265 §4.1.1)."""
-    if not _NAME.fullmatch(transport.cookie_name):
+    """Raise `ValueError` for what `Set-Cookie` cannot contain (RFC 6265 §4.1.1)."""
+    if not is_http_token(transport.cookie_name):
         raise ValueError(f"cookie_name must be letters, digits and !#$%&'*+.^_`|~-, not {transport.cookie_name!r}")
     if not _PATH.fullmatch(transport.cookie_path):
         raise ValueError(f"cookie_path must begin with / and have no semicolon, not {transport.cookie_path!r}")
@@ -30,7 +31,7 @@ def _check_syntax(transport: CookieTransport) -> None:
 
 
 def _check_rules(transport: CookieTransport, *, is_partitioned: bool) -> None:
-    """Raise where browsers would not accept the cookie (RFC 6265bis §4.1.3), whatever the case of its name."""
+    """Raise `ValueError` if browsers would not accept the cookie (RFC 6265bis §4.1.3)."""
     name, prefix = transport.cookie_name, transport.cookie_name.lower()
     is_bound_to_host = transport.cookie_path == "/" and transport.cookie_domain is None
     other_name = f"or choose a cookie_name other than {name!r}"

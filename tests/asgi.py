@@ -1,0 +1,108 @@
+"""Connections as a server hands them to an application: any bytes, even those that clients refuse to send."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+RawHeaders = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What an application sent back."""
+
+    status: int
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+def _scope(kind: str, path: str, headers: RawHeaders, **more: object) -> dict[str, Any]:
+    return {
+        "type": kind,
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"test"), *headers],
+        "client": ("192.0.2.1", 1234),
+        "server": ("test", 80),
+    } | more
+
+
+async def send(app: Any, path: str, headers: RawHeaders = (), *, method: str = "GET", body: bytes = b"") -> Answer:
+    """Send a request with these very headers."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def take(message: Any) -> None:
+        sent.append(message)
+
+    await app(_scope("http", path, headers, method=method, scheme="http"), receive, take)
+
+    start, *rest = sent
+    content = b"".join(message.get("body", b"") for message in rest)
+    return Answer(status=start["status"], headers=dict(start["headers"]), body=content)
+
+
+async def talk(app: Any, path: str, headers: RawHeaders = ()) -> list[dict[str, Any]]:
+    """Open a WebSocket, and return everything that the application sent until it closed the connection."""
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    async def take(message: Any) -> None:
+        sent.append(message)
+
+    await app(_scope("websocket", path, headers, scheme="ws", subprotocols=[]), receive, take)
+    return sent
+
+
+class Socket:
+    """The browser's end of a WebSocket, as a server hands it to an application."""
+
+    def __init__(self, app: Any, path: str, headers: Mapping[str, str], scheme: str) -> None:
+        """Prepare the handshake."""
+        self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = _scope("websocket", path, raw, scheme=scheme, subprotocols=[])
+        self.served = asyncio.ensure_future(app(scope, self._incoming.get, self._take))
+        self._incoming.put_nowait({"type": "websocket.connect"})
+
+    async def _take(self, message: Any) -> None:
+        if message["type"] == "websocket.close":  # as a server does
+            self._incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
+        await self._outgoing.put(message)
+
+    async def receive(self) -> dict[str, Any]:
+        """Wait for what the application sends next."""
+        return await asyncio.wait_for(self._outgoing.get(), timeout=10)
+
+    def send(self, text: str) -> None:
+        """Send the application a message."""
+        self._incoming.put_nowait({"type": "websocket.receive", "text": text})
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._incoming.put_nowait({"type": "websocket.disconnect", "code": 1001})
+
+
+@asynccontextmanager
+async def socket_to(app: Any, path: str, headers: Mapping[str, str], *, scheme: str = "wss") -> AsyncIterator[Socket]:
+    """Open a WebSocket, and close it at the end."""
+    socket = Socket(app, path, headers, scheme)
+    yield socket
+    socket.close()
+    await asyncio.wait_for(socket.served, timeout=10)
+
+
+def set_cookies(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
+    """Return the `Set-Cookie` headers of a message."""
+    return [value.decode() for name, value in headers if name == b"set-cookie"]

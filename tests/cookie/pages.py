@@ -1,0 +1,109 @@
+"""Pages of the application whose users log in by cookie: what a route may answer, and what it may do to the token."""
+
+from functools import cache
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.responses import StreamingResponse
+from httpx import AsyncClient
+from starlette.background import BackgroundTask
+
+from fastapi_users_knox import KnoxCookieTransport, KnoxSettings
+from tests.models import User
+from tests.site import Backend, CurrentWorld, Knox, Users, build_app, create_users, credentials, knox_backend
+from tests.strategies import HOUR
+
+REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
+EVERY_METHOD = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
+SHARED = Response("the same for all")
+
+COOKIE = knox_backend("cookie", KnoxCookieTransport())
+BEARER = knox_backend("bearer")
+
+
+@cache
+def create_app(*backends: Backend, renews_cookies: bool = True) -> FastAPI:
+    """Build an application: each backend's routes under its name, and pages that need a user of any of them."""
+    app, users = build_app(*backends, renews_cookies=renews_cookies, registers=False), create_users(*backends)
+    get_strategy = backends[0].get_strategy
+    _add_routes(app, users, get_strategy)
+    _add_endings(app, users, get_strategy)
+    return app
+
+
+def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add what a route can answer with."""
+    current_user = users.current_user()
+    needs_user = [Depends(current_user)]
+
+    @app.api_route("/plain", methods=EVERY_METHOD, include_in_schema=False)
+    async def plain(user: Annotated[User, Depends(current_user)]) -> str:
+        return user.email
+
+    @app.get("/own", dependencies=needs_user)
+    async def own() -> Response:
+        caching = {"Cache-Control": "public, max-age=60", "CDN-Cache-Control": "max-age=60", "Surrogate-Control": "x"}
+        return Response("own", headers=caching | {"ETag": '"1"', "Set-Cookie": "theme=dark"})
+
+    @app.get("/stream", dependencies=needs_user)
+    async def stream() -> Response:
+        return StreamingResponse(iter(["str", "eam"]))
+
+    @app.get("/background", dependencies=needs_user)
+    async def background(world: CurrentWorld) -> Response:
+        return Response("background", background=BackgroundTask(world.notes.append, "the task has run"))
+
+    @app.get("/shared", dependencies=needs_user)
+    async def shared() -> Response:
+        return SHARED
+
+    @app.get("/error", dependencies=needs_user)
+    async def error() -> Response:
+        raise HTTPException(418)
+
+    @app.get("/passive")
+    async def passive(strategy: Annotated[Knox, Depends(get_strategy)], request: Request) -> bool:
+        """Look at the token without using it."""
+        return await strategy.read_record(request.cookies.get("__Host-knox")) is not None
+
+    @app.websocket("/ws")
+    async def talk(websocket: WebSocket, user: Annotated[User, Depends(current_user)]) -> None:
+        await websocket.accept()
+        await websocket.send_text(user.email)
+        await websocket.close()
+
+
+def _add_endings(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add routes that end or swap the presented token, and answer as if they had not."""
+    Current = Annotated[tuple[User, str], Depends(users.authenticator.current_user_token())]  # noqa: N806
+    OfRequest = Annotated[Knox, Depends(get_strategy)]  # noqa: N806
+
+    @app.post("/quietly/logout")
+    async def logout(current: Current, strategy: OfRequest) -> None:
+        await strategy.destroy_token(current[1], current[0])
+
+    @app.post("/quietly/logout-all")
+    async def logout_all(current: Current, strategy: OfRequest) -> None:
+        await strategy.logout_all(current[0])
+
+    @app.post("/quietly/logout-others")
+    async def logout_others(current: Current, strategy: OfRequest) -> None:
+        await strategy.logout_all(current[0], keep=current[1])
+
+    @app.post("/quietly/rotate")
+    async def rotate(current: Current, strategy: OfRequest) -> None:
+        await strategy.rotate_token(current[1], current[0])
+
+    @app.post("/quietly/login")
+    async def login(current: Current, strategy: OfRequest) -> None:
+        await strategy.issue(current[0])
+
+    @app.post("/quietly/issue")
+    async def issue(current: Current, strategy: OfRequest) -> None:
+        await strategy.issue(current[0], replace=False)
+
+
+async def log_in(client: AsyncClient, backend: str = "cookie", username: str = "ada@example.org") -> None:
+    """Log in by cookie."""
+    response = await client.post(f"/{backend}/login", data=credentials(username))
+    assert response.status_code == 204, response.text
