@@ -1,4 +1,4 @@
-"""Import a reader's files and call the applications in them: a program that the page test runs in the reader's environment.
+"""Import a reader's files, and call the applications in them: a program for the reader's environment.
 
 Each line of the input names a folder, a module in it and the environment variables. A child process, which has the
 libraries already, imports it; if it has an application, Jane logs in by every login that it has.
@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import sys
-import traceback
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import aiosqlite
 import fastapi_users_db_sqlalchemy
 import sqlalchemy.ext.asyncio
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 import fastapi_users_knox.redis
@@ -28,7 +28,7 @@ JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 def call(app: FastAPI) -> None:
     """Start the application, register Jane unless she is there, log her in by each login, and use the token."""
-    methods = {route.path: min(route.methods) for route in app.routes if hasattr(route, "methods")}
+    methods = {route.path: min(route.methods) for route in app.routes if isinstance(route, APIRoute)}
     with TestClient(app, base_url="https://testserver") as client:
         if "/auth/register" in methods:
             registered = client.post("/auth/register", json=JANE)
@@ -70,14 +70,8 @@ def answer(request: dict[str, Any]) -> str:
     if os.fork() == 0:
         os.dup2(writing, 1)
         os.dup2(writing, 2)
-        try:
-            work(**request)
-        except BaseException:
-            traceback.print_exc()
-            sys.stderr.flush()
-            os._exit(1)
-        sys.stdout.flush()
-        os._exit(0)
+        work(**request)
+        sys.exit()
     os.close(writing)
     with os.fdopen(reading) as output:
         printed = output.read()
@@ -85,7 +79,13 @@ def answer(request: dict[str, Any]) -> str:
     return printed or "failed" if status else ""
 
 
+def say(value: object) -> None:
+    """Write a line of output."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
-    print(json.dumps(str(Path(fastapi_users_knox.__file__).parent)), flush=True)
+    say(str(Path(fastapi_users_knox.__file__).parent))
     for line in sys.stdin:
-        print(json.dumps(answer(json.loads(line))), flush=True)
+        say(answer(json.loads(line)))

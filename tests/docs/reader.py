@@ -80,11 +80,9 @@ def prepare(home: Path) -> dict[str, str]:
     for name, text in texts.items():
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    kept = {
-        name: value for name, value in os.environ.items() if name.startswith(("PIP_", "LANG", "LC_", "HOME", "SSL_"))
-    }
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])
-    return {**kept, "PATH": path, "PIP_CONSTRAINT": str(ROOT / "constraints.txt"), "PIP_NO_CACHE_DIR": "off"}
+    kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "LC_", "HOME", "SSL_"))}
+    programs_first = os.pathsep.join([str(programs), os.environ["PATH"]])
+    return {**kept, "PATH": programs_first, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
 
 
 class Reader:
@@ -133,14 +131,10 @@ class Reader:
     def apply(self, step: Step) -> str:
         """Change the files; a page may repeat a step of the tutorial, and the short form is only for the eye."""
         self.stop()
-        command = ["git", "apply", "--unidiff-zero", "-p0", SRC / step.name]
+        command = ["git", "apply", "--unidiff-zero", "-p0", str(SRC / step.name)]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False, text=True)
-        if (
-            done.returncode
-            and subprocess.run([*command, "-R", "--check"], cwd=self.folder, check=False).returncode == 0
-        ):
-            return ""
-        return done.stderr
+        again = subprocess.run([*command, "-R", "--check"], cwd=self.folder, capture_output=True, check=False)
+        return done.stderr if done.returncode and again.returncode else ""
 
     def check(self, module: str) -> str:
         """Import what was written; a file of the application is checked once all of it is there."""

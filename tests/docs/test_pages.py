@@ -58,7 +58,7 @@ def test_the_pages_can_be_followed(tmp_path: Path, variables: Mapping[str, Mappi
     (tmp_path / "reader").mkdir()
     reader = Reader(tmp_path / "reader", prepare(tmp_path))
     with ExitStack() as stack:
-        stack.callback(lambda: reader.stop())
+        stack.callback(reader.stop)
         follow(reader, "tutorial.md")
         assert reader.importer
         stack.callback(reader.importer.close)
