@@ -109,7 +109,10 @@ class Reader:
         self.printed = self.printed if step.language == "json" else ""
         match step.language:
             case "python":
-                (self.folder / step.title).write_text(step.text)
+                path = self.folder / step.title
+                if path.exists() and path.read_text() == step.text:
+                    return ""
+                path.write_text(step.text)
                 return self.check(step.title.removesuffix(".py"))
             case "diff":
                 return self.apply(step) or self.check("app")
