@@ -97,10 +97,10 @@ class Database:
         """Open the token store of a request, which shares the request's session."""
         yield SQLAlchemyTokenStore(session, self.token)
 
-    async def create_user(self, email: str = ADA, **fields: Any) -> Any:
+    async def create_user(self, email: str = ADA, **fields: Any) -> User:
         """Store a user whose password is `PASSWORD`."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            user = self.user(**({"email": email, "hashed_password": HASHED} | fields))
+            user: User = self.user(**({"email": email, "hashed_password": HASHED} | fields))
             session.add(user)
             await session.commit()
             return user
@@ -237,7 +237,8 @@ def knox_backend(name: str = "knox", transport: Transport | None = None) -> Back
         name: The name, under which the world has the settings.
         transport: The transport, a bearer transport unless given.
     """
-    return _knox_backend(name, transport or bearer(f"{name}/login"))
+    chosen: Any = transport or bearer(f"{name}/login")  # a protocol, which type checkers take for unhashable
+    return _knox_backend(name, chosen)
 
 
 @cache

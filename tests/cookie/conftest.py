@@ -43,8 +43,7 @@ def world(engine: AsyncEngine, clock: Clock) -> World:
 @pytest.fixture
 async def ada(world: World) -> User:
     """Give a user."""
-    user: User = await world.database.create_user()
-    return user
+    return await world.database.create_user()
 
 
 @pytest.fixture
