@@ -56,8 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     for name, table in report.tables(results).items():
         (out / name).write_text(table)
     plots.draw(results, out)
-    _tell(report.bounds(results.verdicts))
-    _tell(f"Tables and plots are in {out}/.")
+    _write(report.bounds(results.verdicts))
+    _write(f"Tables and plots are in {out}/.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,13 +78,13 @@ def _run(cases: Sequence[str], scale: Scale) -> report.Results:
 
 
 def _measure(case: str, ours: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure a case, and tell how long it took."""
+    """Measure a case, and report how long it took."""
     began = monotonic()
     yield from import_module(f"benchmarks.{case}").measure(ours, scale)
-    _tell(f"{case}: {monotonic() - began:.0f} s")
+    _write(f"{case}: {monotonic() - began:.0f} s")
 
 
-def _tell(line: str) -> None:
+def _write(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 

@@ -19,8 +19,8 @@ class Counter:
     """A database and a Redis, and who listens in on both.
 
     Attributes:
-        engine: Whose statements are counted.
-        redis: Whose commands are counted; `None`: there is none.
+        engine: The engine of which the statements are counted.
+        redis: The client of which the commands are counted; `None`: there is no Redis.
         proxy: Where those pass.
     """
 

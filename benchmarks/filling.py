@@ -29,7 +29,7 @@ BROWSED = ClientInfo(user_agent=BROWSER, ip_address="192.0.2.1")
 TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
-_KNOWN = 1000  # tokens whose text is kept, to be read at random
+_KNOWN = 1000  # tokens of which the text is kept, to be read at random
 _GRACE = timedelta(minutes=1)  # by which a key outlives its record, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
@@ -60,8 +60,8 @@ class Place:
     Attributes:
         engine: Of the users, and of the tokens unless there is a Redis.
         redis: Of the tokens.
-        clock: Tells the strategies the time; by default it stands still, so that no use of a token is due to be noted.
-        listeners: Told of what the strategies do.
+        clock: The strategies' clock; by default it stands still, so that no use of a token is due to be noted.
+        listeners: Called with the events of the strategies.
     """
 
     engine: AsyncEngine
@@ -110,7 +110,7 @@ def log_in(
     """Make a token that is not stored yet, or only what would be kept of it, which is much less work.
 
     Args:
-        user_id: Whose.
+        user_id: The user to whom the token belongs.
         client: What is known of the client.
         ttl: How long it lives from `NOW`; a negative one: since when it has expired.
         last_used_at: When it was last used.
@@ -133,7 +133,7 @@ def log_in(
 async def fill(
     place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None
 ) -> list[Kept]:
-    """Store so many tokens, three for each user, the logins of all users mixed; return some whose text is known."""
+    """Store so many tokens, three for each user, the logins of all users mixed; return some with their text."""
     make = partial(log_in, client=client, last_used_at=last_used_at)
     users = [uuid.uuid4() for _ in range(ceil(count / TOKENS_PER_USER))]
     every = ceil(count / _KNOWN)
@@ -185,7 +185,7 @@ async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
 
 
 async def _keep_in_redis(redis: Redis, kept: Iterable[Kept]) -> None:
-    """Write the keys that `records.lua` tells of."""
+    """Write the keys that `records.lua` describes."""
     keys: list[str] = []
     values: list[str | int] = []
     for one in kept:

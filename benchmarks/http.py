@@ -13,7 +13,7 @@ from benchmarks.django_rest_knox import django_rest_knox
 from benchmarks.load import GENERATORS, Generate, generator
 from benchmarks.measure import Scale, Series, Servers
 from benchmarks.peers import AUTOCOMMIT, DJANGO_REST_KNOX, KNOX_REDIS, KNOX_SQL, NO_AUTHENTICATION, strategies
-from benchmarks.setting import client, create_user, database, told_if_unavailable
+from benchmarks.setting import client, create_user, database, report_if_unavailable
 from benchmarks.sites import Site, command_in, serving
 
 UVICORN = (
@@ -39,7 +39,7 @@ async def _measure(url: str, redis_url: str | None, scale: Scale) -> dict[str, t
         sites = {
             subject: stack.enter_context(uvicorn(subject, token, url, redis_url)) for subject, token in tokens.items()
         }
-        with told_if_unavailable():
+        with report_if_unavailable():
             sites[DJANGO_REST_KNOX] = stack.enter_context(django_rest_knox(url))
         return await take_turns(sites, scale, GENERATORS[generator()])
 

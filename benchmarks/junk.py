@@ -55,7 +55,7 @@ def junk(user: User) -> Mapping[str, str]:
         "as long as a token": secrets.token_hex(len(token) // 2),
         "one character changed": flipped(token),
         "empty": "",
-        "a JWT of others": generate_jwt(claims, "a secret of someone else's, long enough for HS256", LIFETIME),
+        "somebody else's JWT": generate_jwt(claims, "a secret of someone else's, long enough for HS256", LIFETIME),
         "10 kB": "x" * 10_000,
     }
 

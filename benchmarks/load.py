@@ -27,10 +27,10 @@ async def by_wrk(site: Site, seconds: float) -> float:
     """Return how many requests a second are answered, as wrk counts them; it takes whole seconds."""
     duration = f"-d{max(1, round(seconds))}s"
     done = await anyio.run_process(["wrk", "-t1", f"-c{CONNECTIONS}", duration, "-H", site.header, site.url])
-    told = done.stdout.decode()
-    if "Non-2xx" in told or "Socket errors" in told:
-        raise Refused(told)
-    return float(re.findall(r"Requests/sec: +([\d.]+)", told)[0])
+    output = done.stdout.decode()
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise Refused(output)
+    return float(re.findall(r"Requests/sec: +([\d.]+)", output)[0])
 
 
 async def by_asyncio(site: Site, seconds: float) -> float:
@@ -59,7 +59,7 @@ async def _ask(site: Site, end: float) -> int:
 
 
 class _Connection(asyncio.Protocol):
-    """Send a request whenever the last one is answered; `answers` are told when the connection is closed.
+    """Send a request whenever the last one is answered; `answers` are reported when the connection is closed.
 
     Streams would be plainer, but take a third more of the processor, which the server shares.
     """
@@ -74,7 +74,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Read answers that tell their length."""
+        """Read answers that have their length in a header."""
         self._received += data
         head, is_whole, body = self._received.lower().partition(b"\r\n\r\n")
         if not is_whole or len(body) < int(head.partition(b"content-length:")[2].partition(b"\r")[0]):
@@ -91,7 +91,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell how many requests were answered, unless one was not."""
+        """Return how many requests were answered, unless one was not."""
         if self._is_done:
             self.answers.set_result(self._answered)
         else:

@@ -1,4 +1,4 @@
-"""Tell on what was measured: the machine, and the versions of what took part."""
+"""Report on what was measured: the machine, and the versions of what took part."""
 
 import asyncio
 import os
@@ -43,14 +43,14 @@ def facts(servers: Servers) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the model, where the system tells it."""
+    """Return the model, where the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     return models[0] if models else platform.machine()
 
 
 def _system() -> str:
-    """Return the distribution, where the system tells it."""
+    """Return the distribution, where the system reports it."""
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:

@@ -74,7 +74,7 @@ async def _grown(redis: Redis, keep: Fill, count: int) -> float:
 
 
 async def _used(redis: Redis) -> int:
-    """Tell how many bytes Redis uses, without what it needs only for a moment: to take in a lot, and to grow for it."""
+    """Return how many bytes Redis uses, without its buffers for large commands and for growing its tables."""
     await redis.eval(_GROW, 0)
     await redis.connection_pool.disconnect()
     return int((await redis.info("memory"))["used_memory"])

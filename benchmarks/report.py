@@ -57,7 +57,7 @@ def tables(results: Results) -> dict[str, str]:
 def bounds(verdicts: Iterable[Verdict]) -> str:
     """Return what was to be reached, what was measured of it, and whether it was reached."""
     return _table(
-        ("What is to be reached", "On", "Measured", "Middle half", "Reached"),
+        ("Goal", "On", "Measured", "Middle half", "Reached"),
         [(one.sentence, one.group, *_measured(one)) for one in verdicts],
     )
 

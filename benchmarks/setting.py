@@ -18,21 +18,21 @@ from tests.servers import ServerUnavailable, mariadb, postgresql
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start servers of our own; tell which ones this machine cannot have."""
+    """Start servers of our own; report which ones this machine cannot have."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="knox-")))
         databases, redis_url = {"SQLite": f"sqlite+aiosqlite:///{directory}/benchmark.db"}, None
-        with told_if_unavailable():
+        with report_if_unavailable():
             databases["PostgreSQL"] = stack.enter_context(postgresql()).url("postgresql+asyncpg")
-        with told_if_unavailable():
+        with report_if_unavailable():
             databases["MariaDB"] = stack.enter_context(mariadb()).url("mysql+asyncmy")
-        with told_if_unavailable():
+        with report_if_unavailable():
             redis_url = stack.enter_context(redis("any")).url()
         yield Servers(databases=databases, redis=redis_url)
 
 
 @contextmanager
-def told_if_unavailable() -> Iterator[None]:
+def report_if_unavailable() -> Iterator[None]:
     """Say what this machine cannot have, and go on without it."""
     try:
         yield

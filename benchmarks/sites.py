@@ -45,7 +45,7 @@ def status(site: Site) -> int:
 
 @contextmanager
 def serving(command: Sequence[str | Path], *, port_option: str, token: str) -> Iterator[Site]:
-    """Run a program that is told its port by an option, from when it takes the token to the end of the block."""
+    """Run a program, which gets its port as an option, from when it accepts the token to the end of the block."""
     with private_home() as home:
         server = Daemon(
             home=home,

@@ -26,9 +26,9 @@ from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRefreshed
 from tests.strategies import Clock, sent_to
 
 CASE = "sliding sessions"
-WRITES = "refresh writes a deadline"
-TOLD = "refreshes told a deadline"
-SKIPPED = "writes skipped a deadline"
+WRITES = "refresh writes per deadline"
+TOLD = "refresh events per deadline"
+SKIPPED = "skipped writes per deadline"
 
 WORKERS = 4  # processes of an application: each has an engine of its own, and a client of Redis
 READS = 5  # of each client in a turn
@@ -49,13 +49,13 @@ class Turn:
     Attributes:
         took: How long each read took, in milliseconds.
         writes: How often a record was written.
-        told: How many refreshes the listeners were told of.
+        refreshed: How many refreshes were published to the listeners.
         skipped: How many processes have left a write to the others, as the database let them wait: each logs it.
     """
 
     took: Sequence[float]
     writes: int
-    told: int
+    refreshed: int
     skipped: int
 
     @property
@@ -76,8 +76,8 @@ class Sharing:
     Attributes:
         kept: The token.
         workers: Each process's access to the store.
-        clock: What all of them tell the time by.
-        events: What they tell their listeners.
+        clock: Their common clock.
+        events: What they publish to their listeners.
         log: What they log.
         statements: What they send to a database.
         redis: Where the token is, if it is in Redis.
@@ -101,8 +101,8 @@ class Sharing:
         before = await self._writes()
         reading = (self._read(self.workers[number % WORKERS]) for number in range(clients))
         took = [one for reads in await asyncio.gather(*reading) for one in reads]
-        told = sum(isinstance(event, TokenRefreshed) for event in self.events)
-        return Turn(took=took, writes=await self._writes() - before, told=told, skipped=len(self.log))
+        refreshed = sum(isinstance(event, TokenRefreshed) for event in self.events)
+        return Turn(took=took, writes=await self._writes() - before, refreshed=refreshed, skipped=len(self.log))
 
     async def _read(self, worker: Place) -> list[float]:
         took = []
@@ -136,7 +136,7 @@ async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) ->
         ("p99 with refresh", "ms"): [turn.p99 for turn in due],
         ("p99 without", "ms"): [turn.p99 for turn in idle],
         (WRITES, "writes"): [turn.writes for turn in due],
-        (TOLD, "events"): [turn.told for turn in due],
+        (TOLD, "events"): [turn.refreshed for turn in due],
         (SKIPPED, "writes"): [turn.skipped for turn in due],
     }
     return [

@@ -1,4 +1,4 @@
-"""What uvicorn serves: one route, which tells whoever has a token of the strategy that SUBJECT names who that is."""
+"""What uvicorn serves: one route, which returns the user to whoever has a token of the strategy that SUBJECT names."""
 
 import os
 import uuid
@@ -66,5 +66,5 @@ async def anybody() -> User:
 async def me(
     user: Annotated[User, Depends(anybody if SUBJECT == NO_AUTHENTICATION else current_user)],
 ) -> dict[str, str]:
-    """Tell the user's address."""
+    """Return the user's address."""
     return {"email": user.email}

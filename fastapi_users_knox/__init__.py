@@ -1,9 +1,6 @@
 """Hashed, revocable, opaque tokens for FastAPI-Users: django-rest-knox's semantics as a `Strategy`."""
 
-from fastapi_users_knox.administration import get_knox_admin_router
 from fastapi_users_knox.audit import log_event
-from fastapi_users_knox.cookie import KnoxCookieTransport
-from fastapi_users_knox.dependencies import current_token, unauthorized
 from fastapi_users_knox.errors import (
     CredentialsChanged,
     InvalidToken,
@@ -27,21 +24,25 @@ from fastapi_users_knox.events import (
     describe_client,
 )
 from fastapi_users_knox.manager import KnoxUserManagerMixin
-from fastapi_users_knox.middleware import KnoxCookieMiddleware
-from fastapi_users_knox.router import get_knox_router
-from fastapi_users_knox.schemas import SessionRead
-from fastapi_users_knox.settings import KnoxSettings
-from fastapi_users_knox.store import (
-    Added,
-    Credentials,
-    Found,
-    IssuedToken,
-    LimitPolicy,
-    TokenRecord,
-    TokenStore,
+from fastapi_users_knox.records import Added, Credentials, Found, IssuedToken, LimitPolicy, TokenRecord, UserSource
+from fastapi_users_knox.routers import (
+    SessionRead,
+    current_token,
+    get_knox_admin_router,
+    get_knox_router,
+    knox_strategy,
+    unauthorized,
 )
+from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transport import KnoxBearerTransport, KnoxLoginResponse
+from fastapi_users_knox.tokens import PresentedToken
+from fastapi_users_knox.transports import (
+    KnoxBearerTransport,
+    KnoxCookieMiddleware,
+    KnoxCookieTransport,
+    KnoxLoginResponse,
+)
 
 __all__ = [
     "Added",
@@ -63,6 +64,7 @@ __all__ = [
     "LimitPolicy",
     "LimitUnsupported",
     "Listener",
+    "PresentedToken",
     "RevokeReason",
     "SessionRead",
     "StoreUnavailable",
@@ -76,10 +78,12 @@ __all__ = [
     "TokenRotated",
     "TokenStore",
     "UserClassError",
+    "UserSource",
     "current_token",
     "describe_client",
     "get_knox_admin_router",
     "get_knox_router",
+    "knox_strategy",
     "log_event",
     "unauthorized",
 ]

@@ -1,4 +1,4 @@
-"""A ready listener: one line in the log for each event."""
+"""A listener that writes one line to the log for each event."""
 
 import json
 import logging
@@ -14,9 +14,10 @@ _logger = logging.getLogger("fastapi_users_knox.events")
 def log_event(event: KnoxEvent[Any]) -> None:
     """Write an event to the log `fastapi_users_knox.events`, at level INFO, as one line of JSON (ASVS 16.2.5).
 
-    The line has what is known of `event` (its name), `user_id`, `id` and `audience` (the record's), `reason`, `limit`
-    and `ip_address` (of who made the request); the same is in the log record's attribute `knox`, for formatters of your
-    own. It never has a token, a digest, or what a client can write freely, such as a User-Agent.
+    The line contains those of these that are known: `event` (its name), `user_id`, `id` and `audience` of the record,
+    `reason`, `limit`, and `ip_address` of the client. The same values are in the attribute `knox` of the log record,
+    for formatters of your own. The line never contains a token, a digest, or text that a client can choose, such as a
+    User-Agent.
     """
     record = getattr(event, "record", None)
     known = {
@@ -28,5 +29,5 @@ def log_event(event: KnoxEvent[Any]) -> None:
         "limit": getattr(event, "limit", None),
         "ip_address": event.client.ip_address,
     }
-    told = {name: value for name, value in known.items() if value is not None}
-    _logger.info("%s", json.dumps(told), extra={"knox": told})
+    fields = {name: value for name, value in known.items() if value is not None}
+    _logger.info("%s", json.dumps(fields), extra={"knox": fields})

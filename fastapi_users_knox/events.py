@@ -1,4 +1,4 @@
-"""What happened to a token, told after it was written to whoever listens: knox's signals."""
+"""The events that a strategy publishes after a token was written: what knox has as signals."""
 
 import inspect
 import logging
@@ -8,9 +8,8 @@ from functools import partial
 from typing import Any, Generic, Literal
 
 from fastapi.requests import HTTPConnection
-from fastapi_users.models import ID
 
-from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.records import ID, TokenRecord
 from fastapi_users_knox.tokens import find_all
 
 __all__ = [
@@ -50,13 +49,14 @@ _LENGTHS = {"name": 128, "device_id": 128, "user_agent": 256, "ip_address": 64}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientInfo:
-    """What is known of the client that makes a request; all of it is the client's word, but for the address.
+    """What is known about the client that makes a request. The client can choose all of it except the address.
 
     Attributes:
-        name: What the client calls itself, cut to 128 characters.
-        device_id: Its own stable name of the device, cut to 128: a login from it replaces that device's record.
-        user_agent: Its `User-Agent`, cut to 256.
-        ip_address: Its address, as the server sees it, cut to 64.
+        name: The name that the client gives itself, cut to 128 characters.
+        device_id: The client's stable identifier of its device, cut to 128 characters. A login replaces the record of
+            the same device.
+        user_agent: The `User-Agent`, cut to 256 characters.
+        ip_address: The address, as the server sees it, cut to 64 characters.
     """
 
     name: str | None = None
@@ -65,9 +65,9 @@ class ClientInfo:
     ip_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Cut each text, leave out what cannot be printed (a NUL, which SQL refuses), and keep what a record holds.
+        """Remove characters that cannot be printed, such as NUL, which SQL refuses, and cut each text to its length.
 
-        A text that holds a token is left out altogether: a client may send one in any header.
+        A text that contains a token is dropped, because a client may send a token in any header.
         """
         for attribute, length in _LENGTHS.items():
             text = (getattr(self, attribute) or "")[: 4 * length]
@@ -77,12 +77,12 @@ class ClientInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class KnoxEvent(Generic[ID]):
-    """What every event tells.
+    """The fields that every event has.
 
     Attributes:
-        user_id: Whose token it is.
-        client: Who made the request; empty outside of requests.
-        request: The request, if there is one; out of the repr, as its headers may hold the token.
+        user_id: The id of the user whom the token belongs to.
+        client: The client that made the request; empty outside of a request.
+        request: The request, if there is one. It is not shown in the repr, because its headers may contain the token.
     """
 
     user_id: ID
@@ -92,7 +92,7 @@ class KnoxEvent(Generic[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class _RecordEvent(KnoxEvent[ID]):
-    """What happened to one record."""
+    """An event about one record."""
 
     record: TokenRecord[ID]
 
@@ -114,10 +114,10 @@ class TokenRotated(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRevoked(_RecordEvent[ID]):
-    """A live token was ended: knox's `user_logged_out`.
+    """A live token was revoked: knox's `user_logged_out`.
 
     Attributes:
-        reason: By what.
+        reason: Why it was revoked.
     """
 
     reason: RevokeReason
@@ -125,12 +125,12 @@ class TokenRevoked(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenExpired(_RecordEvent[ID]):
-    """An expired token's record was deleted, as it was presented or its user logged in: knox's `token_expired`."""
+    """An expired token was presented or its user logged in, and its record was deleted: knox's `token_expired`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenLimitHit(KnoxEvent[ID]):
-    """A login was refused, as the user has as many live tokens as the limit allows.
+    """A login was refused, because the user already has as many live tokens as the limit allows.
 
     Attributes:
         limit: The limit, in tokens.
@@ -140,16 +140,16 @@ class TokenLimitHit(KnoxEvent[ID]):
 
 
 Listener = Callable[[Any], Awaitable[None] | None]
-"""A function, `async` or not, that is called with every event; it picks what it wants by `isinstance`."""
+"""A function, `async` or not, that is called with every event. It selects events by `isinstance`."""
 
 
 class Publisher:
-    """Tells the listeners what happened in one request, or outside of any.
+    """Publish events to the listeners.
 
     Args:
-        listeners: Called in turn; one that raises is logged, and changes nothing.
+        listeners: The listeners, called in this order. If one raises, that is logged and has no other effect.
         request: The request or WebSocket, if there is one.
-        describe_client: What is told of the client.
+        describe_client: Returns what an event says about the client.
     """
 
     def __init__(
@@ -163,39 +163,39 @@ class Publisher:
         self._client: ClientInfo | None = None
 
     def client(self) -> ClientInfo:
-        """Describe the client, once; nothing is known of it outside of requests."""
+        """Return the description of the client, which is made once and is empty outside of a request."""
         if self._client is None:
             self._client = self._describe_client()
         return self._client
 
     async def publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
-        """Make the event and tell it; without listeners it costs nothing."""
+        """Publish an event. Without listeners this costs nothing."""
         if not self._listeners:
             return
         try:
             client = self.client()
         except Exception:
-            _logger.exception("The client could not be described")
+            _logger.exception("describe_client raised: the event has no client")
             client = self._client = ClientInfo()
-        told = event(user_id=user_id, client=client, request=self._request, **details)
+        published = event(user_id=user_id, client=client, request=self._request, **details)
         for listener in self._listeners:
-            await _call(listener, told)
+            await _call(listener, published)
 
 
-async def _call(listener: Listener, told: KnoxEvent[ID]) -> None:
+async def _call(listener: Listener, event: KnoxEvent[ID]) -> None:
     try:
-        outcome = listener(told)
+        outcome = listener(event)
         if inspect.isawaitable(outcome):
             await outcome
     except Exception:
-        _logger.exception("A listener failed at %s", type(told).__name__)
+        _logger.exception("A listener raised on %s", type(event).__name__)
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:
     """Describe the client by `User-Agent`, `X-Device-Name`, `X-Device-Id` and the address of the connection.
 
-    No forwarding header is trusted: behind a proxy, let the server set the address (uvicorn's
-    `--forwarded-allow-ips`).
+    Forwarding headers are not trusted. Behind a proxy, configure the server to set the address, for example by
+    uvicorn's `--forwarded-allow-ips`.
     """
     return ClientInfo(
         name=request.headers.get("X-Device-Name"),

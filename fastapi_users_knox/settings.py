@@ -1,10 +1,9 @@
-"""The settings, django-rest-knox's and more, and the arithmetic of what they mean."""
+"""The settings: those of django-rest-knox and more, and the arithmetic that goes with them."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, ClassVar, Self, SupportsFloat
 
-from fastapi_users.models import ID
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -17,7 +16,7 @@ from pydantic import (
 )
 
 from fastapi_users_knox import tokens
-from fastapi_users_knox.store import LimitPolicy, TokenRecord
+from fastapi_users_knox.records import ID, LimitPolicy, TokenRecord
 
 __all__ = ["KnoxSettings"]
 
@@ -37,7 +36,7 @@ def _is_number(value: object) -> bool:
 
 
 def _refuse_number(fix: str, value: object) -> object:
-    """Refuse what pydantic would take for seconds, though whoever wrote it may have meant something else."""
+    """Refuse a number, which pydantic would take as seconds and its author may have meant as minutes."""
     if _is_number(value):
         raise ValueError(f"a number has no unit: pass {fix}")
     return value
@@ -72,68 +71,79 @@ _Key = Annotated[SecretStr, AfterValidator(_check_key)]
 
 
 class KnoxSettings(BaseModel):
-    """What tokens are like: how long they live, how many a user has, how they are hashed.
+    """The settings of a strategy: how long tokens live, how many a user may have, and how they are hashed.
 
-    A frozen pydantic model, so that it nests in an application's own pydantic-settings class. Settings that make no
-    sense raise `pydantic.ValidationError`, which names the field and the rule but never a value; that the outer class's
-    messages show none either, it needs `hide_input_in_errors` of its own.
+    It is a frozen pydantic model, so it can be a field of an application's own pydantic-settings class. Settings that
+    contradict each other raise `pydantic.ValidationError`, which names the field and the rule but never a value. If
+    the outer class is not to show values either, set `hide_input_in_errors` there too.
 
-    Durations are `timedelta`, and moments timezone-aware `datetime`; in an environment variable or in JSON both are
-    ISO 8601 text, such as "PT1H" and "2030-01-01T00:00:00Z". Numbers are refused for both, as they have no unit.
+    Durations are `timedelta` and moments are timezone-aware `datetime` objects. In JSON and in environment variables
+    both are ISO 8601 text, such as "PT1H" and "2030-01-01T00:00:00Z". Numbers are refused, because they have no unit.
     """
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     token_ttl: _Ttl | None = timedelta(hours=10)
-    """How long a token lives from login, or from its last refresh; `None`: for ever. More than 0, at most 100 years.
-    knox: `TOKEN_TTL`."""
+    """How long a token is valid after login, or after its last refresh. `None` means for ever. More than 0 and at most
+    100 years. The default is knox's: about a working day. A shorter time limits what a stolen token is good for; a
+    longer one asks users to log in less often. knox: `TOKEN_TTL`."""
 
     token_limit_per_user: Annotated[int, Field(ge=1)] | None = None
-    """How many live tokens of this audience a user may have (ASVS 7.1.2); `None`: any number. At least 1. A lowered
-    limit takes effect at the next login. knox: `TOKEN_LIMIT_PER_USER`."""
+    """How many live tokens of this audience a user may have (ASVS 7.1.2), at least 1. `None`, the default, means no
+    limit. A limit bounds how many forgotten sessions stay valid, but logs out or turns away people with many devices.
+    A lowered limit takes effect at the next login. knox: `TOKEN_LIMIT_PER_USER`."""
 
     limit_policy: LimitPolicy = "reject"
-    """What a login does when the limit is reached: fail with 403, or end the token that is the oldest, or the one
-    least recently used."""
+    """What a login does when the limit is reached. "reject", the default and what knox does, answers 403.
+    "evict_oldest" and "evict_least_recently_used" let the user in, and revoke the session that was created first or
+    that was not used for the longest time."""
 
     auto_refresh: bool = False
-    """Whether using a token moves its expiry to `token_ttl` from then. Needs a `token_ttl`. knox: `AUTO_REFRESH`."""
+    """Whether using a token moves its expiry to `token_ttl` from then on. Needs a `token_ttl`. It is off by default,
+    as in knox: a session then ends at a known time. Switch it on if people who come back daily should stay logged in;
+    it costs a write per token and `min_refresh_interval`. knox: `AUTO_REFRESH`."""
 
     auto_refresh_max_ttl: _Ttl | None = None
-    """The cap: how long after login a token is refused however often it was refreshed (ASVS 7.3.2), judged at every
-    read; `None`: no cap. At least `token_ttl`. knox: `AUTO_REFRESH_MAX_TTL`."""
+    """The cap: a token is refused this long after login, however often it was refreshed (ASVS 7.3.2). It is checked at
+    every read, so it applies to tokens from before the change too. `None`, the default, means no cap: a stolen token
+    that is used regularly then stays valid. At least `token_ttl`. knox: `AUTO_REFRESH_MAX_TTL`."""
 
     min_refresh_interval: _Interval = timedelta(seconds=60)
-    """How much time lies at least between two writes that the use of one token causes: its expiry moves only if by
-    more than this, and `last_used_at` and re-keying wait for it too. Less than `token_ttl` where `auto_refresh`.
-    knox: `MIN_REFRESH_INTERVAL`."""
+    """The shortest time between two writes caused by the use of one token. The expiry is moved only if it moves by
+    more than this, and `last_used_at` and the change to a new digest key wait for it as well. A shorter interval makes
+    `last_used_at` more exact; a longer one saves writes. Less than `token_ttl` if `auto_refresh` is on. The default is
+    knox's. knox: `MIN_REFRESH_INTERVAL`."""
 
     token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"  # noqa: S105 (no secret)
-    """What a token's text begins with, for people and secret scanners; up to 20 of `A-Z a-z 0-9 _`. Changing it logs
-    nobody out. knox: `TOKEN_PREFIX`."""
+    """The first characters of a token's text, by which people and secret scanners recognize it. At most 20 of
+    `A-Z a-z 0-9 _`. Changing it logs nobody out. knox: `TOKEN_PREFIX`."""
 
     audience: Annotated[str, Field(pattern=r"\A[!-~]{0,64}\z")] = ""
-    """Which tokens are this strategy's, where several share one store: each reads, lists, limits and ends its own.
-    Up to 64 printable ASCII characters without spaces."""
+    """Which tokens belong to this strategy if several strategies share a store. Each strategy reads, lists, limits and
+    revokes only the tokens of its own audience. At most 64 printable ASCII characters, no spaces. The default is
+    enough for one strategy."""
 
     digest_keys: tuple[_Key, ...] = ()
-    """Secrets that tokens are hashed with (HMAC-SHA-256), so that nobody without a key can compute a digest: a row
-    that is inserted blindly forges no token, and a stolen table opens nothing. Whoever can read *and* insert, or update
-    rows, can still put the digest of a token of their own beside another user's id. Each at least 32 bytes. The first
-    signs, all verify: deploy a new key as the last, then move it to the front. Without any, tokens are hashed with
-    SHA-256. knox: `SECURE_HASH_ALGORITHM`."""
+    """Secret keys with which tokens are hashed (HMAC-SHA-256), each at least 32 bytes. The first signs new tokens, and
+    all of them verify: deploy a new key as the last one, then move it to the front. Without keys, the default, tokens
+    are hashed with SHA-256. With keys, nobody without a key can compute a digest, so inserting rows into the table
+    forges no token. Whoever can read *and* insert rows, or update them, can still put the digest of a token of their
+    own beside another user's id. The price is that losing the keys logs everybody out. knox:
+    `SECURE_HASH_ALGORITHM`."""
 
     accept_unkeyed_until: _Moment | None = None
-    """Till when tokens from before there were `digest_keys` are accepted still; `None`: not at all. They are re-keyed
-    as they are used, and stay accepted then. Needs `digest_keys`. Until that moment a row that somebody inserts with a
-    plain digest is as good as one of ours, and once it is re-keyed it outlives that moment, too."""
+    """Until when tokens from before there were `digest_keys` are accepted. `None`, the default, refuses them. Needs
+    `digest_keys`. A token that is used before that moment gets a keyed digest and stays valid. Until that moment, a row
+    that somebody inserts with a plain digest is accepted like one of ours, and it stays valid if it is used."""
 
     not_before: _Moment | None = None
-    """The kill switch: tokens of logins before this moment are refused; `None`: none."""
+    """The kill switch: tokens of logins before this moment are refused. `None`, the default, refuses none. The tokens
+    are not removed, so an earlier moment makes them valid again."""
 
     end_presented: bool = True
-    """Whether a login that presents a live token of the same user ends that token (ASVS 7.2.4). A login by
-    `KnoxCookieTransport` ends the session of the cookie that it overwrites in any case."""
+    """Whether a login that presents a live token of the same user revokes that token (ASVS 7.2.4). It is on by default,
+    because a client that logs in again forgets its old token. A login by `KnoxCookieTransport` always revokes the
+    session whose cookie it overwrites."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -144,13 +154,17 @@ class KnoxSettings(BaseModel):
         if self.auto_refresh_max_ttl is not None and (
             self.token_ttl is None or self.auto_refresh_max_ttl < self.token_ttl
         ):
-            raise ValueError("auto_refresh_max_ttl must be at least token_ttl, and so needs one")
+            raise ValueError("auto_refresh_max_ttl must be at least token_ttl, and needs a token_ttl")
         if self.accept_unkeyed_until is not None and not self.digest_keys:
             raise ValueError("accept_unkeyed_until needs digest_keys")
         return self
 
+    def digest(self, token: str) -> bytes:
+        """Return the digest under which a new token is stored: the first of `digests`."""
+        return tokens.digest(token, key=self.digest_keys[0].get_secret_value().encode() if self.digest_keys else None)
+
     def digests(self, token: str, now: datetime) -> tuple[bytes, ...]:
-        """Return the digests under which a token may be stored at `now`; under the first it is stored anew."""
+        """Return the digests under which a token may be stored at `now`. The first is that of a new token."""
         if not self.digest_keys:
             return (tokens.digest(token),)
         keyed = tuple(tokens.digest(token, key=key.get_secret_value().encode()) for key in self.digest_keys)
@@ -159,41 +173,41 @@ class KnoxSettings(BaseModel):
         return keyed
 
     def expires_at(self, created_at: datetime, ttl: timedelta | None) -> datetime | None:
-        """Return when a token of this lifetime, issued at `created_at`, expires: never after the cap.
+        """Return when a token issued at `created_at` with this lifetime expires, which is never after the cap.
 
         Raises:
-            ValueError: The lifetime makes no sense, by the rule of `token_ttl`.
+            ValueError: The lifetime breaks the rule of `token_ttl`.
         """
         return self._earlier(None if ttl is None else created_at + _check_ttl(ttl), self._cap(created_at))
 
     def capped_since(self, now: datetime) -> datetime | None:
-        """Return the earliest `created_at` whose cap has not come at `now`."""
+        """Return the earliest `created_at` of a record that the cap still allows at `now`; `None` without a cap."""
         if self.auto_refresh_max_ttl is None:
             return None
         return now - self.auto_refresh_max_ttl + _MILLISECOND
 
     def created_since(self, now: datetime) -> datetime | None:
-        """Return the earliest `created_at` of a record that is live at `now`: by the cap and by `not_before`."""
+        """Return the earliest `created_at` that the cap and `not_before` allow at `now`; `None` allows any."""
         capped_since = self.capped_since(now)
         if capped_since is None or self.not_before is None:
             return capped_since or self.not_before
         return max(capped_since, self.not_before)
 
     def is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
-        """Return whether a record is accepted at `now`: neither expired, nor past the cap, nor of before `not_before`.
+        """Return whether a record is accepted at `now`: not expired, not past the cap, not from before `not_before`.
 
-        A token that was issued on the strength of another is of before `not_before` if the user authenticated before.
+        For `not_before` the user's authentication counts, so a token issued by an older record is refused with it.
         """
         if self.not_before is not None and record.authenticated_at < self.not_before:
             return False
         return record.is_live(now, created_since=self.created_since(now))
 
-    def is_touch_due(self, record: TokenRecord[ID], now: datetime) -> bool:
-        """Tell whether the use of a record at `now` is to be written."""
+    def is_write_due(self, record: TokenRecord[ID], now: datetime) -> bool:
+        """Return whether the use of a record at `now` has to be written to the store."""
         return now - record.active_at > self.min_refresh_interval
 
     def refreshed_expiry(self, record: TokenRecord[ID], now: datetime) -> datetime | None:
-        """Return the later expiry that the use of a live record at `now` gives it, or `None` if it stays as it is."""
+        """Return the later expiry that a live record gets by its use at `now`; `None` if its expiry does not move."""
         if not self.auto_refresh or self.token_ttl is None or record.expires_at is None:
             return None
         expiry = self._earlier(now + self.token_ttl, self._cap(record.created_at))
@@ -210,5 +224,5 @@ class KnoxSettings(BaseModel):
 
 
 def utc_now() -> datetime:
-    """Return the time, aware, in UTC."""
+    """Return the current time, timezone-aware, in UTC."""
     return datetime.now(UTC)

@@ -1,206 +1,34 @@
-"""The contract between the token semantics and a store: what is stored about a token, and the eight verbs."""
+"""The contract between the token semantics and a store: eight verbs, and what each promises."""
 
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Generic, Literal, Protocol, Self
+from collections.abc import Hashable, Sequence
+from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 
-from fastapi_users.manager import BaseUserManager
-from fastapi_users.models import ID, UP
+from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
+from fastapi_users_knox.tokens import PresentedToken
 
-__all__ = [
-    "Added",
-    "Attempts",
-    "Credentials",
-    "Found",
-    "IssuedToken",
-    "LimitPolicy",
-    "TokenRecord",
-    "TokenStore",
-    "check_batch_size",
-]
+__all__ = ["Attempts", "TokenStore", "check_batch_size"]
 
-_MOST_IN_A_BATCH = 10_000  # A statement of asyncpg has at most 32,767 parameters.
-
-_AS_CREATED = datetime.max.replace(tzinfo=UTC)
-
-LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenRecord(Generic[ID]):
-    """What is stored about one token, but for its digest; times are aware UTC in whole milliseconds.
-
-    Attributes:
-        id: The public name of the record, which refresh and rotation keep.
-        user_id: Whose token it is.
-        audience: Which strategy it belongs to, as JWT's `aud`.
-        created_at: When it was issued.
-        expires_at: From when on it is refused; `None`: never.
-        last_used_at: When it was last seen to be used, to within `min_refresh_interval`; `None`: not since the login.
-        name: What the user or the application calls it.
-        device_id: The client's own, stable name of the device.
-        user_agent: The client's `User-Agent`, cut to 256 characters.
-        ip_address: The client's address at login.
-        authenticated_at: When its user last proved who they are: at this login, or before the record on whose strength
-            it was issued; the same as `created_at` unless given.
-    """
-
-    id: UUID
-    user_id: ID
-    audience: str
-    created_at: datetime
-    expires_at: datetime | None
-    last_used_at: datetime | None = None
-    name: str | None = None
-    device_id: str | None = None
-    user_agent: str | None = None
-    ip_address: str | None = None
-    authenticated_at: datetime = _AS_CREATED
-
-    def __post_init__(self) -> None:
-        """Take the login for the moment of authentication, unless another is given."""
-        if self.authenticated_at is _AS_CREATED:
-            object.__setattr__(self, "authenticated_at", self.created_at)
-
-    @property
-    def active_at(self) -> datetime:
-        """When the record was last written to for being used: at its last use, or else at login."""
-        return self.last_used_at or self.created_at
-
-    def is_live(self, now: datetime, *, created_since: datetime | None = None) -> bool:
-        """Tell whether the record is accepted at `now`, given the earliest `created_at` that still is."""
-        if created_since is not None and self.created_at < created_since:
-            return False
-        return self.expires_at is None or now < self.expires_at
-
-
-class IssuedToken(str):
-    """A new token: the only moment its text is known. Being a `str`, it passes through every FastAPI-Users backend.
-
-    Attributes:
-        record: The record stored for it.
-        user: Whose it is.
-        issued_at: When this text was made, which for a rotation is later than `record.created_at`.
-        end_cookie_session: Ends the session whose token the request's cookie of a given name holds, whoever's it is:
-            for a transport that is about to overwrite this cookie. Copies of the token do nothing.
-    """
-
-    __slots__ = ("end_cookie_session", "issued_at", "record", "user")
-    record: TokenRecord[Any]
-    user: object
-    issued_at: datetime
-    end_cookie_session: Callable[[str], Awaitable[None]]
-
-    def __new__(
-        cls,
-        text: str,
-        *,
-        record: TokenRecord[ID],
-        user: object,
-        issued_at: datetime,
-        end_cookie_session: Callable[[str], Awaitable[None]] | None = None,
-    ) -> Self:
-        """Join the text and what is known of it."""
-        token = super().__new__(cls, text)
-        token.record, token.user, token.issued_at = record, user, issued_at
-        token.end_cookie_session = end_cookie_session or _end_nothing
-        return token
-
-    def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
-        """Let copies keep what is known of the token, but no way to the request."""
-        return _copied, (str(self), self.record, self.user, self.issued_at)
-
-    @property
-    def expires_in(self) -> int | None:
-        """Whole seconds from its making to its expiry (RFC 6749 §5.1); `None`: it never expires."""
-        if self.record.expires_at is None:
-            return None
-        return int((self.record.expires_at - self.issued_at).total_seconds())
-
-    def __repr__(self) -> str:
-        """Hide the text, so that no log holds it by accident (ASVS 16.2.5)."""
-        return f"<IssuedToken {self.record.id}>"
-
-
-def _copied(text: str, record: TokenRecord[Any], user: object, issued_at: datetime) -> IssuedToken:
-    return IssuedToken(text, record=record, user=user, issued_at=issued_at)
-
-
-async def _end_nothing(_cookie_name: str) -> None:
-    """Stand in where no request's cookie can be seen."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Credentials:
-    """What of a user, as loaded when the login was checked, must still be so when its token is written."""
-
-    hashed_password: str = field(repr=False)
-    is_active: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found(Generic[UP, ID]):
-    """What a store holds for a presented token.
-
-    Attributes:
-        record: The record, live or not.
-        digest: The one of the digests asked for under which it is stored.
-        is_active: The user's `is_active` in the row just read; `None` where the store cannot see the users.
-        user: The user, where the store could load it in the same read, and then with `is_active`; else the strategy
-            loads it.
-    """
-
-    record: TokenRecord[ID]
-    digest: bytes = field(repr=False)
-    is_active: bool | None = None
-    user: UP | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Added(Generic[ID]):
-    """The records that adding one has ended: dead ones, those it replaces, and those evicted to keep the limit."""
-
-    expired: tuple[TokenRecord[ID], ...] = ()
-    replaced: tuple[TokenRecord[ID], ...] = ()
-    evicted: tuple[TokenRecord[ID], ...] = ()
-
-
-class Attempts:
-    """What one process has lately tried to write at a read: so that of many requests one tries, and none again soon."""
-
-    _SIZE = 10_000
-
-    def __init__(self) -> None:
-        """Begin with nothing tried."""
-        self._tried_at: dict[Hashable, datetime] = {}
-
-    def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
-        """Tell whether to try, which nobody has since `tried_since`, and take note; the oldest notes are dropped."""
-        tried_at = self._tried_at.pop(what, None)
-        is_ours = tried_at is None or tried_at < tried_since
-        self._tried_at[what] = now if tried_at is None or is_ours else tried_at
-        if len(self._tried_at) > self._SIZE:
-            del self._tried_at[next(iter(self._tried_at))]
-        return is_ours
+_MAX_BATCH_SIZE = 10_000  # A statement of asyncpg has at most 32,767 parameters.
 
 
 class TokenStore(Protocol[UP, ID]):
-    """Keep records under digests; each sentence is a promise that `fastapi_users_knox.testing` tests.
+    """Keep token records under digests. `fastapi_users_knox.testing` tests each sentence as a promise.
 
-    A record is *live* while `created_since <= created_at` and `now < expires_at`. Time is told, never asked. Every
-    verb is atomic under any concurrency, from any number of processes, and durable once it has returned. No verb but
-    `add` makes a digest accepted that was not, and `renew` and `rotate` change only a record that is live and still
-    stored under the digest told. A store that cannot be reached or cannot answer raises `StoreUnavailable`.
+    A record is *live* while `created_since <= created_at` and `now < expires_at`. A store never reads a clock: the
+    caller passes the time. Every verb is atomic under any concurrency, from any number of processes, and its effect
+    is durable once it has returned. Only `add` makes a new token valid; `renew` and `rotate` change only a record that
+    is live and still stored under the digest by which it was found. A store that cannot be reached or cannot answer
+    raises `StoreUnavailable`.
 
-    A store may have a method `refuse_transaction_block()`, without arguments: the user manager calls it before it
+    A store may also have a method `refuse_transaction_block()` without arguments. The user manager calls it before it
     changes a user, and it raises `KnoxError` if the store could not commit a revocation afterwards.
     """
 
     @property
     def sees_users(self) -> bool:
-        """Whether `add` checks `credentials`, and what is found says whether its user is active."""
+        """Whether `add` checks `credentials`, and `get` reports whether the user is active."""
         ...
 
     async def add(
@@ -216,38 +44,42 @@ class TokenStore(Protocol[UP, ID]):
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,
     ) -> Added[ID]:
-        """Store a record of a login.
+        """Store the record of a new token.
 
-        With `by`, the user's record of this id, of whatever audience, must be stored and not expired. Of a `remove_all`
-        that runs at the same time, and does not keep that record, one of two things is true: it comes first, and the
-        new record is not stored; or it comes later, and ends the new record like any other.
-        Of the same user and audience, it ends the records that are not live, those stored under the digests in
-        `replaces` and, where the record has a `device_id`, those with the same; all others stay. With a `limit`, live
-        records never exceed it, the new one included: under "reject" the call raises instead and changes nothing,
-        under "evict_oldest" the earliest created end, under "evict_least_recently_used" those used longest ago.
+        In the same step it removes, among the records of the same user and audience: those that are not live, those
+        stored under a digest in `replaces`, and, if the new record has a `device_id`, those with the same `device_id`.
+        It removes no other record, except to stay within the limit.
+
+        With `limit`, the number of live records, the new one included, never exceeds it. Under the policy "reject" the
+        call raises and changes nothing; under "evict_oldest" it removes the records created first; under
+        "evict_least_recently_used" those not used for the longest time.
+
+        With `by`, the record of that id must belong to the same user, of any audience, and must not have expired. If a
+        `remove_all` that does not keep that record runs at the same time, then either the new record is not stored, or
+        `remove_all` removes it too.
 
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
-            CredentialsChanged: The store sees the users, and this one is gone or differs from `credentials`.
-            InvalidToken: The record `by` is not there any more, or has expired.
-            LimitUnsupported: The store cannot keep a limit exact.
+            CredentialsChanged: The store sees the users, and the user is gone or differs from `credentials`.
+            InvalidToken: The record `by` has been removed or has expired.
+            LimitUnsupported: The store cannot keep an exact limit.
             KnoxError: The store cannot keep the promise of `by`.
         """
         ...
 
     async def get(
-        self, digests: Sequence[bytes], *, tag: str, audience: str, user_manager: BaseUserManager[UP, ID] | None = None
+        self, token: PresentedToken, *, audience: str, users: UserSource | None = None
     ) -> Found[UP, ID] | None:
-        """Find the record stored for this audience under one of the digests, live or not, else `None`.
+        """Find the record of this audience stored under one of the token's digests, live or not.
 
-        It writes nothing and leaves the caller's transaction alone. The record's own user is given along when the
-        store can load it in the same read exactly as `user_manager` would.
+        It writes nothing, and does not flush, commit or roll back the caller's transaction. Returns `None` if there is
+        no such record.
 
         Args:
-            digests: Each 32 bytes, the likeliest first.
-            tag: The presented token's routing tag.
-            audience: Of the strategy that asks.
-            user_manager: By which the user is to be loaded; `None` loads none.
+            token: The presented token.
+            audience: The audience of the strategy that reads.
+            users: Where the application loads the user from next. A store over the same session loads it in the same
+                read. `None` if no user is loaded.
         """
         ...
 
@@ -261,31 +93,32 @@ class TokenStore(Protocol[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Note at a read that the record is used: set `last_used_at`, and the expiry and digest if they are told.
+        """Record that the token was used: set `last_used_at` to `now`, and `expires_at` and the digest if given.
 
-        It belongs to the `get` that found the record, and follows it at once.
-        It writes only what was last used before `unused_since`, so that of any number of simultaneous calls one
-        writes; the expiry never moves backwards. It tells whether it wrote. It never fails and never takes longer
-        than a second: what cannot be written in that time is skipped, logged once, and not tried again by this
-        process for the same `now - unused_since`.
+        It is called right after the `get` that found the record. It writes only if the token was last used before
+        `unused_since`, so that of any number of simultaneous calls one writes. It never moves the expiry back.
+
+        Returns whether it wrote. It raises nothing, and takes at most one second: a write that cannot be done in that
+        time is skipped and logged once, and this process does not try it again for the length of
+        `now - unused_since`.
         """
         ...
 
     async def rotate(
         self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
     ) -> bool:
-        """Store the record under a new digest instead of the one it was found under.
+        """Store the record under a new digest instead of the one by which it was found; nothing else changes.
 
-        All else of the record stays. Of any number of simultaneous calls exactly one is told `True`.
+        Returns whether it did. Of any number of simultaneous calls exactly one returns `True`.
         """
         ...
 
     async def remove(
         self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> TokenRecord[ID] | None:
-        """End one record of this user and audience, and return it if it was live.
+        """Remove one record of this user and audience, and return it if it was live.
 
-        Of any number of simultaneous calls one is given the record.
+        Of any number of simultaneous calls one returns the record.
         """
         ...
 
@@ -298,9 +131,14 @@ class TokenStore(Protocol[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """End every record of this user and audience but the one to keep, and return those that were live.
+        """Remove every record of this user and audience, and return those that were live.
 
-        With the audience `None` it ends those of every audience.
+        Args:
+            user_id: The user's id.
+            audience: The audience; `None` means every audience.
+            now: The current time.
+            created_since: The earliest `created_at` of a live record.
+            keep: The id of one record that stays.
         """
         ...
 
@@ -320,19 +158,46 @@ class TokenStore(Protocol[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Delete what has expired, in batches of one transaction each, and return how many records went.
+        """Remove expired records, in batches of one transaction each, and return how many were removed.
 
-        These are the records of every audience whose `expires_at` has come, and those of this audience created before
-        `created_since`. For one record just seen at a read it looks at that alone, and like `renew` never fails,
-        never takes longer than a second, and is not tried again by this process when it was after `tried_since`.
+        These are the records of every audience that have expired, and those of this audience that were created before
+        `created_since`.
+
+        With `seen`, it considers this one record only, which a read has just found expired. Then, like `renew`, it
+        raises nothing, takes at most one second, and is not tried again by this process if it was after `tried_since`.
 
         Raises:
-            ValueError: The batch size is less than 1, or more than 10,000.
+            ValueError: The batch size is less than 1 or more than 10,000.
         """
         ...
 
 
+class Attempts:
+    """The writes after reads that this process has attempted lately.
+
+    Of many simultaneous requests one attempts the write, and a write that failed is not attempted again at once.
+    """
+
+    _SIZE = 10_000
+
+    def __init__(self) -> None:
+        """Begin with no attempts."""
+        self._tried_at: dict[Hashable, datetime] = {}
+
+    def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
+        """Return whether nobody has attempted it since `tried_since`, and remember this attempt.
+
+        The oldest attempts are forgotten once there are 10,000.
+        """
+        tried_at = self._tried_at.pop(what, None)
+        is_ours = tried_at is None or tried_at < tried_since
+        self._tried_at[what] = now if tried_at is None or is_ours else tried_at
+        if len(self._tried_at) > self._SIZE:
+            del self._tried_at[next(iter(self._tried_at))]
+        return is_ours
+
+
 def check_batch_size(batch_size: int) -> None:
-    """Raise `ValueError` for a batch that `purge` cannot take."""
-    if not 1 <= batch_size <= _MOST_IN_A_BATCH:
-        raise ValueError(f"batch_size must be 1 to {_MOST_IN_A_BATCH}")
+    """Raise `ValueError` for a batch size that `purge` cannot use."""
+    if not 1 <= batch_size <= _MAX_BATCH_SIZE:
+        raise ValueError(f"batch_size must be between 1 and {_MAX_BATCH_SIZE}")

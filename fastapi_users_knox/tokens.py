@@ -1,9 +1,9 @@
-"""The token's text: made, recognised and digested here, without any input or output.
+"""The text of a token: pure functions that generate, parse and digest it.
 
-A token is a prefix, a routing tag of 2 characters, a secret of 43 and a checksum of 6, all base62 after the prefix:
-selectable by a double click, and found by one regular expression. The secret holds 256 bits from the operating
-system's generator (ASVS 11.5.1); the checksum is the CRC-32 of all that stands before it, so that junk is refused
-without asking a store, as GitHub's tokens do.
+A token is a prefix, a routing tag of 2 characters, a secret of 43 and a checksum of 6. After the prefix all of it is
+base62, so a double click selects it and one regular expression finds it. The secret has 256 bits from the operating
+system's generator (ASVS 11.5.1). The checksum is the CRC-32 of everything before it, so that junk is refused without
+a call to the store; GitHub's tokens have the same.
 """
 
 import hashlib
@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["ParsedToken", "digest", "find_all", "generate", "parse", "routing_tag"]
+__all__ = ["ParsedToken", "PresentedToken", "digest", "find_all", "generate", "parse", "routing_tag"]
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TAG_LENGTH = 2
@@ -29,10 +29,10 @@ _WORD = re.compile(rf"(?<![0-9A-Za-z_])[0-9A-Za-z_]{{{_BODY_LENGTH},{_MAX_LENGTH
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedToken:
-    """A text that has the shape of one of our tokens; whether it is one, only a store can tell.
+    """A text with the shape of a token. Only a store knows whether it is one.
 
     Attributes:
-        text: The whole token, kept out of the repr.
+        text: The whole text, not shown in the repr.
         tag: The routing tag, 2 base62 characters.
     """
 
@@ -40,8 +40,23 @@ class ParsedToken:
     tag: str
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PresentedToken:
+    """A token that a client has presented. It is made once, where the text comes in, and the text goes no further.
+
+    Attributes:
+        tag: The routing tag.
+        digests: The digests under which the token may be stored, 32 bytes each. It is stored anew under the first.
+        cookie_text: The text, if it came in a cookie that may have to be renewed; `None` otherwise.
+    """
+
+    tag: str
+    digests: tuple[bytes, ...] = field(repr=False)
+    cookie_text: str | None = field(default=None, repr=False)
+
+
 def generate(tag: str, *, prefix: str) -> str:
-    """Make a new token.
+    """Generate a new token.
 
     Args:
         tag: The user's routing tag.
@@ -52,7 +67,7 @@ def generate(tag: str, *, prefix: str) -> str:
 
 
 def parse(text: str | None) -> ParsedToken | None:
-    """Recognise a token by alphabet, length and checksum, whatever its prefix; `None` for any other text."""
+    """Parse a text by alphabet, length and checksum, whatever its prefix; `None` if it does not have the shape."""
     if text is None or not _BODY_LENGTH <= len(text) <= _MAX_LENGTH or not _SHAPE.fullmatch(text):
         return None
     if _checksum(text[:-_CHECKSUM_LENGTH]) != text[-_CHECKSUM_LENGTH:]:
@@ -61,14 +76,14 @@ def parse(text: str | None) -> ParsedToken | None:
 
 
 def find_all(text: str) -> Iterator[ParsedToken]:
-    """Find every token in a longer text, such as a header: each stands alone between other characters."""
+    """Find every token in a longer text, such as a header, where other characters separate it from the rest."""
     return filter(None, map(parse, _WORD.findall(text)))
 
 
 def digest(text: str, *, key: bytes | None = None) -> bytes:
-    """Hash a whole token, prefix included, to 32 bytes: SHA-256, or HMAC-SHA-256 where there is a key.
+    """Hash a whole token, prefix included, to 32 bytes: by SHA-256, or by HMAC-SHA-256 if a key is given.
 
-    A fast hash is right here: it protects 256 random bits, which no one can guess, not a password.
+    A fast hash is right here, because it protects 256 random bits, which nobody can guess, and not a password.
     """
     if key is None:
         return hashlib.sha256(text.encode()).digest()

@@ -87,9 +87,9 @@ def redis_sentinel_servers() -> Iterator[SentinelServers]:
         yield servers
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run on asyncio, as SQLAlchemy does."""
+    """Run on asyncio, as SQLAlchemy does; fixtures of every scope may be asynchronous."""
     return "asyncio"
 
 

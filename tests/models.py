@@ -5,6 +5,7 @@ import uuid
 from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from sqlalchemy import delete
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase
 
@@ -41,9 +42,17 @@ def store_on(session: AsyncSession) -> SQLAlchemyTokenStore[User, uuid.UUID]:
 
 
 async def create_empty_tables(engine: AsyncEngine) -> None:
-    """Create the tables if need be, and empty them."""
+    """Delete all rows, or create the tables where they are missing: to look for them first takes much longer."""
+    try:
+        await _empty_tables(engine)
+    except (OperationalError, ProgrammingError):
+        async with engine.begin() as connection:
+            await connection.run_sync(Base.metadata.create_all)
+        await _empty_tables(engine)
+
+
+async def _empty_tables(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
         await connection.execute(delete(KnoxToken))
         await connection.execute(delete(User))
 

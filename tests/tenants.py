@@ -11,7 +11,7 @@ from fastapi_users import BaseUserManager, UUIDIDMixin
 from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID, SQLAlchemyUserDatabase
 from sqlalchemy import Connection, Engine, Row, event, insert, select, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, sessionmaker
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
@@ -53,18 +53,28 @@ def tenant_store(session: AsyncSession) -> SQLAlchemyTokenStore[TenantUser, uuid
 SECURED = tuple((Path(__file__).parents[1] / "docs/src/tenants.sql").read_text().strip().removesuffix(";").split(";"))
 
 
-async def create_tables(superuser: AsyncEngine, *, role: str, schema: str, then: Sequence[str] = ()) -> None:
-    """Create empty tables in a schema of their own, and the role without privileges that owns them."""
+async def create_empty_tables(superuser: AsyncEngine, *, role: str, schema: str, then: Sequence[str] = ()) -> None:
+    """Create the tables in a schema of their own, with the role without privileges that owns them, or empty them."""
     async with superuser.begin() as connection:
-        await connection.exec_driver_sql(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        if not await connection.scalar(text("SELECT count(*) FROM pg_roles WHERE rolname = :role"), {"role": role}):
-            await connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
-        await connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
-        await connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+        if await connection.scalar(text("SELECT to_regclass(:table) IS NULL"), {"table": f"{schema}.knox_token"}):
+            await _create_tables(connection, role, schema, then)
+            return
         await connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
-        await connection.run_sync(TenantBase.metadata.create_all)
+        for table in reversed(TenantBase.metadata.sorted_tables):
+            await connection.execute(table.delete())
         for statement in then:
-            await connection.exec_driver_sql(statement)
+            if "CREATE POLICY" in statement:
+                await connection.exec_driver_sql(statement.replace("CREATE", "ALTER"))
+
+
+async def _create_tables(connection: AsyncConnection, role: str, schema: str, then: Sequence[str]) -> None:
+    await connection.exec_driver_sql(f"CREATE ROLE {role} LOGIN")
+    await connection.exec_driver_sql(f"CREATE SCHEMA {schema} AUTHORIZATION {role}")
+    await connection.exec_driver_sql(f"SET LOCAL ROLE {role}")
+    await connection.exec_driver_sql(f"SET LOCAL search_path = {schema}")
+    await connection.run_sync(TenantBase.metadata.create_all)
+    for statement in then:
+        await connection.exec_driver_sql(statement)
 
 
 def set_tenant(session: Session, _transaction: object, connection: Connection) -> None:
@@ -316,7 +326,7 @@ async def tenancy(url: str, way: str, **options: Any) -> AsyncIterator[Tenancy]:
     """
     role, schema, then = ("by_schema", TENANT, ()) if way in IN_SCHEMA else ("by_row", "by_row", SECURED)
     superuser = create_async_engine(url)
-    await create_tables(superuser, role=role, schema=schema, then=then)
+    await create_empty_tables(superuser, role=role, schema=schema, then=then)
     user = TenantUser(email="ada@example.org", hashed_password=HASHED)
     translated = superuser.execution_options(schema_translate_map={None: schema})
     async with AsyncSession(translated, expire_on_commit=False) as session:

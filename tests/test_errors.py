@@ -95,7 +95,7 @@ class DriverError(Exception):
 )
 def test_an_error_is_described_without_data(error: Exception, described: str | None) -> None:
     """A driver's error is logged by its class and first line, and its message is left out where it may hold data."""
-    expected = described or f"{type(error).__name__}: its message may hold data, and is left out"
+    expected = described or f"{type(error).__name__}: message omitted, as it may contain data"
 
     assert describe(error) == expected
 

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import update
 
 from fastapi_users_knox import KnoxSettings
-from fastapi_users_knox.store import LimitPolicy
+from fastapi_users_knox.records import LimitPolicy
 from tests.backends import NOW, REDIS, SERVERS, SQLITE, App, Backend
 from tests.conftest import backend_of
 from tests.models import User, create_user
@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
 BACKENDS = [*SQLITE, *SERVERS, *REDIS]
+CALLERS = 16  # More find nothing more: a store without its locks already fails with these, every time.
 # MariaDB at SERIALIZABLE locks every row that is read till its reader's transaction ends: a refresh waits till the
 # token is in use nowhere else, so of many readers at once none can write, and a reader may fall to a dead-lock.
 UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]
@@ -80,26 +81,26 @@ async def login(caller: Caller) -> str:
 
 @pytest.mark.parametrize("limit_policy", ["reject", "evict_oldest", "evict_least_recently_used"])
 async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_policy: LimitPolicy) -> None:
-    """Of 50 logins of one user with a limit of 5, five are left; if the policy rejects, just those succeeded."""
+    """Of many logins of one user with a limit of 5, five are left; if the policy rejects, just those succeeded."""
     user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=5, limit_policy=limit_policy)
 
-    outcomes = await race(backend, login, Told(user_ids=[user.id], settings=settings), callers=50)
+    outcomes = await race(backend, login, Told(user_ids=[user.id], settings=settings), callers=CALLERS)
 
     issued = [outcome for outcome in outcomes if outcome.startswith("knox_")]
     assert len(await app.strategy(settings).list_records(user)) == 5
-    assert len(issued) == (5 if limit_policy == "reject" else 50)
+    assert len(issued) == (5 if limit_policy == "reject" else CALLERS)
     assert set(outcomes) - set(issued) == ({"TokenLimitReached"} if limit_policy == "reject" else set())
 
 
-async def test_thirty_users_log_in_at_once(race: Race, backend: Backend, app: App) -> None:
-    """Thirty different users log in at the same moment, on an empty table, and all succeed."""
-    users = [await new_user(app) for _ in range(30)]
+async def test_many_users_log_in_at_once(race: Race, backend: Backend, app: App) -> None:
+    """Different users log in at the same moment, on an empty table, and all succeed."""
+    users = [await new_user(app) for _ in range(CALLERS)]
     told = Told(user_ids=[user.id for user in users], settings=KnoxSettings(token_limit_per_user=5))
 
-    outcomes = await race(backend, login, told, callers=30)
+    outcomes = await race(backend, login, told, callers=CALLERS)
 
-    assert [await can_read(app, outcome) for outcome in outcomes] == [True] * 30
+    assert [await can_read(app, outcome) for outcome in outcomes] == [True] * CALLERS
 
 
 async def read_or_log_out(caller: Caller) -> None:
@@ -119,14 +120,14 @@ async def read_or_log_out(caller: Caller) -> None:
 async def test_refresh_against_logout(race: Race, backend: Backend, app: App) -> None:
     """A token that is used and ended at the same moment is ended."""
     user = await new_user(app)
-    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(10)]
+    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(CALLERS // 4)]
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
-    outcomes = await race(backend, read_or_log_out, told, callers=40)
+    outcomes = await race(backend, read_or_log_out, told, callers=CALLERS)
 
     assert not any([await can_read(app, token) for token in tokens])
     assert set(outcomes) == {None, "InvalidToken"}
-    assert outcomes.count("InvalidToken") == 10
+    assert outcomes.count("InvalidToken") == CALLERS // 4
 
 
 async def read_or_log_out_everywhere(caller: Caller) -> None:
@@ -146,10 +147,10 @@ async def read_or_log_out_everywhere(caller: Caller) -> None:
 async def test_refresh_against_logout_all(race: Race, backend: Backend, app: App) -> None:
     """No token that is refreshed during a logout-all outlives it."""
     user = await new_user(app)
-    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(39)]
+    tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(CALLERS - 1)]
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
-    outcomes = await race(backend, read_or_log_out_everywhere, told, callers=40)
+    outcomes = await race(backend, read_or_log_out_everywhere, told, callers=CALLERS)
 
     assert set(outcomes) == {None}
     assert not any([await can_read(app, token) for token in tokens])
@@ -157,12 +158,12 @@ async def test_refresh_against_logout_all(race: Race, backend: Backend, app: App
 
 
 async def log_in_or_out_everywhere(caller: Caller) -> str | None:
-    """Log in; every tenth caller ends all tokens instead."""
+    """Log in; every eighth caller ends all tokens instead."""
     user = await caller.app.session.get_one(User, caller.told.user_ids[0])
     await caller.app.session.commit()
     strategy = caller.app.strategy(caller.told.settings)
     await caller.ready()
-    if caller.number % 10 == 0:
+    if caller.number % 8 == 0:
         await strategy.logout_all(user)
         return None
     return str(await strategy.write_token(user))
@@ -175,10 +176,10 @@ async def test_login_against_logout_all(race: Race, backend: Backend, app: App) 
     before = [str(await app.strategy(settings).write_token(user)) for _ in range(5)]
     told = Told(user_ids=[user.id], settings=settings)
 
-    outcomes = await race(backend, log_in_or_out_everywhere, told, callers=40)
+    outcomes = await race(backend, log_in_or_out_everywhere, told, callers=CALLERS)
 
     during = [outcome for outcome in outcomes if outcome is not None]
-    assert len(during) == 36
+    assert len(during) == CALLERS * 7 // 8
     assert not any([await can_read(app, token) for token in before])
     alive = [token for token in during if await can_read(app, token)]
     await app.session.commit()
@@ -207,7 +208,7 @@ async def test_login_against_a_change_of_password(race: Race, backend: Backend, 
     user = await new_user(app)
     told = Told(user_ids=[user.id], settings=KnoxSettings(token_limit_per_user=limit))
 
-    outcomes = await race(backend, log_in_or_change_password, told, callers=30)
+    outcomes = await race(backend, log_in_or_change_password, told, callers=CALLERS)
 
     issued = [outcome for outcome in outcomes[1:] if outcome.startswith("knox_")]
     # Redis notices that all of the user's tokens are gone in the middle of a login, but not why.
@@ -226,13 +227,13 @@ async def read_when_refresh_is_due(caller: Caller) -> tuple[bool, int]:
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
-async def test_of_a_hundred_reads_one_refreshes(race: Race, backend: Backend, app: App) -> None:
-    """A hundred simultaneous reads that find a refresh due are all accepted, and give one write."""
+async def test_of_many_reads_one_refreshes(race: Race, backend: Backend, app: App) -> None:
+    """Simultaneous reads that find a refresh due are all accepted, and give one write."""
     user = await new_user(app)
     token = str(await app.strategy(REFRESHING).write_token(user))
     told = Told(user_ids=[user.id], settings=REFRESHING, tokens=[token])
 
-    outcomes = await race(backend, read_when_refresh_is_due, told, callers=100)
+    outcomes = await race(backend, read_when_refresh_is_due, told, callers=CALLERS)
 
     accepted, refreshed = zip(*outcomes, strict=True)
     assert all(accepted)

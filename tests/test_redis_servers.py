@@ -28,6 +28,8 @@ VERSIONS: dict[Program, str] = {
     "redis-7": r"redis_version:([7-9]|\d\d)\.",
     "valkey": "server_name:valkey",
 }
+# Clusters and sentinels, which take seconds to agree, are of whichever program the machine has in all other tests too.
+GROUPS = pytest.mark.parametrize("program", ["any"], indirect=True)
 TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # whose own arguments have no types
 
 
@@ -155,6 +157,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
+@GROUPS
 async def test_a_cluster_serves(program: Program) -> None:
     """A client reads what it has written, whichever node has it."""
     with skip_if_unavailable(), redis_cluster(program) as servers:
@@ -167,6 +170,7 @@ async def test_a_cluster_serves(program: Program) -> None:
         assert all(master.ask("DBSIZE") != "0" for master in servers.masters)
 
 
+@GROUPS
 async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
     """With a replica of each master, one takes over when its master is gone."""
     with skip_if_unavailable(), redis_cluster(program, replicas=1) as servers:
@@ -197,6 +201,7 @@ async def put_in_both(servers: SentinelServers) -> None:
         assert await client.wait(1, 10_000) == 1
 
 
+@GROUPS
 async def test_a_sentinel_knows_the_master(program: Program) -> None:
     """A client that asks a sentinel finds the master, and data with it; after a fail-over it finds the new one."""
     with skip_if_unavailable(), redis_sentinel(program) as servers:
@@ -208,6 +213,7 @@ async def test_a_sentinel_knows_the_master(program: Program) -> None:
         assert await read_by_sentinel(servers) == ("kept", servers.replica.port)
 
 
+@GROUPS
 async def test_sentinels_replace_a_killed_master(program: Program) -> None:
     """Three sentinels agree that the master is gone and make the replica the master."""
     with skip_if_unavailable(), redis_sentinel(program, sentinels=3) as servers:
@@ -226,6 +232,7 @@ def members(servers: RedisServer | ClusterServers | SentinelServers) -> list[Red
     return servers.nodes if isinstance(servers, ClusterServers) else [servers]
 
 
+@GROUPS
 @pytest.mark.parametrize("run", [redis, redis_cluster, redis_sentinel])
 def test_nothing_stays_behind(
     run: Callable[[Program], AbstractContextManager[RedisServer | ClusterServers | SentinelServers]], program: Program

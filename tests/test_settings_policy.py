@@ -137,14 +137,14 @@ def test_live_means_not_from_before_the_kill_switch(
 )
 def test_a_use_is_written_after_the_interval(last_used_at: datetime | None, now: datetime, *, is_due: bool) -> None:
     """More than `min_refresh_interval` lies between two writes, or between the login and the first."""
-    assert PLAIN.is_touch_due(replace(RECORD, last_used_at=last_used_at), now) == is_due
+    assert PLAIN.is_write_due(replace(RECORD, last_used_at=last_used_at), now) == is_due
 
 
 def test_without_an_interval_every_use_is_written() -> None:
     """With an interval of 0 each moment's use is due, but not twice in the same millisecond."""
     settings = KnoxSettings(min_refresh_interval=timedelta(0))
 
-    assert [settings.is_touch_due(RECORD, NOW + later) for later in (timedelta(0), MILLISECOND)] == [False, True]
+    assert [settings.is_write_due(RECORD, NOW + later) for later in (timedelta(0), MILLISECOND)] == [False, True]
 
 
 @pytest.mark.parametrize(

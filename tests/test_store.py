@@ -140,10 +140,10 @@ async def test_an_issued_token_can_be_copied(copied: Callable[[IssuedToken], Iss
     async def end(cookie_name: str) -> None:
         ended.append(cookie_name)
 
-    token = IssuedToken("knox_secret", record=RECORD, user="Ada", issued_at=NOW, end_cookie_session=end)
+    token = IssuedToken("knox_secret", record=RECORD, user="Ada", issued_at=NOW, revoke_cookie_session=end)
 
     it = copied(token)
-    await it.end_cookie_session("knox")
+    await it.revoke_cookie_session("knox")
 
     assert (it, it.record, it.user, it.issued_at) == (token, token.record, token.user, token.issued_at)
     assert ended == []

@@ -15,7 +15,7 @@ from httpx import ASGITransport, AsyncClient
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastapi_users_knox import IssuedToken, KnoxBearerTransport, TokenRecord, tokens
-from fastapi_users_knox.presented import presented_tokens
+from fastapi_users_knox.transports.presented import presented_texts
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -141,12 +141,12 @@ def test_tokens_are_found_wherever_they_are_presented(headers: list[tuple[str, s
     """In any header, behind any prefix, and in cookies of any name; each once, and no junk."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
-    assert presented_tokens(HTTPConnection({"type": "http", "headers": raw})) == found
+    assert list(presented_texts(HTTPConnection({"type": "http", "headers": raw}))) == found
 
 
 def test_without_a_request_nothing_is_presented() -> None:
     """In a script there is none."""
-    assert presented_tokens(None) == []
+    assert list(presented_texts(None)) == []
 
 
 # the answer to a login

@@ -1,4 +1,4 @@
-"""The settings of a project that has what django-rest-knox needs, and no more; libpq's variables tell the database."""
+"""The settings of a project that has what django-rest-knox needs, and no more; libpq's variables name the database."""
 
 import os
 
@@ -7,7 +7,7 @@ ALLOWED_HOSTS = ["127.0.0.1"]
 USE_I18N = False
 ROOT_URLCONF = "benchmarks.django.urls"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "rest_framework", "knox"]
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # It tells the answer's length, as uvicorn's answers do.
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # It sends the answer's length, as uvicorn's answers do.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",

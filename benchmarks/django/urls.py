@@ -1,4 +1,4 @@
-"""One route, which tells whoever has a live token who that is."""
+"""One route, which returns the user to everybody who has a live token."""
 
 from django.urls import path
 from rest_framework.decorators import api_view
@@ -8,7 +8,7 @@ from rest_framework.response import Response
 
 @api_view()
 def me(request: Request) -> Response:
-    """Tell the user's address."""
+    """Return the user's address."""
     return Response({"email": request.user.email})
 
 

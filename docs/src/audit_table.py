@@ -1,18 +1,18 @@
-"""Keep an audit table of logins, logouts and refused logins."""
+"""An audit table of logins, logouts and refused logins."""
 
 import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from fastapi_users_knox import KnoxEvent
 from sqlalchemy import DateTime
 from sqlalchemy.orm import Mapped, mapped_column
 
-from example_app.db import Base, async_session_maker
-from fastapi_users_knox import KnoxEvent
+from db import Base, async_session_maker
 
 
 class AuditEntry(Base):
-    """What happened to a token; no foreign key, so that it outlives the user."""
+    """What happened to a token. There is no foreign key, so the entry stays when the user is deleted."""
 
     __tablename__ = "audit_entry"
 
@@ -26,7 +26,7 @@ class AuditEntry(Base):
 
 
 async def write_audit_entry(event: KnoxEvent[Any]) -> None:
-    """Write an entry, in a session of its own: the request's may be rolled back, and the token's row is committed."""
+    """Write an entry in a separate session, because the session of the request may be rolled back."""
     record = getattr(event, "record", None)
     async with async_session_maker() as session:
         session.add(

@@ -1,4 +1,4 @@
-"""Log users out who have been idle for half an hour, and everybody 12 hours after login."""
+"""Log users out after half an hour without use, and in any case 12 hours after the login."""
 
 from datetime import timedelta
 

@@ -2,7 +2,6 @@
 
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
-
 from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
 
 FRONTENDS = ["https://app.example.org"]

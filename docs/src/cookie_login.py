@@ -1,13 +1,19 @@
-"""Let no page of another origin log the browser in."""
+"""The application with cookies, in which no page of another origin logs a browser in."""
+
+import uuid
 
 from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
+from fastapi_users_knox import KnoxCookieMiddleware, KnoxCookieTransport
 
-from example_app.users import fastapi_users, get_knox_strategy
-from fastapi_users_knox import KnoxCookieTransport
+from app import lifespan
+from db import User
+from users import get_knox_strategy, get_user_manager
 
 transport = KnoxCookieTransport()
 cookie_backend = AuthenticationBackend(name="cookie", transport=transport, get_strategy=get_knox_strategy)
+fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [cookie_backend])
 
 
 async def refuse_other_origins(request: Request) -> None:
@@ -16,7 +22,8 @@ async def refuse_other_origins(request: Request) -> None:
         raise HTTPException(403, "OTHER_ORIGIN")
 
 
-app = FastAPI()
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(KnoxCookieMiddleware)
 app.include_router(
     fastapi_users.get_auth_router(cookie_backend), prefix="/browser", dependencies=[Depends(refuse_other_origins)]
 )

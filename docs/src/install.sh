@@ -1,1 +1,2 @@
-pip install "fastapi-users-knox[sqlalchemy]"
+git clone https://github.com/fastapi-users-knox/fastapi-users-knox
+pip install "./fastapi-users-knox[sqlalchemy]" uvicorn

@@ -1,1 +1,1 @@
-pip install "fastapi-users-knox[redis]"
+pip install "./fastapi-users-knox[redis]"

@@ -1,4 +1,4 @@
-"""Five tokens a user; a sixth login ends the one that was used longest ago."""
+"""Allow five tokens for each user; a sixth login revokes the one that was used longest ago."""
 
 from fastapi_users_knox import KnoxSettings
 

@@ -1,20 +1,21 @@
-"""Delete the expired tokens' rows."""
+"""Delete the rows of expired tokens."""
 
 import asyncio
 import uuid
 
-from example_app.db import KnoxToken, User, async_session_maker
-from example_app.users import settings
 from fastapi_users_knox import KnoxStrategy
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 
+from db import KnoxToken, User, async_session_maker
+from settings import settings
+
 
 async def purge() -> int:
-    """Delete them, a thousand in one transaction."""
+    """Delete them, a thousand in one transaction, and return how many they were."""
     async with async_session_maker() as session:
         store = SQLAlchemyTokenStore[User, uuid.UUID](session, KnoxToken)
         return await KnoxStrategy(store, settings, request=None).purge()
 
 
 if __name__ == "__main__":
-    print(asyncio.run(purge()), "expired tokens deleted")  # noqa: T201
+    print(asyncio.run(purge()), "expired tokens deleted")

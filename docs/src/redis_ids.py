@@ -1,10 +1,9 @@
-"""Stores for users whose ids are no UUIDs; each application has a prefix of its own, and each user table a name."""
+"""Stores for users with integer and string ids, each with the name of its user table."""
 
 from typing import Any
 
-from redis.asyncio import Redis
-
 from fastapi_users_knox.redis import RedisTokenStore
+from redis.asyncio import Redis
 
 redis = Redis()
 

@@ -1,12 +1,9 @@
-"""Sessions that users see and end, and administrators too."""
+"""The tutorial's application, with routes by which administrators see and revoke the sessions of all users."""
 
-from fastapi import FastAPI
+from fastapi_users_knox import get_knox_admin_router, unauthorized
 
-from example_app.users import auth_backend, fastapi_users
-from fastapi_users_knox import get_knox_admin_router, get_knox_router, unauthorized
+from app import app
+from users import auth_backend, fastapi_users
 
-app = FastAPI()
 app.add_exception_handler(401, unauthorized)
-app.include_router(fastapi_users.get_auth_router(auth_backend), prefix="/auth")
-app.include_router(get_knox_router(fastapi_users, auth_backend), prefix="/auth")
-app.include_router(get_knox_admin_router(fastapi_users, auth_backend), prefix="/users")
+app.include_router(get_knox_admin_router(fastapi_users, auth_backend), prefix="/users", tags=["users"])

@@ -1,12 +1,12 @@
-"""Tables for users that are SQLModel classes."""
+"""Users that are SQLModel classes, and their tokens."""
 
 import uuid
+from typing import TYPE_CHECKING
 
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlmodel import Field, SQLModel
-
-from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 
 
 class Member(SQLModel, table=True):
@@ -27,6 +27,7 @@ class Base(DeclarativeBase):
 
 
 class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
-    """What is stored about a token; `user_id` takes its type from the member's `id`."""
+    """What is stored about a token."""
 
-    user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("member.id", ondelete="cascade"), index=True)
+    if not TYPE_CHECKING:  # For type checkers, the base class declares `user_id` already.
+        user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("member.id", ondelete="cascade"), index=True)

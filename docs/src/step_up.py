@@ -1,14 +1,15 @@
-"""Routes that know which token was presented."""
+"""The tutorial's application, with routes that know which token was presented."""
 
 import uuid
 from datetime import timedelta
 from typing import Annotated
 
-from fastapi import Depends, FastAPI
-
-from example_app.db import User
-from example_app.users import auth_backend, fastapi_users
+from fastapi import Depends
 from fastapi_users_knox import SessionRead, TokenRecord, current_token
+
+from app import app
+from db import User
+from users import auth_backend, fastapi_users
 
 Current = tuple[User, TokenRecord[uuid.UUID]]
 
@@ -16,19 +17,17 @@ anyone = current_token(fastapi_users, auth_backend, active=True)
 passive = current_token(fastapi_users, auth_backend, active=True, touch=False)
 fresh = current_token(fastapi_users, auth_backend, active=True, fresh_within=timedelta(minutes=5))
 
-app = FastAPI()
-
 
 @app.get("/session")
 async def session(current: Annotated[Current, Depends(anyone)]) -> SessionRead:
-    """Tell of the session that asks."""
+    """Return the session of the client that asks."""
     _user, record = current
     return SessionRead.of(record, presented=record)
 
 
 @app.get("/unread")
-async def count_unread(current: Annotated[Current, Depends(passive)]) -> str:  # noqa: ARG001
-    """Tell how many messages there are, to a page that asks every few seconds."""
+async def count_unread(current: Annotated[Current, Depends(passive)]) -> str:
+    """Return how many messages there are, to a page that asks every few seconds."""
     return "3 messages"
 
 

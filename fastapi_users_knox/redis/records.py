@@ -6,9 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from fastapi_users.models import ID
-
-from fastapi_users_knox.store import TokenRecord
+from fastapi_users_knox.records import ID, TokenRecord
 
 __all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
 

@@ -12,15 +12,14 @@ from typing import Any, Generic, TypeVar, overload
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from fastapi_users.manager import BaseUserManager
-from fastapi_users.models import ID, UP
 from redis.asyncio import Redis, RedisCluster
 
 from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached, describe
+from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
 from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, reaching, run
-from fastapi_users_knox.store import Added, Attempts, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
-from fastapi_users_knox.tokens import routing_tag
+from fastapi_users_knox.store import Attempts, check_batch_size
+from fastapi_users_knox.tokens import PresentedToken, routing_tag
 
 __all__ = ["RedisTokenStore"]
 
@@ -131,14 +130,13 @@ class RedisTokenStore(Generic[UP, ID]):
 
     async def get(
         self,
-        digests: Sequence[bytes],
+        token: PresentedToken,
         *,
-        tag: str,
         audience: str,
-        user_manager: BaseUserManager[UP, ID] | None = None,  # noqa: ARG002 (Redis knows no users)
+        users: UserSource | None = None,  # noqa: ARG002 (Redis has no users)
     ) -> Found[UP, ID] | None:
         """Find a record, if the index of its user holds it too."""
-        keys = [f"{self._base(tag)}{text_of(digest)}" for digest in digests]
+        keys = [f"{self._base(token.tag)}{text_of(digest)}" for digest in token.digests]
         found = await run(self._redis, "get", keys, audience=audience)
         if found is None:
             return None
@@ -146,7 +144,7 @@ class RedisTokenStore(Generic[UP, ID]):
         fields = json.loads(text)
         if not self._can_parse(fields[1]):
             return None  # It is of an application that has the same prefix.
-        return Found(record=self._record(fields), digest=digests[number - 1])
+        return Found(record=self._record(fields), digest=token.digests[number - 1])
 
     async def renew(
         self,

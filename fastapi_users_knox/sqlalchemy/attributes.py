@@ -7,10 +7,11 @@ from functools import cache
 from types import FunctionType
 from typing import Any
 
-from fastapi_users.models import UP
 from sqlalchemy import ColumnElement
 from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import InstrumentedAttribute, Mapper
+
+from fastapi_users_knox.records import UP
 
 __all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
 

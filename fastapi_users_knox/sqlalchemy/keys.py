@@ -1,11 +1,9 @@
 """The key `user_id`: the columns it refers to, and whether it holds what they hold, each value of one user alone."""
 
 import inspect
-import uuid
 from collections.abc import Iterable, Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
-from fastapi_users_db_sqlalchemy.generics import GUID
 from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapper
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -116,11 +114,12 @@ def _converts(decorator: TypeDecorator[Any]) -> bool:
 
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:
-    """Return the class of the values, or `None` where the type does not state it."""
-    if isinstance(column_type, GUID):  # FastAPI-Users' own, whose `python_type` is not implemented.
-        return uuid.UUID
+    """Return the class of the values; `None` if the type does not state it."""
+    stated: object
     try:
         stated = column_type.python_type
     except NotImplementedError:
-        return None
+        # FastAPI-Users' GUID decorates a type that states pydantic's UUID4, which is annotated.
+        decorated = getattr(getattr(column_type, "impl", None), "python_type", None)
+        stated = get_args(decorated)[0] if get_origin(decorated) is Annotated else None
     return stated if inspect.isclass(stated) else None

@@ -1,12 +1,15 @@
-"""One SELECT on the application's session, as cheaply as it can be had."""
+"""One SELECT on the application's session, at the lowest cost."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import Row, Select
+from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Mapper, Session, class_mapper
 
+from fastapi_users_knox.records import UserSource
+from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
 from fastapi_users_knox.sqlalchemy.sessions import (
     close_transaction,
@@ -15,7 +18,7 @@ from fastapi_users_knox.sqlalchemy.sessions import (
     has_own_execute,
 )
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "select_user"]
 
 
 async def fetch(
@@ -24,10 +27,11 @@ async def fetch(
     """Return all rows of a SELECT, each once.
 
     Args:
-        session: The application's; where it is idle and its engine has the option `knox_autocommit`, it stays so.
-        statement: Sent as it is.
+        session: The application's session. If it is idle and its engine has the option `knox_autocommit`, no
+            transaction is begun.
+        statement: The SELECT.
         parameters: Its parameters.
-        mapper: By which a session that routes finds its engine.
+        mapper: The mapper by which a session with several engines selects one.
     """
     if has_own_execute(session):
         with session.no_autoflush:
@@ -35,6 +39,23 @@ async def fetch(
         return found.unique().all()
     # `AsyncSession.execute` would put all rows into a second buffer.
     return await session.run_sync(_fetch, statement, parameters, mapper, may_commit=not has_execute_hooks(session))
+
+
+async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
+    """Return a user and whether the user is active by the row just read, without a flush; `None` if there is none."""
+    session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
+    rows = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
+    return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
+
+
+@cache
+def _find_user(users: Mapper[Any]) -> Select[Any]:
+    """Build the SELECT of one user once for each class, because building it is most of its cost.
+
+    `is_active` is selected beside the user, because an object that the session already has is not refreshed.
+    """
+    user_class = users.class_
+    return select(user_class, user_class.is_active).where(user_class.id == bindparam("id"))
 
 
 def _fetch(
@@ -45,22 +66,22 @@ def _fetch(
     *,
     may_commit: bool,
 ) -> Sequence[Row[Any]]:
-    # Said each time, so that a session that routes takes one engine for all of it.
+    # Given each time, so that a session with several engines uses the same one for all of it.
     routing = {"mapper": mapper, "clause": statement}
-    with session.no_autoflush:  # Neither for the SELECT, nor for what eager loading sends after it.
+    with session.no_autoflush:  # Neither before the SELECT, nor before those that eager loading sends after it.
         if not (may_commit and _may_autocommit(session, mapper, statement)):
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         try:
             session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         finally:
-            # Whatever happened, nothing of the application's may run on a connection that commits by itself. To close
-            # the transaction, in which nothing has begun, expires nothing that the application has loaded.
+            # In any case, no statement of the application may run on a connection in autocommit. Closing the
+            # transaction, which has sent nothing, expires nothing that the application has loaded.
             close_transaction(session)
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    # What a hook sets for a transaction would be gone before the SELECT.
+    # What a hook sets for a transaction would be lost before the SELECT.
     if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Result, Select, event, inspect
 from sqlalchemy.engine.result import IteratorResult, SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import (
     InstanceState,
     Mapper,
@@ -31,6 +31,7 @@ __all__ = [
     "has_own_execute",
     "lasting_options",
     "load_identity",
+    "open_session",
     "refuse_transaction_block",
     "roll_back_keeping_loaded",
     "run_begin_hooks",
@@ -38,6 +39,21 @@ __all__ = [
 ]
 
 _BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
+
+
+def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
+    """Return the session, or the current one of a scope.
+
+    Raises:
+        TypeError: It is something else, such as a synchronous session.
+    """
+    current = session() if isinstance(session, async_scoped_session) else session
+    if isinstance(current, AsyncSession):
+        return current
+    raise TypeError(
+        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        f"got {session!r}"
+    )
 
 
 def has_begin_hooks(session: Session) -> bool:

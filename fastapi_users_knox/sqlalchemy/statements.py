@@ -7,7 +7,6 @@ from functools import cache, lru_cache
 from types import EllipsisType
 from typing import Any, cast
 
-from fastapi_users.manager import BaseUserManager
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -32,9 +31,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Bundle, Mapper
 from sqlalchemy.sql.dml import ReturningDelete
 
+from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
-from fastapi_users_knox.sqlalchemy.users import open_session, plain_user_db
-from fastapi_users_knox.store import TokenRecord
 
 __all__ = ["Removal", "Statements", "record_of", "statements_for"]
 
@@ -154,11 +152,6 @@ class Statements:
     def active_at(self) -> ColumnElement[datetime]:
         """Ask what `TokenRecord.active_at` does."""
         return func.coalesce(self.of["last_used_at"], self.of["created_at"])
-
-    def loads_as(self, user_manager: BaseUserManager[Any, Any], session: AsyncSession) -> bool:
-        """Tell whether this user manager loads a user by a plain SELECT from the very table and session."""
-        user_db = plain_user_db(user_manager)
-        return user_db is not None and user_db.user_table is self.user and open_session(user_db.session) is session
 
 
 def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | EllipsisType | None = ...) -> Statements:

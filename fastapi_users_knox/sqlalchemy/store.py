@@ -7,21 +7,20 @@ from types import EllipsisType
 from typing import Any, Generic
 from uuid import UUID
 
-from fastapi_users.manager import BaseUserManager
-from fastapi_users.models import ID, UP
 from sqlalchemy import ColumnElement, Connection, Row, and_, delete, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.sessions import refuse_transaction_block
+from fastapi_users_knox.sqlalchemy.sessions import open_session, refuse_transaction_block
 from fastapi_users_knox.sqlalchemy.statements import Removal, record_of, statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import T, Transactions, Work
-from fastapi_users_knox.sqlalchemy.users import open_session
-from fastapi_users_knox.store import Added, Credentials, Found, LimitPolicy, TokenRecord, check_batch_size
+from fastapi_users_knox.store import check_batch_size
+from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["SQLAlchemyTokenStore"]
 
@@ -109,17 +108,17 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     async def get(
         self,
-        digests: Sequence[bytes],
+        token: PresentedToken,
         *,
-        tag: str,  # noqa: ARG002 (SQL has no slots to route to)
         audience: str,
-        user_manager: BaseUserManager[UP, ID] | None = None,
+        users: UserSource | None = None,
     ) -> Found[UP, ID] | None:
         """Find a record by one indexed SELECT."""
-        with_user = user_manager is not None and self._sql.loads_as(user_manager, self._transactions.session)
+        with_user = self._loads_from(users)
+        digests = token.digests
         parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
         statement = self._sql.find(len(digests), with_user=with_user)
-        rows = await self._transactions.read(statement, parameters, is_whole=with_user or user_manager is None)
+        rows = await self._transactions.read(statement, parameters, is_whole=with_user or users is None)
         if not rows:
             return None
         found: Found[UP, ID] = self._found(*rows[0]) if with_user else self._found(None, rows[0])
@@ -273,6 +272,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         refuse_transaction_block(self._transactions.session.sync_session)
 
     # What follows serves the verbs above, in their order.
+
+    def _loads_from(self, users: UserSource | None) -> bool:
+        """Return whether the users are loaded from this session and this class, so that a join can load them too."""
+        return users is not None and users.user_class is self._sql.user and users.session is self._transactions.session
 
     def _found(self, user: UP | None, seen: Sequence[Any]) -> Found[UP, ID]:
         """Tell what a SELECT has found, by the columns it gives."""

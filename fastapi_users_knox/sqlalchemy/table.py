@@ -5,15 +5,14 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic
 
-from fastapi_users.models import ID
-from fastapi_users_db_sqlalchemy.generics import GUID
-from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, delete, event, inspect, select
+from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, Uuid, delete, event, inspect, select
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from fastapi_users_knox.records import ID
 from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns
 from fastapi_users_knox.sqlalchemy.user_class import topmost_on
 
@@ -46,6 +45,10 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
+
+
+# CHAR(32) wherever there is no native type on every version and driver.
+_UUID = Uuid(native_uuid=False).with_variant(Uuid(), "postgresql")
 
 
 def _exact(length: int) -> String:
@@ -114,7 +117,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         user_agent: str | None
         ip_address: str | None
     else:
-        id: Mapped[uuid.UUID] = mapped_column(GUID, primary_key=True)
+        id: Mapped[uuid.UUID] = mapped_column(_UUID, primary_key=True)
         digest: Mapped[bytes] = mapped_column(
             LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb"), unique=True, nullable=False
         )

@@ -1,14 +1,12 @@
 """The row of a user that is being changed: what is stored of it, whatever a session's objects say."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
-from fastapi_users.models import ID, UP
-from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import (
     ColumnElement,
     Connection,
@@ -22,9 +20,10 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
-from sqlalchemy.orm import Session, class_mapper
+from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.errors import KnoxError, UserClassError
+from fastapi_users_knox.records import ID, UP, Credentials
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
 from fastapi_users_knox.sqlalchemy.dialects import reading
 from fastapi_users_knox.sqlalchemy.postgresql import has_row_security
@@ -32,12 +31,12 @@ from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
     lasting_options,
+    load_identity,
+    open_session,
     refuse_transaction_block,
     roll_back_keeping_loaded,
     run_begin_hooks,
 )
-from fastapi_users_knox.sqlalchemy.users import open_session
-from fastapi_users_knox.store import Credentials
 
 __all__ = ["UserRows"]
 
@@ -51,9 +50,11 @@ _PATIENCE = 0.3  # seconds to wait for a second connection, and for SQLite's loc
 class UserRows(Generic[UP, ID]):
     """The rows behind a user database: what is stored, whatever a session's objects say."""
 
-    user_db: SQLAlchemyUserDatabase[UP, ID]
+    session: AsyncSession | async_scoped_session[AsyncSession]
+    user_class: type[Any]
+    load: Callable[[ID], Awaitable[UP | None]] = field(kw_only=True)
 
-    async def credentials(self, id: ID, *, latest: bool) -> Credentials | None:
+    async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
         """Return a user's credentials by a SELECT of the two columns; `None` if there is no row.
 
         Args:
@@ -65,31 +66,31 @@ class UserRows(Generic[UP, ID]):
             KnoxError: The session is inside of `begin()`, where it cannot be committed.
             UserClassError: SQL cannot read the two.
         """
-        session, table = open_session(self.user_db.session), self.user_db.user_table
+        session, mapper = open_session(self.session), class_mapper(self.user_class)
         if latest:
             self.refuse_transaction_block()
             await commit_keeping_loaded(session)
-        rows = await fetch(session, _find_credentials(table), {"id": id}, mapper=class_mapper(table))
+        rows = await fetch(session, _find_credentials(mapper), {"id": id}, mapper=mapper)
         if latest:
             await commit_keeping_loaded(session)
         return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
     def refuse_transaction_block(self) -> None:
         """Raise `KnoxError` if the session is inside of `begin()`."""
-        refuse_transaction_block(open_session(self.user_db.session).sync_session)
+        refuse_transaction_block(open_session(self.session).sync_session)
 
     async def stored(self, id: ID) -> StoredRow:
         """Return a user's row by attribute name, as the session's own transaction sees it; it is empty without a row.
 
         What SQL reads of `is_active` and the other credentials is among it, for hybrid attributes too.
         """
-        session = open_session(self.user_db.session)
+        session = open_session(self.session)
         with session.no_autoflush:
             found = await session.execute(self._row_of(id), bind_arguments=self._routing(id))
             row = _by_name(found.mappings().one_or_none())
             if not row or "is_active" in row:
                 return row
-            user = await self.user_db.get(id)  # The application works out in Python who is active.
+            user = await self.load(id)  # The application works out in Python who is active.
             return {**row, "is_active": await session.run_sync(lambda _: user is not None and user.is_active)}
 
     async def committed(self, user: UP, id: ID) -> StoredRow | None:
@@ -102,17 +103,22 @@ class UserRows(Generic[UP, ID]):
             return await self._read_beside(id)
         except Exception:  # noqa: BLE001 (whatever it is, the session may still be able to read)
             await self.roll_back(user)
-            return await open_session(self.user_db.session).run_sync(self._read_on_session, id)
+            return await open_session(self.session).run_sync(self._read_on_session, id)
+
+    def id_of(self, user: UP) -> ID:
+        """Return the id of a user, without a SELECT even if the object has expired."""
+        load_identity(user)
+        return cast("ID", user.id)
 
     @property
     def derives_activity(self) -> bool:
         """Whether `is_active` is no column of its own."""
-        return "is_active" not in class_mapper(self.user_db.user_table).column_attrs
+        return "is_active" not in class_mapper(self.user_class).column_attrs
 
     @contextmanager
     def noting_commits(self) -> Iterator[list[object]]:
         """Collect each commit of the session."""
-        session = open_session(self.user_db.session).sync_session
+        session = open_session(self.session).sync_session
         commits: list[object] = []
 
         def note(committed: Session) -> None:
@@ -126,28 +132,28 @@ class UserRows(Generic[UP, ID]):
 
     def is_pending(self, user: UP) -> bool:
         """Return whether the session is to flush a change of this user, or the deletion."""
-        session = open_session(self.user_db.session)
+        session = open_session(self.session)
         return user in session.dirty or user in session.deleted
 
     async def flush(self) -> None:
         """Flush the session."""
-        await open_session(self.user_db.session).flush()
+        await open_session(self.session).flush()
 
     async def commit(self) -> None:
         """Commit the session; what the application has loaded stays loaded."""
-        await commit_keeping_loaded(open_session(self.user_db.session))
+        await commit_keeping_loaded(open_session(self.session))
 
     async def roll_back(self, user: UP) -> None:
         """Roll the session back; what the application has loaded stays loaded."""
-        await roll_back_keeping_loaded(open_session(self.user_db.session), user)
+        await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
         """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
-        scoped = self.user_db.session
+        scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
     async def _read_beside(self, id: ID) -> StoredRow | None:
-        session = open_session(self.user_db.session)
+        session = open_session(self.session)
         bind = session.sync_session.get_bind(**self._routing(id))
         if not isinstance(bind, Engine) or isinstance(bind.pool, StaticPool):
             raise KnoxError("the session's database has no second connection")
@@ -162,7 +168,7 @@ class UserRows(Generic[UP, ID]):
             return await second.run_sync(self._read_prepared, id)
 
     def _read_prepared(self, connection: Connection, id: ID) -> StoredRow | None:
-        run_begin_hooks(open_session(self.user_db.session).sync_session, connection)
+        run_begin_hooks(open_session(self.session).sync_session, connection)
         return self._read(connection, id)
 
     def _read_on_session(self, session: Session, id: ID) -> StoredRow | None:
@@ -174,12 +180,12 @@ class UserRows(Generic[UP, ID]):
 
     def _may_hide(self, connection: Connection) -> bool:
         """Return whether row-level security is in force for the users, and so may hide one who is there."""
-        tables = [table for table in class_mapper(self.user_db.user_table).tables if isinstance(table, Table)]
+        tables = [table for table in class_mapper(self.user_class).tables if isinstance(table, Table)]
         is_postgresql = connection.dialect.name == "postgresql"
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
 
     def _row_of(self, id: ID) -> Select[Any]:
-        table = self.user_db.user_table
+        table = self.user_class
         mapper = class_mapper(table)
         columns = {attribute.key: attribute.class_attribute for attribute in mapper.column_attrs}
         needed = {name: in_sql(mapper, name) for name in _CREDENTIALS}
@@ -187,7 +193,7 @@ class UserRows(Generic[UP, ID]):
         return select(*[column.label(f"knox_{name}") for name, column in columns.items()]).where(table.id == id)
 
     def _routing(self, id: ID) -> dict[str, Any]:
-        return {"mapper": class_mapper(self.user_db.user_table), "clause": self._row_of(id)}
+        return {"mapper": class_mapper(self.user_class), "clause": self._row_of(id)}
 
 
 def _by_name(row: RowMapping | None) -> StoredRow:
@@ -207,14 +213,14 @@ def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) 
 
 
 @cache
-def _find_credentials(user_table: type[Any]) -> Select[Any]:
-    columns = [_read_by_sql(user_table, name) for name in ("hashed_password", "is_active")]
-    return select(*columns).where(user_table.id == bindparam("id"))
+def _find_credentials(users: Mapper[Any]) -> Select[Any]:
+    columns = [_expression(users, name) for name in ("hashed_password", "is_active")]
+    return select(*columns).where(users.class_.id == bindparam("id"))
 
 
-def _read_by_sql(user_table: type[Any], name: str) -> ColumnElement[Any]:
-    expression = in_sql(class_mapper(user_table), name)
+def _expression(users: Mapper[Any], name: str) -> ColumnElement[Any]:
+    expression = in_sql(users, name)
     if expression is None:
-        reason = why_not_in_sql(class_mapper(user_table), name)
-        raise UserClassError(f"user_db must have a class of users that SQL can read: {user_table.__name__}: {reason}")
+        reason = why_not_in_sql(users, name)
+        raise UserClassError(f"user_db must have a class of users that SQL can read: {users.class_.__name__}: {reason}")
     return expression

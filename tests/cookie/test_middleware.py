@@ -15,7 +15,7 @@ from fastapi_users_knox import (
     KnoxSettings,
     TokenRecord,
 )
-from fastapi_users_knox.middleware import note_refreshed
+from fastapi_users_knox.transports.renewal import note_refreshed
 from tests.asgi import set_cookies, socket_to
 from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User

@@ -12,8 +12,8 @@ from fastapi.requests import HTTPConnection
 from fastapi_users.authentication import CookieTransport
 
 from fastapi_users_knox import IssuedToken, KnoxCookieMiddleware, KnoxCookieTransport, TokenRecord
-from fastapi_users_knox.middleware import note_refreshed
-from fastapi_users_knox.presented import CookieToken
+from fastapi_users_knox.transports.presented import CookieToken
+from fastapi_users_knox.transports.renewal import note_refreshed
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -270,7 +270,7 @@ def test_a_cookie_that_browsers_take_is_taken(options: dict[str, Any]) -> None:
 )
 def test_a_trusted_origin_is_an_origin(origins: Any) -> None:
     """What no browser would send as an `Origin`, or any page could, is a mistake."""
-    with pytest.raises(ValueError, match="is no origin"):
+    with pytest.raises(ValueError, match="is not a valid origin"):
         KnoxCookieTransport(trusted_origins=origins)
 
 

@@ -16,7 +16,7 @@ from tests.site import Backend, Users, World, bearing, client_of, create_users, 
 
 Make = Callable[[Users, Backend], object]
 MAKERS: list[Make] = [get_knox_router, get_knox_admin_router, current_token]
-MESSAGE = "backend 'jwt' must have a KnoxStrategy, and its get_strategy returns a JWTStrategy"
+MESSAGE = "backend 'jwt' must have a KnoxStrategy, but its get_strategy returns a JWTStrategy"
 
 
 def declared() -> JWTStrategy[User, uuid.UUID]:

@@ -11,7 +11,7 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from sqlalchemy import inspect, update
 
 from fastapi_users_knox import IssuedToken, KnoxEvent, KnoxSettings, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
-from fastapi_users_knox.presented import note_authenticated
+from fastapi_users_knox.transports.presented import note_authenticated
 from tests.backends import NOW, App, OpenApp
 from tests.http.site import PASSWORDS
 from tests.models import User

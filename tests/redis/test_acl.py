@@ -14,7 +14,7 @@ from redis.backoff import NoBackoff
 
 import fastapi_users_knox.redis
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import (
+from fastapi_users_knox.testing.contract import (
     HOUR,
     NOW,
     SECOND,

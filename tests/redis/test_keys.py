@@ -12,7 +12,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from fastapi_users_knox import KnoxError, KnoxSettings
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import new_digest, new_record
+from fastapi_users_knox.testing.contract import new_digest, new_record, presented
 from fastapi_users_knox.tokens import routing_tag
 from tests.backends import NOW
 from tests.redis.knox import Knox
@@ -187,7 +187,7 @@ async def test_a_record_without_index_is_not_written_to(knox: Knox[uuid.UUID], r
     """Neither a renewal nor a rotation brings a lost index back."""
     record, key = new_record(knox.user.id), new_digest()
     await knox.store.add(record, key, now=NOW)
-    found = await knox.store.get([key], tag=routing_tag(knox.user.id), audience="web")
+    found = await knox.store.get(presented(knox.user.id, key), audience="web")
     assert found is not None
     await redis.delete(await index_of(knox))
 
@@ -265,7 +265,7 @@ async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Re
     store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int, users="customer")
     await store.add(record, key, now=NOW)
 
-    assert await knox.store.get([key], tag=routing_tag(7), audience="web") is None
+    assert await knox.store.get(presented(7, key), audience="web") is None
 
 
 # several user tables
@@ -278,7 +278,7 @@ async def test_two_user_tables_have_nothing_in_common(redis: Redis) -> None:
     record, key = new_record(1), new_digest()
     await customers.add(record, key, now=NOW, limit=1)
 
-    assert await staff.get([key], tag=routing_tag(1), audience="web") is None
+    assert await staff.get(presented(1, key), audience="web") is None
     assert await staff.list(1, audience="web", now=NOW) == []
     assert await staff.remove_all(1, audience=None, now=NOW) == []
     assert await staff.remove(1, record.id, audience="web", now=NOW) is None

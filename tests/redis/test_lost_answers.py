@@ -15,7 +15,7 @@ from fastapi_users_knox import Found, KnoxSettings, StoreUnavailable, TokenLimit
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.redis.records import fields_of, milliseconds, text_of
 from fastapi_users_knox.redis.scripts import run
-from fastapi_users_knox.testing import new_record
+from fastapi_users_knox.testing.contract import new_record, presented
 from fastapi_users_knox.tokens import routing_tag
 from tests.backends import NOW
 from tests.proxy import Proxy
@@ -62,7 +62,7 @@ class Scene:
 
     async def seen(self, store: Store) -> list[Any]:
         """Return all that can be seen of the user's tokens."""
-        found = [await store.get([key], tag=routing_tag(self.user_id), audience="web") for key in self.digests]
+        found = [await store.get(presented(self.user_id, key), audience="web") for key in self.digests]
         return [*found, *await store.list(self.user_id, audience="web", now=NOW)]
 
 
@@ -80,7 +80,7 @@ VERBS: dict[str, Verb] = {
     "add, evicting": lambda store, scene: store.add(
         scene.record(3), scene.digests[3], now=NOW, limit=2, limit_policy="evict_oldest"
     ),
-    "get": lambda store, scene: store.get([scene.digests[0]], tag=routing_tag(scene.user_id), audience="web"),
+    "get": lambda store, scene: store.get(presented(scene.user_id, scene.digests[0]), audience="web"),
     "renew": lambda store, scene: store.renew(
         scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR
     ),
@@ -186,7 +186,7 @@ async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
     told = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
     await run(redis, "add", keys, **told)
 
-    assert await store.get([digest], tag=routing_tag(USER_ID), audience="web") is None
+    assert await store.get(presented(USER_ID, digest), audience="web") is None
     assert await store.list(USER_ID, audience="web", now=NOW) == []
 
 

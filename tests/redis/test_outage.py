@@ -15,8 +15,7 @@ from redis.asyncio import Redis
 
 from fastapi_users_knox import Found, KnoxSettings
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import new_digest, new_record
-from fastapi_users_knox.tokens import routing_tag
+from fastapi_users_knox.testing.contract import new_digest, new_record, presented
 from tests.backends import NOW
 from tests.redis.site import Site, patience, serving
 from tests.redis_servers import Program, RedisServer, redis
@@ -381,4 +380,4 @@ async def stored(store: RedisTokenStore[Any, Any]) -> Found[Any, Any]:
 
 async def seen(store: RedisTokenStore[Any, Any], found: Found[Any, Any]) -> Found[Any, Any] | None:
     """Find a record again."""
-    return await store.get([found.digest], tag=routing_tag(found.record.user_id), audience="web")
+    return await store.get(presented(found.record.user_id, found.digest), audience="web")

@@ -10,8 +10,7 @@ from redis.asyncio import Redis
 
 from fastapi_users_knox import Found, StoreUnavailable
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.testing import add, new_digest, new_record
-from fastapi_users_knox.tokens import routing_tag
+from fastapi_users_knox.testing.contract import add, new_digest, new_record, presented
 from tests.backends import NOW
 from tests.redis_servers import SentinelServers
 
@@ -24,9 +23,9 @@ VERBS: dict[str, Callable[[Store, Found[Any, Any]], Awaitable[Any]]] = {
     "add": lambda store, found: add(store, new_record(found.record.user_id)),
     "add to a full account": lambda store, found: add(store, new_record(found.record.user_id), limit=1),
     "get": lambda store, found: store.get(
-        [found.digest], tag=routing_tag(found.record.user_id), audience=found.record.audience
+        presented(found.record.user_id, found.digest), audience=found.record.audience
     ),
-    "get what is unknown": lambda store, _found: store.get([new_digest()], tag="00", audience="web"),
+    "get what is unknown": lambda store, _found: store.get(presented("nobody", new_digest()), audience="web"),
     "rotate": lambda store, found: store.rotate(found, new_digest(), now=NOW),
     "rotate what is gone": lambda store, found: store.rotate(
         Found(record=found.record, digest=new_digest()), new_digest(), now=NOW

@@ -15,7 +15,7 @@ from fastapi_users_knox.sqlalchemy import UTCDateTime
 from fastapi_users_knox.sqlalchemy.dialects import is_transient, reading
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.transactions import Transactions
-from fastapi_users_knox.testing import new_digest, new_record
+from fastapi_users_knox.testing.contract import new_digest, new_record, presented
 from tests.backends import NOW, SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on
 
@@ -237,7 +237,7 @@ async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -
         await store_on(session).add(new_record(user.id), digest, now=NOW)
     async with engine.connect() as connection, AsyncSession(connection) as session:
         with pytest.raises(KnoxError, match="READ COMMITTED"):
-            await store_on(session).get([digest], tag="00", audience="web")
+            await store_on(session).get(presented("nobody", digest), audience="web")
 
     await engine.dispose()
 
@@ -276,7 +276,7 @@ async def test_a_level_set_for_one_transaction_is_not_overlooked(backend: Backen
         await session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         before = (await session.execute(select(KnoxToken))).all()
         await store_on(other).remove_all(user.id, audience=None, now=NOW)
-        found = await store_on(session).get([digest], tag="00", audience="web")
+        found = await store_on(session).get(presented("nobody", digest), audience="web")
 
         assert (len(before), found) == (1, None)
         assert len((await session.execute(select(KnoxToken))).all()) == 1

@@ -1,8 +1,7 @@
 """A database that is killed and started again: 503 while it is away, never a user, and all is well afterwards."""
 
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
@@ -16,11 +15,24 @@ pytestmark = pytest.mark.anyio
 
 
 DRIVERS = {
-    "postgresql+asyncpg": "postgresql",
-    "postgresql+psycopg": "postgresql",
-    "mysql+asyncmy": "mariadb",
+    "postgresql+asyncpg": "mortal_postgresql",
+    "postgresql+psycopg": "mortal_postgresql",
+    "mysql+asyncmy": "mortal_mariadb",
 }
-SERVERS: dict[str, Callable[[], AbstractContextManager[Server]]] = {"postgresql": postgresql, "mariadb": mariadb}
+
+
+@pytest.fixture(scope="module")
+def mortal_postgresql() -> Iterator[Server]:
+    """Run a PostgreSQL that only this module uses, so that it can be killed."""
+    with skip_if_unavailable(), postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def mortal_mariadb() -> Iterator[Server]:
+    """Run a MariaDB that only this module uses."""
+    with skip_if_unavailable(), mariadb() as server:
+        yield server
 
 
 @pytest.fixture(params=DRIVERS)
@@ -31,10 +43,12 @@ def scheme(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def own_server(scheme: str) -> Iterator[Server]:
-    """Run a server that only this test uses, so that it can be killed."""
-    with skip_if_unavailable(), SERVERS[DRIVERS[scheme]]() as server:
-        yield server
+def own_server(scheme: str, request: pytest.FixtureRequest) -> Iterator[Server]:
+    """Give a server that may be killed, and start it again for the next test."""
+    server: Server = request.getfixturevalue(DRIVERS[scheme])
+    yield server
+    server.kill()
+    server.start()
 
 
 async def test_a_database_goes_and_comes_back(own_server: Server, scheme: str) -> None:

@@ -21,7 +21,7 @@ from sqlalchemy.orm.mapper import _all_registries  # As in user_class.py.
 
 from fastapi_users_knox import KnoxError, KnoxStrategy, UserClassError
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
-from fastapi_users_knox.users import stored_credentials
+from fastapi_users_knox.users import users_of
 from tests.backends import SQLITE, Backend
 from tests.models import KnoxToken, User, UserManager, create_user
 from tests.strategies import sent_to, verbs
@@ -412,4 +412,4 @@ async def test_a_user_db_needs_what_sql_can_read(session: AsyncSession, users: t
     user_db = SQLAlchemyUserDatabase[Any, Any](session, users)
 
     with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is no column"):
-        await stored_credentials(user_db, 7)
+        await users_of(user_db).credentials(7)

@@ -23,8 +23,8 @@ from fastapi_users_knox import (
     KnoxStrategy,
     get_knox_router,
 )
+from fastapi_users_knox.records import Found
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from fastapi_users_knox.store import Found
 from tests.backends import NOW
 from tests.http.site import bearing, client_of, credentials
 from tests.servers import Server
@@ -415,6 +415,8 @@ def app(tenant: Tenancy) -> FastAPI:
     return app
 
 
+# By one driver, as the routers call the strategy, which the tests above call by both.
+@pytest.mark.parametrize("url", ["postgresql+asyncpg"], indirect=True)
 @pytest.mark.parametrize("way", ALL)
 async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
     """Login, rotation, logout and logout-all work by the routers, and end what they say."""

@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,21 +33,21 @@ class Manager(BaseUserManager[Any, Any]):
         return value
 
 
-@pytest.fixture(params=["sqlite", *SERVERS])
-def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+@pytest.fixture(params=["sqlite", *SERVERS], scope="module")
+def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
     """Give one database of each kind."""
-    return backend_of(request.param, request, tmp_path)
+    return backend_of(request.param, request, tmp_path_factory.mktemp("users"))
 
 
-@pytest.fixture(params=SHAPES)
+@pytest.fixture(params=SHAPES, scope="module")
 def shape(request: pytest.FixtureRequest) -> Shape:
     """Give each shape."""
     return {**SHAPES, **LOOSER_SQL}[request.param]
 
 
-@pytest.fixture
-async def engine(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on the shape's tables alone: those of other tests may have the same names."""
+@pytest.fixture(scope="module")
+async def connected(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngine]:
+    """Give an engine on the shape's tables alone, for all its tests in turn: other shapes' have the same names."""
     engine = any_backend.create_engine()
     async with engine.begin() as connection:
         await connection.run_sync(drop_all_tables)
@@ -57,6 +56,15 @@ async def engine(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngin
     async with engine.begin() as connection:
         await connection.run_sync(drop_all_tables)
     await engine.dispose()
+
+
+@pytest.fixture
+async def engine(connected: AsyncEngine, shape: Shape) -> AsyncEngine:
+    """Give the engine on empty tables."""
+    async with connected.begin() as connection:
+        for table in reversed(shape.metadata.sorted_tables):
+            await connection.execute(table.delete())
+    return connected
 
 
 def drop_all_tables(connection: Connection) -> None:
@@ -258,7 +266,7 @@ async def test_a_refused_deletion_leaves_the_tokens(
 async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
     """Let a row of another table refer to the user for a while, and SQLite keep foreign keys, as the servers do."""
     if engine.dialect.name == "sqlite":
-        event.listen(engine.sync_engine, "checkout", lambda dbapi, *_: dbapi.execute("PRAGMA foreign_keys = ON"))
+        event.listen(engine.sync_engine, "checkout", keep_foreign_keys)
     (key,) = shape.token.__table__.c.user_id.foreign_keys
     table = Table("invoice", MetaData(), Column("user_id", ForeignKey(key.column)))
     async with engine.begin() as connection:
@@ -267,6 +275,14 @@ async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
     yield
     async with engine.begin() as connection:
         await connection.run_sync(table.drop)
+    if engine.dialect.name == "sqlite":
+        event.remove(engine.sync_engine, "checkout", keep_foreign_keys)
+        await engine.dispose()
+
+
+def keep_foreign_keys(dbapi: Any, *_: object) -> None:
+    """Let a connection to SQLite refuse what breaks a foreign key."""
+    dbapi.execute("PRAGMA foreign_keys = ON")
 
 
 @pytest.mark.parametrize("any_backend", SERVERS, indirect=True)

@@ -5,16 +5,23 @@ indexes at the table. Here is what belongs to no single part.
 """
 
 import asyncio
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
-from fastapi_users.manager import BaseUserManager
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import Found, InvalidToken, IssuedToken, KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox import (
+    Found,
+    InvalidToken,
+    IssuedToken,
+    KnoxSettings,
+    KnoxStrategy,
+    PresentedToken,
+    TokenLimitReached,
+    UserSource,
+)
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.models import KnoxToken, User, store_on, user_manager_on
 from tests.strategies import HOUR, MINUTE, SECOND, Knox, Strategy, sent_to, stored, verbs
@@ -31,14 +38,13 @@ class Overtaken(SQLAlchemyTokenStore[User, UUID]):
 
     async def get(
         self,
-        digests: Sequence[bytes],
+        token: PresentedToken,
         *,
-        tag: str,
         audience: str,
-        user_manager: BaseUserManager[User, UUID] | None = None,
+        users: UserSource | None = None,
     ) -> Found[User, UUID] | None:
         """Read, and be overtaken."""
-        found = await super().get(digests, tag=tag, audience=audience, user_manager=user_manager)
+        found = await super().get(token, audience=audience, users=users)
         assert found is not None
         async with AsyncSession(self.engine) as session:
             other, record, now = store_on(session), found.record, found.record.created_at

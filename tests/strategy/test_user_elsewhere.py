@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from typing import Any, cast
 
@@ -21,7 +21,7 @@ from sqlalchemy import ForeignKey, Select, delete, event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import DeclarativeBase, Mapped, declared_attr, mapped_column, relationship
 
-from fastapi_users_knox import Found, KnoxStrategy, TokenRecord, TokenStore, tokens
+from fastapi_users_knox import Found, KnoxStrategy, PresentedToken, TokenRecord, TokenStore, tokens
 from tests.models import User, UserManager
 from tests.strategies import DEFAULTS, HOUR, NOW, Knox, change_user, sent_to, verbs
 
@@ -38,10 +38,10 @@ class Vault:
         )
         self.found = found
 
-    async def get(self, digests: Sequence[bytes], **_asked: object) -> Found[Any, Any] | None:
+    async def get(self, token: PresentedToken, **_options: object) -> Found[Any, Any] | None:
         """Find the token."""
         kept = tokens.digest(self.token)
-        return Found(record=self.record, digest=kept, **self.found) if kept in digests else None
+        return Found(record=self.record, digest=kept, **self.found) if kept in token.digests else None
 
     async def read(self, user_manager: BaseUserManager[Any, uuid.UUID]) -> object | None:
         """Present the token to a strategy over this store."""
@@ -320,7 +320,7 @@ import asyncio
 from types import SimpleNamespace
 from fastapi_users import BaseUserManager, IntegerIDMixin
 from fastapi_users.db import BaseUserDatabase
-from fastapi_users_knox.users import load_user, sharing_session, stored_user
+from fastapi_users_knox.users import load_user, users_of
 
 class Directory(BaseUserDatabase):
     async def get(self, id):
@@ -330,8 +330,8 @@ class Manager(IntegerIDMixin, BaseUserManager):
     pass
 
 user, is_active = asyncio.run(load_user(Manager(Directory()), "7"))
-with sharing_session(Directory()):
-    stored = asyncio.run(stored_user(Directory(), 7))
+with users_of(Directory()).sharing_session():
+    stored = asyncio.run(users_of(Directory()).stored(7))
 print(user.id, is_active, stored["id"], stored["is_active"])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -1,0 +1,19 @@
+"""Write an audit log."""
+
+import logging
+import uuid
+
+from fastapi_users_knox import KnoxEvent, TokenIssued, TokenLimitHit, TokenRevoked
+
+logger = logging.getLogger("audit")
+
+
+def audit(event: KnoxEvent[uuid.UUID]) -> None:
+    """Log who has logged in, whose token was revoked and who was refused."""
+    match event:
+        case TokenIssued(record=record):
+            logger.info("%s logged in from %s: token %s", event.user_id, record.ip_address, record.id)
+        case TokenRevoked(record=record, reason=reason):
+            logger.info("%s lost token %s: %s", event.user_id, record.id, reason)
+        case TokenLimitHit(limit=limit):
+            logger.warning("%s has %d tokens already", event.user_id, limit)

@@ -1,0 +1,24 @@
+"""A strategy whose settings depend on the request."""
+
+import uuid
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+from fastapi_users_knox import KnoxSettings, KnoxStrategy
+from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+
+from db import User, get_token_store
+from settings import settings
+
+staff_settings = KnoxSettings(token_ttl=timedelta(hours=1))
+
+
+async def get_knox_strategy(
+    request: HTTPConnection,
+    store: Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)],
+) -> KnoxStrategy[User, uuid.UUID]:
+    """Return the strategy: who logs in at the host of the staff stays logged in for an hour only."""
+    chosen = staff_settings if request.url.hostname == "staff.example.org" else settings
+    return KnoxStrategy(store, chosen, request=request)

@@ -1,0 +1,2 @@
+pip install httpx
+python cookie_client.py

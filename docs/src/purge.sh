@@ -1,0 +1,1 @@
+python purge.py

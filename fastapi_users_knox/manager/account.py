@@ -1,0 +1,82 @@
+"""What a change of a user and the deletion of a user have in common: checks before it, and care after an error."""
+
+import logging
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.errors import describe
+from fastapi_users_knox.manager.revocation import Revocation, Seen
+from fastapi_users_knox.shielding import run_to_the_end
+from fastapi_users_knox.users import StoredUser, Users
+
+__all__ = ["Account", "found_or"]
+
+T = TypeVar("T")
+
+_logger = logging.getLogger("fastapi_users_knox")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account(Generic[UP, ID]):
+    """The users of one manager and their tokens, which must change together.
+
+    A change and its revocation run to the end in one task, so that no cancellation comes between them, and none leaves
+    open whether the change is stored. If the change returns, it is committed and the tokens are revoked. If it raises,
+    what is committed decides, and nothing more is committed; if that cannot be read, the tokens are revoked.
+
+    Attributes:
+        users: The users and what is stored about them.
+        revocation: The stores of their tokens.
+        manager: The user manager that makes the changes.
+    """
+
+    users: Users[UP, ID]
+    revocation: Revocation[UP, ID]
+    manager: object
+
+    async def in_one_task(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run work to its end in a task of its own, which uses the session of this task."""
+        sharing = self.users.sharing_session()
+
+        async def run() -> T:
+            with sharing:
+                return await work
+
+        return await run_to_the_end(run())
+
+    async def check(self, user: UP) -> Seen[UP, ID]:
+        """Return the user's live records; raise before the change if the tokens could not be revoked after it.
+
+        Raises:
+            StoreUnavailable: A token store cannot be read.
+            KnoxError: The session of the user database or of a store is inside `begin()`.
+        """
+        self.users.refuse_transaction_block()
+        self.revocation.refuse_transaction_block()
+        return await self.revocation.live_records(user)
+
+    async def abandon(self, user: UP, user_id: ID, before: StoredUser, *, is_stored: bool) -> None:
+        """Roll back what a change that has raised left in the session; a session that it did not touch is left alone.
+
+        Otherwise the next commit, of the revocation or of the caller, would store it, and nothing would be revoked.
+        """
+        with suppress(Exception):  # A failed transaction or a lost connection commits nothing either.
+            if is_stored or self.users.is_pending(user) or await self.users.stored(user_id) != before:
+                await self.users.roll_back(user)
+
+
+async def found_or(otherwise: T, finding: Coroutine[Any, Any, T], user_id: object) -> T:
+    """Return what is stored; if that cannot be read, assume that the change is stored."""
+    try:
+        return await finding
+    except Exception as error:  # noqa: BLE001 (whatever it is, it must not keep tokens valid)
+        _logger.error(  # noqa: TRY400 (a traceback shows parameters)
+            "Revoking the tokens of user %s, because what is stored about the user cannot be read: %s",
+            user_id,
+            describe(error),
+        )
+        return otherwise

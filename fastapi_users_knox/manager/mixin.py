@@ -1,0 +1,177 @@
+"""The user manager's mix-in: it overrides what changes or deletes a user, and revokes the tokens afterwards."""
+
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial, wraps
+from typing import Any, ClassVar, Generic, overload
+
+from fastapi import Request
+from fastapi_users.db import BaseUserDatabase
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+from fastapi_users.password import PasswordHelperProtocol
+
+from fastapi_users_knox.events import RevokeReason
+from fastapi_users_knox.manager.account import Account
+from fastapi_users_knox.manager.deletion import delete_user, revoke_before_hook
+from fastapi_users_knox.manager.revocation import Revocation, strategies_of
+from fastapi_users_knox.manager.update import update_user
+from fastapi_users_knox.shielding import run_to_the_end
+from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.users import users_of
+
+__all__ = ["KnoxUserManagerMixin"]
+
+_is_reset: ContextVar[bool] = ContextVar("_is_reset", default=False)
+
+_Method = Callable[..., Coroutine[Any, Any, None]]
+
+
+class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
+    """Revoke a user's tokens when the password or the e-mail address changes, at deactivation and at deletion.
+
+    List it before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
+    BaseUserManager[User, UUID])`. It does not use the `on_*` hooks, so an application can override them as it likes. It
+    can override `delete` too, for example by a soft deletion.
+
+    Tokens of every audience are revoked once the change is stored (ASVS 7.4.2, 7.4.3), before any hook that follows.
+    Neither an error nor a cancellation in between prevents that. If the database refuses the change, nothing is
+    revoked. If a token store is unavailable before the change, nothing is changed, and the answer is 503. If it fails
+    after the change, the answer is 503 too, and an error with the user's id and the reason is logged.
+
+    Attributes:
+        revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
+        revoke_on_password_change: Whether a change of the password revokes all tokens except the presented one.
+        revoke_on_email_change: Whether a change of the e-mail address does the same.
+        revoke_on_deactivation: Whether an update that makes `is_active` false revokes all tokens.
+        revoke_on_deletion: Whether the deletion of the user revokes all tokens.
+
+    Args:
+        args: `user_db` and `password_helper` as in FastAPI-Users, and what the application's own base class takes.
+        knox: The strategy whose tokens are revoked. Pass several strategies if they have different stores or listeners.
+        kwargs: The same as `args`, by name.
+
+    Raises:
+        TypeError: `knox` is missing, or is something else than strategies, such as a `Depends` object.
+    """
+
+    revoke_on_password_reset: ClassVar[bool] = True
+    revoke_on_password_change: ClassVar[bool] = True
+    revoke_on_email_change: ClassVar[bool] = False
+    revoke_on_deactivation: ClassVar[bool] = True
+    revoke_on_deletion: ClassVar[bool] = True
+
+    @overload
+    def __init__(
+        self,
+        user_db: BaseUserDatabase[UP, ID],
+        password_helper: PasswordHelperProtocol | None = None,
+        *,
+        knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        user_db: BaseUserDatabase[UP, ID],
+        *args: Any,  # noqa: ANN401 (the application's own base class has their types)
+        knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
+        **kwargs: Any,  # noqa: ANN401
+    ) -> None: ...
+
+    def __init__(self, *args: Any, knox: object = None, **kwargs: Any) -> None:
+        """Take the strategies, and pass on all other arguments."""
+        self._knox = strategies_of(knox)
+        super().__init__(*args, **kwargs)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (the next class has their types)
+        """Guard `delete` in each class that defines it, because an override may delete users in a way of its own."""
+        super().__init_subclass__(**kwargs)
+        for name, guarded in {"delete": _guarded_delete, "on_after_delete": _guarded_hook}.items():
+            owner = next(base for base in cls.__mro__ if name in vars(base))
+            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # The others are guarded already.
+                setattr(cls, name, guarded(vars(owner)[name]))
+
+    async def reset_password(self, token: str, password: str, request: Request | None = None) -> UP:
+        """Reset a forgotten password, which revokes all of the user's tokens.
+
+        Raises:
+            StoreUnavailable: The tokens could not be revoked. The password is unchanged, unless the store failed
+                only after the reset.
+        """
+        with _resetting():
+            return await super().reset_password(token, password, request)
+
+    async def revoke_other_tokens(self, user: UP) -> int:
+        """Revoke all of a user's tokens except the presented one, and return how many were live.
+
+        Call it after changes that FastAPI-Users does not know, such as a new second factor (ASVS 7.4.3).
+
+        Raises:
+            StoreUnavailable: The tokens could not be revoked.
+        """
+        revocation = self._revocation
+        keep = revocation.presented(user)
+        return await run_to_the_end(revocation.revoke(user.id, "logout_others", keep=keep))
+
+    async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
+        """Update a user. Both `update` and `reset_password` call it, before any hook runs."""
+        is_reset = _is_reset.get()
+        _is_reset.set(False)  # What a hook does afterwards is not part of the reset.
+        update = partial(super()._update, user, update_dict)
+        reason = partial(self._reason, is_reset=is_reset)
+        return await update_user(self._account, user, update, update_dict=update_dict, reason=reason)
+
+    async def _delete(self, user: UP, delete: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Call an implementation of `delete`."""
+        await (delete_user(self._account, user, delete) if self.revoke_on_deletion else delete())
+
+    @property
+    def _revocation(self) -> Revocation[UP, ID]:
+        # An application's own `__init__` may not have called ours.
+        return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
+
+    @property
+    def _account(self) -> Account[UP, ID]:
+        return Account(users=users_of(self.user_db), revocation=self._revocation, manager=self)
+
+    def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:
+        """Return why a change of these fields revokes tokens."""
+        if "is_active" in fields and self.revoke_on_deactivation:
+            return "deactivated"
+        if "hashed_password" in fields and is_reset:
+            return "password_reset" if self.revoke_on_password_reset else None
+        if "hashed_password" in fields and self.revoke_on_password_change:
+            return "password_changed"
+        return "email_changed" if "email" in fields and self.revoke_on_email_change else None
+
+
+def _guarded_delete(delete: _Method) -> _Method:
+    """Revoke the tokens after an implementation of `delete`, also if it has raised but stored the deletion."""
+
+    @wraps(delete)
+    async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
+        await self._delete(user, partial(delete, self, user, *args, **kwargs))
+
+    return guarded
+
+
+def _guarded_hook(on_after_delete: _Method) -> _Method:
+    """Revoke the tokens before the hook runs, because it may raise, and the id may soon belong to another user."""
+
+    @wraps(on_after_delete)
+    async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
+        await revoke_before_hook(self, user)
+        await on_after_delete(self, user, *args, **kwargs)
+
+    return guarded
+
+
+@contextmanager
+def _resetting() -> Iterator[None]:
+    token = _is_reset.set(True)
+    try:
+        yield
+    finally:
+        _is_reset.reset(token)

@@ -1,0 +1,150 @@
+"""The update of a user, followed by the revocation of the tokens that it makes invalid."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Generic
+from uuid import UUID
+
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.events import RevokeReason
+from fastapi_users_knox.manager.account import Account, found_or
+from fastapi_users_knox.users import StoredUser
+
+__all__ = ["Reason", "update_user"]
+
+_FIELDS = frozenset({"is_active", "hashed_password", "email"})
+_KEEPING: frozenset[RevokeReason] = frozenset({"password_changed", "email_changed"})
+
+Reason = Callable[[Collection[str]], RevokeReason | None]
+"""Returns why a change of these fields revokes tokens; `None` if it revokes none."""
+
+
+async def update_user(
+    account: Account[UP, ID],
+    user: UP,
+    update: Callable[[], Awaitable[UP]],
+    *,
+    update_dict: Mapping[str, Any],
+    reason: Reason,
+) -> UP:
+    """Update a user, and revoke the tokens that the stored change makes invalid.
+
+    Args:
+        account: The users and their tokens.
+        user: The user.
+        update: Stores the update.
+        update_dict: The fields to change, as FastAPI-Users has them.
+        reason: Returns why a change of these fields revokes tokens.
+
+    Raises:
+        StoreUnavailable: A token store cannot be read, and nothing was changed; or the tokens could not be revoked
+            after the change.
+        KnoxError: The session of the user database or of a store is inside `begin()`; nothing was changed.
+    """
+    return await account.in_one_task(_update(account, user, update, update_dict, reason))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Update(Generic[UP, ID]):
+    """An update that may revoke tokens.
+
+    Attributes:
+        user: The user.
+        user_id: The user's id.
+        before: What was stored before.
+        update_dict: The fields to change.
+        reason: As for `update_user`.
+        keep: The id of the record that authenticated the request.
+    """
+
+    user: UP
+    user_id: ID
+    before: StoredUser
+    update_dict: Mapping[str, Any]
+    reason: Reason
+    keep: UUID | None
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields that the update is to change, of those that may revoke tokens. Each deactivation counts."""
+        of = self.update_dict
+        changing = {
+            "is_active": "is_active" in of and not of["is_active"],
+            "hashed_password": of.get("password") is not None or "hashed_password" in of,
+            "email": "email" in of and of["email"] != self.before.get("email"),
+        }
+        return frozenset(field for field, changes in changing.items() if changes)
+
+    def done(self, after: StoredUser) -> frozenset[str]:
+        """Return what an update that has returned changed. `is_active` is judged by what is stored now."""
+        was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
+        is_deactivation = was_active and not after.get("is_active")
+        return self.fields - {"is_active"} | ({"is_active"} if is_deactivation else set())
+
+    def stored(self, after: StoredUser) -> frozenset[str]:
+        """Return the fields of the update that are stored differently now; other columns may be another's change."""
+        if self.before.get("is_active") and not after.get("is_active", True):
+            return self.fields | {"is_active"}
+        return frozenset(name for name in self.fields if self.before.get(name) != after.get(name))
+
+
+async def _update(
+    account: Account[UP, ID],
+    user: UP,
+    update: Callable[[], Awaitable[UP]],
+    update_dict: Mapping[str, Any],
+    reason: Reason,
+) -> UP:
+    if reason(_FIELDS) is None:
+        return await update()
+    users, user_id = account.users, account.users.id_of(user)
+    before = await users.stored(user_id)
+    keep = account.revocation.presented(user)
+    change = _Update(user=user, user_id=user_id, before=before, update_dict=update_dict, reason=reason, keep=keep)
+    if reason(change.fields) or (users.derives_activity and reason({"is_active"})):
+        await account.check(user)
+    return await _update_and_revoke(account, change, update)
+
+
+async def _update_and_revoke(
+    account: Account[UP, ID], change: _Update[UP, ID], update: Callable[[], Awaitable[UP]]
+) -> UP:
+    with account.users.noting_commits() as commits:
+        try:
+            updated = await update()
+            await account.users.flush()
+            reason = change.reason(await found_or(change.fields, _changed(account, change), change.user_id))
+            if reason is not None:
+                await account.users.commit()
+        except BaseException:
+            committed = _committed(account, change, commits)
+            reason = change.reason(await found_or(change.fields, committed, change.user_id))
+            await account.abandon(change.user, change.user_id, change.before, is_stored=reason is not None)
+            if reason is not None:
+                with suppress(StoreUnavailable):  # It is logged, and the caller gets the first error.
+                    await _revoke(account, change, reason)
+            raise
+    if reason is not None:
+        await _revoke(account, change, reason)
+    return updated
+
+
+async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], reason: RevokeReason) -> None:
+    keep = change.keep if reason in _KEEPING else None
+    await account.revocation.revoke(change.user_id, reason, keep=keep)
+
+
+async def _changed(account: Account[UP, ID], change: _Update[UP, ID]) -> frozenset[str]:
+    """Return which fields that may revoke tokens were changed by an update that has returned."""
+    return change.done(await account.users.stored(change.user_id))
+
+
+async def _committed(account: Account[UP, ID], change: _Update[UP, ID], commits: Collection[object]) -> frozenset[str]:
+    """Return which of its fields an update that has raised has committed."""
+    after = await account.users.committed(change.user, change.user_id)
+    if after is None:  # Row-level security may hide the user.
+        return change.fields if commits else frozenset()
+    return change.stored(after)

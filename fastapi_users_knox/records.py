@@ -1,0 +1,200 @@
+"""What is stored about a token, and the values that a store's verbs take and return."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar
+from uuid import UUID
+
+__all__ = [
+    "ID",
+    "UP",
+    "Added",
+    "Credentials",
+    "Found",
+    "IssuedToken",
+    "LimitPolicy",
+    "TokenRecord",
+    "UserLike",
+    "UserSource",
+]
+
+_AS_CREATED = datetime.max.replace(tzinfo=UTC)
+
+
+class UserLike(Protocol):
+    """The part of a user that tokens depend on. Every user model of FastAPI-Users has it."""
+
+    id: Any
+    hashed_password: str
+    is_active: bool
+
+
+ID = TypeVar("ID")
+UP = TypeVar("UP", bound=UserLike)
+
+LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenRecord(Generic[ID]):
+    """What is stored about one token, except its digest. All times are timezone-aware, UTC, in whole milliseconds.
+
+    Attributes:
+        id: The public identifier of the record. Refresh and rotation keep it.
+        user_id: The id of the user whom the token belongs to.
+        audience: The audience of the strategy that issued the token, like JWT's `aud`.
+        created_at: When the token was issued.
+        expires_at: The token is refused from this moment on; `None` means that it never expires.
+        last_used_at: When the token was last used, accurate to `min_refresh_interval`; `None` if not since login.
+        name: The name that the client or the application gave the session.
+        device_id: The stable identifier that the client uses for its device.
+        user_agent: The client's `User-Agent` at login, cut to 256 characters.
+        ip_address: The client's address at login.
+        authenticated_at: When the user last proved who they are. For a token that was issued by another record, this
+            is that record's `authenticated_at`. It defaults to `created_at`.
+    """
+
+    id: UUID
+    user_id: ID
+    audience: str
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None = None
+    name: str | None = None
+    device_id: str | None = None
+    user_agent: str | None = None
+    ip_address: str | None = None
+    authenticated_at: datetime = _AS_CREATED
+
+    def __post_init__(self) -> None:
+        """Use `created_at` as the moment of authentication unless another one is given."""
+        if self.authenticated_at is _AS_CREATED:
+            object.__setattr__(self, "authenticated_at", self.created_at)
+
+    @property
+    def active_at(self) -> datetime:
+        """When the token was last used, or when it was issued if it has not been used yet."""
+        return self.last_used_at or self.created_at
+
+    def is_live(self, now: datetime, *, created_since: datetime | None = None) -> bool:
+        """Return whether the record is accepted at `now`.
+
+        Args:
+            now: The current time.
+            created_since: The earliest `created_at` that is still accepted; `None` accepts any.
+        """
+        if created_since is not None and self.created_at < created_since:
+            return False
+        return self.expires_at is None or now < self.expires_at
+
+
+class IssuedToken(str):
+    """The text of a new token, which is known at this moment only.
+
+    It is a `str`, so it passes through every backend and transport of FastAPI-Users.
+
+    Attributes:
+        record: The record that is stored for the token.
+        user: The user whom the token belongs to.
+        issued_at: When this text was made. After a rotation that is later than `record.created_at`.
+        revoke_cookie_session: Revokes the session whose token is in the request's cookie of the given name, even if it
+            belongs to another user. A transport calls it before it overwrites that cookie. On a copy it does nothing.
+    """
+
+    __slots__ = ("issued_at", "record", "revoke_cookie_session", "user")
+    record: TokenRecord[Any]
+    user: object
+    issued_at: datetime
+    revoke_cookie_session: Callable[[str], Awaitable[None]]
+
+    def __new__(
+        cls,
+        text: str,
+        *,
+        record: TokenRecord[ID],
+        user: object,
+        issued_at: datetime,
+        revoke_cookie_session: Callable[[str], Awaitable[None]] | None = None,
+    ) -> Self:
+        """Join the text and what is known about the token."""
+        token = super().__new__(cls, text)
+        token.record, token.user, token.issued_at = record, user, issued_at
+        token.revoke_cookie_session = revoke_cookie_session or _revoke_nothing
+        return token
+
+    def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
+        """Copy what is known about the token, but not the access to the request."""
+        return _copied, (str(self), self.record, self.user, self.issued_at)
+
+    @property
+    def expires_in(self) -> int | None:
+        """Whole seconds from `issued_at` to the expiry (RFC 6749 §5.1); `None` if the token never expires."""
+        if self.record.expires_at is None:
+            return None
+        return int((self.record.expires_at - self.issued_at).total_seconds())
+
+    def __repr__(self) -> str:
+        """Hide the text, so that no log contains it by accident (ASVS 16.2.5)."""
+        return f"<IssuedToken {self.record.id}>"
+
+
+def _copied(text: str, record: TokenRecord[Any], user: object, issued_at: datetime) -> IssuedToken:
+    return IssuedToken(text, record=record, user=user, issued_at=issued_at)
+
+
+async def _revoke_nothing(_cookie_name: str) -> None:
+    """Stand in where there is no request, and so no cookie."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Credentials:
+    """The part of a user that must be unchanged between the check of a login and the write of its token."""
+
+    hashed_password: str = field(repr=False)
+    is_active: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UserSource:
+    """Where the application loads the user from after a read. From a plain SELECT, a store may make a join instead.
+
+    Attributes:
+        session: The database session of the plain SELECT; `None` if the application loads the user in another way.
+        user_class: The mapped class that it selects; `None` as well in that case.
+    """
+
+    session: object = None
+    user_class: type[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Generic[UP, ID]):
+    """What a store has found for a presented token.
+
+    Attributes:
+        record: The record, live or not.
+        digest: The digest under which the record is stored; one of the presented token's.
+        is_active: The user's `is_active` as just read; `None` if the store cannot see the users.
+        user: The user, if the store loaded it in the same read. Then `is_active` is set too.
+    """
+
+    record: TokenRecord[ID]
+    digest: bytes = field(repr=False)
+    is_active: bool | None = None
+    user: UP | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Added(Generic[ID]):
+    """The records that a store removed while it added a new one.
+
+    Attributes:
+        expired: Records that were not live any more.
+        replaced: Live records that the new one replaces.
+        evicted: Live records removed to stay within the limit.
+    """
+
+    expired: tuple[TokenRecord[ID], ...] = ()
+    replaced: tuple[TokenRecord[ID], ...] = ()
+    evicted: tuple[TokenRecord[ID], ...] = ()

@@ -1,0 +1,17 @@
+"""What FastAPI sees: routers, schemas, dependencies and the exception handler."""
+
+from fastapi_users_knox.routers.administration import get_knox_admin_router
+from fastapi_users_knox.routers.backends import knox_strategy
+from fastapi_users_knox.routers.dependencies import current_token
+from fastapi_users_knox.routers.exception_handler import unauthorized
+from fastapi_users_knox.routers.schemas import SessionRead
+from fastapi_users_knox.routers.sessions import get_knox_router
+
+__all__ = [
+    "SessionRead",
+    "current_token",
+    "get_knox_admin_router",
+    "get_knox_router",
+    "knox_strategy",
+    "unauthorized",
+]

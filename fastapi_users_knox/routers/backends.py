@@ -1,0 +1,129 @@
+"""The strategy of a backend: the dependency that makes it, and checks that it is a `KnoxStrategy`."""
+
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from datetime import datetime
+from types import EllipsisType
+from typing import Annotated, Any, cast, get_origin, get_type_hints
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+from fastapi_users.authentication import AuthenticationBackend, Strategy
+from fastapi_users.db import BaseUserDatabase
+from fastapi_users.models import ID, UP
+from fastapi_users.types import DependencyCallable
+
+from fastapi_users_knox.events import ClientInfo, Listener, describe_client
+from fastapi_users_knox.settings import KnoxSettings, utc_now
+from fastapi_users_knox.store import TokenStore
+from fastapi_users_knox.strategy import KnoxStrategy
+
+__all__ = ["checked_strategy", "knox_strategy", "presented_by", "refuse_other_backends", "strategy_of"]
+
+GetStrategy = Callable[..., Coroutine[Any, Any, KnoxStrategy[UP, ID]]]
+
+
+def knox_strategy(
+    get_token_store: DependencyCallable[TokenStore[UP, ID]],
+    settings: KnoxSettings = KnoxSettings(),
+    *,
+    get_user_db: DependencyCallable[BaseUserDatabase[UP, ID]] | EllipsisType | None = ...,
+    listeners: Iterable[Listener] = (),
+    describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
+    clock: Callable[[], datetime] = utc_now,
+) -> GetStrategy[UP, ID]:
+    """Make the dependency for `AuthenticationBackend(get_strategy=...)`, which always passes the request on.
+
+    Use the same dependency for all backends that share these settings, and for the user manager:
+    `UserManager(user_db, knox=strategy)`. To make strategies in another way, write the dependency yourself; see
+    `KnoxStrategy`.
+
+    Args:
+        get_token_store: The dependency that returns or yields the token store.
+        settings: The settings of the tokens.
+        get_user_db: The dependency that gives the user database adapter of FastAPI-Users. It is required with a store
+            that cannot see the users, such as `RedisTokenStore`. `None` turns off the checks that need it.
+        listeners: Functions called with every event, after the write.
+        describe_client: Returns what is stored about the client at login.
+        clock: Returns the current time, timezone-aware.
+
+    Raises:
+        TypeError: An argument is not what it should be, for example a `Depends` object instead of a dependency.
+    """
+    for name, dependency in {"get_token_store": get_token_store, "get_user_db": get_user_db}.items():
+        if not callable(dependency) and (name == "get_token_store" or dependency not in {..., None}):
+            raise TypeError(f"{name} must be a dependency, a function for Depends(), not {dependency!r}")
+    if not isinstance(settings, KnoxSettings):
+        raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
+    given = tuple(listeners)
+
+    def make(
+        request: HTTPConnection, store: TokenStore[UP, ID], user_db: BaseUserDatabase[UP, ID] | EllipsisType | None
+    ) -> KnoxStrategy[UP, ID]:
+        return KnoxStrategy(
+            store,
+            settings,
+            request=request,
+            user_db=user_db,
+            listeners=given,
+            describe_client=describe_client,
+            clock=clock,
+        )
+
+    async def get_strategy(
+        request: HTTPConnection, store: Annotated[TokenStore[UP, ID], Depends(get_token_store)]
+    ) -> KnoxStrategy[UP, ID]:
+        return make(request, store, None if get_user_db is None else ...)
+
+    if not callable(get_user_db):
+        return get_strategy
+
+    async def get_strategy_checking_users(
+        request: HTTPConnection,
+        store: Annotated[TokenStore[UP, ID], Depends(get_token_store)],
+        user_db: Annotated[BaseUserDatabase[UP, ID], Depends(get_user_db)],
+    ) -> KnoxStrategy[UP, ID]:
+        return make(request, store, user_db)
+
+    return get_strategy_checking_users
+
+
+def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
+    """Raise `TypeError` if the backend's `get_strategy` is declared to return something else than a `KnoxStrategy`."""
+    declared = None
+    with suppress(Exception):  # Not every callable has type hints, and not all of them can be evaluated.
+        declared = get_type_hints(backend.get_strategy).get("return")
+    origin = get_origin(declared) or declared
+    bases = origin.__mro__[1:] if isinstance(origin, type) else ()
+    if Strategy in bases and KnoxStrategy not in (origin, *bases):
+        raise _not_knox(cast("type", origin), backend)
+
+
+def strategy_of(backend: AuthenticationBackend[UP, ID]) -> GetStrategy[UP, ID]:
+    """Make the dependency that returns a backend's strategy, and raises `TypeError` if it is not a `KnoxStrategy`."""
+
+    async def get_strategy(
+        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> KnoxStrategy[UP, ID]:
+        return checked_strategy(strategy, backend)
+
+    return get_strategy
+
+
+def checked_strategy(strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]) -> KnoxStrategy[UP, ID]:
+    """Return a backend's strategy; raise `TypeError` if it is not a `KnoxStrategy`."""
+    if not isinstance(strategy, KnoxStrategy):
+        raise _not_knox(type(strategy), backend)
+    return strategy
+
+
+def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
+    """Return the dependency that gives the presented text; FastAPI calls it once for all who depend on it."""
+    return cast("Callable[..., Any]", backend.transport.scheme)
+
+
+def _not_knox(strategy: type, backend: AuthenticationBackend[Any, Any]) -> TypeError:
+    return TypeError(
+        f"backend {backend.name!r} must have a KnoxStrategy, but its get_strategy returns a {strategy.__name__}: "
+        "pass the backend whose get_strategy returns a KnoxStrategy"
+    )

@@ -1,0 +1,23 @@
+"""The exception handler that adds `WWW-Authenticate` to each 401."""
+
+from fastapi.requests import HTTPConnection
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from fastapi_users_knox.transports.challenges import challenge_for
+
+__all__ = ["unauthorized"]
+
+
+async def unauthorized(request: HTTPConnection, error: Exception) -> JSONResponse:
+    """Answer a 401 unchanged, but add `WWW-Authenticate` if it is missing, as it is in FastAPI-Users' own 401s.
+
+    It is an exception handler: `app.add_exception_handler(401, unauthorized)`. The header names the scheme of the
+    transports that looked for a token in this request, and an error only if a token was presented (RFC 6750 §3.1). It
+    is added to a refused WebSocket handshake too.
+    """
+    if not isinstance(error, HTTPException):
+        raise error
+    response = JSONResponse({"detail": error.detail}, error.status_code, headers=dict(error.headers or {}))
+    response.headers.setdefault("WWW-Authenticate", challenge_for(request))
+    return response

@@ -1,0 +1,46 @@
+"""What the answers of all routes have in common: the errors in the OpenAPI document, and headers for caches."""
+
+from typing import Any
+
+from fastapi import Response, status
+from fastapi_users.openapi import OpenAPIResponseType
+from fastapi_users.router.common import ErrorModel
+
+__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "refusals"]
+
+SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+
+
+def forbid_caching(response: Response) -> None:
+    """Forbid caches to store the answer of a route (ASVS 14.3.2)."""
+    response.headers["Cache-Control"] = "no-store"
+
+
+def refusals(*, forbidden: str | None = None, not_found: dict[str, str] | None = None) -> OpenAPIResponseType:
+    """Document the errors of a route that needs a token.
+
+    Args:
+        forbidden: Why a user may get a 403; `None` if the route has no 403.
+        not_found: The codes of a 404, each with its meaning; `None` if the route has no 404.
+    """
+    documented: OpenAPIResponseType = {
+        status.HTTP_401_UNAUTHORIZED: _refusal({"Unauthorized": "Missing token or inactive user."}, "WWW-Authenticate"),
+        status.HTTP_503_SERVICE_UNAVAILABLE: _refusal(
+            {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."}, "Retry-After"
+        ),
+    }
+    if forbidden is not None:
+        documented[status.HTTP_403_FORBIDDEN] = _refusal({"Forbidden": forbidden})
+    if not_found is not None:
+        documented[status.HTTP_404_NOT_FOUND] = _refusal(not_found)
+    return documented
+
+
+def _refusal(codes: dict[str, str], *headers: str) -> dict[str, Any]:
+    examples = {code: {"summary": summary, "value": {"detail": code}} for code, summary in codes.items()}
+    return {
+        "model": ErrorModel,
+        "description": " ".join(codes.values()),
+        "headers": {header: {"schema": {"type": "string"}} for header in headers},
+        "content": {"application/json": {"examples": examples}},
+    }

@@ -1,0 +1,58 @@
+"""The schema of a session, as the routes return it."""
+
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import AwareDatetime, BaseModel, Field
+
+from fastapi_users_knox.records import TokenRecord
+
+__all__ = ["SessionRead"]
+
+_EXAMPLE: dict[str, Any] = {
+    "id": "8c2b1f6e-5d0a-4b0e-9a63-0f5f0f0c7a51",
+    "name": "Jane's phone",
+    "device_id": "b7e2f6a0-phone",
+    "user_agent": "Mozilla/5.0 (Android 16; Mobile; rv:145.0) Gecko/145.0 Firefox/145.0",
+    "ip_address": "192.0.2.1",
+    "created_at": "2030-01-01T12:00:00Z",
+    "authenticated_at": "2030-01-01T12:00:00Z",
+    "expires_at": "2030-01-01T22:00:00Z",
+    "last_used_at": "2030-01-01T12:34:56.789000Z",
+    "current": True,
+}
+
+
+class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
+    """A live session of a user: what is stored about one token, never the token itself."""
+
+    id: UUID = Field(description="The identifier by which the session is revoked. Refresh and rotation keep it.")
+    name: str | None = Field(description="The name that the client or the application gave it.")
+    device_id: str | None = Field(description="The stable identifier that the client uses for its device.")
+    user_agent: str | None = Field(description="The client's `User-Agent` at login.")
+    ip_address: str | None = Field(description="The client's address at login.")
+    created_at: AwareDatetime = Field(description="When the user logged in.")
+    authenticated_at: AwareDatetime = Field(description="When the user last proved who they are.")
+    expires_at: AwareDatetime | None = Field(
+        description="When it expires unless it is refreshed; null if it never expires."
+    )
+    last_used_at: AwareDatetime | None = Field(
+        description="When it was last used, accurate to `min_refresh_interval`; null if not since login."
+    )
+    current: bool = Field(description="Whether it is the session that makes this request.")
+
+    @classmethod
+    def of(cls, record: TokenRecord[Any], *, presented: TokenRecord[Any] | None) -> Self:
+        """Return what a user may see of a record, and whether it is the record of the presented token."""
+        return cls(
+            id=record.id,
+            name=record.name,
+            device_id=record.device_id,
+            user_agent=record.user_agent,
+            ip_address=record.ip_address,
+            created_at=record.created_at,
+            authenticated_at=record.authenticated_at,
+            expires_at=record.expires_at,
+            last_used_at=record.last_used_at,
+            current=presented is not None and record.id == presented.id,
+        )

@@ -1,0 +1,79 @@
+"""`WWW-Authenticate`: the scheme that a refusal names (RFC 9110 §11.6.1), and its error code (RFC 6750 §3.1)."""
+
+import re
+from collections.abc import Mapping
+
+from fastapi.requests import HTTPConnection
+from fastapi.security.utils import get_authorization_scheme_param
+
+from fastapi_users_knox.errors import InvalidToken, spell_challenge
+from fastapi_users_knox.tokens import find_all
+
+__all__ = ["challenge_for", "credentials", "invalid_token", "is_http_token", "note_transport"]
+
+_SCOPE_KEY = "fastapi_users_knox.transports"
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+
+def note_transport(connection: HTTPConnection, *, scheme: str | None, presented: bool) -> None:
+    """Note that a transport looked for a token, so that a refusal of this request names the right scheme.
+
+    The note is kept in the connection's scope, where an exception handler finds it too. It does not contain the token.
+
+    Args:
+        connection: The request or WebSocket.
+        scheme: The scheme before the token in `Authorization`; `None` if the token comes from elsewhere, such as a
+            cookie.
+        presented: Whether there was a token, valid or not.
+    """
+    noted: dict[str | None, bool] = connection.scope.setdefault(_SCOPE_KEY, {})
+    noted[scheme] = presented or noted.get(scheme, False)
+
+
+def challenge_for(
+    connection: HTTPConnection | None, *, error: str | None = None, description: str | None = None
+) -> str:
+    """Return the value of `WWW-Authenticate` for the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
+
+    It names the scheme under which a token was presented. If none was, it names those of all transports that looked
+    for one. A cookie has no scheme of its own: it counts as that of a transport by header if one has looked too, and
+    as "Bearer" otherwise.
+
+    Args:
+        connection: The request or WebSocket; `None` if there is none.
+        error: The error code of RFC 6750. `None` means "invalid_token" if a token was presented, and no error code
+            otherwise (§3.1).
+        description: A description for the developer of the client.
+    """
+    noted: dict[str | None, bool] = {} if connection is None else connection.scope.get(_SCOPE_KEY, {})
+    schemes = [scheme for scheme in noted if scheme] or ["Bearer"]
+    presented = [scheme for scheme in schemes if noted.get(scheme)]
+    if error is None and connection is not None and (any(noted.values()) or _is_presented_elsewhere(connection, noted)):
+        error = "invalid_token"
+    return ", ".join(spell_challenge(scheme, error=error, description=description) for scheme in presented or schemes)
+
+
+def invalid_token(connection: HTTPConnection | None, *, description: str | None = None) -> InvalidToken:
+    """Return the exception that refuses a token presented with this request."""
+    return InvalidToken(challenge_for(connection, error="invalid_token", description=description))
+
+
+def credentials(connection: HTTPConnection, scheme: str) -> str | None:
+    """Return the credentials of a scheme in the `Authorization` header, the scheme in any case (RFC 9110 §11.1)."""
+    presented, text = get_authorization_scheme_param(connection.headers.get("Authorization"))
+    return text if presented.lower() == scheme.lower() else None
+
+
+def is_http_token(text: str) -> bool:
+    """Return whether a text is a `token` of HTTP's grammar, as names of schemes and cookies are (RFC 9110 §5.6.2)."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def _is_presented_elsewhere(connection: HTTPConnection, noted: Mapping[str | None, bool]) -> bool:
+    """Return whether a token came by a transport that is not ours, which makes no note."""
+    if None in noted:
+        return False  # Our cookie was there, but was refused because another site made the request.
+    if not noted and credentials(connection, "Bearer"):
+        return True
+    headers = [*connection.headers.getlist("Authorization"), *connection.headers.getlist("Cookie")]
+    return any(any(find_all(header)) for header in headers)

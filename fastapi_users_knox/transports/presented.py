@@ -1,0 +1,93 @@
+"""What a request presents: tokens in its headers, cookies of one name, and the record that authenticated it."""
+
+from collections.abc import Iterator
+from typing import Any, Self
+from urllib.parse import unquote
+
+from fastapi.requests import HTTPConnection
+
+from fastapi_users_knox import tokens
+from fastapi_users_knox.records import TokenRecord
+
+__all__ = [
+    "CookieToken",
+    "authenticated_record",
+    "cookie_token",
+    "cookie_values",
+    "note_authenticated",
+    "presented_texts",
+]
+
+_SCOPE_KEY = "fastapi_users_knox.authenticated"
+_MAX_VALUES = 16  # Each may cost one read of the store, for a client that is not authenticated yet.
+
+
+class CookieToken(str):
+    """The token in a cookie that came several times under one name, for example after its path or domain was changed.
+
+    The string itself is the last value.
+
+    Attributes:
+        others: The other values that have the shape of a token, the last one first.
+    """
+
+    __slots__ = ("others",)
+    others: tuple[str, ...]
+
+    def __new__(cls, last: str, *others: str) -> Self:
+        """Keep the other values beside the last one."""
+        token = super().__new__(cls, last)
+        token.others = others
+        return token
+
+    def __repr__(self) -> str:
+        """Hide the texts, so that no log contains them by accident (ASVS 16.2.5)."""
+        return "<CookieToken>"
+
+    @staticmethod
+    def values(token: str) -> tuple[str, ...]:
+        """Return all values of a `CookieToken`, the last one first, or any other text alone."""
+        return (token, *token.others) if isinstance(token, CookieToken) else (token,)
+
+
+def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
+    """Return the token in the cookies of this name, or another value if none of them has the shape of a token.
+
+    A request does not say which cookie is the newest: browsers send those with the longer path first (RFC 6265 §5.4).
+    So several values are kept, at most the last 16, and of those that are live the newest session counts.
+    """
+    values = cookie_values(connection, name)
+    if len(values) <= 1:
+        return values[0] if values else None
+    shaped = list(dict.fromkeys(value for value in reversed(values) if tokens.parse(value)))
+    return CookieToken(*shaped[:_MAX_VALUES]) if shaped else values[-1]
+
+
+def cookie_values(connection: HTTPConnection | None, name: str) -> list[str]:
+    """Return the values of the cookies of exactly this name, in the order in which they came.
+
+    Starlette's parser also strips what Unicode calls a space. Then a cookie that a subdomain may set, because browsers
+    see another name, would pass for one with the prefix `__Host-`.
+    """
+    lines = [] if connection is None else connection.headers.getlist("cookie")
+    chunks = [chunk.partition("=") for line in lines for chunk in line.split(";")]
+    return [value.strip(" \t") for key, _, value in chunks if key.strip(" \t") == name]
+
+
+def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
+    """Find each distinct text with the shape of a token in any header or cookie of a request."""
+    headers = [] if connection is None else [value.decode("latin-1") for _, value in connection.headers.raw]
+    # Some clients URL-encode what they put into a cookie.
+    texts = [text for header in headers for text in (header, unquote(header))]
+    return iter(dict.fromkeys(token.text for text in texts for token in tokens.find_all(text)))
+
+
+def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:
+    """Note which record authenticated a request. The last call counts, as an application's dependencies come first."""
+    if connection is not None:
+        connection.scope[_SCOPE_KEY] = record
+
+
+def authenticated_record(connection: HTTPConnection | None) -> TokenRecord[Any] | None:
+    """Return the record that authenticated a request; `None` if nothing did, or something else than a token of ours."""
+    return None if connection is None else connection.scope.get(_SCOPE_KEY)

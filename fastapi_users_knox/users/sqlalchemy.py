@@ -1,0 +1,42 @@
+"""FastAPI-Users' adapter for SQLAlchemy: the one module that knows it."""
+
+from fastapi_users.db import BaseUserDatabase
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
+from sqlalchemy.orm import class_mapper
+
+from fastapi_users_knox.records import UserSource
+from fastapi_users_knox.sqlalchemy.attributes import in_sql
+from fastapi_users_knox.sqlalchemy.sessions import open_session
+from fastapi_users_knox.sqlalchemy.user_rows import UserRows
+
+__all__ = ["plain_source", "rows_of"]
+
+
+def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
+    """Return the rows behind the adapter; `None` for another user database."""
+    if not isinstance(user_db, SQLAlchemyUserDatabase):
+        return None
+    return UserRows(user_db.session, user_db.user_table, load=user_db.get)
+
+
+def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
+    """Return the session and class from which this user manager loads a user, if it does that by a plain SELECT."""
+    user_db = user_manager.user_db
+    if not isinstance(user_db, SQLAlchemyUserDatabase):
+        return UserSource()
+    is_plain = (
+        _is(user_manager.get, BaseUserManager.get)
+        and _is(user_db.get, SQLAlchemyUserDatabase.get)
+        and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
+        # An application may compute in Python who is active, which no SELECT can.
+        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
+    )
+    if not is_plain:
+        return UserSource()
+    return UserSource(session=open_session(user_db.session), user_class=user_db.user_table)
+
+
+def _is(method: object, function: object) -> bool:
+    return getattr(method, "__func__", None) is function

@@ -1,0 +1,117 @@
+"""What the verbs of one strategy share, and the door at which the text of a token becomes a value."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import EllipsisType
+from typing import Generic
+
+from fastapi.requests import HTTPConnection
+from fastapi_users.db import BaseUserDatabase
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox import tokens
+from fastapi_users_knox.events import Publisher
+from fastapi_users_knox.records import Found
+from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.store import TokenStore
+from fastapi_users_knox.tokens import PresentedToken
+from fastapi_users_knox.transports.presented import CookieToken
+from fastapi_users_knox.transports.renewal import renewable_text
+
+__all__ = ["Context", "checked_context"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context(Generic[UP, ID]):
+    """What the verbs of one strategy share.
+
+    Attributes:
+        store: The token store.
+        settings: The settings.
+        connection: The request or WebSocket; `None` outside of requests.
+        user_db: The user database, for a store that cannot see the users; `None` if no check of it is wanted.
+        publisher: Publishes the events.
+        clock: Returns the current time, timezone-aware.
+    """
+
+    store: TokenStore[UP, ID]
+    settings: KnoxSettings
+    connection: HTTPConnection | None
+    user_db: BaseUserDatabase[UP, ID] | None
+    publisher: Publisher
+    clock: Callable[[], datetime]
+
+    def now(self) -> datetime:
+        """Return the current time in UTC, in whole milliseconds. Each verb calls it once."""
+        now = self.clock().astimezone(UTC)
+        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+    def recognize(self, text: str | None, now: datetime) -> Iterable[PresentedToken]:
+        """Make a value of a text that a client presented: this is the only place at which verbs see the text.
+
+        Returns one token, several if one cookie came several times, or none if the text does not have the shape.
+        """
+        for each in () if text is None else CookieToken.values(text):
+            parsed = tokens.parse(each)
+            if parsed is not None:
+                yield PresentedToken(
+                    tag=parsed.tag,
+                    digests=self.settings.digests(each, now),
+                    cookie_text=renewable_text(self.connection, each),
+                )
+
+    def is_live(self, found: Found[UP, ID], now: datetime) -> bool:
+        """Return whether the record that was found is accepted at `now`."""
+        return self.settings.is_live(found.record, now)
+
+    def new_text(self, user_id: ID) -> str:
+        """Generate the text of a new token of a user."""
+        return tokens.generate(tokens.routing_tag(user_id), prefix=self.settings.token_prefix)
+
+
+def checked_context(
+    store: TokenStore[UP, ID],
+    settings: KnoxSettings,
+    *,
+    connection: HTTPConnection | None,
+    user_db: BaseUserDatabase[UP, ID] | EllipsisType | None,
+    publisher: Publisher,
+    clock: Callable[[], datetime],
+) -> Context[UP, ID]:
+    """Make the context of a strategy from the strategy's arguments.
+
+    Raises:
+        TypeError: An argument has the wrong type, or `user_db` is missing although the store needs it for a check.
+    """
+    if not hasattr(store, "sees_users"):
+        raise TypeError(
+            f"store must be a TokenStore, such as SQLAlchemyTokenStore(session, KnoxToken), not {type(store).__name__}"
+        )
+    if not isinstance(settings, KnoxSettings):
+        raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
+    if connection is not None and not isinstance(connection, HTTPConnection):
+        raise TypeError(f"request must be a Request or WebSocket, or None in a script, not {type(connection).__name__}")
+    return Context(
+        store=store,
+        settings=settings,
+        connection=connection,
+        user_db=_checked_user_db(store, user_db),
+        publisher=publisher,
+        clock=clock,
+    )
+
+
+def _checked_user_db(
+    store: TokenStore[UP, ID], user_db: BaseUserDatabase[UP, ID] | EllipsisType | None
+) -> BaseUserDatabase[UP, ID] | None:
+    if isinstance(user_db, BaseUserDatabase):
+        return user_db
+    if user_db is None or (user_db is ... and store.sees_users):
+        return None
+    if user_db is not ...:
+        raise TypeError(f"user_db must be FastAPI-Users' user database adapter, not {user_db!r}")
+    raise TypeError(
+        f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter with "
+        "which a login checks that its user has not changed meanwhile, or user_db=None to do without this check"
+    )

@@ -1,0 +1,151 @@
+"""Reading: who a token belongs to, and the writes that a read causes."""
+
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.events import TokenExpired, TokenRefreshed
+from fastapi_users_knox.records import Found, TokenRecord, UserSource
+from fastapi_users_knox.tokens import PresentedToken
+from fastapi_users_knox.transports.challenges import invalid_token
+from fastapi_users_knox.transports.presented import note_authenticated
+from fastapi_users_knox.transports.renewal import note_refreshed
+from fastapi_users_knox.users import load_user, source_of, users_of
+from fastapi_users_knox.verbs.context import Context
+
+__all__ = ["authenticate", "find", "find_own", "list_records", "read_record"]
+
+Presented = tuple[PresentedToken, Found[UP, ID]]
+
+
+async def authenticate(
+    context: Context[UP, ID], text: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool
+) -> tuple[UP, TokenRecord[ID]] | None:
+    """Return the active user and the record of a live token, and note that it authenticated the request."""
+    now = context.now()
+    source = source_of(user_manager)
+    presented = await find(context, text, now, users=source)
+    if presented is None:
+        return None
+    token, found = presented
+    if not context.is_live(found, now):
+        if touch:
+            await _delete_expired(context, found, now)
+        return None
+    user = await _active_user(found, user_manager, source)
+    if user is None:
+        return None
+    note_authenticated(context.connection, found.record)
+    return user, (await _write_use(context, token, found, now) if touch else found.record)
+
+
+async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
+    """Return the record of a live token whose user is active, as far as the store or the users show that."""
+    now = context.now()
+    presented = await find(context, text, now)
+    if presented is None:
+        return None
+    _, found = presented
+    is_accepted = context.is_live(found, now) and await _is_active(context, found)
+    return found.record if is_accepted else None
+
+
+async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecord[ID]]:
+    """Return the records of a user's live tokens, the newest first."""
+    now, settings = context.now(), context.settings
+    records = await context.store.list(
+        user_id, audience=settings.audience, now=now, created_since=settings.created_since(now)
+    )
+    return [record for record in records if settings.is_live(record, now)]
+
+
+async def find(
+    context: Context[UP, ID], text: str | None, now: datetime, *, users: UserSource | None = None
+) -> Presented[UP, ID] | None:
+    """Find the record of a presented token, live or not; of several values of one cookie, the newest accepted one."""
+    audience = context.settings.audience
+    presented = [
+        (token, found)
+        for token in context.recognize(text, now)
+        if (found := await context.store.get(token, audience=audience, users=users))
+    ]
+    if len(presented) > 1:
+        return max(presented, key=partial(_preference, context, now=now))
+    return presented[0] if presented else None
+
+
+async def find_own(context: Context[UP, ID], text: str, user: UP, now: datetime) -> Found[UP, ID]:
+    """Find the record of a live token of this user, or raise `InvalidToken`."""
+    presented = await find(context, text, now)
+    found = None if presented is None else presented[1]
+    if found is None or found.record.user_id != user.id or not context.is_live(found, now):
+        raise invalid_token(context.connection)
+    return found
+
+
+def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime) -> tuple[bool, datetime]:
+    _, found = presented
+    return found.is_active is not False and context.is_live(found, now), found.record.created_at
+
+
+async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:
+    """Return the user if the row just read says active; an object of the session may be older than the row."""
+    if found.is_active is False:
+        return None
+    if found.user is not None:
+        return found.user if found.is_active else None
+    loaded = await load_user(user_manager, found.record.user_id, source=source)
+    return loaded[0] if loaded is not None and loaded[1] else None
+
+
+async def _is_active(context: Context[UP, ID], found: Found[UP, ID]) -> bool:
+    """Return whether the user is active, by the store if it sees the users, and by the user database otherwise."""
+    if found.is_active is not None or context.user_db is None:
+        return found.is_active is not False
+    credentials = await users_of(context.user_db).credentials(found.record.user_id)
+    return credentials is not None and credentials.is_active
+
+
+async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: datetime) -> None:
+    """Delete an expired record that was presented, and publish that it expired."""
+    record, settings = found.record, context.settings
+    capped_since = settings.capped_since(now)
+    if record.is_live(now, created_since=capped_since):
+        return  # Only `not_before` refuses it, and that may be set back.
+    if await context.store.purge(
+        audience=settings.audience,
+        now=now,
+        created_since=capped_since,
+        seen=found,
+        tried_since=now - settings.min_refresh_interval,
+    ):
+        await context.publisher.publish(TokenExpired, record.user_id, record=record)
+
+
+async def _write_use(
+    context: Context[UP, ID], token: PresentedToken, found: Found[UP, ID], now: datetime
+) -> TokenRecord[ID]:
+    """Write that the token was used, if that is due: refresh, `last_used_at` and the new digest in one write."""
+    record, settings = found.record, context.settings
+    if not settings.is_write_due(record, now):
+        return record
+    expires_at = settings.refreshed_expiry(record, now)
+    digest = token.digests[0]
+    if not await context.store.renew(
+        found,
+        now=now,
+        unused_since=now - settings.min_refresh_interval,
+        created_since=settings.created_since(now),
+        expires_at=expires_at,
+        digest=None if found.digest == digest else digest,
+    ):
+        return record
+    used = replace(record, last_used_at=now, expires_at=expires_at or record.expires_at)
+    if expires_at is not None:
+        if token.cookie_text is not None:
+            note_refreshed(context.connection, token.cookie_text, record=used)
+        await context.publisher.publish(TokenRefreshed, record.user_id, record=used)
+    return used

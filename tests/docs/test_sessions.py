@@ -1,0 +1,203 @@
+"""What the page on sessions shows is what runs."""
+
+import json
+import re
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from fastapi import APIRouter, Depends
+from httpx import AsyncClient
+from sqlalchemy import select, update
+
+from fastapi_users_knox import SessionRead, get_knox_router
+from tests.docs.folder import DOCS, LOGIN, SRC, calling, knock, load, log_in
+
+DEVICE = {"X-Device-Id": "b7e2f6a0-4c0d-4a53-8a1b-2f5c1f4f0b1e", "X-Device-Name": "Jane's phone"}
+# The tutorial's own routes.
+OTHERS = {
+    ("POST", "/auth/login"),
+    ("POST", "/auth/logout"),
+    ("POST", "/auth/register"),
+    ("GET", "/users/me"),
+    ("PATCH", "/users/me"),
+    ("GET", "/users/{id}"),
+    ("PATCH", "/users/{id}"),
+    ("DELETE", "/users/{id}"),
+    ("GET", "/authenticated-route"),
+}
+
+
+@pytest.fixture
+async def client(jane: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it registers her)
+    """Call the documented application."""
+    async with calling(load("sessions").app) as client:
+        yield client
+
+
+async def log_in_on_phone(client: AsyncClient) -> dict[str, str]:
+    """Log in on a device that says what it is."""
+    answer = await client.post("/auth/login", data=LOGIN, headers=DEVICE)
+    return {"Authorization": f"Bearer {answer.json()['access_token']}"}
+
+
+async def listed(client: AsyncClient, headers: dict[str, str]) -> list[SessionRead]:
+    """List the sessions."""
+    return [SessionRead.model_validate(it) for it in (await client.get("/auth/sessions", headers=headers)).json()]
+
+
+async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
+    """The answer has the documented fields, of the documented kinds, and the headers are those of the page."""
+    phone = await log_in_on_phone(client)
+
+    [answer] = (await client.get("/auth/sessions", headers=phone)).json()
+
+    [shown] = json.loads((SRC / "sessions.json").read_text())
+    assert SessionRead.model_validate(shown).model_dump(mode="json") == shown
+    assert [*answer] == [*shown]
+    assert {it: answer[it] for it in ("name", "device_id", "current")} == {
+        it: shown[it] for it in ("name", "device_id", "current")
+    }
+    assert all(f"{name}: {value}\n" in (DOCS / "sessions.md").read_text() for name, value in DEVICE.items())
+
+
+async def test_a_device_is_listed_once(client: AsyncClient) -> None:
+    """A login with the same `X-Device-Id` takes the place of the first."""
+    laptop, _phone = await log_in(client), await log_in_on_phone(client)
+
+    again = await log_in_on_phone(client)
+
+    assert [(it.name, it.current) for it in await listed(client, again)] == [("Jane's phone", True), (None, False)]
+    assert len(await listed(client, laptop)) == 2
+
+
+async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
+    """One by its id, the others, and all; a rotation keeps the id."""
+    laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
+    [phone_id] = [it.id for it in await listed(client, phone) if it.current]
+    rotation = await client.post("/auth/rotate", headers=phone)
+    phone = {"Authorization": f"Bearer {rotation.json()['access_token']}"}
+    assert [it.id for it in await listed(client, phone) if it.current] == [phone_id]
+
+    ended = [await client.delete(f"/auth/sessions/{phone_id}", headers=laptop) for _ in range(2)]
+    assert [it.status_code for it in ended] == [204, 404]
+    assert ended[1].json() == {"detail": "SESSION_NOT_FOUND"}
+
+    assert (await client.post("/auth/logout-others", headers=laptop)).status_code == 204
+    assert len(await listed(client, laptop)) == 1
+    assert (await client.get("/auth/sessions", headers=desk)).status_code == 401
+
+
+async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str) -> None:
+    """A superuser lists a user's sessions and revokes one or all; any other user may not."""
+    laptop, phone = await log_in(client), await log_in_on_phone(client)
+    path = f"/users/{jane}/sessions"
+    refused = await client.get(path, headers=laptop)
+    db = load("db")
+    async with db.engine.begin() as connection:
+        await connection.execute(update(db.User).values(is_superuser=True))
+
+    sessions = (await client.get(path, headers=laptop)).json()
+    one = await client.delete(f"{path}/{sessions[0]['id']}", headers=laptop)
+    left = await listed(client, laptop)
+    every = await client.delete(path, headers=laptop)
+
+    assert (refused.status_code, one.status_code, every.status_code) == (403, 204, 204)
+    assert ([it["name"] for it in sessions], len(left)) == (["Jane's phone", None], 1)
+    assert await knock(client, laptop, phone) == [401, 401]
+
+
+async def test_every_route_is_in_the_table(client: AsyncClient) -> None:
+    """The page names each route of the two routers, and the application has no others but the tutorial's."""
+    shown = re.findall(r"^\| `(\w+) (/\S+)` \|", (DOCS / "sessions.md").read_text(), re.MULTILINE)
+
+    document = (await client.get("/openapi.json")).json()
+
+    routes = {(method.upper(), path) for path, methods in document["paths"].items() for method in methods}
+    assert routes - OTHERS == set(shown)
+
+
+@pytest.mark.usefixtures("jane")
+async def test_a_route_has_the_session_that_asks() -> None:
+    """A route has the record of the token that was presented; a passive one leaves it as it is."""
+    async with calling(load("step_up").app) as client:
+        phone = await log_in_on_phone(client)
+        await backdate(timedelta(hours=1))
+
+        passive = await client.get("/unread", headers=phone)
+        unused = await read_last_use()
+        session = (await client.get("/session", headers=phone)).json()
+
+    assert (passive.json(), unused) == ("3 messages", [None])
+    assert (session["name"], session["current"]) == ("Jane's phone", True)
+    assert await read_last_use() != [None]
+
+
+async def backdate(by: timedelta) -> None:
+    """Let all logins have been so long ago."""
+    past, db = datetime.now(UTC) - by, load("db")
+    async with db.engine.begin() as connection:
+        await connection.execute(update(db.KnoxToken).values(created_at=past, authenticated_at=past))
+
+
+async def read_last_use() -> list[datetime | None]:
+    """Return when each token was last used."""
+    db = load("db")
+    async with db.async_session_maker() as session:
+        return [record.last_used_at for record in await session.scalars(select(db.KnoxToken))]
+
+
+@pytest.mark.usefixtures("jane")
+async def test_a_stale_login_is_answered_to_log_in_again() -> None:
+    """After five minutes the route is closed until the next login, which revokes the old token."""
+    async with calling(load("step_up").app) as client:
+        old = await log_in(client)
+        await backdate(timedelta(minutes=6))
+        stale = await client.delete("/account", headers=old)
+        new = await log_in(client, **old)
+        assert len(await listed(client, new)) == 1
+        fresh = await client.delete("/account", headers=new)
+
+    assert stale.status_code == 401
+    assert f"| `{stale.headers['WWW-Authenticate']}` | `fresh_within` |" in (DOCS / "sessions.md").read_text()
+    assert fresh.json() == "Goodbye jane@example.org!"
+
+
+@pytest.mark.usefixtures("jane")
+async def test_the_router_may_need_a_fresh_login() -> None:
+    """With the dependency on the router, sessions are seen only after a fresh login."""
+    app, users = load("step_up").app, load("users")
+    guarded = APIRouter(prefix="/guarded")
+    router = get_knox_router(users.fastapi_users, users.auth_backend)
+    guarded.include_router(router, dependencies=[Depends(load("step_up").fresh)])
+    app.include_router(guarded)
+    async with calling(app) as client:
+        headers = await log_in(client)
+        fresh = await client.get("/guarded/sessions", headers=headers)
+        await backdate(timedelta(minutes=6))
+        stale = await client.get("/guarded/sessions", headers=headers)
+
+    assert (fresh.status_code, stale.status_code) == (200, 401)
+
+
+@pytest.mark.parametrize(
+    ("headers", "path", "challenge"),
+    [
+        ({}, "/auth/sessions", "Bearer"),
+        ({"Authorization": "Bearer junk"}, "/auth/sessions", 'Bearer error="invalid_token"'),
+        ({}, "/auth/logout", "Bearer"),
+        ({"Authorization": "Bearer junk"}, "/auth/logout", 'Bearer error="invalid_token"'),
+        ({}, f"/users/{uuid.UUID(int=1)}/sessions", "Bearer"),
+    ],
+)
+async def test_a_refused_client_is_answered_as_described(
+    client: AsyncClient, headers: dict[str, str], path: str, challenge: str
+) -> None:
+    """Our routes and FastAPI-Users' own answer with the header, and the page has it."""
+    method = "POST" if path.endswith("logout") else "GET"
+
+    answer = await client.request(method, path, headers=headers)
+
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, challenge)
+    assert f"| 401 | `{challenge}` |" in (DOCS / "sessions.md").read_text()

@@ -1,0 +1,136 @@
+"""The applications that the tutorial shows do what it says of them."""
+
+import json
+import logging
+import re
+import uuid
+from pathlib import Path
+
+import pytest
+
+from fastapi_users_knox import ClientInfo, TokenLimitHit, tokens
+from tests.docs.folder import LOGIN, SRC, calling, changed_by, knock, load, log_in, register
+
+ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@pytest.mark.parametrize("application", ["jwt", "tutorial"])
+async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With JWTs and with knox tokens, a user registers and logs in by the same routes and is let in."""
+    monkeypatch.syspath_prepend(SRC / application)
+    async with calling(load("app").app) as client:
+        await register(client)
+
+        assert await knock(client, await log_in(client), {}) == [200, 401]
+    await load("db").engine.dispose()
+
+
+@pytest.mark.usefixtures("jane")
+async def test_after_the_swap_everybody_can_be_logged_out() -> None:
+    """Logout-all revokes every token of the user."""
+    async with calling(load("app").app) as client:
+        laptop, phone = await log_in(client), await log_in(client)
+
+        answer = await client.post("/auth/logout-all", headers=phone)
+
+        assert (answer.status_code, await knock(client, laptop, phone)) == (204, [401, 401])
+
+
+@pytest.mark.usefixtures("jane")
+async def test_a_new_password_logs_the_other_devices_out() -> None:
+    """Whoever changes the password stays logged in, and the other device does not."""
+    async with calling(load("app").app) as client:
+        laptop, phone = await log_in(client), await log_in(client)
+
+        answer = await client.patch("/users/me", json={"password": "a-better-password"}, headers=laptop)
+
+        assert (answer.status_code, await knock(client, laptop, phone)) == (200, [200, 401])
+
+
+@pytest.mark.usefixtures("jane")
+async def test_the_login_answers_as_shown() -> None:
+    """The answer of a login has the documented fields, of the documented kinds."""
+    shown = json.loads((SRC / "login.json").read_text())
+    async with calling(load("app").app) as client:
+        response = await client.post("/auth/login", data=LOGIN)
+
+    answer = response.json()
+    assert tokens.parse(shown.pop("access_token"))
+    assert tokens.parse(answer.pop("access_token"))
+    assert re.sub(r"\d", "9", answer.pop("expiry")) == re.sub(r"\d", "9", shown.pop("expiry"))
+    assert answer == shown
+    assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A JWT is let in but cannot log out; a login gives a knox token."""
+    changed_by("keep_jwts.diff", folder, monkeypatch)
+    async with calling(load("app").app) as client:
+        user_id = await register(client)
+        users, db = load("users"), load("db")
+        token = await users.get_jwt_strategy().write_token(db.User(id=uuid.UUID(user_id)))
+        jwt = {"Authorization": f"Bearer {token}"}
+        knox = await log_in(client)
+        refused = [(await client.post(f"/auth/{route}", headers=jwt)).status_code for route in ("logout", "logout-all")]
+
+        assert await knock(client, jwt, knox) == [200, 200]
+        assert refused == [401, 401]
+    await db.engine.dispose()
+
+
+async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who logs in at the host of the staff gets a token for an hour, everybody else one for ten."""
+    changed_by("by_hand.diff", folder, monkeypatch)
+    async with calling(load("app").app) as client:
+        await register(client)
+        lifetimes = [
+            (await client.post(f"https://{host}/auth/login", data=LOGIN)).json()["expires_in"]
+            for host in ("staff.example.org", "www.example.org")
+        ]
+
+    assert lifetimes == [3600, 36000]
+    await load("db").engine.dispose()
+
+
+@pytest.mark.usefixtures("jane")
+async def test_audiences_keep_apart() -> None:
+    """A person creates a token for a machine; each kind is revoked on its own, and a machine cannot create tokens."""
+    async with calling(load("audiences").app) as client:
+        person = await log_in(client)
+        browser = person | {"X-Device-Id": "browser"}
+        made, also = [
+            await client.post("/api-tokens", params={"name": name}, headers=browser) for name in ("backup", "ci")
+        ]
+        machine, second = [{"Authorization": f"Bearer {answer.json()['access_token']}"} for answer in (made, also)]
+        refused = await client.post("/api-tokens", params={"name": "more"}, headers=machine)
+
+        assert made.json().items() >= {"expiry": None, "token_type": "bearer"}.items()
+        assert made.json()["access_token"].startswith("api_")
+        assert (refused.status_code, await knock(client, person, machine, second)) == (401, [200, 200, 200])
+
+        await client.post("/auth/logout-all", headers=person)
+        assert await knock(client, person, machine) == [401, 200]
+
+        await client.post("/api-tokens/logout-all", headers=machine)
+        assert await knock(client, machine, second) == [401, 401]
+
+
+async def test_the_listener_writes_an_audit_log(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A login and a logout-all are logged, and so is a login beyond the limit; no token is."""
+    changed_by("listeners.diff", folder, monkeypatch)
+    caplog.set_level(logging.INFO, logger="audit")
+    async with calling(load("app").app) as client:
+        await register(client)
+        headers = await log_in(client)
+        await client.post("/auth/logout-all", headers=headers)
+    load("audit").audit(TokenLimitHit(user_id=uuid.uuid4(), client=ClientInfo(), limit=5))
+
+    assert [ID.sub("ID", line) for line in caplog.messages] == [
+        "ID logged in from 127.0.0.1: token ID",
+        "ID lost token ID: logout_all",
+        "ID has 5 tokens already",
+    ]
+    assert headers["Authorization"].split()[-1] not in caplog.text
+    await load("db").engine.dispose()
