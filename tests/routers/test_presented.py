@@ -18,8 +18,8 @@ from fastapi_users_knox import (
     KnoxUserManagerMixin,
     current_token,
 )
-from tests.http.device import on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import on_each_kind_of_store
 from tests.site import (
     PASSWORDS,
     Database,

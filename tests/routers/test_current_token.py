@@ -17,8 +17,8 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 from fastapi_users_knox import KnoxSettings, TokenRecord, current_token, unauthorized
 from tests.asgi import talk
-from tests.http.device import Device
 from tests.models import User
+from tests.routers.device import Device
 from tests.site import (
     Database,
     Served,

@@ -17,10 +17,10 @@ from fastapi_users_knox import (
 )
 from fastapi_users_knox.transports.renewal import note_refreshed
 from tests.asgi import set_cookies, socket_to
-from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User
 from tests.site import Served, World, client_of, credentials, knox_backend
 from tests.strategies import DAY, HOUR, MINUTE, NOW, SECOND, Clock
+from tests.transports.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 
 TOKEN = KnoxCookieTransport().cookie_name
 
