@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Annotated, Any
 
 import pytest
@@ -27,6 +26,7 @@ from tests.site import (
     create_users,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import HOUR, MILLISECOND, MINUTE, Clock, change_user, flipped, sent_to, stored, verbs
 
@@ -47,7 +47,7 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@cache
+@shared
 def create_site() -> FastAPI:
     """Build an application with a route for each set of rules."""
     backend = knox_backend()

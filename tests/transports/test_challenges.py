@@ -1,6 +1,5 @@
 """`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
 
-from functools import cache
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from tests.site import (
     create_users,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import MINUTE, flipped
 
@@ -37,7 +37,7 @@ PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for nam
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
-@cache
+@shared
 def create_site(*transports: Transport) -> FastAPI:
     """Build an application with the handler, and routes that require more than a token of the first transport."""
     names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
@@ -183,7 +183,7 @@ async def test_several_transports_are_all_named(world: World, *, headers: dict[s
     ],
 )
 async def test_fastapi_users_transports_are_bearer(
-    world: World, *, transport: Any, headers: dict[str, str], challenge: str
+    world: World, *, transport: Transport, headers: dict[str, str], challenge: str
 ) -> None:
     """A transport that is not ours is answered as Bearer, everywhere the same."""
     assert await refusals(world.serving(create_site(transport)), headers) == [challenge]
