@@ -109,11 +109,7 @@ class Reader:
         self.printed = self.printed if step.language == "json" else ""
         match step.language:
             case "python":
-                path = self.folder / step.title
-                if path.exists() and path.read_text() == step.text:
-                    return ""
-                path.write_text(step.text)
-                return self.check(step.title.removesuffix(".py"))
+                return self.write(step)
             case "diff":
                 return self.apply(step) or self.check("app")
             case "sh":
@@ -130,6 +126,14 @@ class Reader:
         self.stop()
         for name in TUTORIAL_FILES:
             shutil.copy(TUTORIAL / name, self.folder)
+
+    def write(self, step: Step) -> str:
+        """Write a file, and check it unless it is there already, as where a page shows all of it again."""
+        path = self.folder / step.title
+        if path.exists() and path.read_text() == step.text:
+            return ""
+        path.write_text(step.text)
+        return self.check(path.stem)
 
     def apply(self, step: Step) -> str:
         """Change the files; a page may repeat a step of the tutorial, and the short form is only for the eye."""
