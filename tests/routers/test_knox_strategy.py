@@ -23,8 +23,9 @@ async def get_user_db(world: CurrentWorld, session: Session) -> UserDatabase:
 
 async def get_blind_store(store: Annotated[Store, Depends(get_store)]) -> AsyncIterator[Any]:
     """Give a store that cannot see the users, as Redis cannot."""
-    store.sees_users = False
-    yield store
+    blind: Any = store
+    blind.sees_users = False
+    yield blind
 
 
 def named(_request: HTTPConnection) -> ClientInfo:
