@@ -26,8 +26,8 @@ from fastapi_users_knox import (
 from fastapi_users_knox.records import Found
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.backends import NOW
-from tests.http.site import bearing, client_of, credentials
 from tests.servers import Server
+from tests.site import bearing, client_of, credentials
 from tests.tenants import (
     ALL,
     BY_EXECUTE,
