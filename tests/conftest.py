@@ -15,7 +15,8 @@ from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SER
 from tests.models import create_empty_tables
 from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
-from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
+from tests.servers import Server, skip_if_unavailable
+from tests.sql_servers import mariadb, postgresql
 
 SERVER_FIXTURES = {
     *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
