@@ -30,7 +30,7 @@ VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_
 # Those that start a server, a browser or other processes by themselves, or follow a page in a process of its own.
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
-    *("tests.test_example_program", "tests.test_races", "tests.cookie.test_chromium"),
+    *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
 }
 
 
