@@ -46,7 +46,7 @@ class PresentedToken:
 
     Attributes:
         tag: The routing tag.
-        digests: The digests under which the token may be stored, 32 bytes each. It is stored anew under the first.
+        digests: The digests under which the token may be stored, 32 bytes each; the first is that of a new token.
         cookie_text: The text, if it came in a cookie that may have to be renewed; `None` otherwise.
     """
 

@@ -168,7 +168,12 @@ class Daemon:
         raise PortTaken("all ports are taken")
 
     def start(self) -> None:
-        """Start, with the port and the data of before, and return when the server answers."""
+        """Start, with the port and the data of before, and return when the server answers.
+
+        `KNOX_NO_SERVERS=1` forbids it, so that a test that is to run without servers cannot come to need one unnoticed.
+        """
+        if os.environ.get("KNOX_NO_SERVERS") == "1":
+            raise ServerFailed("a test that starts a server needs the mark `server`")
         self._process = self.home.spawn(self.command(self.port))
         deadline = time.monotonic() + PATIENCE
         while not self._answers(self._process):

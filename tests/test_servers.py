@@ -21,6 +21,8 @@ from tests.servers import (
     skip_if_unavailable,
 )
 
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
+
 KINDS = {"postgresql+asyncpg": postgresql, "mysql+asyncmy": mariadb}
 
 

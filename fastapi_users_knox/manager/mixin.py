@@ -19,7 +19,6 @@ from fastapi_users_knox.manager.revocation import Revocation, strategies_of
 from fastapi_users_knox.manager.update import update_user
 from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.users import users_of
 
 __all__ = ["KnoxUserManagerMixin"]
 
@@ -134,7 +133,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     @property
     def _account(self) -> Account[UP, ID]:
-        return Account(users=users_of(self.user_db), revocation=self._revocation, manager=self)
+        return Account(user_db=self.user_db, revocation=self._revocation, manager=self)
 
     def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:
         """Return why a change of these fields revokes tokens."""

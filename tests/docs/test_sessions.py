@@ -80,9 +80,9 @@ async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
     phone = {"Authorization": f"Bearer {rotation.json()['access_token']}"}
     assert [it.id for it in await listed(client, phone) if it.current] == [phone_id]
 
-    ended = [await client.delete(f"/auth/sessions/{phone_id}", headers=laptop) for _ in range(2)]
-    assert [it.status_code for it in ended] == [204, 404]
-    assert ended[1].json() == {"detail": "SESSION_NOT_FOUND"}
+    answers = [await client.delete(f"/auth/sessions/{phone_id}", headers=laptop) for _ in range(2)]
+    assert [it.status_code for it in answers] == [204, 404]
+    assert answers[1].json() == {"detail": "SESSION_NOT_FOUND"}
 
     assert (await client.post("/auth/logout-others", headers=laptop)).status_code == 204
     assert len(await listed(client, laptop)) == 1

@@ -261,7 +261,7 @@ async def test_a_store_that_fails_after_the_deletion_stops_no_hook(
 
     assert isinstance(manager, Noting)
     assert manager.noted
-    assert f"user {account.user_id} could not be revoked (deleted)" in caplog.text
+    assert f"Could not revoke the tokens of user {account.user_id} (deleted)" in caplog.text
     async with open_app() as app:
         assert (await app.session.execute(select(User.__table__.c.id))).all() == []
 

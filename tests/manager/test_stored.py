@@ -199,7 +199,7 @@ async def test_what_cannot_be_read_ends_the_tokens(
         await account.manager(users=Unreadable).update(PASSWORD, account.user)
 
     assert await account.alive_later(open_app) == ["laptop"]
-    assert f"Could not read what is stored of user {account.user_id}" in caplog.text
+    assert f"Revoking the tokens of user {account.user_id}" in caplog.text
 
 
 class Vanishing(KnoxStrategy[User, uuid.UUID]):
@@ -230,7 +230,7 @@ async def test_a_failed_revocation_is_an_error_in_the_log(
 
     errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
     assert len(errors) == 1
-    assert f"user {account.user_id} could not be revoked (deactivated)" in errors[0]
+    assert f"Could not revoke the tokens of user {account.user_id} (deactivated)" in errors[0]
 
 
 async def test_a_failed_revocation_hides_no_earlier_error(account: Account, caplog: pytest.LogCaptureFixture) -> None:
@@ -240,7 +240,7 @@ async def test_a_failed_revocation_hides_no_earlier_error(account: Account, capl
     with pytest.raises(RuntimeError, match="the index is down"):
         await account.manager(failing, users=Indexing).update(PASSWORD, account.user)
 
-    assert f"user {account.user_id} could not be revoked (password_changed)" in caplog.text
+    assert f"Could not revoke the tokens of user {account.user_id} (password_changed)" in caplog.text
 
 
 async def test_a_users_own_hash_may_be_upgraded_at_login(account: Account) -> None:

@@ -21,7 +21,7 @@ from tests.redis.site import Site, patience, serving
 from tests.redis_servers import Program, RedisServer, redis
 from tests.servers import HOST, ServerFailed, skip_if_unavailable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.server]
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

@@ -11,7 +11,7 @@ from tests.backends import NOW
 from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
 from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.server, pytest.mark.unmeasured]
 
 
 DRIVERS = {

@@ -7,8 +7,8 @@ import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import Device, on_each_kind_of_store
 from tests.site import Backend, Database, bearing, jwt_backend, knox_backend, login
 from tests.strategies import reasons, unknown_token
 

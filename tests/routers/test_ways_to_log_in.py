@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
 from tests.backends import Backend, RedisBackend
 from tests.conftest import backend_of
-from tests.http.ways_to_log_in import (
+from tests.routers.ways_to_log_in import (
     OAUTH_ACCOUNTS,
     KnoxToken,
     Site,

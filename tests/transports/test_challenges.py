@@ -1,6 +1,5 @@
 """`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
 
-from functools import cache
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from tests.site import (
     create_users,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import MINUTE, flipped
 
@@ -37,7 +37,7 @@ PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for nam
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
-@cache
+@shared
 def create_site(*transports: Transport) -> FastAPI:
     """Build an application with the handler, and routes that require more than a token of the first transport."""
     names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]

@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient, Response
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
-from tests.http.device import Device, on_each_server
+from tests.routers.device import Device, on_each_server
 from tests.site import Database, credentials
 from tests.strategies import HOUR, NOW, Clock
 

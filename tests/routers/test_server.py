@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 from uvicorn import Config, Server
 
-from tests.http.test_junk import HEADERS
+from tests.routers.test_junk import HEADERS
 from tests.site import Database, Served, credentials, login
 from tests.strategies import sent_to, stored, verbs
 

@@ -6,8 +6,8 @@ from fastapi_users.authentication import BearerTransport
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, each_route, on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import Device, each_route, on_each_kind_of_store
 from tests.site import (
     Database,
     World,
