@@ -75,7 +75,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     ) -> None:
         """Check the arguments. Nothing is sent to the store."""
         publisher = Publisher(listeners, request, describe_client)
-        self.store, self.settings = store, settings
+        self.store: TokenStore[UP, ID] = store
+        self.settings: KnoxSettings = settings
         self.context: Context[UP, ID] = checked_context(
             store, settings, connection=request, user_db=user_db, publisher=publisher, clock=clock
         )

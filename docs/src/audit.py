@@ -17,3 +17,5 @@ def audit(event: KnoxEvent[uuid.UUID]) -> None:
             logger.info("%s lost token %s: %s", event.user_id, record.id, reason)
         case TokenLimitHit(limit=limit):
             logger.warning("%s has %d tokens already", event.user_id, limit)
+        case _:
+            pass

@@ -66,10 +66,10 @@ def renewable_text(connection: HTTPConnection | None, text: str) -> str | None:
     return text if is_noted else None
 
 
-def note_refreshed(connection: HTTPConnection | None, token: str, *, record: TokenRecord[Any]) -> None:
-    """Note that a token was refreshed and now expires as its record says."""
+def note_refreshed(connection: HTTPConnection | None, token: str | None, *, record: TokenRecord[Any]) -> None:
+    """Note that the token of a cookie was refreshed and now expires as its record says; `None` is not noted."""
     notes = _notes(connection)
-    if notes is not None:
+    if notes is not None and token is not None:
         notes.refreshed[record.id] = record, token
 
 

@@ -145,7 +145,6 @@ async def _write_use(
         return record
     used = replace(record, last_used_at=now, expires_at=expires_at or record.expires_at)
     if expires_at is not None:
-        if token.cookie_text is not None:
-            note_refreshed(context.connection, token.cookie_text, record=used)
+        note_refreshed(context.connection, token.cookie_text, record=used)
         await context.publisher.publish(TokenRefreshed, record.user_id, record=used)
     return used

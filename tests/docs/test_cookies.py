@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.pool import QueuePool
 
 from fastapi_users_knox import ClientInfo, TokenExpired, TokenIssued, TokenRecord
-from tests.cookie.site import Socket, socket_to
+from tests.asgi import Socket, socket_to
 from tests.docs.folder import DOCS, LOGIN, ORIGIN, calling, load
 
 SECOND = timedelta(seconds=1)

@@ -13,8 +13,8 @@ from sqlalchemy import inspect, update
 from fastapi_users_knox import IssuedToken, KnoxEvent, KnoxSettings, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
 from fastapi_users_knox.transports.presented import note_authenticated
 from tests.backends import NOW, App, OpenApp
-from tests.http.site import PASSWORDS
 from tests.models import User
+from tests.site import PASSWORDS
 from tests.strategies import request as request_with
 
 SECRET = "secret-of-the-tests-that-is-long-enough"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastapi_users_knox import KnoxError, KnoxStrategy, KnoxUserManagerMixin
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
-from tests.http.site import PASSWORDS
+from tests.site import PASSWORDS
 
 pytestmark = pytest.mark.anyio
 

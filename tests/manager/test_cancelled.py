@@ -19,9 +19,9 @@ from sqlalchemy import select
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy
 from tests.backends import NOW, App, OpenApp
-from tests.http.site import PASSWORDS, UserRead, UserUpdate, bearing, client_of
 from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
 from tests.models import User, create_user
+from tests.site import PASSWORDS, UserRead, UserUpdate, bearing, client_of
 
 pytestmark = pytest.mark.anyio
 

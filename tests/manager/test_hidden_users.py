@@ -10,8 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from fastapi_users_knox import KnoxEvent, KnoxStrategy, KnoxUserManagerMixin, TokenRevoked
-from tests.http.site import PASSWORDS
 from tests.servers import Server
+from tests.site import PASSWORDS
 from tests.tenants import Tenancy, TenantUser, tenancy, tenant_store
 
 pytestmark = pytest.mark.anyio

@@ -10,9 +10,9 @@ from fastapi_users.password import PasswordHelperProtocol
 from fastapi_users.schemas import BaseUserUpdate
 
 from fastapi_users_knox import KnoxStrategy, KnoxUserManagerMixin
-from tests.http.site import PASSWORDS
 from tests.manager.account import SECRET, Account, UserDatabase
 from tests.models import User
+from tests.site import PASSWORDS
 
 # What is tested here is the same on all stores.
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("open_app", ["sqlite"], indirect=True)]

@@ -20,11 +20,11 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_ses
 from fastapi_users_knox import KnoxStrategy, KnoxUserManagerMixin, StoreUnavailable, TokenRecord
 from fastapi_users_knox.redis import RedisTokenStore
 from tests.backends import NOW, OpenApp
-from tests.http.site import PASSWORDS
 from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
 from tests.models import User, create_user
 from tests.redis.people import MemoryUserDatabase, Person
 from tests.redis_servers import RedisServer
+from tests.site import PASSWORDS
 
 pytestmark = pytest.mark.anyio
 

@@ -12,7 +12,7 @@ from fastapi_users.authentication import AuthenticationBackend, Strategy
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxError, KnoxSettings, KnoxStrategy, get_knox_router
-from tests.http.site import bearing, client_of, credentials
+from tests.site import bearing, client_of, credentials
 from tests.tenants import ALL, Tenancy, TenantUser, TenantUserManager, tenant_store, tenant_user_manager
 
 pytestmark = pytest.mark.anyio

@@ -36,7 +36,7 @@ class AddPromises(Promises):
         assert await store.list(user_id, audience="web", now=NOW + 876_600 * HOUR) == [added.record]
 
     async def test_add_removes_records_that_are_not_live(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It removes and returns the records of the same user and audience that have expired or are too old."""
+        """`add` removes and returns the records of the same user and audience that have expired or are too old."""
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
         old = await add(store, new_record(user_ids[0], created_at=NOW - HOUR, expires_at=None))
         foreign = await add(store, new_record(user_ids[1], expires_at=NOW + SECOND))
@@ -53,7 +53,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_removes_the_records_that_it_replaces(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It removes and returns the records under `replaces` that belong to the same user and audience."""
+        """`add` removes and returns the records under `replaces` that belong to the same user and audience."""
         mine = await add(store, new_record(user_ids[0]))
         foreign = await add(store, new_record(user_ids[1]))
         other = await add(store, new_record(user_ids[0], audience="api"))
@@ -67,7 +67,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_removes_the_record_of_the_same_device(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It removes and returns the record of the same user, audience and `device_id`."""
+        """`add` removes and returns the record of the same user, audience and `device_id`."""
         phone = await add(store, new_record(user_ids[0], device_id="phone"))
         tablet = await add(store, new_record(user_ids[0], device_id="Phone"))
         unnamed = await add(store, new_record(user_ids[0]))
@@ -82,7 +82,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_checks_credentials_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """It stores nothing for credentials that are not the user's, if the store sees the users."""
+        """`add` stores nothing for credentials that are not the user's, if the store sees the users."""
         wrong = Credentials(hashed_password="the hash of another password", is_active=True)
 
         try:
@@ -107,7 +107,7 @@ class AddPromises(Promises):
         assert await find(store, by.record, by.digest) is not None
 
     async def test_add_by_a_record_that_is_gone(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It changes nothing if the record `by` is removed, expired, unknown or another user's."""
+        """`add` changes nothing if the record `by` is removed, expired, unknown or another user's."""
         removed = await add(store, new_record(user_ids[0]))
         await store.remove(user_ids[0], removed.record.id, audience="web", now=NOW)
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))

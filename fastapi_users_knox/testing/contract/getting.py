@@ -24,7 +24,7 @@ class GetPromises(Promises):
     """Finding the record of a presented token."""
 
     async def test_get_finds_what_was_added(self, store: Store, user_id: Any) -> None:
-        """It returns each field of a record as it was added, with aware times that are exact to the millisecond."""
+        """`get` returns each field of a record as it was added, with aware times that are exact to the millisecond."""
         record = new_record(
             user_id,
             created_at=NOW + timedelta(milliseconds=123),
@@ -44,13 +44,13 @@ class GetPromises(Promises):
         assert (found.record, found.digest) == (record, added.digest)
 
     async def test_get_does_not_find_unknown_digests(self, store: Store, user_id: Any) -> None:
-        """It returns `None` for a digest under which no record is stored."""
+        """`get` returns `None` for a digest under which no record is stored."""
         added = await add(store, new_record(user_id))
 
         assert await find(store, added.record, new_digest()) is None
 
     async def test_get_finds_by_any_of_the_digests(self, store: Store, user_id: Any) -> None:
-        """It returns the one of the token's digests under which the record is stored."""
+        """`get` returns the one of the token's digests under which the record is stored."""
         added = await add(store, new_record(user_id))
 
         found = await store.get(presented(user_id, new_digest(), added.digest), audience="web")
@@ -59,14 +59,14 @@ class GetPromises(Promises):
         assert found.digest == added.digest
 
     async def test_get_does_not_find_records_of_another_audience(self, store: Store, user_id: Any) -> None:
-        """It finds a record for its own audience only, and case matters."""
+        """`get` finds a record for its own audience only, and case matters."""
         added = await add(store, new_record(user_id))
 
         assert await find(store, replace(added.record, audience="Web"), added.digest) is None
         assert await find(store, replace(added.record, audience=""), added.digest) is None
 
     async def test_get_finds_records_that_are_not_live(self, store: Store, user_id: Any) -> None:
-        """It returns a record that has expired, unchanged, each time that it is called."""
+        """`get` returns a record that has expired, unchanged, each time that it is called."""
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
 
         found = [await find(store, added.record, added.digest) for _ in range(2)]
@@ -74,7 +74,7 @@ class GetPromises(Promises):
         assert [each and each.record for each in found] == [added.record, added.record]
 
     async def test_get_reports_activity_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """It reports whether the user is active if the store sees the users, and loads no user by default."""
+        """`get` reports whether the user is active if the store sees the users, and loads no user by default."""
         added = await add(store, new_record(user_id))
 
         found = await find(store, added.record, added.digest)

@@ -61,7 +61,7 @@ class LimitPromises(Promises):
 
     @pytest.mark.parametrize(("limit_policy", "evicted"), [("evict_oldest", 0), ("evict_least_recently_used", 1)])
     async def test_the_limit_evicts(self, store: Store, user_id: Any, limit_policy: LimitPolicy, evicted: int) -> None:
-        """It removes and returns the record that was created first, or not used for the longest time."""
+        """At the limit, `add` removes the record that was created first, or not used for the longest time."""
         now = NOW + 10 * SECOND
         old_but_used = new_record(user_id, last_used_at=NOW + 9 * SECOND)
         new_but_unused = new_record(user_id, created_at=NOW + SECOND)
@@ -75,7 +75,7 @@ class LimitPromises(Promises):
         assert len(await store.list(user_id, audience="web", now=now)) == 2
 
     async def test_a_lowered_limit_takes_effect_at_the_next_login(self, store: Store, user_id: Any) -> None:
-        """It removes as many records as the lowered limit requires."""
+        """If the limit was lowered, `add` removes as many records as it takes to stay within it."""
         for second in range(5):
             await add(store, new_record(user_id, created_at=NOW + second * SECOND))
 
@@ -88,7 +88,7 @@ class LimitPromises(Promises):
     async def test_the_limit_is_exact_under_concurrency(
         self, open_store: OpenStore, user_id: Any, limit_policy: LimitPolicy
     ) -> None:
-        """After many simultaneous logins exactly as many records are live as the limit allows."""
+        """After many simultaneous calls of `add` exactly as many records are live as the limit allows."""
 
         async def login(store: Store) -> bool:
             try:

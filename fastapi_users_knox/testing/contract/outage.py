@@ -52,7 +52,7 @@ class OutagePromises(Promises):
     async def test_a_renewal_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """It raises nothing, logs once, and does not try again for the length of `now - unused_since`."""
+        """`renew` raises nothing, logs once, and does not try again for the length of `now - unused_since`."""
         renewed, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             renewed.append(await lost_store.renew(lost, now=now, unused_since=now - HOUR))
@@ -64,7 +64,7 @@ class OutagePromises(Promises):
     async def test_a_purge_of_one_record_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With `seen`, it raises nothing, logs once, and does not try again what it tried after `tried_since`."""
+        """With `seen`, `purge` raises nothing, logs once, and does not try again what it tried after `tried_since`."""
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))

@@ -14,7 +14,7 @@ class PurgePromises(Promises):
     """Removing records that have expired."""
 
     async def test_purge_removes_expired_records(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It removes the expired records of every audience in as many batches as it takes, and returns their number."""
+        """`purge` removes the expired records of every audience, in several batches, and returns their number."""
         for user_id in user_ids:
             for audience in ("web", "api"):
                 await add(store, new_record(user_id, audience=audience, expires_at=NOW + SECOND))
@@ -28,7 +28,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_removes_records_that_are_too_old(self, store: Store, user_id: Any) -> None:
-        """It removes the records of this audience, and of no other, that were created before `created_since`."""
+        """`purge` removes the records of this audience, and of no other, that were created before `created_since`."""
         old = await add(store, new_record(user_id, expires_at=None))
         new = await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None))
         other = await add(store, new_record(user_id, expires_at=None, audience="api"))
@@ -41,7 +41,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_of_one_record_considers_no_other(self, store: Store, user_id: Any) -> None:
-        """With `seen`, it removes this one record if it has expired, and no other."""
+        """With `seen`, `purge` removes this one record if it has expired, and no other."""
         seen = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         other = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         now = NOW + SECOND
@@ -53,7 +53,7 @@ class PurgePromises(Promises):
         assert await find(store, other.record, other.digest) is not None
 
     async def test_purge_of_one_record_checks_the_expiry_again(self, store: Store, user_id: Any) -> None:
-        """With `seen`, it keeps a record with an expiry that has moved since it was read."""
+        """With `seen`, `purge` keeps a record with an expiry that has moved since it was read."""
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await store.renew(added, now=NOW + SECOND / 2, unused_since=NOW + SECOND / 4, expires_at=NOW + HOUR)
 
@@ -64,6 +64,6 @@ class PurgePromises(Promises):
 
     @pytest.mark.parametrize("batch_size", [0, -1, 10_001])
     async def test_purge_refuses_a_wrong_batch_size(self, store: Store, batch_size: int) -> None:
-        """It raises `ValueError` for a batch size of less than 1 or more than 10,000."""
+        """`purge` raises `ValueError` for a batch size of less than 1 or more than 10,000."""
         with pytest.raises(ValueError, match="batch_size"):
             await store.purge(audience="web", now=NOW, batch_size=batch_size)

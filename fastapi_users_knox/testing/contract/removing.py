@@ -26,7 +26,7 @@ class RemovePromises(Promises):
     """Removing one record of a user."""
 
     async def test_remove_removes_one_record(self, store: Store, user_id: Any) -> None:
-        """It removes and returns the record with the id, and keeps the others."""
+        """`remove` removes and returns the record with the id, and keeps the others."""
         gone, kept = await add(store, new_record(user_id)), await add(store, new_record(user_id))
 
         removed = await store.remove(user_id, gone.record.id, audience="web", now=NOW)
@@ -36,7 +36,7 @@ class RemovePromises(Promises):
         assert await find(store, kept.record, kept.digest) is not None
 
     async def test_remove_keeps_other_users_and_audiences(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It returns `None` and removes nothing for another user's id, another audience or an unknown id."""
+        """`remove` returns `None` and removes nothing for another user's id, another audience or an unknown id."""
         added = await add(store, new_record(user_ids[0]))
 
         assert await store.remove(user_ids[1], added.record.id, audience="web", now=NOW) is None
@@ -45,7 +45,7 @@ class RemovePromises(Promises):
         assert await find(store, added.record, added.digest) is not None
 
     async def test_remove_returns_only_a_live_record(self, store: Store, user_id: Any) -> None:
-        """It removes a record that has expired or is too old, and returns `None`."""
+        """`remove` removes a record that has expired or is too old, and returns `None`."""
         expired = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         old = await add(store, new_record(user_id))
 
@@ -59,7 +59,7 @@ class RemovePromises(Promises):
             assert await find(store, gone.record, gone.digest) is None
 
     async def test_of_many_removals_one_returns_the_record(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls one returns the record."""
+        """Of many simultaneous calls of `remove` one returns the record."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
 
@@ -74,7 +74,7 @@ class RemoveAllPromises(Promises):
     """Removing every record of a user."""
 
     async def test_remove_all_removes_all_of_the_user_and_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """It removes every record of the user and audience, live or not, and returns those that were live."""
+        """`remove_all` removes every record of the user and audience, live or not, and returns those that were live."""
         live = [await add(store, new_record(user_ids[0])) for _ in range(3)]
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
         old = await add(store, new_record(user_ids[0], created_at=NOW - SECOND))
@@ -90,7 +90,7 @@ class RemoveAllPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_remove_all_keeps_the_one_to_keep(self, store: Store, user_id: Any) -> None:
-        """It keeps the record with the id `keep`, and does not return it."""
+        """`remove_all` keeps the record with the id `keep`, and does not return it."""
         kept, gone = await add(store, new_record(user_id)), await add(store, new_record(user_id))
 
         removed = await store.remove_all(user_id, audience="web", now=NOW, keep=kept.record.id)
@@ -99,7 +99,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, kept.record, kept.digest) is not None
 
     async def test_remove_all_removes_every_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """The audience `None` means every audience."""
+        """`remove_all` removes the records of every audience if the audience is `None`."""
         added = [await add(store, new_record(user_ids[0], audience=audience)) for audience in ("", "web", "api")]
         foreign = await add(store, new_record(user_ids[1]))
 
@@ -111,7 +111,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, foreign.record, foreign.digest) is not None
 
     async def test_remove_all_meets_renewals_and_rotations(self, open_store: OpenStore, user_id: Any) -> None:
-        """It misses no record that is renewed or rotated at the same time."""
+        """`remove_all` misses no record that is renewed or rotated at the same time."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(CALLERS)]
         turns, now = iter(range(CALLERS)), NOW + HOUR / 2

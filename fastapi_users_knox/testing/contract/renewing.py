@@ -28,7 +28,7 @@ class RenewPromises(Promises):
     """Recording that a token was used."""
 
     async def test_renew_writes_the_use_the_expiry_and_the_digest(self, store: Store, user_id: Any) -> None:
-        """It sets `last_used_at`, the expiry and the digest in one step, and nothing else."""
+        """`renew` sets `last_used_at`, the expiry and the digest in one step, and nothing else."""
         added = await add(store, new_record(user_id))
         now, digest = NOW + HOUR / 2, new_digest()
 
@@ -41,7 +41,7 @@ class RenewPromises(Promises):
         assert found.record == replace(added.record, expires_at=now + HOUR, last_used_at=now)
 
     async def test_renew_writes_only_the_use_by_default(self, store: Store, user_id: Any) -> None:
-        """It leaves the expiry and the digest as they are unless new ones are passed."""
+        """`renew` leaves the expiry and the digest as they are unless new ones are passed."""
         added = await add(store, new_record(user_id, expires_at=None))
 
         renewed = await store.renew(added, now=NOW + HOUR, unused_since=NOW + SECOND)
@@ -55,7 +55,7 @@ class RenewPromises(Promises):
     async def test_renew_skips_a_record_that_was_used_lately(
         self, store: Store, user_id: Any, last_used_at: datetime | None, unused_since: datetime
     ) -> None:
-        """It writes nothing if the token was used, or created, at `unused_since` or later."""
+        """`renew` writes nothing if the token was used, or created, at `unused_since` or later."""
         added = await add(store, new_record(user_id, last_used_at=last_used_at))
 
         renewed = await store.renew(added, now=NOW + 2 * SECOND, unused_since=unused_since, expires_at=NOW + 2 * HOUR)
@@ -69,7 +69,7 @@ class RenewPromises(Promises):
     async def test_renew_never_moves_the_expiry_back(
         self, store: Store, user_id: Any, expires_at: datetime | None
     ) -> None:
-        """It does not store an expiry that is earlier than the stored one."""
+        """`renew` does not store an expiry that is earlier than the stored one."""
         added = await add(store, new_record(user_id, expires_at=expires_at))
 
         await store.renew(added, now=NOW + HOUR / 2, unused_since=NOW + SECOND, expires_at=NOW + HOUR - SECOND)
@@ -82,7 +82,7 @@ class RenewPromises(Promises):
     async def test_renew_skips_a_record_that_is_not_live(
         self, store: Store, user_id: Any, created_since: datetime | None
     ) -> None:
-        """It writes nothing to a record that has expired or was created before `created_since`."""
+        """`renew` writes nothing to a record that has expired or was created before `created_since`."""
         expires_at = NOW + HOUR if created_since is None else None
         added = await add(store, new_record(user_id, expires_at=expires_at))
         now = NOW + HOUR
@@ -97,7 +97,7 @@ class RenewPromises(Promises):
         assert found.record == added.record
 
     async def test_renew_skips_a_record_that_was_rotated(self, store: Store, user_id: Any) -> None:
-        """It writes nothing if the record is no longer stored under the digest by which it was found."""
+        """`renew` writes nothing if the record is no longer stored under the digest by which it was found."""
         added = await add(store, new_record(user_id))
         digest = new_digest()
         await store.rotate(added, digest, now=NOW)
@@ -110,7 +110,7 @@ class RenewPromises(Promises):
         assert found.record == added.record
 
     async def test_renew_skips_a_record_that_was_removed(self, store: Store, user_id: Any) -> None:
-        """It does not store a removed record again, under either digest."""
+        """`renew` does not store a removed record again, under either digest."""
         added = await add(store, new_record(user_id))
         digest = new_digest()
         await store.remove(user_id, added.record.id, audience="web", now=NOW)
@@ -121,7 +121,7 @@ class RenewPromises(Promises):
         assert await store.get(presented(user_id, added.digest, digest), audience="web") is None
 
     async def test_of_many_renewals_one_writes(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls one writes."""
+        """Of many simultaneous calls of `renew` one writes."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
         now = NOW + HOUR / 2
