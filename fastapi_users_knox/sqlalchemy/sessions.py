@@ -22,10 +22,10 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fastapi_users_knox.errors import KnoxError
 
 __all__ = [
+    "abandon_transaction",
     "close_transaction",
     "commit_keeping_loaded",
     "executing_options",
-    "give_up",
     "has_begin_hooks",
     "has_execute_hooks",
     "has_own_execute",
@@ -147,7 +147,7 @@ def refuse_transaction_block(session: Session) -> None:
     is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
     if is_block or session.in_nested_transaction():
         raise KnoxError(
-            "the session is inside of begin() or begin_nested(), and writing tokens has to commit it: "
+            "the session is inside begin() or begin_nested(), and writing tokens has to commit it: "
             "open it by `async with async_sessionmaker(...)() as session`, without begin()"
         )
 
@@ -197,7 +197,7 @@ def _loaded_names(mapped: object) -> set[str]:
     return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())
 
 
-def give_up(session: Session, callers: SessionTransaction | None) -> None:
+def abandon_transaction(session: Session, callers: SessionTransaction | None) -> None:
     """End the transaction that is open, without storing anything.
 
     Args:

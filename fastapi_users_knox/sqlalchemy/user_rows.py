@@ -1,33 +1,21 @@
 """The row of a user that is being changed: what is stored of it, whatever a session's objects say."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    RowMapping,
-    Select,
-    StaticPool,
-    Table,
-    bindparam,
-    event,
-    select,
-)
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, bindparam, event, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.errors import KnoxError, UserClassError
 from fastapi_users_knox.records import ID, UP, Credentials
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
-from fastapi_users_knox.sqlalchemy.dialects import reading
 from fastapi_users_knox.sqlalchemy.postgresql import has_row_security
 from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.second_connection import has_second_connection, read_on_second_connection
 from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
     lasting_options,
@@ -35,7 +23,6 @@ from fastapi_users_knox.sqlalchemy.sessions import (
     open_session,
     refuse_transaction_block,
     roll_back_keeping_loaded,
-    run_begin_hooks,
 )
 
 __all__ = ["UserRows"]
@@ -43,7 +30,6 @@ __all__ = ["UserRows"]
 StoredRow = Mapping[str, object]
 
 _CREDENTIALS = ("hashed_password", "is_active", "email")
-_PATIENCE = 0.3  # seconds to wait for a second connection, and for SQLite's lock
 
 
 @dataclass(frozen=True)
@@ -100,7 +86,7 @@ class UserRows(Generic[UP, ID]):
         it. Where there is no second connection, the session's transaction is rolled back first.
         """
         try:
-            return await self._read_beside(id)
+            return await self._read_committed(id)
         except Exception:  # noqa: BLE001 (whatever it is, the session may still be able to read)
             await self.roll_back(user)
             return await open_session(self.session).run_sync(self._read_on_session, id)
@@ -152,24 +138,16 @@ class UserRows(Generic[UP, ID]):
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
-    async def _read_beside(self, id: ID) -> StoredRow | None:
+    async def _read_committed(self, id: ID) -> StoredRow | None:
+        """Read the row over a second connection, with the options and listeners of the session."""
         session = open_session(self.session)
         bind = session.sync_session.get_bind(**self._routing(id))
-        if not isinstance(bind, Engine) or isinstance(bind.pool, StaticPool):
+        if not has_second_connection(bind):
             raise KnoxError("the session's database has no second connection")
-        options: Mapping[str, Any] = {}
+        options: Mapping[str, object] = {}
         if session.in_transaction():
             options = await (await session.connection(self._routing(id))).run_sync(lasting_options)
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(_PATIENCE):
-                second = await stack.enter_async_context(AsyncEngine(bind).connect())
-            await second.execution_options(**options)
-            await stack.enter_async_context(reading(second, patience=_PATIENCE))
-            return await second.run_sync(self._read_prepared, id)
-
-    def _read_prepared(self, connection: Connection, id: ID) -> StoredRow | None:
-        run_begin_hooks(open_session(self.session).sync_session, connection)
-        return self._read(connection, id)
+        return await read_on_second_connection(session, bind.engine, options, partial(self._read, id=id))
 
     def _read_on_session(self, session: Session, id: ID) -> StoredRow | None:
         return self._read(session.connection(self._routing(id)), id)

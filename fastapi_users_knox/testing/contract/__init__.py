@@ -666,9 +666,7 @@ class TokenStoreContract:
         assert await lost_store.purge(audience="web", now=NOW, seen=lost, tried_since=NOW) == 0
 
 
-async def at_once(
-    open_store: OpenStore, call: Callable[[Store], Awaitable[T]], *, callers: int = CALLERS
-) -> list[T]:
+async def at_once(open_store: OpenStore, call: Callable[[Store], Awaitable[T]], *, callers: int = CALLERS) -> list[T]:
     """Make as many calls at once as there are callers, each over a store of its own, opened beforehand."""
     async with AsyncExitStack() as stack:
         stores = [await stack.enter_async_context(open_store()) for _ in range(callers)]
