@@ -41,8 +41,8 @@ def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
     """
     if limit is not None and database.sql.users is None:
         raise LimitUnsupported(
-            "token_limit_per_user needs a store that sees the users: with users=None there is no user row to lock, so "
-            "the limit could be exceeded. Make user_id a foreign key to the users and leave out users=None"
+            "token_limit_per_user needs user_id to be a foreign key to users that the store sees: with users=None "
+            "there is no user row to lock, so simultaneous logins could exceed the limit"
         )
 
 
@@ -85,9 +85,9 @@ def _lock_authorizing_token(database: Database, connection: Connection, new: New
             "issue(by=) needs a store that sees the users: with users=None there is no user row to lock, so a "
             "logout-all at the same time could miss the new token"
         )
-    of = database.sql.of
-    where = (of["id"] == new.by, of["user_id"] == new.record.user_id, database.sql.is_live(new.now, None))
-    if connection.execute(select(of["id"]).where(*where).with_for_update()).first() is None:
+    columns = database.sql.columns
+    where = (columns["id"] == new.by, columns["user_id"] == new.record.user_id, database.sql.is_live(new.now, None))
+    if connection.execute(select(columns["id"]).where(*where).with_for_update()).first() is None:
         raise InvalidToken
 
 
@@ -117,15 +117,15 @@ def _make_room(database: Database, connection: Connection, new: NewToken[ID]) ->
     """
     if new.limit is None:
         return ()
-    of, record = database.sql.of, new.record
+    columns, record = database.sql.columns, new.record
     count = connection.execute(database.sql.count, {"user_id": record.user_id, "audience": record.audience})
     excess = count.scalar_one() + 1 - new.limit
     if excess <= 0:
         return ()
     if new.limit_policy == "reject":
         raise TokenLimitReached(new.limit)
-    age = of["created_at"] if new.limit_policy == "evict_oldest" else database.sql.active_at()
-    where = (of["user_id"] == record.user_id, of["audience"] == record.audience)
-    oldest = select(of["id"]).where(*where).order_by(age, of["id"]).limit(excess)
+    age = columns["created_at"] if new.limit_policy == "evict_oldest" else database.sql.active_at()
+    where = (columns["user_id"] == record.user_id, columns["audience"] == record.audience)
+    oldest = select(columns["id"]).where(*where).order_by(age, columns["id"]).limit(excess)
     ids = connection.execute(oldest).scalars().all()
-    return remove_rows(database, connection, database.sql.removal_of(of["id"].in_(ids)))
+    return remove_rows(database, connection, database.sql.removal_of(columns["id"].in_(ids)))

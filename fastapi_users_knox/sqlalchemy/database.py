@@ -27,7 +27,7 @@ Work = Callable[[Connection], T]
 class _EngineState:
     """What this process remembers about an engine: the writes it has attempted, and who may write now.
 
-    Writers take turns only where all sessions share one connection, and so one transaction, as with SQLite in memory.
+    Writers take turns only if all sessions share one connection, and so one transaction, as with SQLite in memory.
     """
 
     def __init__(self) -> None:
@@ -94,7 +94,7 @@ class Database:
         return self._engine_state().attempts
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that waits for the other writers where all of them share one connection."""
+        """Return a context manager that waits for the other writers if all of them share one connection."""
         return nullcontext() if self.has_second_connection() else self._engine_state().turn()
 
     async def run_uncancelled(self, writing: Coroutine[Any, Any, T]) -> T:

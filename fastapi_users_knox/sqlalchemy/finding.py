@@ -45,11 +45,11 @@ async def list_live(
     database: Database, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None
 ) -> Sequence[TokenRecord[ID]]:
     """Select the live records of a user on the caller's session, the newest first."""
-    of = database.sql.of
+    columns = database.sql.columns
     statement = (
         select(*database.sql.record)
-        .where(of["user_id"] == user_id, of["audience"] == audience, database.sql.is_live(now, created_since))
-        .order_by(of["created_at"].desc(), of["id"])
+        .where(columns["user_id"] == user_id, columns["audience"] == audience, database.sql.is_live(now, created_since))
+        .order_by(columns["created_at"].desc(), columns["id"])
     )
     return [record_of(row) for row in await read(database, statement, {}, is_whole=False)]
 

@@ -1,4 +1,4 @@
-"""Whether nothing was found because there is nothing, or because row-level security hides what there is."""
+"""Whether no row was found because there is none, or because row-level security hides the rows."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from fastapi_users_knox.sqlalchemy.statements import Statements
 
 __all__ = ["refuse_hidden", "tables_of"]
 
-# Users whom this process has deleted lately; their tokens are revoked right after that, if at all.
+# Users that this process has deleted lately. Their tokens are revoked right after the deletion, if at all.
 _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
 @event.listens_for(Session, "persistent_to_deleted")
 def _remember(_session: Session, instance: object) -> None:
-    """Remember the deletion of what may be a user."""
+    """Remember a deletion, because the object may be a user."""
     _deleted.append(_key(instance))
 
 
@@ -38,7 +38,7 @@ def _key(instance: object) -> tuple[Mapper[object], object]:
 
 
 def tables_of(statements: Statements) -> Sequence[Table]:
-    """Return the tokens' table and those of the users, if they are here."""
+    """Return the table of the tokens, and those of the users if the store sees the users."""
     return [statements.table, *_user_tables(statements)]
 
 

@@ -24,5 +24,5 @@ def lock_unlocked_tokens(
     database: Database, connection: Connection, *where: ColumnElement[bool], limit: int
 ) -> Sequence[UUID]:
     """Lock the rows that match and that nobody else has locked, at most `limit` of them, and return their ids."""
-    statement = select(database.sql.of["id"]).where(*where).limit(limit).with_for_update(skip_locked=True)
+    statement = select(database.sql.columns["id"]).where(*where).limit(limit).with_for_update(skip_locked=True)
     return connection.execute(statement).scalars().all()

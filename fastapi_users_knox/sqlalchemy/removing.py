@@ -27,7 +27,7 @@ def remove_rows(
         database.has_found_token = database.has_found_token and not records
         return records
     records = [record_of(row) for row in connection.execute(removal.finding, parameters)]
-    connection.execute(delete(sql.table).where(sql.of["id"].in_([record.id for record in records])))
+    connection.execute(delete(sql.table).where(sql.columns["id"].in_([record.id for record in records])))
     return records
 
 
@@ -46,12 +46,12 @@ def remove_all_tokens(
     database: Database, connection: Connection, *, user_id: object, audience: str | None, keep: UUID | None
 ) -> Sequence[TokenRecord[Any]]:
     """Delete the rows of a user by one statement, which sees every row that an earlier `add` has stored."""
-    of = database.sql.of
-    where = [of["user_id"] == user_id]
+    columns = database.sql.columns
+    where = [columns["user_id"] == user_id]
     if audience is not None:
-        where.append(of["audience"] == audience)
+        where.append(columns["audience"] == audience)
     if keep is not None:
-        where.append(of["id"] != keep)
+        where.append(columns["id"] != keep)
     # Without the lock, a DELETE that waits for an `add` to commit would not see the row which that has inserted.
     is_locked = locks_rows(connection) and lock_user(database, connection, user_id) is not None
     if not is_locked:
@@ -63,14 +63,14 @@ def has_expired(
     sql: Statements, *, audience: str, now: datetime, created_since: datetime | None
 ) -> ColumnElement[bool]:
     """Match the tokens that have expired, and those of this audience that were created before `created_since`."""
-    is_past_expiry = sql.of["expires_at"] <= now
+    is_past_expiry = sql.columns["expires_at"] <= now
     if created_since is None:
         return is_past_expiry
-    return or_(is_past_expiry, and_(sql.of["audience"] == audience, sql.of["created_at"] < created_since))
+    return or_(is_past_expiry, and_(sql.columns["audience"] == audience, sql.columns["created_at"] < created_since))
 
 
 def purge_batch(database: Database, connection: Connection, *, where: ColumnElement[bool], batch_size: int) -> int:
     """Delete by primary key the rows that an indexed SELECT finds, except those that others have locked."""
     ids = lock_unlocked_tokens(database, connection, where, limit=batch_size)
     # The condition is repeated, because the expiry of a row may have moved between the two statements.
-    return connection.execute(delete(database.sql.table).where(database.sql.of["id"].in_(ids), where)).rowcount
+    return connection.execute(delete(database.sql.table).where(database.sql.columns["id"].in_(ids), where)).rowcount

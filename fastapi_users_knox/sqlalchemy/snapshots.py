@@ -1,4 +1,4 @@
-"""Reading tokens on the caller's session, and once more where its transaction may show an older state."""
+"""Reading tokens on the caller's session, and again if its transaction may show an older state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

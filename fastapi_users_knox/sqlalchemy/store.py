@@ -172,7 +172,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         sql = self._database.sql
         where = has_expired(sql, audience=audience, now=now, created_since=created_since)
         if seen is not None:
-            where = and_(sql.of["id"] == seen.record.id, where)
+            where = and_(sql.columns["id"] == seen.record.id, where)
         work = partial(purge_batch, self._database, where=where, batch_size=batch_size)
         if seen is not None:
             purpose, id_, since = "deleting an expired token", seen.record.id, tried_since or now

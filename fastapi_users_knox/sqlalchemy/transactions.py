@@ -123,9 +123,9 @@ def _refuse_other_tables(connection: Connection, database: Database, found: Open
     """Raise if the names of the tables find other tables than they did in the transaction that had to be committed."""
     if found.tables is not None and found.tables != tables_found(connection, tables_of(database.sql)):
         raise KnoxError(
-            "the tables of the tokens and users are not found any more where they were: what was set for the "
-            "session's transaction, such as by SET LOCAL search_path, has ended with a commit. Set it in an "
-            "after_begin event of the session"
+            "the names of the token and user tables find other tables than before: what was set for the session's "
+            "transaction, such as by SET LOCAL search_path, has ended with a commit. Set it in an after_begin event of "
+            "the session"
         )
 
 

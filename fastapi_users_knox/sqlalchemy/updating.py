@@ -25,14 +25,14 @@ def renew_token(
     digest: bytes | None,
 ) -> bool:
     """Update the row unless another transaction has locked it, because that one does the same write."""
-    sql, of = database.sql, database.sql.of
+    sql, columns = database.sql, database.sql.columns
     where = [_is_unchanged(database, found), sql.is_live(now, created_since), sql.active_at() < unused_since]
-    values: dict[Any, object] = {of["last_used_at"]: now}
+    values: dict[Any, object] = {columns["last_used_at"]: now}
     if expires_at is not None:
-        where.append(of["expires_at"] < expires_at)
-        values[of["expires_at"]] = expires_at
+        where.append(columns["expires_at"] < expires_at)
+        values[columns["expires_at"]] = expires_at
     if digest is not None:
-        values[of["digest"]] = digest
+        values[columns["digest"]] = digest
     if not lock_unlocked_tokens(database, connection, *where, limit=1):
         return False
     connection.execute(update(sql.table).where(*where).values(values))
@@ -51,7 +51,7 @@ def rotate_token(
     """Update the digest. With a DELETE and an INSERT, a logout-all at the same time would not see the new row."""
     sql = database.sql
     where = (_is_unchanged(database, found), sql.is_live(now, created_since))
-    result = connection.execute(update(sql.table).where(*where).values({sql.of["digest"]: digest}))
+    result = connection.execute(update(sql.table).where(*where).values({sql.columns["digest"]: digest}))
     if not result.rowcount:
         refuse_hidden(database, connection, found.record.user_id)
     return result.rowcount == 1
@@ -59,5 +59,5 @@ def rotate_token(
 
 def _is_unchanged(database: Database, found: Found[UP, ID]) -> ColumnElement[bool]:
     """Match the row only while it is stored under the digest under which it was found."""
-    of = database.sql.of
-    return and_(of["id"] == found.record.id, of["digest"] == found.digest)
+    columns = database.sql.columns
+    return and_(columns["id"] == found.record.id, columns["digest"] == found.digest)

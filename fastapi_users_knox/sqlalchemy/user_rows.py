@@ -1,4 +1,4 @@
-"""The row of a user that is being changed: what is stored of it, whatever a session's objects say."""
+"""The stored row of a user that is being changed, whatever values the objects of the session have."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,23 +34,29 @@ _CREDENTIALS = ("hashed_password", "is_active", "email")
 
 @dataclass(frozen=True)
 class UserRows(Generic[UP, ID]):
-    """The rows behind a user database: what is stored, whatever a session's objects say."""
+    """The rows behind a user database.
+
+    Attributes:
+        session: The session of the user database.
+        user_class: The mapped class of the users.
+        load: Loads a user by id, as the user database does.
+    """
 
     session: AsyncSession | async_scoped_session[AsyncSession]
     user_class: type[Any]
     load: Callable[[ID], Awaitable[UP | None]] = field(kw_only=True)
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
-        """Return a user's credentials by a SELECT of the two columns; `None` if there is no row.
+        """Return the stored credentials of a user; `None` if there is no row.
 
         Args:
             id: The user's id.
-            latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The
-                session is committed for it, as at a login.
+            latest: Whether the SELECT gets a transaction of its own, which sees everything that was committed before.
+                The session is committed for it, as at a login.
 
         Raises:
-            KnoxError: The session is inside of `begin()`, where it cannot be committed.
-            UserClassError: SQL cannot read the two.
+            KnoxError: The session is inside `begin()`, where it cannot be committed.
+            UserClassError: The columns cannot be read by SQL.
         """
         session, mapper = open_session(self.session), class_mapper(self.user_class)
         if latest:
@@ -62,13 +68,13 @@ class UserRows(Generic[UP, ID]):
         return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
     def refuse_transaction_block(self) -> None:
-        """Raise `KnoxError` if the session is inside of `begin()`."""
+        """Raise `KnoxError` if the session is inside `begin()`."""
         refuse_transaction_block(open_session(self.session).sync_session)
 
     async def stored(self, id: ID) -> StoredRow:
-        """Return a user's row by attribute name, as the session's own transaction sees it; it is empty without a row.
+        """Return the row of a user by attribute name, as the session's own transaction sees it; empty without a row.
 
-        What SQL reads of `is_active` and the other credentials is among it, for hybrid attributes too.
+        It includes `is_active` and the other credentials even if they are hybrid attributes.
         """
         session = open_session(self.session)
         with session.no_autoflush:
@@ -76,14 +82,14 @@ class UserRows(Generic[UP, ID]):
             row = _by_name(found.mappings().one_or_none())
             if not row or "is_active" in row:
                 return row
-            user = await self.load(id)  # The application works out in Python who is active.
+            user = await self.load(id)  # The application computes in Python who is active.
             return {**row, "is_active": await session.run_sync(lambda _: user is not None and user.is_active)}
 
     async def committed(self, user: UP, id: ID) -> StoredRow | None:
-        """Return what is committed of a user's row; `None` if row-level security may hide it.
+        """Return the committed row of a user; `None` if row-level security may hide it.
 
-        It is read over a second connection: what the session has flushed is not stored, and the caller may go on with
-        it. Where there is no second connection, the session's transaction is rolled back first.
+        It is read over a second connection, because what the session has flushed is not committed, and the caller may
+        continue with the session. If there is no second connection, the session is rolled back first.
         """
         try:
             return await self._read_committed(id)
@@ -92,18 +98,18 @@ class UserRows(Generic[UP, ID]):
             return await open_session(self.session).run_sync(self._read_on_session, id)
 
     def id_of(self, user: UP) -> ID:
-        """Return the id of a user, without a SELECT even if the object has expired."""
+        """Return the id of a user, without a SELECT even if the object is expired."""
         load_identity(user)
         return cast("ID", user.id)
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is no column of its own."""
+        """Whether `is_active` is not a column."""
         return "is_active" not in class_mapper(self.user_class).column_attrs
 
     @contextmanager
     def noting_commits(self) -> Iterator[list[object]]:
-        """Collect each commit of the session."""
+        """Collect the commits of the session in the list."""
         session = open_session(self.session).sync_session
         commits: list[object] = []
 
@@ -117,7 +123,7 @@ class UserRows(Generic[UP, ID]):
             event.remove(session, "after_commit", note)
 
     def is_pending(self, user: UP) -> bool:
-        """Return whether the session is to flush a change of this user, or the deletion."""
+        """Return whether the session has a change of this user, or its deletion, that it has not flushed yet."""
         session = open_session(self.session)
         return user in session.dirty or user in session.deleted
 
@@ -126,15 +132,15 @@ class UserRows(Generic[UP, ID]):
         await open_session(self.session).flush()
 
     async def commit(self) -> None:
-        """Commit the session; what the application has loaded stays loaded."""
+        """Commit the session. What the application has loaded stays loaded."""
         await commit_keeping_loaded(open_session(self.session))
 
     async def roll_back(self, user: UP) -> None:
-        """Roll the session back; what the application has loaded stays loaded."""
+        """Roll back the session. What the application has loaded stays loaded."""
         await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
+        """Return a context manager in which another task uses this task's session, even if it is scoped by task."""
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
@@ -157,7 +163,7 @@ class UserRows(Generic[UP, ID]):
         return None if row is None and self._may_hide(connection) else _by_name(row)
 
     def _may_hide(self, connection: Connection) -> bool:
-        """Return whether row-level security is in force for the users, and so may hide one who is there."""
+        """Return whether row-level security is in force for the users, so that it may hide an existing user."""
         tables = [table for table in class_mapper(self.user_class).tables if isinstance(table, Table)]
         is_postgresql = connection.dialect.name == "postgresql"
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
@@ -180,7 +186,7 @@ def _by_name(row: RowMapping | None) -> StoredRow:
 
 @contextmanager
 def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
-    if scoped.registry.has():  # Scoped by something else, such as the request.
+    if scoped.registry.has():  # It is scoped by something else, such as the request.
         yield
         return
     scoped.registry.set(session)
@@ -200,5 +206,5 @@ def _expression(users: Mapper[Any], name: str) -> ColumnElement[Any]:
     expression = in_sql(users, name)
     if expression is None:
         reason = why_not_in_sql(users, name)
-        raise UserClassError(f"user_db must have a class of users that SQL can read: {users.class_.__name__}: {reason}")
+        raise UserClassError(f"user_db must have a user class that SQL can read: {users.class_.__name__}: {reason}")
     return expression
