@@ -48,7 +48,7 @@ def follow(reader: Reader, page: str) -> None:
 
 def test_no_page_is_left_out() -> None:
     """Each page with something to do is followed; the first page and the README show what the tutorial does."""
-    pages = {page.name for page in DOCS.glob("*.md") if any(it.language in DONE for it in steps_of(page.name))}
+    pages = {page.name for page in DOCS.glob("*.md") if any(step.language in DONE for step in steps_of(page.name))}
 
     assert pages == {"index.md", "tutorial.md", *PAGES}
 

@@ -148,7 +148,9 @@ def test_pages_name_the_file_of_each_piece_of_python() -> None:
     """A reader is shown in which file each goes."""
     languages = [language for page in DOCS.rglob("*.md") for _, language, _ in FENCE.findall(page.read_text())]
 
-    assert [it for it in languages if "python" in it and not re.fullmatch(r'\{\.python title="\w+\.py"\}', it)] == []
+    assert [
+        text for text in languages if "python" in text and not re.fullmatch(r'\{\.python title="\w+\.py"\}', text)
+    ] == []
 
 
 def test_no_page_needs_the_repository() -> None:

@@ -190,8 +190,8 @@ async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
         await laptop.http.get(f"/token/{route}", headers=bearing(flipped(laptop.token))),
     ]
 
-    assert {it.status_code for it in answers} == {200}
-    assert [bool(it.json()) for it in answers] == [route == "optional", False, False]
+    assert {answer.status_code for answer in answers} == {200}
+    assert [bool(answer.json()) for answer in answers] == [route == "optional", False, False]
 
 
 @pytest.mark.parametrize("route", ["anyone", "active"])

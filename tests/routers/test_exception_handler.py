@@ -63,7 +63,7 @@ async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World,
         ]
 
     expected = [(401, 'Token error="invalid_token"')] * 2
-    assert [(it.status_code, it.headers["WWW-Authenticate"]) for it in answers] == expected
+    assert [(answer.status_code, answer.headers["WWW-Authenticate"]) for answer in answers] == expected
 
 
 @pytest.mark.parametrize(
