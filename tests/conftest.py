@@ -27,7 +27,7 @@ SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
 MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
 VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
 
-# The modules that start servers, browsers or other processes themselves, without a fixture of those above.
+# The modules that start servers, browsers or other processes without the fixtures above.
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
     *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),

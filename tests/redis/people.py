@@ -56,7 +56,7 @@ class MemoryUserDatabase(BaseUserDatabase[Person[ID], ID]):
 
 
 class PersonManager(BaseUserManager[Person[Any], Any]):
-    """A user manager for ids of any type."""
+    """A user manager of users with ids of any type."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET

@@ -74,7 +74,7 @@ class Site:
 async def serving(
     redis: Redis | RedisCluster, settings: KnoxSettings = DEFAULTS, *, people: Mapping[str, uuid.UUID] = PEOPLE
 ) -> AsyncIterator[Site]:
-    """Run the application, with this Redis client from start to end, for users with these addresses and ids."""
+    """Run the application with this Redis client, for users with these e-mail addresses and ids."""
     clock = Clock()
     known = {user_id: Person(id=user_id, email=email, hashed_password=HASHED) for email, user_id in people.items()}
     users = MemoryUserDatabase(uuid.uuid4, known)

@@ -150,7 +150,7 @@ async def test_a_master_dies(watched: SentinelServers, watched_site: Site, recor
 async def test_a_master_is_replaced_by_order(
     watched: SentinelServers, watched_site: Site, record_testsuite_property: Record
 ) -> None:
-    """With `min-replicas-to-write`, a fail-over by order loses only tokens from before it, and revives none."""
+    """With `min-replicas-to-write`, a fail-over by order loses only earlier tokens, and restores no revoked ones."""
     watched.master.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     before = await prepare(watched_site, watched.master, watched.replica)
     logins = Logins(site=watched_site)

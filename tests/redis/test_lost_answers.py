@@ -205,7 +205,7 @@ class ForgettingProxy(Proxy):
 
 
 async def test_a_login_is_no_success_if_redis_has_forgotten_it(server: RedisServer, redis: Redis) -> None:
-    """If Redis loses its data during a login, the login raises `StoreUnavailable` instead of issuing a dead token."""
+    """If Redis loses its data during a login, `StoreUnavailable` is raised instead of issuing a token that fails."""
     scene = Scene()
     await scene.set(RedisTokenStore(redis))
     async with ForgettingProxy(server) as proxy, Redis.from_url(proxy.url()) as client:
