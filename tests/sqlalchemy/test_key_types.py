@@ -91,6 +91,7 @@ OTHER_IDS: dict[str, tuple[type[Any], Ids]] = {
     "integer over uuid": (SQLAlchemyBaseKnoxTokenTable[int], Uuid),
     "integer over guid": (SQLAlchemyBaseKnoxTokenTable[int], GUID),
     "text over guid": (SQLAlchemyBaseKnoxTokenTable[str], GUID),
+    "integer over own guid": (SQLAlchemyBaseKnoxTokenTable[int], OwnGUID),
     "text over integer": (SQLAlchemyBaseKnoxTokenTable[str], Integer),
 }
 OTHER_TYPES: dict[str, tuple[Ids, Ids]] = {
@@ -115,6 +116,8 @@ IDS: dict[str, tuple[type[Any], Ids]] = {
     "uuid": (SQLAlchemyBaseKnoxTokenTableUUID, Uuid),
     "guid": (SQLAlchemyBaseKnoxTokenTableUUID, GUID),
     "own": (SQLAlchemyBaseKnoxTokenTableUUID, HexUUID),
+    "own guid": (SQLAlchemyBaseKnoxTokenTableUUID, OwnGUID),
+    "over own type": (SQLAlchemyBaseKnoxTokenTableUUID, DecoratedUUID),
     "integer": (SQLAlchemyBaseKnoxTokenTable[int], Integer),
     "text": (SQLAlchemyBaseKnoxTokenTable[str], AutoString),
     "unstated": (SQLAlchemyBaseKnoxTokenTable, Integer),

@@ -9,7 +9,18 @@ from starlette.background import BackgroundTask
 
 from fastapi_users_knox import KnoxCookieTransport, KnoxSettings
 from tests.models import User
-from tests.site import Backend, CurrentWorld, Knox, Users, build_app, create_users, credentials, knox_backend, shared
+from tests.site import (
+    Backend,
+    CurrentWorld,
+    Knox,
+    Manager,
+    Users,
+    build_app,
+    create_users,
+    credentials,
+    knox_backend,
+    shared,
+)
 from tests.strategies import HOUR
 
 REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
@@ -35,6 +46,13 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
     current_user = users.current_user()
     needs_user = [Depends(current_user)]
 
+    async def read_early(
+        request: Request,
+        strategy: Annotated[Knox, Depends(get_strategy)],
+        user_manager: Annotated[Manager, Depends(users.get_user_manager)],
+    ) -> None:
+        await strategy.read_token(request.cookies[KnoxCookieTransport().cookie_name], user_manager)
+
     @app.api_route("/plain", methods=EVERY_METHOD, include_in_schema=False)
     async def plain(user: Annotated[User, Depends(current_user)]) -> str:
         return user.email
@@ -59,6 +77,10 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
     @app.get("/error", dependencies=needs_user)
     async def error() -> Response:
         raise HTTPException(418)
+
+    @app.get("/early")
+    async def early(_read: Annotated[None, Depends(read_early)], user: Annotated[User, Depends(current_user)]) -> str:
+        return user.email
 
     @app.get("/passive")
     async def passive(strategy: Annotated[Knox, Depends(get_strategy)], request: Request) -> bool:

@@ -47,6 +47,16 @@ async def test_a_refresh_moves_the_cookie(
     )
 
 
+async def test_a_token_may_be_read_before_the_transport_looks(browser: AsyncClient, clock: Clock) -> None:
+    """The cookie is renewed even if the application's own dependency has read and refreshed the token first."""
+    clock.now += 30 * MINUTE
+
+    response = await browser.get("/early")
+
+    assert response.text == '"ada@example.org"'
+    assert f"{TOKEN}={browser.cookies[TOKEN]}; HttpOnly; Max-Age=3600" in response.headers["Set-Cookie"]
+
+
 async def test_the_route_s_other_headers_stay(browser: AsyncClient, clock: Clock) -> None:
     """Renewing the cookie keeps the route's other headers, except those that allow caching (RFC 9213)."""
     clock.now += 30 * MINUTE
