@@ -53,6 +53,34 @@ class HexUUID(TypeDecorator[uuid.UUID]):
         return None if value is None else value.hex
 
 
+class OwnGUID(GUID):
+    """An application's subclass of FastAPI-Users' column type, over a type that states nothing."""
+
+    impl = CHAR
+    cache_ok = True
+
+
+class Opaque(UserDefinedType[Any]):
+    """A type of a database that SQLAlchemy does not know."""
+
+    cache_ok = True
+
+    def get_col_spec(self) -> str:
+        """Return the name of the type in the database."""
+        return "OPAQUE"
+
+
+class DecoratedUUID(TypeDecorator[uuid.UUID]):
+    """An application's own column type, over a type that does not state its Python type."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Opaque
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: uuid.UUID | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's)
+        """Store a UUID as text."""
+        return None if value is None else value.hex
+
+
 @pytest.fixture
 def base() -> Iterator[type[DeclarativeBase]]:
     """Return an application's declarative base, and unmap its classes afterwards, as SQLAlchemy keeps refused ones."""

@@ -37,14 +37,13 @@ def create_app(*backends: Backend, renews_cookies: bool = True) -> FastAPI:
     app, users = build_app(*backends, renews_cookies=renews_cookies, registers=False), create_users(*backends)
     get_strategy = backends[0].get_strategy
     _add_routes(app, users, get_strategy)
+    _add_early_route(app, users, get_strategy)
     _add_revoking_routes(app, users, get_strategy)
     return app
 
 
-def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add routes with every kind of response."""
-    current_user = users.current_user()
-    needs_user = [Depends(current_user)]
+def _add_early_route(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add a route whose own dependency reads the token before the transport looks for it."""
 
     async def read_early(
         request: Request,
@@ -52,6 +51,18 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
         user_manager: Annotated[Manager, Depends(users.get_user_manager)],
     ) -> None:
         await strategy.read_token(request.cookies[KnoxCookieTransport().cookie_name], user_manager)
+
+    @app.get("/early")
+    async def early(
+        _read: Annotated[None, Depends(read_early)], user: Annotated[User, Depends(users.current_user())]
+    ) -> str:
+        return user.email
+
+
+def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add routes with every kind of response."""
+    current_user = users.current_user()
+    needs_user = [Depends(current_user)]
 
     @app.api_route("/plain", methods=EVERY_METHOD, include_in_schema=False)
     async def plain(user: Annotated[User, Depends(current_user)]) -> str:
@@ -77,10 +88,6 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
     @app.get("/error", dependencies=needs_user)
     async def error() -> Response:
         raise HTTPException(418)
-
-    @app.get("/early")
-    async def early(_read: Annotated[None, Depends(read_early)], user: Annotated[User, Depends(current_user)]) -> str:
-        return user.email
 
     @app.get("/passive")
     async def passive(strategy: Annotated[Knox, Depends(get_strategy)], request: Request) -> bool:
