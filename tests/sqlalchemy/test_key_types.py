@@ -29,7 +29,7 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import DeclarativeBase, class_mapper, configure_mappers, mapped_column, registry
 from sqlalchemy.schema import SchemaItem
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeEngine, UserDefinedType
 from sqlmodel import AutoString
 
 from fastapi_users_knox import UserClassError
@@ -54,9 +54,8 @@ class HexUUID(TypeDecorator[uuid.UUID]):
 
 
 class OwnGUID(GUID):
-    """An application's subclass of FastAPI-Users' column type, over a type that states nothing."""
+    """An application's subclass of FastAPI-Users' column type."""
 
-    impl = CHAR
     cache_ok = True
 
 
@@ -65,7 +64,7 @@ class Opaque(UserDefinedType[Any]):
 
     cache_ok = True
 
-    def get_col_spec(self) -> str:
+    def get_col_spec(self, **_options: Any) -> str:
         """Return the name of the type in the database."""
         return "OPAQUE"
 
