@@ -7,6 +7,8 @@ ARGS ?=
 JOBS ?= 3
 
 BIN := .venv/bin
+# Modules are compiled once for all processes, whatever the environment says: each would need seconds for it.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest
 PIP := $(BIN)/python -m pip --quiet --no-input --disable-pip-version-check
 
 # A machine without some server skips its tests, and so cannot cover the lines that are for it.
@@ -14,7 +16,7 @@ COVERAGE_OPTIONS = $$(grep -q ' skipped="0"' build/tests.xml || echo --fail-unde
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test bench lint docs constraints clean
+.PHONY: help demo test check bench lint docs constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -24,9 +26,15 @@ demo: .venv/demo.stamp ## run the example on port 8000 (PORT=8001: on another)
 
 test: .venv/tests.stamp ## run all tests and require full coverage (ARGS='-k limit': run some and require none)
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=worksteal --junit-xml=build/tests.xml $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/coverage run -m pytest -ra --numprocesses=$(JOBS) --dist=worksteal --junit-xml=build/tests.xml $(ARGS)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage combine --quiet)
 	$(if $(strip $(ARGS)),,$(BIN)/coverage report $(COVERAGE_OPTIONS))
+
+check: .venv/lint.stamp .venv/tests.stamp ## check style and types, and run the tests that need no server: while you work
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	KNOX_NO_SERVERS=1 $(PYTEST) --numprocesses=$(JOBS) --dist=worksteal --quiet -m 'not server' $(ARGS)
 
 bench: .venv/bench.stamp ## measure beside the peers, and write docs/performance (ARGS=--quick: less, into build/bench)
 	$(BIN)/python -m benchmarks $(ARGS)

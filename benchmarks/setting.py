@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from benchmarks.measure import Servers
 from benchmarks.models import Base, User
 from tests.redis_servers import redis
-from tests.servers import ServerUnavailable, mariadb, postgresql
+from tests.servers import ServerUnavailable
+from tests.sql_servers import mariadb, postgresql
 
 
 @contextmanager

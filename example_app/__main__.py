@@ -1,4 +1,4 @@
-"""Run the application, with a user to try it as."""
+"""Run the application, with a demo user."""
 
 import asyncio
 import errno
@@ -35,7 +35,7 @@ device, log out everywhere, and show that both tokens are refused from then on:
 
 
 async def register() -> None:
-    """Register the user to try it as, unless an earlier run has."""
+    """Register the demo user, unless an earlier run has done so."""
     await create_tables()
     async with async_session_maker() as session:
         user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
@@ -46,7 +46,7 @@ async def register() -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """Take the port, or end with a word of advice; 0 takes any that is free."""
+    """Listen on the port, or exit with advice if it is taken; 0 stands for any free port."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
@@ -56,7 +56,7 @@ def listen(port: int) -> socket.socket:
 
 
 def lines(url: str) -> list[str]:
-    """Write the shell lines to try, which hand on the tokens in variables."""
+    """Return the shell lines to try, which pass the tokens on in variables."""
     cut = """sed 's/.*"access_token":"//; s/".*//'"""
     login = f"$(curl -s {url}/auth/login -d 'username={EMAIL}&password={PASSWORD}' | {cut})"
     protected = f"curl -s {url}/authenticated-route -H"
@@ -70,10 +70,10 @@ def lines(url: str) -> list[str]:
 
 
 def greet(port: int) -> None:
-    """Tell what runs where, and what to try."""
+    """Print what runs where, and what to try."""
     url = f"http://{HOST}:{port}"
-    told = {"database": engine.url, "tokens": place(), "email": EMAIL, "password": PASSWORD}
-    print(GREETING.format(url=url, lines="\n".join(lines(url)), **told), flush=True)  # noqa: T201
+    places = {"database": engine.url, "tokens": place(), "email": EMAIL, "password": PASSWORD}
+    print(GREETING.format(url=url, lines="\n".join(lines(url)), **places), flush=True)  # noqa: T201
 
 
 async def main() -> None:

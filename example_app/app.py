@@ -15,14 +15,14 @@ from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_
 
 
 def configure_logging() -> None:
-    """Show the events of tokens, which are logged as INFO; without this Python shows nothing below WARNING."""
+    """Show the events, which are logged at level INFO; by default Python shows only WARNING and above."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("fastapi_users_knox").setLevel(logging.INFO)
 
 
 @asynccontextmanager
 async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-    """Set up the log and create the tables at start, and let go of Redis at the end."""
+    """Set up the log and create the tables at start, and close the connections to Redis at the end."""
     configure_logging()
     await create_tables()
     yield
@@ -46,13 +46,13 @@ app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix=
 
 @app.get("/authenticated-route")
 async def authenticated_route(user: Annotated[User, Depends(current_active_user)]) -> dict[str, str]:
-    """Greet whoever has a live token."""
+    """Greet the user of a live token."""
     return {"message": f"Hello {user.email}!"}
 
 
 @app.websocket("/authenticated-websocket")
 async def authenticated_websocket(websocket: WebSocket, user: Annotated[User, Depends(current_active_user)]) -> None:
-    """Greet whoever has a live token, in the header or in the cookie."""
+    """Greet the user of a live token, in the header or in the cookie."""
     await websocket.accept()
     await websocket.send_json({"message": f"Hello {user.email}!"})
     await websocket.close()

@@ -18,7 +18,7 @@ DATABASE_URL = os.environ.get("DATABASE_URL") or "sqlite+aiosqlite:///demo.db"
 
 
 class Base(DeclarativeBase):
-    """The application's metadata."""
+    """The base class of all tables."""
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
@@ -34,7 +34,7 @@ async_session_maker = async_sessionmaker(engine, expire_on_commit=False)
 
 
 def switch_foreign_keys_on(connection: DBAPIConnection, _record: object) -> None:
-    """Let a user's tokens go with the user, whatever deletes it: SQLite has to be told so on every connection."""
+    """Make SQLite delete a user's tokens together with the user, whatever statement deletes the user."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -45,7 +45,7 @@ if engine.dialect.name == "sqlite":
 
 
 async def create_tables() -> None:
-    """Create the tables that are not there; a real application has migrations instead."""
+    """Create the tables that do not exist yet; a real application has migrations instead."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
 
@@ -59,5 +59,5 @@ async def get_async_session() -> AsyncIterator[AsyncSession]:
 async def get_user_db(
     session: Annotated[AsyncSession, Depends(get_async_session)],
 ) -> SQLAlchemyUserDatabase[User, uuid.UUID]:
-    """Give the users."""
+    """Return the database of the users."""
     return SQLAlchemyUserDatabase(session, User)

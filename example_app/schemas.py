@@ -1,4 +1,4 @@
-"""What the API takes and tells of a user."""
+"""What the API accepts and shows about users."""
 
 import uuid
 
@@ -6,7 +6,7 @@ from fastapi_users import schemas
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
-    """What is told."""
+    """A user, as the API shows it."""
 
 
 class UserCreate(schemas.BaseUserCreate):

@@ -22,7 +22,7 @@ Session = Annotated[AsyncSession, Depends(get_async_session)]
 
 
 def connect(url: str) -> Redis | RedisCluster:
-    """Make a client, which connects when it is first used.
+    """Create a client, which connects when it is first used.
 
     Args:
         url: `redis://`, `rediss://` with TLS, or `unix://`; for a cluster `redis+cluster://` or `rediss+cluster://`,
@@ -49,12 +49,12 @@ async def disconnect() -> None:
 
 
 async def get_token_store(session: Session) -> TokenStore[User, uuid.UUID]:
-    """Give the tokens: in Redis, or on the same session as the users."""
+    """Return the store: in Redis, or on the same session as the users."""
     return SQLAlchemyTokenStore(session, KnoxToken) if redis is None else RedisTokenStore(redis)
 
 
 def place() -> str:
-    """Tell where the tokens are, without the password, which may be in two parts of the URL."""
+    """Describe where the tokens are, without the password, which two parts of the URL may contain."""
     if not REDIS_URL:
         return "the same database"
     url = urlsplit(REDIS_URL)

@@ -7,7 +7,6 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
-from fastapi.requests import HTTPConnection
 from fastapi_users import BaseUserManager, FastAPIUsers, UUIDIDMixin
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
@@ -20,7 +19,7 @@ from fastapi_users_knox import (
     KnoxSettings,
     KnoxStrategy,
     KnoxUserManagerMixin,
-    TokenStore,
+    knox_strategy,
     log_event,
 )
 
@@ -42,28 +41,22 @@ class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserMa
     verification_token_secret = SECRET
 
     async def on_after_forgot_password(self, user: User, token: str, request: Request | None = None) -> None:  # noqa: ARG002
-        """Tell the user the token to reset the password with."""
+        """Print the token with which the user resets the password."""
         print(f"{user.email} can reset the password with the token {token}", flush=True)  # noqa: T201
 
     async def on_after_request_verify(self, user: User, token: str, request: Request | None = None) -> None:  # noqa: ARG002
-        """Tell the user the token to verify the address with."""
+        """Print the token with which the user verifies the address."""
         print(f"{user.email} can verify the address with the token {token}", flush=True)  # noqa: T201
 
 
-async def get_knox_strategy(
-    request: HTTPConnection,
-    store: Annotated[TokenStore[User, uuid.UUID], Depends(get_token_store)],
-    user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
-) -> KnoxStrategy[User, uuid.UUID]:
-    """Give the strategy."""
-    return KnoxStrategy(store, settings, request=request, listeners=[log_event], user_db=user_db)
+get_knox_strategy = knox_strategy(get_token_store, settings, get_user_db=get_user_db, listeners=[log_event])
 
 
 async def get_user_manager(
     user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)],
 ) -> UserManager:
-    """Give the user manager, which ends tokens when a password changes or a user goes."""
+    """Return the user manager, which revokes tokens when a password changes or a user is deleted."""
     return UserManager(user_db, knox=strategy)
 
 

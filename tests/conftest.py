@@ -1,5 +1,6 @@
-"""Fixtures for all tests: the servers, one of each a run, and the databases on them."""
+"""Fixtures for all tests: the servers, one of each a run, and the databases on them; and which tests need servers."""
 
+import gc
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -12,8 +13,48 @@ from sqlalchemy.pool import QueuePool
 
 from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
 from tests.models import create_empty_tables
+from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
-from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
+from tests.servers import Server, skip_if_unavailable
+from tests.sql_servers import mariadb, postgresql
+
+SERVER_FIXTURES = {
+    *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
+    *("redis_cluster_servers", "redis_sentinel_servers"),
+}
+SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
+# One server of each kind reaches every line; what another driver, level or release does differently is not in ours.
+MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
+VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
+
+# Those that start a server, a browser or other processes by themselves, or follow a page in a process of its own.
+PROGRAMS = {
+    *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
+    *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server, by their fixtures and parameters, and those that need not be measured."""
+    for item in items:
+        names = {*getattr(item, "fixturenames", ()), *_texts_among_parameters(item)}
+        module = ".".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
+        if names & SERVER_NAMES or {module, module.rpartition(".")[0]} & PROGRAMS:
+            item.add_marker("server")
+        if names & VARIANTS:
+            item.add_marker("unmeasured")
+
+
+def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
+    callspec = getattr(item, "callspec", None)
+    yield from (value for value in (callspec.params.values() if callspec else ()) if isinstance(value, str))
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over what stays till the end: the modules and the tests themselves."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

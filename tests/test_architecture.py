@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import pytest
 import fastapi_users_knox
 
 PACKAGE = Path(fastapi_users_knox.__file__).parent
+ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From above to below. A module imports from layers below its own, never from its own but within one directory.
@@ -128,3 +130,37 @@ def test_modules_are_short() -> None:
 def test_the_package_is_typed() -> None:
     """Type checkers look into it (PEP 561)."""
     assert (PACKAGE / "py.typed").is_file()
+
+
+STEP = re.compile(r"^\| (?P<step>[^|]+) \| `(?P<path>[a-z_/]+\.py)` \| `(?P<function>[\w.]+)` \|$", re.MULTILINE)
+WALK = [match.groupdict() for match in STEP.finditer((ROOT / "docs" / "explanation.md").read_text(encoding="utf-8"))]
+MAP = re.findall(r"^\| [^|]+\? \| (?P<places>.+) \|$", (ROOT / "docs" / "explanation.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("step", WALK, ids=lambda step: f"{step['path']}:{step['function']}")
+def test_each_step_of_the_walk_is_where_the_page_says(step: dict[str, str]) -> None:
+    """The page on how it works names functions that exist in the modules beside them."""
+    found: object = module(PACKAGE / step["path"])
+    for name in step["function"].split("."):
+        found = getattr(found, name)
+
+    assert callable(found)
+
+
+def test_the_walk_has_a_login_a_refresh_and_a_logout() -> None:
+    """The tables of the walk were found, and lead through every verb and both stores."""
+    seen = {step["path"] for step in WALK}
+
+    assert {"verbs/issuing.py", "verbs/reading.py", "verbs/revoking.py"} < seen
+    assert {"sqlalchemy/store.py", "redis/store.py"} < seen
+
+
+def test_the_map_shows_each_folder() -> None:
+    """Each folder and module at the top of the package answers one question of the map."""
+    shown = {
+        place.strip("/").split("/")[0] for places in MAP for place in re.findall(r"`([a-z_/]+(?:\.py|/))`", places)
+    }
+
+    assert shown | {"__init__.py"} == {
+        path.name for path in PACKAGE.iterdir() if path.name not in {"__pycache__", "py.typed"}
+    }

@@ -169,4 +169,4 @@ async def _dump(redis: Redis) -> dict[str, Any]:
 
 def _without_number(dump: dict[str, Any]) -> dict[str, Any]:
     """Cut out the number of a use, of up to ten digits, which is the sixth field of a record."""
-    return {key: re.sub(r",\d{1,10},", ",", it) if isinstance(it, str) else it for key, it in dump.items()}
+    return {key: re.sub(r",\d{1,10},", ",", value) if isinstance(value, str) else value for key, value in dump.items()}

@@ -13,7 +13,8 @@ from benchmarks.peers import KNOX_REDIS, KNOX_SQL
 from benchmarks.setting import client, database
 from benchmarks.sites import Site, status
 from tests.redis_servers import redis
-from tests.servers import HOST, postgresql, skip_if_unavailable
+from tests.servers import HOST, skip_if_unavailable
+from tests.sql_servers import postgresql
 
 pytestmark = pytest.mark.unmeasured
 

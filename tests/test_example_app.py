@@ -26,13 +26,8 @@ from tests.site import PASSWORDS
 
 pytestmark = pytest.mark.unmeasured
 
+PATIENCE = 60.0  # seconds for a program to start, to be tried and to stop
 JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
-
-
-@pytest.fixture(autouse=True)
-def quick_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hash passwords with small parameters, as no test of the example is about the cost of FastAPI-Users' hashes."""
-    monkeypatch.setattr("fastapi_users.manager.PasswordHelper", lambda: PASSWORDS)
 
 
 @asynccontextmanager
@@ -48,15 +43,20 @@ async def example_database(directory: Path) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def calling(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Call the example, or another application made of its parts, on that database."""
+    """Call the example, or another application made of its parts, on that database.
+
+    Passwords are hashed with small parameters, as no test of the example is about the cost of FastAPI-Users' hashes.
+    """
 
     async def get_async_session() -> AsyncIterator[AsyncSession]:
         async with AsyncSession(engine, expire_on_commit=False) as session:
             yield session
 
     app.dependency_overrides[db.get_async_session] = get_async_session
-    async with AsyncClient(transport=ASGITransport(app), base_url="http://example.org") as client:
-        yield client
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fastapi_users.manager.PasswordHelper", lambda: PASSWORDS)
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://example.org") as client:
+            yield client
     app.dependency_overrides.clear()
 
 

@@ -20,13 +20,12 @@ import pytest
 from example_app.__main__ import main
 from tests.redis_servers import RedisServer
 from tests.servers import HOST, ServerUnavailable, skip_if_unavailable
+from tests.test_example_app import JANE, PATIENCE
 
 pytestmark = pytest.mark.unmeasured
 
 ROOT = Path(__file__).parents[1]
-PATIENCE = 60.0  # seconds for the example to start, to be tried and to stop
 TOKEN = re.compile("knox_[0-9A-Za-z]{51}")
-JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 
 def environment(port: int, redis_url: str = "") -> Mapping[str, str]:

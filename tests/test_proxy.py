@@ -16,6 +16,8 @@ from tests.proxy import Proxy, read_value
 from tests.redis_servers import RedisServer, command_of, redis
 from tests.servers import HOST, skip_if_unavailable
 
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
+
 
 @pytest.fixture
 async def proxy(redis_7_server: RedisServer) -> AsyncIterator[Proxy]:

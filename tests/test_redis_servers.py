@@ -23,6 +23,8 @@ from tests.redis_servers import (
 )
 from tests.servers import HOST, PortTaken, ServerUnavailable, free_ports, skip_if_unavailable
 
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
+
 VERSIONS: dict[Program, str] = {
     "redis-6.2": r"redis_version:6\.2\.",
     "redis-7": r"redis_version:([7-9]|\d\d)\.",

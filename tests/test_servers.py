@@ -10,16 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from tests.servers import (
-    HOST,
-    PortTaken,
-    Server,
-    ServerUnavailable,
-    free_ports,
-    mariadb,
-    postgresql,
-    skip_if_unavailable,
-)
+from tests.servers import HOST, PortTaken, Server, ServerUnavailable, free_ports, skip_if_unavailable
+from tests.sql_servers import mariadb, postgresql
+
+pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
 
 KINDS = {"postgresql+asyncpg": postgresql, "mysql+asyncmy": mariadb}
 

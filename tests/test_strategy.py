@@ -1,4 +1,4 @@
-"""The strategy's whole life on every database, with sessions of either kind; its details are in `tests/strategy`."""
+"""The life of a token on every database, with both kinds of session; the details are tested in `tests/strategy`."""
 
 from collections.abc import AsyncIterator
 
@@ -11,8 +11,8 @@ from tests.backends import MEMORY, SERVERS, SQLITE
 from tests.models import User, create_user
 from tests.strategies import HOUR, MINUTE, NOW, Knox, change_user, request
 
-# A session that expires what it has loaded is the harder one. The other kind differs from it on no database of its own,
-# but on a connection of its own, so it runs on one database of each kind, and on one with `knox_autocommit`.
+# Sessions that expire objects on commit are the harder case, so they run on every database. Sessions that keep them
+# run on one database of each kind, and on one driver with `knox_autocommit`.
 EXPIRING = [(name, True) for name in (*SQLITE, *MEMORY, *SERVERS)]
 KEEPING = [(name, False) for name in ("sqlite", "postgresql-asyncpg", "postgresql-psycopg", "mariadb")]
 pytestmark = pytest.mark.parametrize(
@@ -27,7 +27,7 @@ REFRESHING = KnoxSettings(token_ttl=2 * HOUR, auto_refresh=True, auto_refresh_ma
 
 @pytest.fixture
 async def knox(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[Knox]:
-    """Give a user that a session has loaded."""
+    """Return a helper with a user that the session has already loaded."""
     async with sessions() as session:
         user_id = (await create_user(session)).id
     async with sessions() as session:
@@ -35,7 +35,7 @@ async def knox(sessions: async_sessionmaker[AsyncSession]) -> AsyncIterator[Knox
 
 
 async def test_a_token_s_life(knox: Knox) -> None:
-    """Log in, use, refresh, rotate and reach the cap: the events are published in this order."""
+    """A token is issued, used, refreshed, rotated and expires at its cap, and each step publishes its event."""
     strategy, manager = knox.strategy(REFRESHING), knox.user_manager
     old = await strategy.write_token(knox.user)
     assert await strategy.read_token(old, manager) is knox.user
@@ -58,7 +58,7 @@ async def test_a_token_s_life(knox: Knox) -> None:
 
 
 async def test_a_user_s_tokens(knox: Knox) -> None:
-    """Log in on several devices up to the limit, log out here and there, and then everywhere."""
+    """A user can log in up to the limit, log out on one device or all others, and revoke a session by its id."""
     settings = KnoxSettings(token_limit_per_user=3)
     strategy = knox.strategy(settings)
     one, two, three = [await strategy.issue(knox.user) for _ in range(3)]
@@ -85,7 +85,7 @@ async def test_a_user_s_tokens(knox: Knox) -> None:
 
 
 async def test_keys_are_introduced_without_a_logout(knox: Knox) -> None:
-    """A token from before there were keys is re-keyed as it is used, and survives the end of the old digests."""
+    """A token from before `digest_keys` is re-keyed when it is used, and stays valid when unkeyed digests are not."""
     keys = (SecretStr("a key of 32 bytes and a few more"),)
     token = await knox.strategy().issue(knox.user)
     knox.clock.now += HOUR
@@ -101,7 +101,7 @@ async def test_keys_are_introduced_without_a_logout(knox: Knox) -> None:
 
 
 async def test_the_inactive_are_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """A user deactivated elsewhere is refused though the session has an older object of the user."""
+    """A deactivated user is refused even if the session still holds an object that says active."""
     token = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
 
@@ -110,7 +110,7 @@ async def test_the_inactive_are_refused(knox: Knox, engine: AsyncEngine) -> None
 
 
 async def test_a_device_keeps_one_token(knox: Knox) -> None:
-    """A device's name may hold any letters, and a login from it takes its record's place."""
+    """A login replaces the record of the same device, whose name may hold letters outside of ASCII."""
     on_phone = request(("X-Device-Id", "17"), ("X-Device-Name", "K\u00e4the"), ("User-Agent", "x" * 1000))
     await knox.strategy(request=on_phone).issue(knox.user)
     knox.clock.now += MINUTE

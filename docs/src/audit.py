@@ -9,7 +9,7 @@ logger = logging.getLogger("audit")
 
 
 def audit(event: KnoxEvent[uuid.UUID]) -> None:
-    """Log who has logged in, whose token was revoked and who was refused."""
+    """Log each login, each revoked token and each login that was refused."""
     match event:
         case TokenIssued(record=record):
             logger.info("%s logged in from %s: token %s", event.user_id, record.ip_address, record.id)
@@ -17,3 +17,5 @@ def audit(event: KnoxEvent[uuid.UUID]) -> None:
             logger.info("%s lost token %s: %s", event.user_id, record.id, reason)
         case TokenLimitHit(limit=limit):
             logger.warning("%s has %d tokens already", event.user_id, limit)
+        case _:
+            pass

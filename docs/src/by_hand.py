@@ -1,4 +1,4 @@
-"""A strategy whose settings depend on the request."""
+"""A strategy with settings that depend on the request."""
 
 import uuid
 from datetime import timedelta

@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from fastapi_users.db import BaseUserDatabase
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.errors import describe
 from fastapi_users_knox.manager.revocation import Revocation, Seen
 from fastapi_users_knox.shielding import run_to_the_end
-from fastapi_users_knox.users import StoredUser, Users
+from fastapi_users_knox.users import StoredUser, Users, users_of
 
 __all__ = ["Account", "found_or"]
 
@@ -29,14 +30,19 @@ class Account(Generic[UP, ID]):
     what is committed decides, and nothing more is committed; if that cannot be read, the tokens are revoked.
 
     Attributes:
-        users: The users and what is stored about them.
+        user_db: The database of the users.
         revocation: The stores of their tokens.
         manager: The user manager that makes the changes.
     """
 
-    users: Users[UP, ID]
+    user_db: BaseUserDatabase[UP, ID]
     revocation: Revocation[UP, ID]
     manager: object
+
+    @property
+    def users(self) -> Users[UP, ID]:
+        """What is stored about the users."""
+        return users_of(self.user_db)
 
     async def in_one_task(self, work: Coroutine[Any, Any, T]) -> T:
         """Run work to its end in a task of its own, which uses the session of this task."""

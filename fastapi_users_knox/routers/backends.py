@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from types import EllipsisType
 from typing import Annotated, Any, cast, get_origin, get_type_hints
 
@@ -48,44 +49,45 @@ def knox_strategy(
         clock: Returns the current time, timezone-aware.
 
     Raises:
-        TypeError: An argument is not what it should be, for example a `Depends` object instead of a dependency.
+        TypeError: A dependency or the settings are something else, for example a `Depends` object.
     """
-    for name, dependency in {"get_token_store": get_token_store, "get_user_db": get_user_db}.items():
-        if not callable(dependency) and (name == "get_token_store" or dependency not in {..., None}):
-            raise TypeError(f"{name} must be a dependency, a function for Depends(), not {dependency!r}")
+    _check_dependency("get_token_store", get_token_store)
     if not isinstance(settings, KnoxSettings):
         raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
-    given = tuple(listeners)
-
-    def make(
-        request: HTTPConnection, store: TokenStore[UP, ID], user_db: BaseUserDatabase[UP, ID] | EllipsisType | None
-    ) -> KnoxStrategy[UP, ID]:
-        return KnoxStrategy(
-            store,
-            settings,
-            request=request,
-            user_db=user_db,
-            listeners=given,
-            describe_client=describe_client,
-            clock=clock,
-        )
+    make: Callable[..., KnoxStrategy[UP, ID]] = partial(
+        KnoxStrategy, settings=settings, listeners=tuple(listeners), describe_client=describe_client, clock=clock
+    )
+    if get_user_db is not None and not isinstance(get_user_db, EllipsisType):
+        return _strategy_with_users(make, get_token_store, get_user_db)
 
     async def get_strategy(
         request: HTTPConnection, store: Annotated[TokenStore[UP, ID], Depends(get_token_store)]
     ) -> KnoxStrategy[UP, ID]:
-        return make(request, store, None if get_user_db is None else ...)
+        return make(store, request=request, user_db=get_user_db)
 
-    if not callable(get_user_db):
-        return get_strategy
+    return get_strategy
 
-    async def get_strategy_checking_users(
+
+def _strategy_with_users(
+    make: Callable[..., KnoxStrategy[UP, ID]],
+    get_token_store: DependencyCallable[TokenStore[UP, ID]],
+    get_user_db: DependencyCallable[BaseUserDatabase[UP, ID]],
+) -> GetStrategy[UP, ID]:
+    _check_dependency("get_user_db", get_user_db)
+
+    async def get_strategy(
         request: HTTPConnection,
         store: Annotated[TokenStore[UP, ID], Depends(get_token_store)],
         user_db: Annotated[BaseUserDatabase[UP, ID], Depends(get_user_db)],
     ) -> KnoxStrategy[UP, ID]:
-        return make(request, store, user_db)
+        return make(store, request=request, user_db=user_db)
 
-    return get_strategy_checking_users
+    return get_strategy
+
+
+def _check_dependency(argument: str, dependency: object) -> None:
+    if not callable(dependency):
+        raise TypeError(f"{argument} must be a dependency, a function for Depends(), not {dependency!r}")
 
 
 def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:

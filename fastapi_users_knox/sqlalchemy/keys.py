@@ -1,8 +1,9 @@
 """The key `user_id`: which columns it refers to, and whether it has their type and identifies one user."""
 
 import inspect
+import uuid
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args
 
 from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapper
@@ -12,6 +13,8 @@ from fastapi_users_knox.errors import UserClassError
 
 __all__ = ["check_key", "referred_columns", "same_keys"]
 
+# FastAPI-Users' own type does not state its `python_type`. It is recognized by name, because it is not imported here.
+_GUID = ("fastapi_users_db_sqlalchemy.generics", "GUID")
 _CONVERSIONS = ("process_bind_param", "process_result_value", "bind_processor", "result_processor")
 
 
@@ -115,11 +118,10 @@ def _converts(decorator: TypeDecorator[Any]) -> bool:
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:
     """Return the class of the values; `None` if the type does not state it."""
-    stated: object
+    if any((base.__module__, base.__name__) == _GUID for base in type(column_type).__mro__):
+        return uuid.UUID
     try:
         stated = column_type.python_type
     except NotImplementedError:
-        # The GUID of FastAPI-Users decorates a type whose `python_type` is pydantic's annotated UUID4.
-        decorated = getattr(getattr(column_type, "impl", None), "python_type", None)
-        stated = get_args(decorated)[0] if get_origin(decorated) is Annotated else None
+        return None
     return stated if inspect.isclass(stated) else None

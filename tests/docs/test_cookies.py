@@ -16,7 +16,7 @@ from sqlalchemy import select, update
 from sqlalchemy.pool import QueuePool
 
 from fastapi_users_knox import ClientInfo, TokenExpired, TokenIssued, TokenRecord
-from tests.cookie.site import Socket, socket_to
+from tests.asgi import Socket, socket_to
 from tests.docs.folder import DOCS, LOGIN, ORIGIN, calling, load
 
 SECOND = timedelta(seconds=1)
@@ -125,7 +125,7 @@ async def converse(socket: Socket) -> None:
 
 
 async def is_closed(socket: Socket) -> bool:
-    """Tell whether the application closes the WebSocket with 1008."""
+    """Return whether the application closes the WebSocket with 1008."""
     message = await socket.receive()
     return (message["type"], message["code"]) == ("websocket.close", 1008)
 
@@ -171,7 +171,7 @@ async def test_a_logout_closes_the_websocket(module: Any, browser: AsyncClient) 
 
 
 async def test_the_expiry_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
-    """It closes when the token expires, though nobody is there to tell."""
+    """It closes when the token expires, though no listener is called then."""
     await shift(created_at=2 * SECOND - 10 * HOUR, expires_at=2 * SECOND - 10 * HOUR)
     db = load("db")
     async with db.async_session_maker() as session:
@@ -202,7 +202,7 @@ async def test_a_token_that_is_revoked_meanwhile_opens_no_websocket(module: Any,
 
 
 async def test_an_endless_token_s_websocket_has_no_deadline(module: Any) -> None:
-    """It stays open until the token is ended."""
+    """It stays open until the token is revoked."""
     now = datetime.now(UTC)
     record = TokenRecord(id=uuid.uuid4(), user_id=uuid.uuid4(), audience="", created_at=now, expires_at=None)
 

@@ -54,7 +54,7 @@ async def test_the_tokens_move_to_redis(
 async def test_a_login_with_an_old_password_fails(
     redis_server: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login whose password is changed while it is under way fails as bad credentials do, and leaves nothing."""
+    """A login during which the password is changed fails as bad credentials do, and leaves nothing."""
     changed_by("redis.diff", folder, monkeypatch)
     db, tokens = load("db"), load("tokens")
 

@@ -44,7 +44,9 @@ async def log_in_on_phone(client: AsyncClient) -> dict[str, str]:
 
 async def listed(client: AsyncClient, headers: dict[str, str]) -> list[SessionRead]:
     """List the sessions."""
-    return [SessionRead.model_validate(it) for it in (await client.get("/auth/sessions", headers=headers)).json()]
+    return [
+        SessionRead.model_validate(header) for header in (await client.get("/auth/sessions", headers=headers)).json()
+    ]
 
 
 async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
@@ -56,8 +58,8 @@ async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
     [shown] = json.loads((SRC / "sessions.json").read_text())
     assert SessionRead.model_validate(shown).model_dump(mode="json") == shown
     assert [*answer] == [*shown]
-    assert {it: answer[it] for it in ("name", "device_id", "current")} == {
-        it: shown[it] for it in ("name", "device_id", "current")
+    assert {key: answer[key] for key in ("name", "device_id", "current")} == {
+        key: shown[key] for key in ("name", "device_id", "current")
     }
     assert all(f"{name}: {value}\n" in (DOCS / "sessions.md").read_text() for name, value in DEVICE.items())
 
@@ -68,21 +70,24 @@ async def test_a_device_is_listed_once(client: AsyncClient) -> None:
 
     again = await log_in_on_phone(client)
 
-    assert [(it.name, it.current) for it in await listed(client, again)] == [("Jane's phone", True), (None, False)]
+    assert [(session.name, session.current) for session in await listed(client, again)] == [
+        ("Jane's phone", True),
+        (None, False),
+    ]
     assert len(await listed(client, laptop)) == 2
 
 
 async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
     """One by its id, the others, and all; a rotation keeps the id."""
     laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
-    [phone_id] = [it.id for it in await listed(client, phone) if it.current]
+    [phone_id] = [session.id for session in await listed(client, phone) if session.current]
     rotation = await client.post("/auth/rotate", headers=phone)
     phone = {"Authorization": f"Bearer {rotation.json()['access_token']}"}
-    assert [it.id for it in await listed(client, phone) if it.current] == [phone_id]
+    assert [session.id for session in await listed(client, phone) if session.current] == [phone_id]
 
-    ended = [await client.delete(f"/auth/sessions/{phone_id}", headers=laptop) for _ in range(2)]
-    assert [it.status_code for it in ended] == [204, 404]
-    assert ended[1].json() == {"detail": "SESSION_NOT_FOUND"}
+    answers = [await client.delete(f"/auth/sessions/{phone_id}", headers=laptop) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [204, 404]
+    assert answers[1].json() == {"detail": "SESSION_NOT_FOUND"}
 
     assert (await client.post("/auth/logout-others", headers=laptop)).status_code == 204
     assert len(await listed(client, laptop)) == 1
@@ -104,7 +109,7 @@ async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str)
     every = await client.delete(path, headers=laptop)
 
     assert (refused.status_code, one.status_code, every.status_code) == (403, 204, 204)
-    assert ([it["name"] for it in sessions], len(left)) == (["Jane's phone", None], 1)
+    assert ([session["name"] for session in sessions], len(left)) == (["Jane's phone", None], 1)
     assert await knock(client, laptop, phone) == [401, 401]
 
 

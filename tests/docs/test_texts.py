@@ -26,7 +26,7 @@ SWAPPED = ("db.py", "users.py")
 
 def after(folder: Path, *changes: str) -> dict[str, str]:
     """Apply changes to the application with JWTs, and return its files."""
-    for path in (SRC / "jwt").glob("*.py"):
+    for path in (SRC / "before").glob("*.py"):
         shutil.copy(path, folder)
     for change in changes:
         apply(change, folder)
@@ -56,7 +56,7 @@ def test_the_short_form_of_the_swap_is_that_of_the_tutorial(folder: Path) -> Non
 
 def hunks_of(name: str, changed: str) -> str:
     """Compare a file before and after the swap, hunk by hunk."""
-    before = (SRC / "jwt" / name).read_text().splitlines(keepends=True)
+    before = (SRC / "before" / name).read_text().splitlines(keepends=True)
     lines = list(difflib.unified_diff(before, changed.splitlines(keepends=True), n=0))[2:]
     hunks = re.split(r"^@@.*\n", "".join(lines), flags=re.MULTILINE)[1:]
     stripped = [re.sub(r"\A(\+\n)+|(?<=\n)(\+\n)+\Z", "", hunk) for hunk in hunks]
@@ -148,7 +148,9 @@ def test_pages_name_the_file_of_each_piece_of_python() -> None:
     """A reader is shown in which file each goes."""
     languages = [language for page in DOCS.rglob("*.md") for _, language, _ in FENCE.findall(page.read_text())]
 
-    assert [it for it in languages if "python" in it and not re.fullmatch(r'\{\.python title="\w+\.py"\}', it)] == []
+    assert [
+        text for text in languages if "python" in text and not re.fullmatch(r'\{\.python title="\w+\.py"\}', text)
+    ] == []
 
 
 def test_no_page_needs_the_repository() -> None:

@@ -14,7 +14,7 @@ from tests.docs.folder import LOGIN, SRC, calling, changed_by, knock, load, log_
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-@pytest.mark.parametrize("application", ["jwt", "tutorial"])
+@pytest.mark.parametrize("application", ["before", "tutorial"])
 async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With JWTs and with knox tokens, a user registers and logs in by the same routes and is let in."""
     monkeypatch.syspath_prepend(SRC / application)

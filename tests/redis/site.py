@@ -17,8 +17,8 @@ from redis.backoff import NoBackoff
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
 from fastapi_users_knox.redis import RedisTokenStore
-from tests.http.site import HASHED, PASSWORDS, bearing, client_of, credentials
 from tests.redis.people import MemoryUserDatabase, Person, PersonManager
+from tests.site import HASHED, PASSWORDS, bearing, client_of, credentials
 from tests.strategies import DEFAULTS, Clock
 
 EMAIL = "ada@example.org"

@@ -26,7 +26,7 @@ from tests.redis_servers import (
 )
 from tests.servers import HOST, skip_if_unavailable
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.server, pytest.mark.unmeasured]
 
 Record = Callable[[str, object], None]
 

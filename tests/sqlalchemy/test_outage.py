@@ -9,9 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from fastapi_users_knox import KnoxStrategy, StoreUnavailable
 from tests.backends import NOW
 from tests.models import User, create_empty_tables, create_user, store_on, user_manager_on
-from tests.servers import Server, mariadb, postgresql, skip_if_unavailable
+from tests.servers import Server, skip_if_unavailable
+from tests.sql_servers import mariadb, postgresql
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.server, pytest.mark.unmeasured]
 
 
 DRIVERS = {

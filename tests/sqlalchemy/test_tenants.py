@@ -1,15 +1,10 @@
 """Tenants: what an application sets for its session holds for every statement of ours, or an error says so."""
 
 import uuid
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
-from typing import Annotated, Any
+from typing import Any
 
 import pytest
-from fastapi import Depends, FastAPI
-from fastapi.requests import HTTPConnection
-from fastapi_users import FastAPIUsers
-from fastapi_users.authentication import AuthenticationBackend, Strategy
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -17,17 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fastapi_users_knox import (
     CredentialsChanged,
     IssuedToken,
-    KnoxBearerTransport,
     KnoxError,
     KnoxSettings,
     KnoxStrategy,
-    get_knox_router,
 )
 from fastapi_users_knox.records import Found
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.backends import NOW
-from tests.http.site import bearing, client_of, credentials
-from tests.servers import Server
 from tests.tenants import (
     ALL,
     BY_EXECUTE,
@@ -38,8 +29,6 @@ from tests.tenants import (
     Tenancy,
     TenantToken,
     TenantUser,
-    TenantUserManager,
-    tenancy,
     tenant_store,
     tenant_user_manager,
 )
@@ -60,31 +49,6 @@ def strategy_on(session: AsyncSession, now: datetime = NOW) -> Tokens:
 async def current_user(session: AsyncSession) -> TenantUser:
     """Load the tenant's own user."""
     return (await session.scalars(select(TenantUser).where(TenantUser.tenant == TENANT))).one()
-
-
-@pytest.fixture(params=["postgresql+asyncpg", "postgresql+psycopg"])
-def url(request: pytest.FixtureRequest, postgresql_server: Server) -> str:
-    """Name the server by each driver."""
-    return postgresql_server.url(request.param)
-
-
-@pytest.fixture
-def way() -> str:
-    """Name how sessions become a tenant's; tests have more."""
-    return "by_session_class"
-
-
-@pytest.fixture
-def level() -> str:
-    """Name the isolation of the application's engine; tests have more."""
-    return "READ COMMITTED"
-
-
-@pytest.fixture
-async def tenant(url: str, way: str, level: str) -> AsyncIterator[Tenancy]:
-    """Give the application's database."""
-    async with tenancy(url, way, isolation_level=level) as tenant:
-        yield tenant
 
 
 @pytest.fixture
@@ -389,59 +353,6 @@ async def test_without_users_a_token_that_was_read_is_looked_for(
             assert await strategy.logout_all(user) == 0
 
     assert len(await tenant.stored()) == int(is_lost)
-
-
-@pytest.fixture
-def app(tenant: Tenancy) -> FastAPI:
-    """Give the application, with FastAPI-Users' routers and ours."""
-
-    async def get_session() -> AsyncIterator[AsyncSession]:
-        async with tenant.session() as session:
-            yield session
-
-    async def get_manager(session: Annotated[AsyncSession, Depends(get_session)]) -> TenantUserManager:
-        return tenant_user_manager(session)
-
-    async def get_strategy(
-        request: HTTPConnection, session: Annotated[AsyncSession, Depends(get_session)]
-    ) -> Strategy[TenantUser, uuid.UUID]:
-        return KnoxStrategy(tenant_store(session), SETTINGS, request=request)
-
-    backend = AuthenticationBackend("knox", KnoxBearerTransport("login"), get_strategy)
-    users = FastAPIUsers[TenantUser, uuid.UUID](get_manager, [backend])
-    app = FastAPI()
-    app.include_router(users.get_auth_router(backend))
-    app.include_router(get_knox_router(users, backend))
-    return app
-
-
-# By one driver, as the routers call the strategy, which the tests above call by both.
-@pytest.mark.parametrize("url", ["postgresql+asyncpg"], indirect=True)
-@pytest.mark.parametrize("way", ALL)
-async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
-    """Login, rotation, logout and logout-all work by the routers, and end what they say."""
-    async with client_of(app) as client:
-        tokens = [(await client.post("/login", data=credentials())).json()["access_token"] for _ in range(3)]
-        listed = await client.get("/sessions", headers=bearing(tokens[0]))
-        rotated = await client.post("/rotate", headers=bearing(tokens[0]))
-        logout = await client.post("/logout", headers=bearing(tokens[1]))
-        left = len(await tenant.stored())
-        everywhere = await client.post("/logout-all", headers=bearing(tokens[2]))
-
-    assert (len(listed.json()), rotated.status_code, logout.status_code, left) == (3, 200, 204, 2)
-    assert everywhere.status_code == 204
-    assert await tenant.stored() == []
-
-
-@pytest.mark.parametrize("way", ["by_statement"])
-@pytest.mark.parametrize("level", ["REPEATABLE READ"])
-async def test_over_http_without_a_tenant(tenant: Tenancy, app: FastAPI) -> None:
-    """A login that loses its tenant is a mistake of the application's: neither 400 nor 200."""
-    async with client_of(app) as client:
-        with pytest.raises(KnoxError, match="after_begin"):
-            await client.post("/login", data=credentials())
-
-    assert await tenant.stored() == []
 
 
 @pytest.mark.parametrize("way", ["by_statement"])

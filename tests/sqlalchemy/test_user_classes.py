@@ -16,8 +16,8 @@ from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from tests.backends import Backend
 from tests.conftest import backend_of
+from tests.sqlalchemy.user_shapes import LOOSER_SQL, SHAPES, Shape
 from tests.strategies import sent_to, verbs
-from tests.user_shapes import LOOSER_SQL, SHAPES, Shape
 
 # On SQLite the same lines are measured.
 SERVERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "mariadb")]

@@ -1,4 +1,4 @@
-"""Fixtures for the strategy's tests: one user, on SQLite in a file; what differs between databases is tested apart."""
+"""Fixtures for the strategy's tests, which use SQLite alone; other tests cover the differences between databases."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,26 +13,26 @@ from tests.strategies import Knox
 
 @pytest.fixture(scope="package")
 def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
     return tmp_path_factory.mktemp("sqlite")
 
 
 @pytest.fixture
 def any_backend(sqlite_directory: Path) -> Backend:
-    """Give SQLite in a file."""
+    """Return the backend of SQLite in a file."""
     return SQLITE["sqlite"](sqlite_directory)
 
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give the application's session, set up as SQLAlchemy's default is, which is the harder one."""
+    """Open the application's session with SQLAlchemy's defaults, under which a commit expires what was loaded."""
     async with AsyncSession(engine) as session:
         yield session
 
 
 @pytest.fixture
 async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
-    """Give a user that the session has loaded, as a login has, and strategies over the session."""
+    """Return a helper with a user that the session has already loaded, as it has at a login."""
     async with AsyncSession(engine) as elsewhere:
         user_id = (await create_user(elsewhere)).id
     return Knox(session=session, user=await session.get_one(User, user_id))
@@ -40,6 +40,6 @@ async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
 
 @pytest.fixture
 async def other(engine: AsyncEngine) -> User:
-    """Give another user, loaded elsewhere."""
+    """Return another user, which the session has not loaded."""
     async with AsyncSession(engine, expire_on_commit=False) as elsewhere:
         return await create_user(elsewhere)

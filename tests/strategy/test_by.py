@@ -1,4 +1,4 @@
-"""`issue(by=)`: a token issued on the strength of another one's record, and `authenticated_at`, which it takes over."""
+"""Tokens issued with `issue(by=record)`: they require a live record and inherit its `authenticated_at`."""
 
 import uuid
 from dataclasses import replace
@@ -15,7 +15,7 @@ API = KnoxSettings(audience="api")
 
 
 async def test_a_token_is_issued_on_the_strength_of_a_session(knox: Knox) -> None:
-    """The new token is accepted by its own strategy, and the session stays."""
+    """Issuing a token by a live session works, and the session stays live."""
     session = await knox.strategy().issue(knox.user)
 
     token = await knox.strategy(API).issue(knox.user, by=session.record, replace=False)
@@ -25,10 +25,8 @@ async def test_a_token_is_issued_on_the_strength_of_a_session(knox: Knox) -> Non
 
 
 @pytest.mark.parametrize("settings", [DEFAULTS, API])
-async def test_none_is_issued_once_the_session_has_ended(
-    knox: Knox, engine: AsyncEngine, settings: KnoxSettings
-) -> None:
-    """Between the check of the session and the issue, a logout-all may have ended it."""
+async def test_none_is_issued_by_a_revoked_session(knox: Knox, engine: AsyncEngine, settings: KnoxSettings) -> None:
+    """No token is issued by a session that a logout-all has revoked in the meantime."""
     session = await knox.strategy().issue(knox.user)
     await knox.strategy().logout_all(knox.user)
 
@@ -39,7 +37,7 @@ async def test_none_is_issued_once_the_session_has_ended(
 
 
 async def test_none_is_issued_by_an_expired_session(knox: Knox) -> None:
-    """A session that has expired meanwhile is worth nothing."""
+    """No token is issued by a session that has expired in the meantime."""
     session = await knox.strategy().issue(knox.user, token_ttl=SECOND)
     knox.clock.now += SECOND
 
@@ -47,8 +45,8 @@ async def test_none_is_issued_by_an_expired_session(knox: Knox) -> None:
         await knox.strategy(API).issue(knox.user, by=session.record)
 
 
-async def test_none_is_issued_by_a_session_past_the_cap(knox: Knox) -> None:
-    """Where session and token have the same settings, the cap and the kill switch count too."""
+async def test_none_is_issued_by_a_session_from_before_the_kill_switch(knox: Knox) -> None:
+    """No token is issued by a session from before `not_before`."""
     session = await knox.strategy().issue(knox.user)
     knox.clock.now += HOUR
     settings = KnoxSettings(not_before=knox.clock.now)
@@ -58,7 +56,7 @@ async def test_none_is_issued_by_a_session_past_the_cap(knox: Knox) -> None:
 
 
 async def test_none_is_issued_by_another_user_s_session(knox: Knox, other: User) -> None:
-    """A record is of worth to its own user alone."""
+    """No token is issued by another user's session, even if the record passed names this user."""
     foreign = await knox.strategy().issue(other)
 
     with pytest.raises(InvalidToken):
@@ -68,21 +66,21 @@ async def test_none_is_issued_by_another_user_s_session(knox: Knox, other: User)
 
 
 async def test_the_kill_switch_reaches_what_was_issued_by_a_session(knox: Knox) -> None:
-    """A token that was issued after the moment, on the strength of a login before it, is refused and not listed."""
+    """A token issued after `not_before` by a session from before it is refused and not listed."""
     session = await knox.strategy().issue(knox.user)
     knox.clock.now += 2 * HOUR
     token = await knox.strategy().issue(knox.user, by=session.record, replace=False)
     later = await knox.strategy().issue(knox.user)
     settings = KnoxSettings(not_before=knox.clock.now - HOUR)
 
-    assert [await knox.accepts(it, settings) for it in (session, token, later)] == [False, False, True]
+    assert [await knox.accepts(text, settings) for text in (session, token, later)] == [False, False, True]
     assert await knox.strategy(settings).list_records(knox.user) == [later.record]
     with pytest.raises(InvalidToken):
         await knox.strategy(settings).issue(knox.user, by=token.record)
 
 
 async def test_a_store_that_cannot_lock_the_user_issues_none(knox: Knox) -> None:
-    """Without the users' rows no lock keeps a logout-all and an issue apart, so the store refuses."""
+    """`issue(by=)` raises over a store without a user table, because it could not exclude a concurrent logout-all."""
     store = SQLAlchemyTokenStore[User, uuid.UUID](knox.session, KnoxToken, users=None)
     strategy = KnoxStrategy(store, request=None, user_db=None, clock=knox.clock)
     session = await strategy.issue(knox.user)
@@ -92,7 +90,7 @@ async def test_a_store_that_cannot_lock_the_user_issues_none(knox: Knox) -> None
 
 
 async def test_an_old_login_is_not_made_fresh(knox: Knox) -> None:
-    """The new record has the moment of the session's authentication, through rotation too, and as it is read."""
+    """A token issued by a session inherits its `authenticated_at`, and a rotation keeps it."""
     session = await knox.strategy().issue(knox.user)
     knox.clock.now += HOUR
 
@@ -108,7 +106,7 @@ async def test_an_old_login_is_not_made_fresh(knox: Knox) -> None:
 
 
 async def test_none_is_issued_for_an_inactive_user(knox: Knox, engine: AsyncEngine) -> None:
-    """A user who is inactive, as loaded or as stored since, gets no token, with or without a session."""
+    """No token is issued for an inactive user, whether the loaded user or only the stored row says so."""
     session = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
     for by in (None, session.record):

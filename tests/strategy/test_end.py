@@ -1,4 +1,4 @@
-"""Rotating, ending and listing: by text, by id, all at once."""
+"""Rotating, revoking, listing and purging tokens."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,48 +30,48 @@ SETTINGS = KnoxSettings(token_ttl=HOUR)
 API = KnoxSettings(token_ttl=HOUR, audience="api")
 
 
-# what is no live token of this user
+# texts that are not a live token of this user
 
 
 async def junk(knox: Knox, _other: User) -> str:
-    """Give what is no token at all."""
+    """Return a malformed token."""
     return flipped(await knox.strategy(SETTINGS).issue(knox.user))
 
 
 async def empty(_knox: Knox, _other: User) -> str:
-    """Give nothing."""
+    """Return an empty text."""
     return ""
 
 
 async def unknown(knox: Knox, _other: User) -> str:
-    """Give a token that nobody has issued."""
+    """Return a well-formed token that was never issued."""
     return unknown_token(knox.user)
 
 
 async def foreign(knox: Knox, other: User) -> str:
-    """Give another user's token."""
+    """Return another user's token."""
     return await knox.strategy(SETTINGS).issue(other)
 
 
 async def of_another_audience(knox: Knox, _other: User) -> str:
-    """Give a token of another strategy."""
+    """Return a token of another audience."""
     return await knox.strategy(API).issue(knox.user)
 
 
 async def expired(knox: Knox, _other: User) -> str:
-    """Give an expired token."""
+    """Return a token that will have expired."""
     return await knox.strategy(SETTINGS).issue(knox.user, token_ttl=MILLISECOND)
 
 
 async def ended(knox: Knox, _other: User) -> str:
-    """Give a token that was logged out."""
+    """Return a token that was logged out."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     await knox.strategy(SETTINGS).destroy_token(token, knox.user)
     return token
 
 
 async def rotated(knox: Knox, _other: User) -> str:
-    """Give the text that a token had before."""
+    """Return the text that a rotation has replaced."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     await knox.strategy(SETTINGS).rotate_token(token, knox.user)
     return token
@@ -93,7 +93,7 @@ async def test_no_live_token_of_this_user_is_an_error(
     call: Callable[[Strategy, str, User], Awaitable[Any]],
     make: Callable[[Knox, User], Awaitable[str]],
 ) -> None:
-    """Revoking, rotating or keeping it raises the same error in every case, and nothing is revoked or published."""
+    """Revoking, rotating or keeping anything but the user's live token raises the same error and changes nothing."""
     await knox.strategy(SETTINGS).issue(knox.user)
     token = await make(knox, other)
     knox.clock.now += SECOND
@@ -107,11 +107,11 @@ async def test_no_live_token_of_this_user_is_an_error(
     assert knox.published() == []
 
 
-# rotate
+# rotating
 
 
 async def test_a_rotation_swaps_the_text_alone(knox: Knox) -> None:
-    """The new text is accepted instead of the old one; id, login and expiry stay, so that rotating prolongs nothing."""
+    """A rotation replaces only the text: id, creation and expiry stay, so it does not prolong the session."""
     old = await knox.strategy(SETTINGS).issue(knox.user)
     knox.clock.now += HOUR / 2
 
@@ -125,7 +125,7 @@ async def test_a_rotation_swaps_the_text_alone(knox: Knox) -> None:
 
 
 async def test_a_token_rotates_again_and_again(knox: Knox) -> None:
-    """Of all the texts a token has had the last one counts."""
+    """After several rotations only the latest text is accepted."""
     texts = [await knox.strategy(SETTINGS).issue(knox.user)]
     for _ in range(3):
         texts.append(await knox.strategy(SETTINGS).rotate_token(texts[-1], knox.user))
@@ -134,7 +134,7 @@ async def test_a_token_rotates_again_and_again(knox: Knox) -> None:
 
 
 async def test_an_inactive_user_s_token_is_not_rotated(knox: Knox, engine: AsyncEngine) -> None:
-    """A user who is refused at every read cannot rotate a token either."""
+    """An inactive user cannot rotate a token."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
 
@@ -142,11 +142,11 @@ async def test_an_inactive_user_s_token_is_not_rotated(knox: Knox, engine: Async
         await knox.strategy(SETTINGS).rotate_token(token, knox.user)
 
 
-# end
+# revoking
 
 
-async def test_a_logout_ends_one(knox: Knox) -> None:
-    """The token is refused, and the user's others are not."""
+async def test_a_logout_revokes_one_token(knox: Knox) -> None:
+    """Logging out revokes the token presented and no other."""
     token, kept = [await knox.strategy(SETTINGS).issue(knox.user) for _ in range(2)]
 
     await knox.strategy(SETTINGS).destroy_token(token, knox.user)
@@ -155,7 +155,7 @@ async def test_a_logout_ends_one(knox: Knox) -> None:
 
 
 async def test_a_record_is_revoked_by_its_id(knox: Knox, other: User) -> None:
-    """It returns whether there was such a session: another user's, an unknown and a revoked one do not count."""
+    """`revoke` returns whether it revoked a live session of this user."""
     strategy = knox.strategy(SETTINGS)
     token, kept = await strategy.issue(knox.user), await strategy.issue(other)
     brief = await strategy.issue(knox.user, token_ttl=MILLISECOND)
@@ -168,8 +168,8 @@ async def test_a_record_is_revoked_by_its_id(knox: Knox, other: User) -> None:
     assert [await knox.accepts(text) for text in (token, kept)] == [False, True]
 
 
-async def test_a_logout_all_ends_all(knox: Knox, other: User) -> None:
-    """All tokens of the user and audience are refused, and the number of live ones is returned."""
+async def test_a_logout_all_revokes_all_tokens(knox: Knox, other: User) -> None:
+    """`logout_all` revokes all of the user's tokens of this audience and returns how many were live."""
     strategy = knox.strategy(SETTINGS)
     issued = [await strategy.issue(knox.user) for _ in range(3)]
     await strategy.issue(knox.user, token_ttl=MILLISECOND)
@@ -187,7 +187,7 @@ async def test_a_logout_all_ends_all(knox: Knox, other: User) -> None:
 
 
 async def test_a_logout_all_may_keep_one(knox: Knox) -> None:
-    """The token to keep is accepted still, also by its new text after a rotation."""
+    """`logout_all(keep=token)` keeps that token, which may have been rotated before."""
     strategy = knox.strategy(SETTINGS)
     gone, old = [await strategy.issue(knox.user) for _ in range(2)]
     kept = await strategy.rotate_token(old, knox.user)
@@ -199,18 +199,18 @@ async def test_a_logout_all_may_keep_one(knox: Knox) -> None:
 
 
 async def test_a_token_issued_after_a_logout_all_is_accepted(knox: Knox) -> None:
-    """It is no ban."""
+    """A token issued after a logout-all is accepted."""
     strategy = knox.strategy(SETTINGS)
     await strategy.logout_all(knox.user)
 
     assert await knox.accepts(await strategy.issue(knox.user))
 
 
-# list and purge
+# listing and purging
 
 
 async def test_live_records_are_listed_newest_first(knox: Knox, other: User) -> None:
-    """Those of this user and audience, without the expired."""
+    """`list_records` returns the live records of this user and audience, newest first."""
     strategy = knox.strategy(SETTINGS)
     issued = []
     for _ in range(3):
@@ -224,8 +224,8 @@ async def test_live_records_are_listed_newest_first(knox: Knox, other: User) -> 
     assert await strategy.list_records(knox.user) == [token.record for token in reversed(issued)]
 
 
-async def test_a_purge_deletes_the_dead(knox: Knox, engine: AsyncEngine, other: User) -> None:
-    """Expired records of all users and audiences go, in batches, and those past this strategy's cap."""
+async def test_a_purge_deletes_what_has_expired(knox: Knox, engine: AsyncEngine, other: User) -> None:
+    """A purge deletes the expired records of all users and audiences, and this audience's records past its cap."""
     for user in (knox.user, other):
         await knox.strategy(SETTINGS).issue(user)
         await knox.strategy(API).issue(user)
@@ -242,7 +242,7 @@ async def test_a_purge_deletes_the_dead(knox: Knox, engine: AsyncEngine, other: 
 
 
 async def test_a_purge_spares_what_the_kill_switch_refuses(knox: Knox, engine: AsyncEngine) -> None:
-    """The switch may be set back."""
+    """A purge keeps records from before `not_before`, as the setting may be taken back."""
     await knox.strategy(SETTINGS).issue(knox.user)
 
     purged = await knox.strategy(KnoxSettings(not_before=NOW + MINUTE)).purge()
@@ -252,14 +252,14 @@ async def test_a_purge_spares_what_the_kill_switch_refuses(knox: Knox, engine: A
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 10_001])
-async def test_a_purge_of_nothing_at_a_time_is_refused(knox: Knox, batch_size: int) -> None:
-    """A batch that makes no sense is the caller's mistake, and not an endless loop."""
+async def test_an_invalid_batch_size_is_refused(knox: Knox, batch_size: int) -> None:
+    """An invalid `batch_size` raises a ValueError instead of looping for ever."""
     async with asyncio.timeout(5):
         with pytest.raises(ValueError, match="batch_size"):
             await knox.strategy(SETTINGS).purge(batch_size=batch_size)
 
 
-# statements
+# numbers of statements
 
 
 @pytest.mark.parametrize(
@@ -273,7 +273,7 @@ async def test_a_purge_of_nothing_at_a_time_is_refused(knox: Knox, batch_size: i
     ids=["destroy_token", "revoke", "logout_all", "list_records"],
 )
 async def test_each_call_is_a_few_statements(knox: Knox, engine: AsyncEngine, call: Any, most: int) -> None:
-    """However many tokens a user has, a call sends as few statements as for one (BEGIN among them)."""
+    """A call sends few statements (BEGIN among them), however many tokens the user has."""
     strategy = knox.strategy(SETTINGS)
     token = [await strategy.issue(knox.user) for _ in range(20)][-1]
 

@@ -1,4 +1,4 @@
-"""Issuing tokens: what a login writes, and what it ends."""
+"""Issuing tokens: the record that a login stores, its lifetime, its name and the limit."""
 
 from datetime import timedelta
 
@@ -13,11 +13,11 @@ from tests.strategies import DAY, HOUR, NOW, SECOND, Knox, change_user, request,
 FROM_PHONE = (("X-Device-Id", "phone"), ("X-Device-Name", "Ada's phone"), ("User-Agent", "curl/8"))
 
 
-# what is issued
+# the token and its record
 
 
 async def test_a_login_stores_a_record(knox: Knox) -> None:
-    """The record has the user, the times and the client."""
+    """The stored record holds the user, the times and the client's description."""
     token = await knox.strategy(KnoxSettings(audience="web"), request=request(*FROM_PHONE)).write_token(knox.user)
 
     [record] = await knox.strategy(KnoxSettings(audience="web")).list_records(knox.user)
@@ -36,7 +36,7 @@ async def test_a_login_stores_a_record(knox: Knox) -> None:
 
 
 async def test_an_issued_token_knows_what_it_is(knox: Knox) -> None:
-    """It is a text of our shape that brings its record, its user and its lifetime along."""
+    """An issued token is a well-formed text that carries its record, user and lifetime."""
     token = await knox.strategy(KnoxSettings(token_ttl=HOUR, token_prefix="acme_")).issue(knox.user)
 
     parsed = tokens.parse(token)
@@ -47,14 +47,14 @@ async def test_an_issued_token_knows_what_it_is(knox: Knox) -> None:
 
 
 async def test_no_two_tokens_are_alike(knox: Knox) -> None:
-    """Each login has its own text and its own id."""
+    """Every token has its own text and its own id."""
     issued = [await knox.strategy().issue(knox.user) for _ in range(10)]
 
     assert len(set(issued)) == len({token.record.id for token in issued}) == 10
 
 
 async def test_the_digest_is_stored(knox: Knox, engine: AsyncEngine) -> None:
-    """Of the token's text the database has the digest alone."""
+    """The database stores the token's digest and no part of its text."""
     token = await knox.strategy().issue(knox.user)
 
     [row] = await stored(engine)
@@ -63,7 +63,7 @@ async def test_the_digest_is_stored(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def test_times_are_whole_milliseconds(knox: Knox) -> None:
-    """What is stored is what is returned, on databases that keep less than microseconds too."""
+    """Times are cut to whole milliseconds, so the returned record equals the stored one."""
     knox.clock.now = NOW + timedelta(microseconds=123_456)
 
     token = await knox.strategy().issue(knox.user)
@@ -73,7 +73,7 @@ async def test_times_are_whole_milliseconds(knox: Knox) -> None:
 
 
 async def test_the_clock_s_zone_does_not_matter(knox: Knox) -> None:
-    """Times are in UTC, whatever time zone the clock returns."""
+    """Times are stored in UTC, whatever time zone the clock returns."""
     knox.clock.now = NOW.astimezone()
 
     token = await knox.strategy().issue(knox.user)
@@ -83,7 +83,7 @@ async def test_the_clock_s_zone_does_not_matter(knox: Knox) -> None:
 
 
 async def test_a_login_commits_the_session(knox: Knox, engine: AsyncEngine) -> None:
-    """As FastAPI-Users' own adapters do; and what the application has loaded stays loaded."""
+    """A login commits the session, as FastAPI-Users' adapters do, and the user's attributes stay readable."""
     knox.user.email = "changed@example.org"
 
     await knox.strategy().issue(knox.user)
@@ -111,15 +111,15 @@ async def test_a_login_commits_the_session(knox: Knox, engine: AsyncEngine) -> N
 async def test_a_token_may_have_its_own_lifetime(
     knox: Knox, ttl: timedelta | None, cap: timedelta | None, expires_after: timedelta | None
 ) -> None:
-    """A token may live longer or shorter than the setting says, or for ever, but never past the cap."""
+    """`token_ttl` of `issue` may be longer or shorter than the setting, or None, but never passes the cap."""
     token = await knox.strategy(KnoxSettings(auto_refresh_max_ttl=cap)).issue(knox.user, token_ttl=ttl)
 
     assert token.record.expires_at == (None if expires_after is None else NOW + expires_after)
 
 
 @pytest.mark.parametrize("ttl", [timedelta(0), -SECOND, 36526 * DAY, timedelta(microseconds=1)])
-async def test_a_lifetime_that_makes_no_sense_is_refused(knox: Knox, engine: AsyncEngine, ttl: timedelta) -> None:
-    """It raises before anything is written: zero does not mean for ever."""
+async def test_an_invalid_lifetime_is_refused(knox: Knox, engine: AsyncEngine, ttl: timedelta) -> None:
+    """An invalid lifetime, such as zero, raises a ValueError before anything is written."""
     with sent_to(engine) as statements, pytest.raises(ValueError, match="more than 0"):
         await knox.strategy().issue(knox.user, token_ttl=ttl)
 
@@ -128,7 +128,7 @@ async def test_a_lifetime_that_makes_no_sense_is_refused(knox: Knox, engine: Asy
 
 @pytest.mark.parametrize(("name", "stored_name"), [(None, "Ada's phone"), ("Backup", "Backup"), ("x" * 200, "x" * 128)])
 async def test_a_token_may_be_named(knox: Knox, name: str | None, stored_name: str) -> None:
-    """A name given to `issue` stands instead of the client's, cut to what a record holds."""
+    """A name passed to `issue` replaces the client's own and is cut to the column's length."""
     token = await knox.strategy(request=request(*FROM_PHONE)).issue(knox.user, name=name)
 
     [record] = await knox.strategy().list_records(knox.user)
@@ -140,7 +140,7 @@ async def test_a_token_may_be_named(knox: Knox, name: str | None, stored_name: s
 
 @pytest.mark.parametrize("replace", [True, False])
 async def test_every_way_to_a_token_obeys_the_limit(knox: Knox, *, replace: bool) -> None:
-    """At the limit no token is issued, by whatever call, and none ends."""
+    """At the limit neither a login nor `issue` issues a token, and no token is revoked."""
     strategy = knox.strategy(KnoxSettings(token_limit_per_user=2))
     kept = [await strategy.write_token(knox.user) for _ in range(2)]
 
@@ -152,7 +152,7 @@ async def test_every_way_to_a_token_obeys_the_limit(knox: Knox, *, replace: bool
 
 
 async def test_the_limit_may_evict(knox: Knox) -> None:
-    """With an evicting policy a login at the limit succeeds, at the oldest's cost."""
+    """With `evict_oldest` a login at the limit succeeds and revokes the oldest token."""
     strategy = knox.strategy(KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest"))
     issued = []
     for _ in range(3):
@@ -162,8 +162,8 @@ async def test_the_limit_may_evict(knox: Knox) -> None:
     assert [await knox.accepts(token) for token in issued] == [False, True, True]
 
 
-async def test_tokens_past_the_cap_take_no_place(knox: Knox) -> None:
-    """What is not accepted does not count, also where only the cap refuses it."""
+async def test_tokens_past_the_cap_do_not_count(knox: Knox) -> None:
+    """Tokens that are refused because of the cap do not count towards the limit."""
     await knox.strategy().issue(knox.user, token_ttl=None)
     knox.clock.now += DAY
     capped = KnoxSettings(auto_refresh_max_ttl=DAY, token_limit_per_user=1)
@@ -173,14 +173,14 @@ async def test_tokens_past_the_cap_take_no_place(knox: Knox) -> None:
     assert await knox.strategy(capped).list_records(knox.user) == [token.record]
 
 
-# a user that changes meanwhile
+# a user who is changed before the write
 
 
 @pytest.mark.parametrize("values", [{"hashed_password": "new"}, {"is_active": False}])
 async def test_a_login_fails_if_its_user_has_changed(
     knox: Knox, engine: AsyncEngine, values: dict[str, object]
 ) -> None:
-    """A change of password or activity between the check and the write makes the login fail."""
+    """A login fails if the password or `is_active` changes between its check and its write."""
     await change_user(engine, knox.user, **values)
 
     with pytest.raises(CredentialsChanged):
@@ -190,7 +190,7 @@ async def test_a_login_fails_if_its_user_has_changed(
 
 
 async def test_a_login_fails_if_its_user_is_gone(knox: Knox, engine: AsyncEngine) -> None:
-    """A deleted user gets no token."""
+    """A login fails if its user is deleted between its check and its write."""
     async with engine.begin() as connection:
         await connection.execute(delete(User))
 

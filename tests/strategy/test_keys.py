@@ -1,4 +1,4 @@
-"""Digest keys: introduced, changed and withdrawn without logging anybody out before time."""
+"""Digest keys: they are introduced, changed and withdrawn without logging anybody out early."""
 
 import base64
 import uuid
@@ -29,7 +29,7 @@ async def digest_in(engine: AsyncEngine) -> bytes:
 
 
 async def test_the_first_key_signs(knox: Knox, engine: AsyncEngine) -> None:
-    """What is stored is the HMAC under the first key, and no other key nor none finds it."""
+    """The stored digest is the HMAC under the first key, and only that key verifies it."""
     token = await knox.strategy(NEW_FIRST).issue(knox.user)
 
     assert await digest_in(engine) == tokens.digest(token, key=NEW.get_secret_value().encode())
@@ -47,7 +47,7 @@ async def insert_copy(engine: AsyncEngine, **values: object) -> None:
 
 @pytest.mark.parametrize("key", [None, NEW.get_secret_value().encode(), b""], ids=["none", "another", "empty"])
 async def test_a_row_that_was_inserted_blindly_is_no_login(knox: Knox, engine: AsyncEngine, key: bytes | None) -> None:
-    """Nobody without a key can compute a digest: a row with one of any other making opens nothing."""
+    """With `digest_keys`, an inserted row whose digest was made without the key is not accepted."""
     forged = unknown_token(knox.user)
     await knox.strategy(ON_OLD).issue(knox.user)
 
@@ -59,7 +59,7 @@ async def test_a_row_that_was_inserted_blindly_is_no_login(knox: Knox, engine: A
 
 @pytest.mark.parametrize("settings", [UNKEYED, ON_OLD, INTRODUCING], ids=["unkeyed", "keyed", "introducing"])
 async def test_a_stolen_table_opens_nothing(knox: Knox, engine: AsyncEngine, settings: KnoxSettings) -> None:
-    """A digest is not accepted as a token, however it is encoded."""
+    """A stored digest is not accepted as a token, however it is encoded."""
     await knox.strategy(settings).issue(knox.user)
     digest = await digest_in(engine)
 
@@ -68,8 +68,8 @@ async def test_a_stolen_table_opens_nothing(knox: Knox, engine: AsyncEngine, set
     assert [await knox.accepts(text, settings) for text in texts] == [False] * 4
 
 
-async def test_an_own_digest_beside_another_user_is_that_user_s(knox: Knox, other: User, engine: AsyncEngine) -> None:
-    """No key prevents this: an attacker who reads and inserts rows can copy the digest of their own token."""
+async def test_a_copied_digest_gives_access_to_another_user(knox: Knox, other: User, engine: AsyncEngine) -> None:
+    """Whoever reads and inserts rows can copy the digest of their own token to another user, despite `digest_keys`."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
     digest = await digest_in(engine)
     await knox.strategy(ON_OLD).destroy_token(token, knox.user)
@@ -86,7 +86,7 @@ async def test_an_own_digest_beside_another_user_is_that_user_s(knox: Knox, othe
 async def test_a_row_that_was_inserted_while_keys_are_introduced(
     knox: Knox, engine: AsyncEngine, *, is_used: bool
 ) -> None:
-    """Until `accept_unkeyed_until` a row with a plain digest is accepted; if it is used by then, it is accepted on."""
+    """Until `accept_unkeyed_until` an inserted plain digest is accepted, and if used by then it stays accepted."""
     forged = unknown_token(knox.user)
     await knox.strategy(INTRODUCING).issue(knox.user)
     await insert_copy(engine, digest=tokens.digest(forged), expires_at=NOW + 30 * DAY)
@@ -103,7 +103,7 @@ async def test_a_row_that_was_inserted_while_keys_are_introduced(
 
 @pytest.mark.parametrize("settings", [NEW_LAST, NEW_FIRST])
 async def test_all_keys_verify(knox: Knox, settings: KnoxSettings) -> None:
-    """While a key is being changed, servers with either order accept what the others have issued."""
+    """While a key is being changed, servers with either order of keys accept tokens that the others issued."""
     issued = [await knox.strategy(other).issue(knox.user) for other in (ON_OLD, NEW_LAST, NEW_FIRST, ON_NEW)]
 
     assert [await knox.accepts(token, settings) for token in issued] == [True] * 4
@@ -115,7 +115,7 @@ async def test_all_keys_verify(knox: Knox, settings: KnoxSettings) -> None:
 async def test_a_use_brings_a_record_under_the_first_key(
     knox: Knox, before: KnoxSettings, during: KnoxSettings, after: KnoxSettings
 ) -> None:
-    """A token that is used past the interval survives the end of what it was stored under; its expiry stays."""
+    """A token used after the interval is re-keyed to the first key, and its expiry does not change."""
     token = await knox.strategy(before).issue(knox.user)
     knox.clock.now += MINUTE + MILLISECOND
 
@@ -130,7 +130,7 @@ async def test_a_use_brings_a_record_under_the_first_key(
 
 @pytest.mark.parametrize("touch", [True, False])
 async def test_within_the_interval_no_record_is_re_keyed(knox: Knox, engine: AsyncEngine, *, touch: bool) -> None:
-    """Re-keying waits as every write does, and a passive read does none."""
+    """A record is not re-keyed within `min_refresh_interval`, nor by a passive read."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
     digest = await digest_in(engine)
     knox.clock.now += MINUTE if touch else HOUR
@@ -141,7 +141,7 @@ async def test_within_the_interval_no_record_is_re_keyed(knox: Knox, engine: Asy
 
 
 async def test_a_key_that_is_deployed_last_re_keys_nothing(knox: Knox, engine: AsyncEngine) -> None:
-    """Servers that have not the new key yet go on accepting what those with it have read."""
+    """A key in last place re-keys nothing, so servers that do not have it yet can still verify all tokens."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
     knox.clock.now += HOUR
 
@@ -151,14 +151,14 @@ async def test_a_key_that_is_deployed_last_re_keys_nothing(knox: Knox, engine: A
 
 
 async def test_a_withdrawn_key_is_refused(knox: Knox) -> None:
-    """What was not used while the key was being changed is logged out."""
+    """A token stored under a withdrawn key is refused."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
 
     assert not await knox.accepts(token, ON_NEW)
 
 
 async def test_unkeyed_records_are_accepted_until_then(knox: Knox) -> None:
-    """At `accept_unkeyed_until` tokens from before there were keys are refused; without it, at once."""
+    """Unkeyed records are accepted until `accept_unkeyed_until`, and not at all if it is not set."""
     token = await knox.strategy(UNKEYED).issue(knox.user, token_ttl=None)
 
     assert not await knox.accepts(token, ON_OLD)
@@ -169,7 +169,7 @@ async def test_unkeyed_records_are_accepted_until_then(knox: Knox) -> None:
 
 
 async def test_a_rotation_stores_under_the_first_key(knox: Knox, engine: AsyncEngine) -> None:
-    """A new text is hashed as a new token's is."""
+    """The digest that a rotation stores is made with the first key."""
     old = await knox.strategy(ON_OLD).issue(knox.user)
 
     new = await knox.strategy(NEW_FIRST).rotate_token(old, knox.user)
@@ -178,8 +178,10 @@ async def test_a_rotation_stores_under_the_first_key(knox: Knox, engine: AsyncEn
 
 
 @pytest.mark.parametrize("before", [ON_OLD, UNKEYED])
-async def test_a_presented_token_ends_under_whatever_key(knox: Knox, engine: AsyncEngine, before: KnoxSettings) -> None:
-    """A login ends the token presented, also where it is stored under a later key or none."""
+async def test_a_presented_token_is_revoked_under_any_key(
+    knox: Knox, engine: AsyncEngine, before: KnoxSettings
+) -> None:
+    """A login revokes the token presented even if it is stored under a later key or unkeyed."""
     during = KnoxSettings(digest_keys=(NEW, OLD), accept_unkeyed_until=NOW + DAY)
     old = await knox.strategy(before).issue(knox.user)
 
@@ -188,8 +190,8 @@ async def test_a_presented_token_ends_under_whatever_key(knox: Knox, engine: Asy
     assert len(await stored(engine)) == 1
 
 
-async def test_a_token_under_a_later_key_can_be_ended(knox: Knox, engine: AsyncEngine) -> None:
-    """Logging out takes any of the keys, and none that is withdrawn."""
+async def test_a_token_under_a_later_key_can_be_logged_out(knox: Knox, engine: AsyncEngine) -> None:
+    """Logging out works for a token stored under any current key, and raises for one under a withdrawn key."""
     token = await knox.strategy(ON_OLD).issue(knox.user)
 
     with pytest.raises(InvalidToken):

@@ -1,4 +1,4 @@
-"""django-rest-knox, setting by setting and signal by signal: what each of them is here."""
+"""The settings and signals of django-rest-knox, one by one, and what corresponds to each of them here."""
 
 import hashlib
 import inspect
@@ -30,14 +30,14 @@ KEY = SecretStr("a key of 32 bytes and a few more")
 
 
 class UserRead(BaseUser[Any]):
-    """What an application returns about a user."""
+    """The schema by which an application returns a user."""
 
 
 # settings
 
 
 async def test_secure_hash_algorithm(knox: Knox, engine: AsyncEngine) -> None:
-    """SECURE_HASH_ALGORITHM: SHA-256, or HMAC-SHA-256 by `digest_keys`; it can change without logging anybody out."""
+    """SECURE_HASH_ALGORITHM: SHA-256, or HMAC-SHA-256 with `digest_keys`, which can be introduced without a logout."""
     token = await knox.strategy().issue(knox.user)
 
     assert (await stored(engine))[0].digest == hashlib.sha256(token.encode()).digest()
@@ -47,7 +47,7 @@ async def test_secure_hash_algorithm(knox: Knox, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "knox_", "x" * 20])
 async def test_auth_token_character_length(knox: Knox, prefix: str) -> None:
-    """AUTH_TOKEN_CHARACTER_LENGTH: 51 characters after the prefix, of which 43 hold 256 random bits; no setting."""
+    """AUTH_TOKEN_CHARACTER_LENGTH: fixed at 51 characters after the prefix, 43 of which hold 256 random bits."""
     token = await knox.strategy(KnoxSettings(token_prefix=prefix)).issue(knox.user)
 
     assert re.fullmatch(prefix + "[0-9A-Za-z]{51}", token)
@@ -55,7 +55,7 @@ async def test_auth_token_character_length(knox: Knox, prefix: str) -> None:
 
 @pytest.mark.parametrize(("ttl", "expires_at"), [(HOUR, NOW + HOUR), (None, None)])
 async def test_token_ttl(knox: Knox, ttl: timedelta | None, expires_at: datetime | None) -> None:
-    """TOKEN_TTL: `token_ttl`, 10 hours unless set, and `None` for ever."""
+    """TOKEN_TTL: `token_ttl`, by default 10 hours; with None a token never expires."""
     token = await knox.strategy(KnoxSettings(token_ttl=ttl)).issue(knox.user)
 
     assert token.record.expires_at == expires_at
@@ -64,7 +64,7 @@ async def test_token_ttl(knox: Knox, ttl: timedelta | None, expires_at: datetime
 
 @pytest.mark.parametrize(("user_schema", "is_answered"), [(None, False), (UserRead, True)])
 async def test_user_serializer(knox: Knox, user_schema: type[BaseModel] | None, *, is_answered: bool) -> None:
-    """USER_SERIALIZER: the transport's `user_schema`; without one the user is not in the answer."""
+    """USER_SERIALIZER: the transport's `user_schema`; without it the login response does not contain the user."""
     transport = KnoxBearerTransport("auth/login", user_schema=user_schema)
 
     answer = await transport.get_login_response(await knox.strategy().issue(knox.user))
@@ -73,7 +73,7 @@ async def test_user_serializer(knox: Knox, user_schema: type[BaseModel] | None, 
 
 
 async def test_token_limit_per_user(knox: Knox) -> None:
-    """TOKEN_LIMIT_PER_USER: `token_limit_per_user`, and 403 at login; tokens that never expire count too."""
+    """TOKEN_LIMIT_PER_USER: `token_limit_per_user`; a login past it gets 403, and endless tokens count too."""
     strategy = knox.strategy(KnoxSettings(token_limit_per_user=1, token_ttl=None))
     await strategy.issue(knox.user)
 
@@ -85,7 +85,7 @@ async def test_token_limit_per_user(knox: Knox) -> None:
 
 @pytest.mark.parametrize(("auto_refresh", "expires_at"), [(False, NOW + HOUR), (True, NOW + HOUR / 2 + HOUR)])
 async def test_auto_refresh(knox: Knox, engine: AsyncEngine, expires_at: datetime, *, auto_refresh: bool) -> None:
-    """AUTO_REFRESH: `auto_refresh`, off unless set: each use moves the expiry to `token_ttl` from then."""
+    """AUTO_REFRESH: `auto_refresh`, by default off; each use moves the expiry to `token_ttl` from then."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh=auto_refresh)
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += HOUR / 2
@@ -96,7 +96,7 @@ async def test_auto_refresh(knox: Knox, engine: AsyncEngine, expires_at: datetim
 
 
 async def test_auto_refresh_max_ttl(knox: Knox, engine: AsyncEngine) -> None:
-    """AUTO_REFRESH_MAX_TTL: `auto_refresh_max_ttl`: no use moves the expiry past it, and it is judged at each read."""
+    """AUTO_REFRESH_MAX_TTL: `auto_refresh_max_ttl`; no use moves the expiry past it."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh=True, auto_refresh_max_ttl=HOUR * 5 / 4)
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += HOUR / 2
@@ -108,7 +108,7 @@ async def test_auto_refresh_max_ttl(knox: Knox, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize(("used_after", "is_refreshed"), [(60_000, False), (60_001, True)])
 async def test_min_refresh_interval(knox: Knox, engine: AsyncEngine, used_after: int, *, is_refreshed: bool) -> None:
-    """MIN_REFRESH_INTERVAL: `min_refresh_interval`, 60 seconds unless set: smaller moves of the expiry are not made."""
+    """MIN_REFRESH_INTERVAL: `min_refresh_interval`, by default 60 seconds; smaller moves of the expiry are skipped."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += used_after * MILLISECOND
@@ -120,7 +120,7 @@ async def test_min_refresh_interval(knox: Knox, engine: AsyncEngine, used_after:
 
 @pytest.mark.parametrize("prefix", ["Bearer", "Token"])
 async def test_auth_header_prefix(prefix: str) -> None:
-    """AUTH_HEADER_PREFIX: the transport's `header_prefix`, "Bearer" unless set."""
+    """AUTH_HEADER_PREFIX: the transport's `header_prefix`, by default "Bearer"."""
     transport = KnoxBearerTransport("auth/login", header_prefix=prefix)
     scheme: Any = transport.scheme
 
@@ -132,7 +132,7 @@ async def test_auth_header_prefix(prefix: str) -> None:
 
 
 async def test_expiry_datetime_format(knox: Knox) -> None:
-    """EXPIRY_DATETIME_FORMAT: always ISO 8601 in UTC, as JSON readers expect; no setting."""
+    """EXPIRY_DATETIME_FORMAT: no setting; `expiry` is always ISO 8601 in UTC, as JSON readers expect."""
     token = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
 
     answer = await KnoxBearerTransport("auth/login").get_login_response(token)
@@ -141,7 +141,7 @@ async def test_expiry_datetime_format(knox: Knox) -> None:
 
 
 async def test_token_model(knox: Knox, engine: AsyncEngine) -> None:
-    """TOKEN_MODEL: a class of the application's over our mix-in, given to the store."""
+    """TOKEN_MODEL: the application's own table class, which it passes to the store."""
 
     class Base(DeclarativeBase):
         pass
@@ -165,14 +165,14 @@ async def test_token_model(knox: Knox, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "acme_"])
 async def test_token_prefix(knox: Knox, prefix: str) -> None:
-    """TOKEN_PREFIX: `token_prefix`, "knox_" unless set, up to 20 characters; changing it logs nobody out."""
+    """TOKEN_PREFIX: `token_prefix`, by default "knox_", up to 20 characters; changing it logs nobody out."""
     token = await knox.strategy(KnoxSettings(token_prefix=prefix)).issue(knox.user)
 
     assert token.startswith(prefix)
     assert await knox.accepts(token, KnoxSettings(token_prefix="other_"))
 
 
-async def test_every_setting_says_which_of_knox_s_it_is() -> None:
+async def test_every_setting_names_its_equivalent_in_knox() -> None:
     """The docstring of each setting names the setting of knox that it replaces."""
     ours = inspect.getsource(KnoxSettings)
     transport = inspect.getdoc(KnoxBearerTransport) or ""
@@ -188,7 +188,7 @@ async def test_every_setting_says_which_of_knox_s_it_is() -> None:
 
 
 async def test_token_expired(knox: Knox) -> None:
-    """The signal token_expired: `TokenExpired`, when an expired token is presented or its user logs in."""
+    """token_expired: `TokenExpired`, when an expired token is presented or its user logs in."""
     presented, other = [await knox.strategy().issue(knox.user, token_ttl=HOUR) for _ in range(2)]
     knox.clock.now += HOUR
     knox.events.clear()
@@ -201,19 +201,19 @@ async def test_token_expired(knox: Knox) -> None:
 
 
 async def test_user_logged_in(knox: Knox) -> None:
-    """The signal user_logged_in: `TokenIssued`, which has the record, the request and the user's id."""
-    asking = request()
+    """user_logged_in: `TokenIssued`, with the record, the request and the user's id."""
+    login = request()
 
-    token = await knox.strategy(request=asking).write_token(knox.user)
+    token = await knox.strategy(request=login).write_token(knox.user)
 
     assert [type(event) for event in knox.events] == [TokenIssued]
     [event] = knox.events
     assert isinstance(event, TokenIssued)
-    assert (event.record, event.request, event.user_id) == (token.record, asking, knox.user.id)
+    assert (event.record, event.request, event.user_id) == (token.record, login, knox.user.id)
 
 
 async def test_user_logged_out(knox: Knox) -> None:
-    """The signal user_logged_out: `TokenRevoked`, with its reason, for each token that a logout ends."""
+    """user_logged_out: `TokenRevoked`, with its reason, for each token that a logout revokes."""
     strategy = knox.strategy()
     token, *_ = [await strategy.issue(knox.user) for _ in range(3)]
     knox.events.clear()

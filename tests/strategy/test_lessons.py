@@ -1,7 +1,6 @@
-"""What went wrong elsewhere, by the name of the system it went wrong in, and does not here.
+"""Defects of other systems, named by their reports, that this package does not repeat.
 
-Much of it has its test where it belongs: the limit among the store's, junk and other backends' tokens over HTTP,
-indexes at the table. Here is what belongs to no single part.
+Many are tested with the part that they concern, such as the store, the routers or the table; here are the others.
 """
 
 import asyncio
@@ -30,7 +29,7 @@ REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
 
 
 class Overtaken(SQLAlchemyTokenStore[User, UUID]):
-    """A store whose reads are overtaken: after each one another session revokes or rotates the token just found."""
+    """A store for which another session revokes or rotates each token right after it is read."""
 
     def __init__(self, session: AsyncSession, engine: AsyncEngine, verb: str) -> None:
         super().__init__(session, KnoxToken)
@@ -43,7 +42,7 @@ class Overtaken(SQLAlchemyTokenStore[User, UUID]):
         audience: str,
         users: UserSource | None = None,
     ) -> Found[User, UUID] | None:
-        """Read, and be overtaken."""
+        """Read the token, then change its record on another session."""
         found = await super().get(token, audience=audience, users=users)
         assert found is not None
         async with AsyncSession(self.engine) as session:
@@ -59,8 +58,8 @@ class Overtaken(SQLAlchemyTokenStore[User, UUID]):
 
 
 @pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
-async def test_a_refresh_does_not_save_what_was_ended(knox: Knox, engine: AsyncEngine, verb: str) -> None:
-    """Knox PR #186, better-auth: a refresh that a logout overtakes neither fails nor brings the token back."""
+async def test_a_refresh_does_not_restore_a_revoked_token(knox: Knox, engine: AsyncEngine, verb: str) -> None:
+    """Knox PR #186, better-auth: a refresh neither fails nor restores a token that was revoked after it was read."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
     await knox.session.commit()
     knox.published()
@@ -78,7 +77,7 @@ async def test_a_refresh_does_not_save_what_was_ended(knox: Knox, engine: AsyncE
 @pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
 @pytest.mark.parametrize("call", ["rotate_token", "destroy_token"])
 async def test_an_overtaken_call_raises(knox: Knox, engine: AsyncEngine, call: str, verb: str) -> None:
-    """devise_token_auth PR #856: of two that end or swap a token at once, the second does not believe it has."""
+    """devise_token_auth PR #856: of two calls that revoke or rotate a token at once, the second raises."""
     token = await knox.strategy().issue(knox.user)
     knox.published()
     strategy: Strategy = KnoxStrategy(
@@ -87,7 +86,7 @@ async def test_an_overtaken_call_raises(knox: Knox, engine: AsyncEngine, call: s
 
     overtaken = getattr(strategy, call)(token, knox.user)
 
-    if (call, verb) == ("destroy_token", "rotate"):  # The record is the same: whichever text is presented, it ends.
+    if (call, verb) == ("destroy_token", "rotate"):  # A rotation keeps the record, so the logout still removes it.
         await overtaken
         assert await stored(engine) == []
     else:
@@ -97,7 +96,7 @@ async def test_an_overtaken_call_raises(knox: Knox, engine: AsyncEngine, call: s
 
 
 async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngine) -> None:
-    """Knox #391, #334: the limit is no check before a create, and holds for every way to a token."""
+    """Knox #391, #334: simultaneous logins do not exceed the limit, whichever call issues the token."""
     settings = KnoxSettings(token_limit_per_user=3)
 
     async def log_in(number: int) -> bool:
@@ -115,7 +114,7 @@ async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngin
 
 
 async def test_tokens_that_never_expire_count(knox: Knox) -> None:
-    """Knox #217: a token that never expires takes its place."""
+    """Knox #217: a token that never expires counts towards the limit."""
     strategy = knox.strategy(KnoxSettings(token_limit_per_user=1))
     await strategy.issue(knox.user, token_ttl=None)
 
@@ -124,7 +123,7 @@ async def test_tokens_that_never_expire_count(knox: Knox) -> None:
 
 
 async def test_a_read_looks_at_one_token(knox: Knox, engine: AsyncEngine) -> None:
-    """knox: a request does not load all of the user's tokens: with fifty it is the same one statement."""
+    """knox: a request loads one token by one statement, even if the user has fifty."""
     tokens = [await knox.strategy().issue(knox.user) for _ in range(50)]
 
     with sent_to(engine) as statements:
@@ -134,8 +133,8 @@ async def test_a_read_looks_at_one_token(knox: Knox, engine: AsyncEngine) -> Non
     assert "digest = ?" in statements[0]
 
 
-async def test_tokens_of_those_who_never_return_are_purged(knox: Knox, engine: AsyncEngine) -> None:
-    """knox, fastapi-users: expired rows do not stay for ever, though nobody presents them."""
+async def test_tokens_that_are_never_presented_are_purged(knox: Knox, engine: AsyncEngine) -> None:
+    """knox, fastapi-users: a purge deletes expired rows that nobody presents any more."""
     for _ in range(5):
         await knox.strategy().issue(knox.user, token_ttl=SECOND, replace=False)
     knox.clock.now += HOUR
@@ -146,8 +145,8 @@ async def test_tokens_of_those_who_never_return_are_purged(knox: Knox, engine: A
     assert await stored(engine) == []
 
 
-async def test_settings_are_those_of_the_strategy_at_hand(knox: Knox) -> None:
-    """knox: settings are not read at import: each strategy has its own, and a test can have others."""
+async def test_each_strategy_has_its_own_settings(knox: Knox) -> None:
+    """knox: settings are not read at import; each strategy has its own."""
     lifetimes = (MINUTE, HOUR, None)
 
     tokens = [await knox.strategy(KnoxSettings(token_ttl=ttl)).issue(knox.user) for ttl in lifetimes]
@@ -157,7 +156,7 @@ async def test_settings_are_those_of_the_strategy_at_hand(knox: Knox) -> None:
 
 
 async def test_events_name_the_token(knox: Knox) -> None:
-    """Knox #388: who listens learns which token it was, by its record."""
+    """Knox #388: an event holds the record of the token that it is about."""
     token = await knox.strategy().issue(knox.user)
 
     await knox.strategy().destroy_token(token, knox.user)
@@ -167,7 +166,7 @@ async def test_events_name_the_token(knox: Knox) -> None:
 
 
 async def test_a_lifetime_of_zero_is_not_for_ever(knox: Knox) -> None:
-    """fastapi-users: `lifetime_seconds=0` means never expires; here zero is refused, wherever it is said."""
+    """fastapi-users: a lifetime of zero is refused, and does not mean that the token never expires."""
     with pytest.raises(ValueError, match="more than 0"):
         KnoxSettings(token_ttl=timedelta(0))
     with pytest.raises(ValueError, match="more than 0"):
@@ -176,7 +175,7 @@ async def test_a_lifetime_of_zero_is_not_for_ever(knox: Knox) -> None:
 
 @pytest.mark.parametrize("call", ["issue", "read_token", "rotate_token", "logout_all"])
 async def test_a_commit_expires_no_user(engine: AsyncEngine, knox: Knox, call: str) -> None:
-    """fastapi-users #1395: after any call the user's attributes can be read, though sessions expire on commit."""
+    """fastapi-users #1395: after every call the user's attributes can be read, even if sessions expire on commit."""
     async with AsyncSession(engine) as session:
         user = await session.get_one(User, knox.user.id)
         strategy: Strategy = KnoxStrategy(store_on(session), REFRESHING, clock=knox.clock, request=None)
@@ -195,7 +194,7 @@ async def test_a_commit_expires_no_user(engine: AsyncEngine, knox: Knox, call: s
 
 
 async def test_using_a_token_is_not_a_write_each_time(knox: Knox, engine: AsyncEngine) -> None:
-    """Sanctum: `last_used_at` is not written at every request, and the throttle is on by default."""
+    """Sanctum: by default `last_used_at` is not written at every request."""
     token = await knox.strategy().issue(knox.user)
 
     with sent_to(engine) as statements:
@@ -207,7 +206,7 @@ async def test_using_a_token_is_not_a_write_each_time(knox: Knox, engine: AsyncE
 
 
 async def test_a_list_gives_no_secret_away_and_is_enough_to_revoke(knox: Knox) -> None:
-    """crudauth, better-auth #6940: what is listed is no token, and yet one of them can be ended by it."""
+    """crudauth, better-auth #6940: a listed record holds no token, but its id suffices to revoke the session."""
     token: IssuedToken = await knox.strategy().issue(knox.user)
 
     [record] = await knox.strategy().list_records(knox.user)
@@ -219,7 +218,7 @@ async def test_a_list_gives_no_secret_away_and_is_enough_to_revoke(knox: Knox) -
 
 
 async def test_a_token_stays_the_same_while_it_is_used(knox: Knox) -> None:
-    """devise_token_auth PR #856: no request rotates a token by itself, so that requests in parallel lose none."""
+    """devise_token_auth PR #856: using a token never rotates it, so parallel requests all succeed."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
 
     for _ in range(10):

@@ -1,4 +1,4 @@
-"""What a login ends: the tokens presented with it, and its device's record."""
+"""Which tokens a login revokes: those presented with the request, and the token of the same device."""
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,18 +9,18 @@ from tests.strategies import MILLISECOND, SECOND, Knox, change_user, flipped, re
 
 
 def bearing(token: str) -> tuple[str, str]:
-    """Present a token as a client with a header does."""
+    """Return the header by which an API client presents a token."""
     return ("Authorization", f"Bearer {token}")
 
 
 def with_cookie(token: str) -> tuple[str, str]:
-    """Present a token as a browser does, beside other cookies."""
+    """Return the Cookie header by which a browser presents a token, among other cookies."""
     return ("Cookie", f"theme=dark; session={token}; x=")
 
 
 @pytest.mark.parametrize("present", [bearing, with_cookie, lambda token: ("Authorization", f"Token {token}")])
-async def test_a_login_ends_the_token_presented(knox: Knox, present: object) -> None:
-    """A new login leaves no old session behind (ASVS 7.2.4)."""
+async def test_a_login_revokes_the_token_presented(knox: Knox, present: object) -> None:
+    """A login revokes the token presented with the request, so no old session is left behind (ASVS 7.2.4)."""
     assert callable(present)
     old = await knox.strategy().issue(knox.user)
     kept = await knox.strategy().issue(knox.user)
@@ -30,8 +30,8 @@ async def test_a_login_ends_the_token_presented(knox: Knox, present: object) -> 
     assert [await knox.accepts(token) for token in (old, kept, new)] == [False, True, True]
 
 
-async def test_all_presented_tokens_end(knox: Knox) -> None:
-    """A header and several cookies may each hold one."""
+async def test_all_presented_tokens_are_revoked(knox: Knox) -> None:
+    """A login revokes every token presented with it, whether in a header or in one of several cookies."""
     old = [await knox.strategy().issue(knox.user) for _ in range(3)]
     presenting = request(bearing(old[0]), ("Cookie", f"a={old[1]}; b={old[2]}"))
 
@@ -41,7 +41,7 @@ async def test_all_presented_tokens_end(knox: Knox) -> None:
 
 
 async def test_another_user_s_presented_token_stays(knox: Knox, other: User) -> None:
-    """A login ends tokens of its own user alone."""
+    """A login does not revoke a presented token that belongs to another user."""
     foreign = await knox.strategy().issue(other)
 
     await knox.strategy(request=request(bearing(foreign))).issue(knox.user)
@@ -50,7 +50,7 @@ async def test_another_user_s_presented_token_stays(knox: Knox, other: User) -> 
 
 
 async def test_another_audience_s_presented_token_stays(knox: Knox) -> None:
-    """A login ends tokens of its own audience alone."""
+    """A login does not revoke a presented token that belongs to another audience."""
     api = KnoxSettings(audience="api")
     presented = await knox.strategy(api).issue(knox.user)
 
@@ -60,7 +60,7 @@ async def test_another_audience_s_presented_token_stays(knox: Knox) -> None:
 
 
 async def test_presented_tokens_may_stay(knox: Knox) -> None:
-    """With `end_presented=False` the token presented stays."""
+    """With `end_presented=False` a login does not revoke the token presented with it."""
     old = await knox.strategy().issue(knox.user)
 
     await knox.strategy(KnoxSettings(end_presented=False), request=request(bearing(old))).issue(knox.user)
@@ -69,7 +69,7 @@ async def test_presented_tokens_may_stay(knox: Knox) -> None:
 
 
 async def test_presented_junk_changes_nothing(knox: Knox) -> None:
-    """A login succeeds whatever stands in its headers."""
+    """A login succeeds and revokes nothing when its headers hold malformed tokens."""
     old = await knox.strategy().issue(knox.user)
     junk = request(bearing(flipped(old)), ("Cookie", f"{'a' * 10_000}; =; ;;; b={flipped(old)}; c=\xff\0"))
 
@@ -80,7 +80,7 @@ async def test_presented_junk_changes_nothing(knox: Knox) -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Api-Key", "Sec-WebSocket-Protocol"])
 async def test_decoys_hide_no_presented_token(knox: Knox, engine: AsyncEngine, name: str) -> None:
-    """However many made-up tokens stand before and behind it, and under whichever name, the live one ends."""
+    """A live token is revoked even among a thousand made-up ones, in whichever header it is presented."""
     old = await knox.strategy().issue(knox.user)
     decoys = [f"x={unknown_token(knox.user)}" for _ in range(500)]
 
@@ -91,7 +91,7 @@ async def test_decoys_hide_no_presented_token(knox: Knox, engine: AsyncEngine, n
 
 
 async def test_a_device_has_one_token(knox: Knox) -> None:
-    """A login from a device takes the place of that device's record."""
+    """A login from a device replaces the token of that device and no other."""
     phone = request(("X-Device-Id", "phone"))
     old = await knox.strategy(request=phone).issue(knox.user)
     tablet = await knox.strategy(request=request(("X-Device-Id", "tablet"))).issue(knox.user)
@@ -101,8 +101,8 @@ async def test_a_device_has_one_token(knox: Knox) -> None:
     assert [await knox.accepts(token) for token in (old, tablet, new)] == [False, True, True]
 
 
-async def test_a_machine_s_token_stands_beside(knox: Knox) -> None:
-    """With `replace=False` neither the token presented nor the device's ends, now or at the device's next login."""
+async def test_replace_false_revokes_nothing(knox: Knox) -> None:
+    """`replace=False` revokes neither the presented token nor the device's, now or at the device's next login."""
     on_phone = (("X-Device-Id", "phone"),)
     session = await knox.strategy(request=request(*on_phone)).issue(knox.user)
 
@@ -113,8 +113,8 @@ async def test_a_machine_s_token_stands_beside(knox: Knox) -> None:
     assert [await knox.accepts(token) for token in (session, machine)] == [False, True]
 
 
-async def test_a_failed_login_ends_nothing(knox: Knox, engine: AsyncEngine) -> None:
-    """The token presented with a login that fails stays, as do expired ones."""
+async def test_a_failed_login_removes_nothing(knox: Knox, engine: AsyncEngine) -> None:
+    """A failed login removes neither the token presented with it nor expired records."""
     old = await knox.strategy().issue(knox.user)
     await knox.strategy().issue(knox.user, token_ttl=MILLISECOND)
     await change_user(engine, knox.user, hashed_password="new")

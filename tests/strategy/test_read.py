@@ -1,4 +1,4 @@
-"""Reading a token: who is let in, who is not, and what that costs."""
+"""Reading a token: which ones are accepted, which are refused, and how many statements it takes."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -29,11 +29,11 @@ from tests.strategies import (
 ENDLESS = KnoxSettings(token_ttl=None)
 
 
-# who is let in
+# which tokens are accepted
 
 
 async def test_a_live_token_gives_its_user(knox: Knox) -> None:
-    """It is the user of the session, and the record stored."""
+    """A live token authenticates its user, and each kind of read returns the stored record."""
     token = await knox.strategy().issue(knox.user)
 
     authenticated = await knox.strategy().authenticate(token, knox.user_manager)
@@ -43,15 +43,15 @@ async def test_a_live_token_gives_its_user(knox: Knox) -> None:
     assert await knox.strategy().read_record(token) == token.record
 
 
-async def test_the_text_alone_counts(knox: Knox) -> None:
-    """A token is recognised by its text, as it comes from a header."""
+async def test_a_plain_str_is_accepted(knox: Knox) -> None:
+    """A token is accepted as a plain `str`, which is how it comes from a header."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(str(token), knox.user_manager) is knox.user
 
 
 async def test_another_prefix_logs_nobody_out(knox: Knox) -> None:
-    """Tokens from before `token_prefix` was changed are accepted still."""
+    """Tokens issued before `token_prefix` was changed are still accepted."""
     tokens = [await knox.strategy(KnoxSettings(token_prefix=prefix)).issue(knox.user) for prefix in ("", "old_", "_")]
 
     accepted = [await knox.accepts(token, KnoxSettings(token_prefix="new_")) for token in tokens]
@@ -60,12 +60,12 @@ async def test_another_prefix_logs_nobody_out(knox: Knox) -> None:
 
 
 def refused_texts(token: str) -> Iterable[str | None]:
-    """List what has not the shape of a token, though some is near to this one."""
+    """List texts that are not well-formed tokens, some of them close to this token."""
     return (None, "", "junk", flipped(token), token + "\n", token.lower(), "\0", "\ud800", "ä" * 56, token * 10_000)
 
 
 async def test_junk_is_free(knox: Knox, engine: AsyncEngine) -> None:
-    """What has not the shape of a token is refused without asking the database."""
+    """A text that is not a well-formed token is refused without querying the database."""
     token = await knox.strategy().issue(knox.user)
 
     with sent_to(engine) as statements:
@@ -77,7 +77,7 @@ async def test_junk_is_free(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def test_an_unknown_token_is_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """The right shape is not enough: the token is looked up by one statement."""
+    """A well-formed token that was never issued is refused after one SELECT."""
     text = unknown_token(knox.user)
 
     with sent_to(engine) as statements:
@@ -88,7 +88,7 @@ async def test_an_unknown_token_is_refused(knox: Knox, engine: AsyncEngine) -> N
 
 
 async def test_a_digest_is_no_token(knox: Knox, engine: AsyncEngine) -> None:
-    """Nobody can log in with what the database holds."""
+    """Nothing that the database stores about a token is accepted as a token."""
     token = await knox.strategy().issue(knox.user)
     digest = (await stored(engine))[0].digest
 
@@ -97,7 +97,7 @@ async def test_a_digest_is_no_token(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def test_a_read_is_one_statement(knox: Knox, engine: AsyncEngine) -> None:
-    """Token and user come together, by one SELECT."""
+    """One SELECT reads the token together with its user."""
     token = await knox.strategy().issue(knox.user)
 
     with sent_to(engine) as statements:
@@ -113,7 +113,7 @@ async def test_a_read_is_one_statement(knox: Knox, engine: AsyncEngine) -> None:
 
 @pytest.mark.parametrize(("after", "accepted"), [(HOUR - MILLISECOND, True), (HOUR, False), (HOUR + DAY, False)])
 async def test_a_token_is_refused_from_its_expiry_on(knox: Knox, after: timedelta, *, accepted: bool) -> None:
-    """Expired is `now >= expires_at`, in every kind of read."""
+    """Every kind of read refuses a token as soon as `now >= expires_at`."""
     token = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
 
     knox.clock.now += after
@@ -125,7 +125,7 @@ async def test_a_token_is_refused_from_its_expiry_on(knox: Knox, after: timedelt
 
 
 async def test_an_expired_token_that_is_presented_is_deleted(knox: Knox, engine: AsyncEngine) -> None:
-    """Its record is removed, and no other; a second read finds nothing to remove or to publish."""
+    """Presenting an expired token removes its record, and only the first read publishes `TokenExpired`."""
     token = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
     kept = await knox.strategy(KnoxSettings(token_ttl=HOUR)).issue(knox.user)
     knox.published()
@@ -139,7 +139,7 @@ async def test_an_expired_token_that_is_presented_is_deleted(knox: Knox, engine:
 
 
 async def test_an_expired_token_is_deleted_however_lately_it_was_used(knox: Knox, engine: AsyncEngine) -> None:
-    """A client that uses its token to the last does not leave its record behind."""
+    """Presenting an expired token removes its record even right after its last use."""
     settings = KnoxSettings(token_ttl=HOUR)
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += HOUR - SECOND
@@ -185,7 +185,7 @@ async def test_a_passive_read_writes_nothing(knox: Knox, engine: AsyncEngine) ->
 async def test_the_cap_holds_for_tokens_from_before_it(
     knox: Knox, engine: AsyncEngine, made_under: KnoxSettings
 ) -> None:
-    """A record made under an older, longer setting is refused at its cap, and deleted when it is presented."""
+    """A record from before the cap was set is refused past the cap, and removed when it is presented."""
     token = await knox.strategy(made_under).issue(knox.user)
     capped = KnoxSettings(auto_refresh_max_ttl=DAY)
 
@@ -198,7 +198,7 @@ async def test_the_cap_holds_for_tokens_from_before_it(
 
 @pytest.mark.parametrize(("not_before", "accepted"), [(NOW, True), (NOW + MILLISECOND, False), (NOW + DAY, False)])
 async def test_the_kill_switch(knox: Knox, engine: AsyncEngine, not_before: datetime, *, accepted: bool) -> None:
-    """Tokens of logins before `not_before` are refused; their records stay, as the switch may be set back."""
+    """Tokens of logins before `not_before` are refused; their records stay, as the setting may be taken back."""
     token = await knox.strategy().issue(knox.user)
     switched = KnoxSettings(not_before=not_before)
 
@@ -217,7 +217,7 @@ async def test_the_kill_switch(knox: Knox, engine: AsyncEngine, not_before: date
 
 
 async def test_an_inactive_user_is_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """At every read, judged by the row just read, whatever the object says that the session already has."""
+    """Every read refuses a user whose stored row is inactive, even if the session's object is active."""
     token = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
 
@@ -229,7 +229,7 @@ async def test_an_inactive_user_is_refused(knox: Knox, engine: AsyncEngine) -> N
 
 
 async def test_a_user_who_is_activated_again_is_let_in(knox: Knox, engine: AsyncEngine) -> None:
-    """A refusal because of the user removes no record."""
+    """Refusing an inactive user removes no record, so the token works again after reactivation."""
     token = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
     await knox.strategy().read_token(token, knox.user_manager)
@@ -239,7 +239,7 @@ async def test_a_user_who_is_activated_again_is_let_in(knox: Knox, engine: Async
 
 
 async def test_an_inactive_user_s_token_is_not_refreshed(knox: Knox, engine: AsyncEngine) -> None:
-    """A refused read is no use."""
+    """A token that is refused because its user is inactive is not refreshed."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
     token = await knox.strategy(settings).issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
@@ -252,7 +252,7 @@ async def test_an_inactive_user_s_token_is_not_refreshed(knox: Knox, engine: Asy
 
 
 async def test_a_deleted_user_is_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """Also where the database has left the record, as SQLite does unless foreign keys are switched on."""
+    """A deleted user is refused even if the record is left, as in SQLite without foreign keys."""
     token = await knox.strategy().issue(knox.user)
     async with engine.begin() as connection:
         await connection.execute(delete(User))
@@ -266,7 +266,7 @@ async def test_a_deleted_user_is_refused(knox: Knox, engine: AsyncEngine) -> Non
 
 
 async def test_audiences_keep_apart(knox: Knox) -> None:
-    """Of two strategies on one table each reads, lists, limits and ends its own."""
+    """Of two strategies on one table, each reads, lists, limits and revokes only its own audience's tokens."""
     web, api = (
         knox.strategy(KnoxSettings(audience=audience, token_limit_per_user=1, limit_policy="evict_oldest"))
         for audience in ("web", "api")

@@ -1,4 +1,4 @@
-"""Using a token: when its expiry and its last use are written, and what happens if they cannot be."""
+"""Recording the use of a token: when its expiry and `last_used_at` are written, and what happens if they cannot be."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,17 +20,17 @@ CAPPED = KnoxSettings(token_ttl=HOUR, auto_refresh=True, auto_refresh_max_ttl=2 
 
 
 async def use(knox: Knox, token: str, settings: KnoxSettings = REFRESHING) -> None:
-    """Read a token, which has to be accepted."""
+    """Read a token and require that it is accepted."""
     assert await knox.strategy(settings).read_token(token, knox.user_manager) is knox.user
 
 
 async def times(engine: AsyncEngine) -> tuple[datetime | None, datetime | None]:
-    """Return the expiry and the last use that are stored of the only record."""
+    """Return the stored `expires_at` and `last_used_at` of the only record."""
     [row] = await stored(engine)
     return row.expires_at, row.last_used_at
 
 
-# when
+# when a use is written
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ async def test_a_use_is_written_after_the_interval(
     *,
     is_noted: bool,
 ) -> None:
-    """The last use is noted when more than the interval has passed, and with `auto_refresh` the expiry moves then."""
+    """A use after the interval sets `last_used_at`, and with `auto_refresh` it moves the expiry too."""
     token = await knox.strategy(settings).issue(knox.user)
     knox.clock.now += used_after
 
@@ -62,7 +62,7 @@ async def test_a_use_is_written_after_the_interval(
 
 
 async def test_the_record_returned_is_the_one_stored(knox: Knox, engine: AsyncEngine) -> None:
-    """A throttled use changes nothing in memory either, so that nothing that follows the record drifts."""
+    """The record that a read returns has the stored times, also when the write was skipped."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
 
     for used_after in (HOUR / 2, MINUTE, MINUTE / 2):
@@ -73,7 +73,7 @@ async def test_the_record_returned_is_the_one_stored(knox: Knox, engine: AsyncEn
 
 
 async def test_a_refresh_never_shortens(knox: Knox, engine: AsyncEngine) -> None:
-    """A token that lives longer than the setting says keeps its expiry; only its use is noted."""
+    """A token with a longer lifetime than `token_ttl` keeps its expiry; only `last_used_at` changes."""
     token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=30 * DAY)
     knox.clock.now += DAY
 
@@ -83,7 +83,7 @@ async def test_a_refresh_never_shortens(knox: Knox, engine: AsyncEngine) -> None
 
 
 async def test_an_endless_token_stays_endless(knox: Knox, engine: AsyncEngine) -> None:
-    """Only its use is noted."""
+    """A token that never expires gets no expiry by a refresh; only `last_used_at` changes."""
     token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=None)
     knox.clock.now += DAY
 
@@ -93,7 +93,7 @@ async def test_an_endless_token_stays_endless(knox: Knox, engine: AsyncEngine) -
 
 
 async def test_a_refresh_never_passes_the_cap(knox: Knox, engine: AsyncEngine) -> None:
-    """However often a token is used, it ends at its cap, and the last few seconds before are not worth a write."""
+    """However often a token is used, it expires at its cap, and a move by a few seconds is not written."""
     token = await knox.strategy(CAPPED).issue(knox.user)
 
     expiries = []
@@ -108,7 +108,7 @@ async def test_a_refresh_never_passes_the_cap(knox: Knox, engine: AsyncEngine) -
 
 
 async def test_many_reads_make_one_write(knox: Knox, engine: AsyncEngine) -> None:
-    """Within the interval one read writes, however many there are."""
+    """Of many reads within the interval only one writes."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
     knox.clock.now += HOUR / 2
 
@@ -121,7 +121,7 @@ async def test_many_reads_make_one_write(knox: Knox, engine: AsyncEngine) -> Non
 
 
 async def test_a_refresh_publishes_an_event(knox: Knox) -> None:
-    """The event has the record as it is stored now; a use that moves no expiry is no event."""
+    """A refresh publishes `TokenRefreshed` with the stored record; a use that moves no expiry publishes nothing."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
     knox.published()
     knox.clock.now += HOUR / 2
@@ -136,7 +136,7 @@ async def test_a_refresh_publishes_an_event(knox: Knox) -> None:
 
 
 async def test_a_switch_to_refreshing_holds_for_tokens_from_before(knox: Knox, engine: AsyncEngine) -> None:
-    """Settings are not kept in the record: those of the strategy at hand count."""
+    """Switching `auto_refresh` on applies to tokens that were issued before."""
     token = await knox.strategy(PLAIN).issue(knox.user)
     knox.clock.now += HOUR / 2
 
@@ -145,12 +145,12 @@ async def test_a_switch_to_refreshing_holds_for_tokens_from_before(knox: Knox, e
     assert await times(engine) == (NOW + 3 * HOUR / 2, NOW + HOUR / 2)
 
 
-# trouble
+# when a use cannot be written
 
 
 @asynccontextmanager
 async def locked(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Hold the database's write lock."""
+    """Hold the database's write lock on another connection."""
     async with engine.connect() as connection:
         await connection.exec_driver_sql("BEGIN IMMEDIATE")
         yield
@@ -160,7 +160,7 @@ async def locked(engine: AsyncEngine) -> AsyncIterator[None]:
 async def test_a_record_that_cannot_be_deleted_fails_nothing(
     knox: Knox, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An expired token is refused with or without its record."""
+    """An expired token is refused, and no error raised, if its record cannot be deleted."""
     token = await knox.strategy(PLAIN).issue(knox.user)
     knox.published()
     knox.clock.now += HOUR
@@ -177,7 +177,7 @@ async def test_a_record_that_cannot_be_deleted_fails_nothing(
 async def test_a_read_replica_is_enough_to_read(
     knox: Knox, any_backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where nothing can be written tokens are accepted all the same, and expired ones refused."""
+    """On a read-only database live tokens are accepted and expired ones refused."""
     live = await knox.strategy(REFRESHING).issue(knox.user)
     expired = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=MINUTE)
     user_id = knox.user.id

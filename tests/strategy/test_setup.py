@@ -1,4 +1,4 @@
-"""What a strategy needs to be made with, and what it says where a check would silently be missing."""
+"""The arguments of `KnoxStrategy`, and the errors when one is missing or has the wrong type."""
 
 import uuid
 from typing import Any, cast
@@ -19,18 +19,18 @@ Make = cast("Any", KnoxStrategy)
 
 @pytest.fixture
 def unseeing() -> RedisTokenStore[User, uuid.UUID]:
-    """Give a store that cannot see the users, and that is not called here."""
+    """Return a store that cannot see the users; it is never called in these tests."""
     return RedisTokenStore(Redis(port=1, retry=Retry(NoBackoff(), 0)))
 
 
-async def test_the_request_is_named(knox: Knox) -> None:
-    """Forgetting the request would silently lose addresses and what a login replaces, so it has no default."""
+async def test_the_request_is_required(knox: Knox) -> None:
+    """`request` has no default, because without it client addresses and replaced tokens would silently be lost."""
     with pytest.raises(TypeError, match="request"):
         Make(store_on(knox.session), DEFAULTS)
 
 
-async def test_a_store_that_cannot_see_the_users_needs_them(unseeing: object) -> None:
-    """Without `user_db` a login would silently not check its user again; `None` says that this is meant."""
+async def test_a_store_that_cannot_see_the_users_needs_user_db(unseeing: object) -> None:
+    """A store that cannot see the users requires `user_db`; None states that a login does not check the user again."""
     with pytest.raises(TypeError, match=r"user_db is missing: RedisTokenStore cannot see the users.*user_db=None"):
         Make(unseeing, DEFAULTS, request=None)
 
@@ -39,7 +39,7 @@ async def test_a_store_that_cannot_see_the_users_needs_them(unseeing: object) ->
 
 @pytest.mark.parametrize("store", [lambda knox: knox.session, lambda _knox: KnoxToken, lambda _knox: None])
 async def test_something_else_than_a_store_is_refused(knox: Knox, store: Any) -> None:
-    """A session or a table instead of the store is named at once, with the fix."""
+    """Passing a session or a table instead of a store raises a TypeError that names the fix."""
     with pytest.raises(TypeError, match=r"store must be a TokenStore, such as SQLAlchemyTokenStore"):
         Make(store(knox), DEFAULTS, request=None)
 
@@ -48,47 +48,47 @@ async def test_something_else_than_a_store_is_refused(knox: Knox, store: Any) ->
     "user_db", [SQLAlchemyUserDatabase, "users", lambda knox: knox.user_manager, lambda knox: knox.session]
 )
 async def test_something_else_than_a_user_database_is_refused(knox: Knox, unseeing: object, user_db: Any) -> None:
-    """A user manager has a `get` too, but what it returns may be an object of before."""
+    """Passing a user manager as `user_db` is refused, because its `get` may return a stale user object."""
     given = user_db(knox) if callable(user_db) and not isinstance(user_db, type) else user_db
     with pytest.raises(TypeError, match="user_db must be FastAPI-Users' user database adapter"):
         Make(unseeing, DEFAULTS, request=None, user_db=given)
 
 
 async def test_something_else_than_a_request_is_refused(knox: Knox) -> None:
-    """A session instead of the request is named at once."""
+    """Passing a session instead of the request raises a TypeError."""
     with pytest.raises(TypeError, match="request must be a Request or WebSocket, or None"):
         Make(store_on(knox.session), DEFAULTS, request=knox.session)
 
 
 @pytest.mark.parametrize("settings", [KnoxSettings, {"token_ttl": None}, None])
 async def test_something_else_than_settings_is_refused(knox: Knox, settings: object) -> None:
-    """The settings are one value, not their class and not a dict."""
+    """Passing the settings' class, a dict or None instead of a `KnoxSettings` raises a TypeError."""
     with pytest.raises(TypeError, match="settings must be KnoxSettings"):
         Make(store_on(knox.session), settings, request=None)
 
 
 class Reading:
-    """A mix-in that decides by itself who is authenticated."""
+    """A mix-in with its own `read_token`."""
 
     async def read_token(self, token: str | None, user_manager: object) -> None:
-        """Let nobody in."""
+        """Refuse every token."""
 
 
 async def test_read_token_is_not_overridden() -> None:
-    """The routers call `authenticate`, so a class that overrides `read_token` is refused when it is made."""
+    """A subclass that overrides `read_token` is refused when it is defined, because the routers call `authenticate`."""
     with pytest.raises(TypeError, match=r"Own overrides read_token.*override authenticate instead"):
         type("Own", (Reading, KnoxStrategy), {})
 
 
 class Closed(KnoxStrategy[User, uuid.UUID]):
-    """A strategy that lets nobody in."""
+    """A strategy that refuses every token."""
 
     async def authenticate(self, *_: object, **__: object) -> None:
-        """Let nobody in."""
+        """Refuse every token."""
 
 
 async def test_authenticate_is_overridden_for_all(knox: Knox) -> None:
-    """What a subclass decides in `authenticate` holds for `read_token` too."""
+    """`read_token` obeys a subclass that overrides `authenticate`."""
     token = await knox.strategy().issue(knox.user)
 
     assert await Closed(store_on(knox.session), request=None).read_token(token, knox.user_manager) is None

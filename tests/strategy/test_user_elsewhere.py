@@ -1,4 +1,4 @@
-"""Users whom the token store cannot see: one SELECT by FastAPI-Users' SQL adapter, `get` by any other."""
+"""Loading users for a store that cannot see them: one SELECT with FastAPI-Users' SQL adapter, `get` with any other."""
 
 import subprocess
 import sys
@@ -27,7 +27,7 @@ from tests.strategies import DEFAULTS, HOUR, NOW, Knox, change_user, sent_to, ve
 
 
 class Vault:
-    """A third-party token store with one token, which knows nothing about users but their ids as text."""
+    """A third-party store of one token that knows only the user's id, as text."""
 
     sees_users = True
 
@@ -39,7 +39,7 @@ class Vault:
         self.found = found
 
     async def get(self, token: PresentedToken, **_options: object) -> Found[Any, Any] | None:
-        """Find the token."""
+        """Return the record if the token presented is the stored one."""
         kept = tokens.digest(self.token)
         return Found(record=self.record, digest=kept, **self.found) if kept in token.digests else None
 
@@ -50,78 +50,78 @@ class Vault:
 
 
 class UserDatabase(SQLAlchemyUserDatabase[User, uuid.UUID]):
-    """FastAPI-Users' adapter, typed."""
+    """FastAPI-Users' SQLAlchemy adapter with its types."""
 
 
 class HidingManager(UserManager):
-    """A user manager that shows nobody."""
+    """A user manager that finds no user."""
 
     async def get(self, id: uuid.UUID) -> User:
-        """Hide."""
+        """Raise that the user does not exist."""
         raise UserNotExists from LookupError(id)
 
 
 class LaxManager(UserManager):
-    """A user manager that returns nobody, instead of raising as it should."""
+    """A user manager that returns None for an unknown user instead of raising."""
 
     async def get(self, id: uuid.UUID) -> Any:
-        """Return what there is, nothing."""
+        """Return None."""
 
 
 class NamingManager(UserManager):
-    """A user manager with ids of its own make."""
+    """A user manager that parses ids such as "user-1"."""
 
     def parse_id(self, value: Any) -> uuid.UUID:
-        """Take the id out of its name."""
+        """Parse the id behind the prefix."""
         return super().parse_id(value.removeprefix("user-"))
 
 
 class HidingDatabase(UserDatabase):
-    """A user database that shows nobody by id."""
+    """A user database whose `get` finds no user."""
 
     async def get(self, id: uuid.UUID) -> User | None:
-        """Hide."""
+        """Return None."""
 
 
 class HidingStatement(UserDatabase):
-    """A user database that shows nobody by any statement."""
+    """A user database whose statements find no user."""
 
     async def _get_user(self, statement: Select[Any]) -> User | None:
-        """Hide."""
+        """Return None."""
 
 
 class OwnDatabase(UserDatabase):
-    """A user database that loads users in its own way."""
+    """A user database that overrides `get`."""
 
     async def get(self, id: uuid.UUID) -> User | None:
-        """Load a user."""
+        """Load the user as the base class does."""
         return await super().get(id)
 
 
 class Directory(BaseUserDatabase[User, uuid.UUID]):
-    """Users that are kept outside of any SQL."""
+    """A user database outside of SQL."""
 
     def __init__(self, *users: User) -> None:
         self.users = {user.id: user for user in users}
 
     async def get(self, id: uuid.UUID) -> User | None:
-        """Look a user up."""
+        """Return the user with this id."""
         return self.users.get(id)
 
 
 class Base(DeclarativeBase):
-    """The metadata of other applications."""
+    """The metadata of the other applications' tables."""
 
 
 class Member(SQLAlchemyBaseUserTableUUID, Base):
-    """A user who is loaded together with accounts elsewhere, as FastAPI-Users' documentation has it."""
+    """A user whose OAuth accounts are loaded by an eager join, as in FastAPI-Users' documentation."""
 
     __tablename__ = "member"
     accounts: Mapped[list["Account"]] = relationship(lazy="joined")
 
 
 class Account(SQLAlchemyBaseOAuthAccountTableUUID, Base):
-    """An account elsewhere."""
+    """An OAuth account of a member."""
 
     @declared_attr
     def user_id(cls) -> Mapped[uuid.UUID]:
@@ -130,7 +130,7 @@ class Account(SQLAlchemyBaseOAuthAccountTableUUID, Base):
 
 
 class Guest(Base):
-    """A user class that computes in Python whether the user is active."""
+    """A user class whose `is_active` is computed in Python and has no column."""
 
     __tablename__ = "guest"
     id: Mapped[uuid.UUID] = mapped_column(GUID, primary_key=True)
@@ -138,17 +138,17 @@ class Guest(Base):
 
     @property
     def is_active(self) -> bool:
-        """Tell whether the guest is still here."""
+        """Return whether the guest has not left yet."""
         return self.left_at is None
 
 
 class AnyManager(UUIDIDMixin, BaseUserManager[Any, uuid.UUID]):
-    """A user manager of any users."""
+    """A user manager for any user class."""
 
 
 @pytest.fixture
 async def elsewhere(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give a session of another application."""
+    """Open a session on the other applications' tables."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     async with AsyncSession(engine) as session:
@@ -162,7 +162,7 @@ async def elsewhere(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 async def test_the_usual_users_are_loaded_by_one_select(
     knox: Knox, engine: AsyncEngine, database: type[UserDatabase]
 ) -> None:
-    """The user is the session's, and nothing else is sent."""
+    """With FastAPI-Users' own adapter one SELECT loads the user into the session, and nothing else is sent."""
     vault = Vault(knox.user.id)
 
     with sent_to(engine) as statements:
@@ -174,7 +174,7 @@ async def test_the_usual_users_are_loaded_by_one_select(
 
 @pytest.mark.parametrize("database", [SQLAlchemyUserDatabase, UserDatabase])
 async def test_the_select_is_built_once(knox: Knox, database: type[UserDatabase]) -> None:
-    """Any number of requests send the very same statement, as building it is most of its cost."""
+    """Every request executes the same statement object, because building a statement is most of its cost."""
     vault = Vault(knox.user.id)
     executed = []
     event.listen(knox.session.sync_session, "do_orm_execute", lambda state: executed.append(state.statement))
@@ -187,7 +187,7 @@ async def test_the_select_is_built_once(knox: Knox, database: type[UserDatabase]
 
 
 async def test_nothing_is_flushed(knox: Knox, engine: AsyncEngine) -> None:
-    """What the application has not yet written stays unwritten at a read."""
+    """Loading the user does not flush what the application has added to the session."""
     pending = User(email="pending@example.org", hashed_password="hash")
     knox.session.add(pending)
 
@@ -200,7 +200,7 @@ async def test_nothing_is_flushed(knox: Knox, engine: AsyncEngine) -> None:
 
 
 async def test_the_row_decides_who_is_active(knox: Knox, engine: AsyncEngine) -> None:
-    """Whatever the object says that the session already has: an inactive user is refused, and again let in."""
+    """The stored row decides whether the user is active, even if the session holds an older object."""
     vault = Vault(knox.user.id)
 
     await change_user(engine, knox.user, is_active=False)
@@ -213,7 +213,7 @@ async def test_the_row_decides_who_is_active(knox: Knox, engine: AsyncEngine) ->
 
 
 async def test_a_deleted_user_is_refused(knox: Knox, engine: AsyncEngine) -> None:
-    """Also where the session has the user still."""
+    """A deleted user is refused even if the session still holds the object."""
     async with engine.begin() as connection:
         await connection.execute(delete(User))
 
@@ -221,7 +221,7 @@ async def test_a_deleted_user_is_refused(knox: Knox, engine: AsyncEngine) -> Non
 
 
 async def test_joined_accounts_make_no_second_user(elsewhere: AsyncSession) -> None:
-    """A user whom an eager join repeats is loaded once, with all of it."""
+    """A user whose rows are multiplied by an eager join is loaded once, with all accounts."""
     accounts = [Account(oauth_name=name, access_token="", account_id=name, account_email="") for name in ("a", "b")]
     member = Member(email="m@example.org", hashed_password="hash", is_active=True, accounts=accounts)
     elsewhere.add(member)
@@ -235,7 +235,7 @@ async def test_joined_accounts_make_no_second_user(elsewhere: AsyncSession) -> N
     assert len(member.accounts) == 2
 
 
-# any other way
+# any other way of loading users
 
 
 @pytest.mark.parametrize(
@@ -248,16 +248,16 @@ async def test_joined_accounts_make_no_second_user(elsewhere: AsyncSession) -> N
     ],
     ids=["manager", "lax manager", "database", "statement"],
 )
-async def test_whoever_hides_users_hides_them_here(knox: Knox, make: Callable[[AsyncSession], UserManager]) -> None:
-    """Where the loading of users is overridden, that way is gone, and it may find nobody."""
+async def test_overridden_loading_is_used(knox: Knox, make: Callable[[AsyncSession], UserManager]) -> None:
+    """An application that overrides how users are loaded can hide a user from the strategy."""
     assert await Vault(knox.user.id).read(make(knox.session)) is None
 
 
 @pytest.mark.parametrize("is_active", [True, False])
-async def test_an_own_way_tells_who_is_active(
+async def test_an_overridden_get_decides_who_is_active(
     knox: Knox, engine: AsyncEngine, elsewhere: AsyncSession, *, is_active: bool
 ) -> None:
-    """A user who is loaded in a way of the application's own is judged as loaded."""
+    """A user loaded by an overridden `get` is active if the object it returns is."""
     await change_user(engine, knox.user, is_active=is_active)
 
     user = await Vault(knox.user.id).read(UserManager(OwnDatabase(elsewhere, User)))
@@ -265,9 +265,9 @@ async def test_an_own_way_tells_who_is_active(
     assert (user is not None) == is_active
 
 
-@pytest.mark.parametrize("left_at", [None, datetime(2029, 1, 1)])  # noqa: DTZ001 (as SQLite keeps it)
+@pytest.mark.parametrize("left_at", [None, datetime(2029, 1, 1)])  # noqa: DTZ001 (SQLite stores no time zone)
 async def test_activity_may_be_worked_out_in_python(elsewhere: AsyncSession, left_at: datetime | None) -> None:
-    """A user class without such a column is loaded as usual, and its attribute decides."""
+    """A user class without an `is_active` column is judged by its attribute."""
     guest = Guest(id=uuid.uuid4(), left_at=left_at)
     vault = Vault(guest.id)
     elsewhere.add(guest)
@@ -279,7 +279,7 @@ async def test_activity_may_be_worked_out_in_python(elsewhere: AsyncSession, lef
 
 
 async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
-    """Any FastAPI-Users user database will do; who is inactive in it, or is not, is refused."""
+    """Users may come from any FastAPI-Users user database; inactive and unknown ones are refused."""
     inactive = User(id=uuid.uuid4(), email="", hashed_password="", is_active=False)
     user_manager = UserManager(Directory(knox.user, inactive))
 
@@ -288,14 +288,14 @@ async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
     assert users == [knox.user, None, None]
 
 
-async def test_the_user_manager_makes_the_id(knox: Knox) -> None:
-    """The user manager parses the id, in whatever form the store keeps it."""
+async def test_the_user_manager_parses_the_id(knox: Knox) -> None:
+    """The user manager parses the id that the store returns, in whatever form it is stored."""
     assert await Vault(f"user-{knox.user.id}").read(NamingManager(UserDatabase(knox.session, User))) is knox.user
 
 
 @pytest.mark.parametrize("id", ["", "junk", "0" * 31])
-async def test_an_id_that_is_none_is_refused(knox: Knox, engine: AsyncEngine, id: str) -> None:
-    """A record with a user id that the manager does not accept authenticates nobody, and no statement is sent."""
+async def test_an_invalid_id_is_refused(knox: Knox, engine: AsyncEngine, id: str) -> None:
+    """A record whose user id the manager cannot parse authenticates nobody, and no statement is sent."""
     with sent_to(engine) as statements:
         user = await Vault(id).read(knox.user_manager)
 
@@ -303,18 +303,18 @@ async def test_an_id_that_is_none_is_refused(knox: Knox, engine: AsyncEngine, id
     assert statements == []
 
 
-async def test_a_user_without_word_of_activity_is_refused(knox: Knox) -> None:
-    """A store that returns the user must also return whether the row is active, because the object may be stale."""
+async def test_a_user_without_is_active_is_refused(knox: Knox) -> None:
+    """A store that returns the user must also return `is_active`, because the object may be stale."""
     assert await Vault(knox.user.id, user=knox.user).read(knox.user_manager) is None
     assert await Vault(knox.user.id, user=knox.user, is_active=True).read(knox.user_manager) is knox.user
 
 
 @pytest.mark.unmeasured
 def test_users_outside_of_sql_need_no_sqlalchemy() -> None:
-    """Where SQLAlchemy is not installed, users are loaded all the same."""
+    """Users outside of SQL are loaded even where SQLAlchemy is not installed."""
     script = """
 import sys
-sys.modules["sqlalchemy"] = None  # What makes each import of it fail.
+sys.modules["sqlalchemy"] = None  # This makes every import of it fail.
 
 import asyncio
 from types import SimpleNamespace

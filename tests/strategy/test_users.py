@@ -1,4 +1,4 @@
-"""Loading the users: the same read does it with FastAPI-Users' own adapter, and a second one with any other."""
+"""Loading the user at a read: in the token's SELECT with FastAPI-Users' own adapter, separately with any other."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -16,58 +16,59 @@ from tests.strategies import Knox, change_user, sent_to, verbs
 
 
 class UserDatabase(SQLAlchemyUserDatabase[User, uuid.UUID]):
-    """FastAPI-Users' adapter, typed."""
+    """FastAPI-Users' SQLAlchemy adapter with its types."""
 
 
 class OwnGet(UserManager):
-    """A user manager that loads users in its own way."""
+    """A user manager that overrides `get`."""
 
     async def get(self, id: uuid.UUID) -> User:
-        """Load a user."""
+        """Load the user as the base class does."""
         return await super().get(id)
 
 
 class OwnUserDatabase(UserDatabase):
-    """A user database that loads users in its own way."""
+    """A user database that overrides `get`."""
 
     async def get(self, id: uuid.UUID) -> User | None:
-        """Load a user."""
+        """Load the user as the base class does."""
         return await super().get(id)
 
 
 class OwnStatement(UserDatabase):
-    """A user database that changes each of its statements."""
+    """A user database that overrides how its statements are executed."""
 
     async def _get_user(self, statement: Select[Any]) -> User | None:
+        """Execute the statement as the base class does."""
         return await super()._get_user(statement)
 
 
 class Directory(BaseUserDatabase[User, uuid.UUID]):
-    """Users that are kept outside of any SQL."""
+    """A user database outside of SQL."""
 
     def __init__(self, *users: User) -> None:
         self.users = {user.id: user for user in users}
 
     async def get(self, id: uuid.UUID) -> User | None:
-        """Look a user up."""
+        """Return the user with this id."""
         return self.users.get(id)
 
 
 class StrictManager(OwnGet):
-    """A user manager that takes no id."""
+    """A user manager that accepts no id."""
 
     def parse_id(self, value: Any) -> uuid.UUID:
-        """Refuse."""
+        """Raise that the id is invalid."""
         raise InvalidID from ValueError(value)
 
 
 class Other(User):
-    """Another class over the same users."""
+    """Another class mapped to the same users."""
 
 
 @pytest.fixture
 async def elsewhere(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give another session."""
+    """Open another session."""
     async with AsyncSession(engine) as session:
         yield session
 
@@ -91,7 +92,7 @@ OTHERS: dict[str, Make] = {
 async def test_the_usual_users_come_with_the_token(
     knox: Knox, engine: AsyncEngine, elsewhere: AsyncSession, make: Make
 ) -> None:
-    """Where users are loaded as FastAPI-Users does, a read is one statement."""
+    """Where users are loaded by FastAPI-Users' own adapter, a read is one statement."""
     token = await knox.strategy().issue(knox.user)
 
     with sent_to(engine) as statements:
@@ -105,7 +106,7 @@ async def test_the_usual_users_come_with_the_token(
 async def test_other_users_are_loaded_their_way(
     knox: Knox, engine: AsyncEngine, elsewhere: AsyncSession, make: Make
 ) -> None:
-    """Where an application loads users in its own way, that way is gone, after the token is found."""
+    """Where an application overrides how users are loaded, its way is used after the token is found."""
     token = await knox.strategy().issue(knox.user)
 
     with sent_to(engine) as statements:
@@ -120,7 +121,7 @@ async def test_other_users_are_loaded_their_way(
 async def test_the_inactive_are_refused_however_they_are_loaded(
     knox: Knox, engine: AsyncEngine, elsewhere: AsyncSession, make: Make
 ) -> None:
-    """The row just read decides, in any way of loading, whatever objects the sessions already have."""
+    """An inactive user is refused in every way of loading, even if the sessions hold an object that says active."""
     token = await knox.strategy().issue(knox.user)
     await elsewhere.get_one(User, knox.user.id)
     await change_user(engine, knox.user, is_active=False)
@@ -129,14 +130,14 @@ async def test_the_inactive_are_refused_however_they_are_loaded(
 
 
 async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
-    """Any FastAPI-Users user database will do."""
+    """Users may come from any FastAPI-Users user database."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(token, UserManager(Directory(knox.user))) is knox.user
 
 
 async def test_a_user_who_is_inactive_outside_of_sql_is_refused(knox: Knox) -> None:
-    """What the user database says counts too: the stricter of the two decides."""
+    """A user is refused if either the user table or the user database says inactive."""
     token = await knox.strategy().issue(knox.user)
     inactive = User(id=knox.user.id, email="", hashed_password="", is_active=False)
 
@@ -144,14 +145,14 @@ async def test_a_user_who_is_inactive_outside_of_sql_is_refused(knox: Knox) -> N
 
 
 async def test_a_user_who_is_gone_is_refused(knox: Knox) -> None:
-    """A token of a user who is not in the user database authenticates nobody."""
+    """A token is refused if its user is not in the user database."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(token, UserManager(Directory())) is None
 
 
-async def test_an_id_that_is_none_is_refused(knox: Knox) -> None:
-    """A record with a user id that the manager does not accept authenticates nobody."""
+async def test_an_invalid_id_is_refused(knox: Knox) -> None:
+    """A record whose user id the manager cannot parse authenticates nobody."""
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.strategy().read_token(token, StrictManager(UserDatabase(knox.session, User))) is None

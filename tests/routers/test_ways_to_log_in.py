@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
 from tests.backends import Backend, RedisBackend
 from tests.conftest import backend_of
-from tests.http.ways_to_log_in import (
+from tests.routers.ways_to_log_in import (
     OAUTH_ACCOUNTS,
     KnoxToken,
     Site,
@@ -219,7 +219,7 @@ async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: 
 
     token = token_of(await way(browser, email, PHONE | bearing(other)))
 
-    assert [await whose(browser, it) for it in (other, token)] == [EVE, email]
+    assert [await whose(browser, text) for text in (other, token)] == [EVE, email]
 
 
 @every_way
@@ -273,7 +273,7 @@ async def test_the_presented_token_ends(site: Site, browser: AsyncClient, way: W
 
     [record] = await site.records(email)
     assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
-    assert [await whose(browser, it) for it in (old, token)] == [None, email]
+    assert [await whose(browser, text) for text in (old, token)] == [None, email]
 
 
 @every_way_of_a_member
@@ -304,7 +304,7 @@ async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncCl
 
     [record] = [record for record in await site.records(email) if record.device_id]
     assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
-    assert [await whose(browser, it) for it in (old, elsewhere, token)] == [None, email, email]
+    assert [await whose(browser, text) for text in (old, elsewhere, token)] == [None, email, email]
 
 
 @every_way_of_a_member
@@ -333,7 +333,7 @@ async def test_at_the_limit_a_login_may_take_the_place_of_another(
 
     token = token_of(await way(browser, email, headers(old)))
 
-    assert [await whose(browser, it) for it in (old, token)] == [None, email]
+    assert [await whose(browser, text) for text in (old, token)] == [None, email]
 
 
 @every_way_of_a_member
@@ -351,4 +351,4 @@ async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, emai
 
     newest, _ = await site.records(email)
     assert published(site) == [(TokenRevoked, evicted.id, "evicted"), (TokenIssued, newest.id)]
-    assert [await whose(browser, it) for it in (oldest, newer, token)] == [None, email, email]
+    assert [await whose(browser, text) for text in (oldest, newer, token)] == [None, email, email]

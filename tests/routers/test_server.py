@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient
 from uvicorn import Config, Server
 
-from tests.http.test_junk import HEADERS
+from tests.routers.test_junk import HEADERS
 from tests.site import Database, Served, credentials, login
 from tests.strategies import sent_to, stored, verbs
 
@@ -34,7 +34,12 @@ async def address(request: pytest.FixtureRequest, app: Served) -> AsyncIterator[
 async def answered(address: Address, headers: list[tuple[bytes, bytes]], path: bytes = b"/active") -> tuple[int, bytes]:
     """Send these very bytes over a connection, and return the answer's status and what follows it."""
     reader, writer = await asyncio.open_connection(*address)
-    lines = [b"GET " + path + b" HTTP/1.1", b"Host: test", b"Connection: close", *(b": ".join(it) for it in headers)]
+    lines = [
+        b"GET " + path + b" HTTP/1.1",
+        b"Host: test",
+        b"Connection: close",
+        *(b": ".join(header) for header in headers),
+    ]
     writer.write(b"\r\n".join([*lines, b"", b""]))
     answer = await reader.read()
     writer.close()
@@ -47,7 +52,9 @@ async def test_junk_is_refused_behind_a_server(address: Address, database: Datab
     with sent_to(database.engine) as statements:
         answers = {name: (await answered(address, headers))[0] for name, headers in BYTES.items()}
 
-    let_through = {name for name, headers in BYTES.items() if not any(byte < 32 for _, it in headers for byte in it)}
+    let_through = {
+        name for name, headers in BYTES.items() if not any(byte < 32 for _, header in headers for byte in header)
+    }
     assert set(answers.values()) <= {400, 401}
     assert {answers[name] for name in let_through} == {401}
     assert statements == []

@@ -10,9 +10,9 @@ from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxCookieTransport
 from tests.asgi import socket_to
-from tests.cookie.pages import BEARER, create_app, log_in
 from tests.site import Backend, Served, World, client_of, credentials, knox_backend
 from tests.strategies import MINUTE, Clock
+from tests.transports.pages import BEARER, create_app, log_in
 
 TOKEN = KnoxCookieTransport().cookie_name
 TRUSTED = "https://app.test"

@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI
 from fastapi_users.authentication import AuthenticationBackend, JWTStrategy, Strategy
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy, current_token, get_knox_admin_router, get_knox_router
-from tests.http.device import Device
 from tests.models import User
+from tests.routers.device import Device
 from tests.site import Backend, Users, World, bearing, client_of, create_users, jwt_backend, login
 
 Make = Callable[[Users, Backend], object]

@@ -1,4 +1,4 @@
-"""The events of each path: every event is published once, after the write, with the client."""
+"""The events of each call: each one is published once, after the write, with the client's description."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -28,29 +28,29 @@ Path = Callable[[Knox, Strategy, IssuedToken], Awaitable[Any]]
 
 
 def bearing(token: str) -> tuple[str, str]:
-    """Present a token."""
+    """Return the header by which an API client presents a token."""
     return ("Authorization", f"Bearer {token}")
 
 
 async def read(knox: Knox, strategy: Strategy, token: str, *, after: timedelta) -> None:
-    """Use a token some time later."""
+    """Read the token after some time."""
     knox.clock.now += after
     await strategy.read_token(token, knox.user_manager)
 
 
 async def log_in_presenting(knox: Knox, _strategy: Strategy, token: IssuedToken) -> None:
-    """Log in again with the token in a header."""
+    """Log in again and present the token in a header."""
     await knox.strategy(SETTINGS, request=request(bearing(token))).write_token(knox.user)
 
 
 async def log_in_after(knox: Knox, strategy: Strategy, _token: IssuedToken, *, after: timedelta) -> None:
-    """Log in again some time later."""
+    """Log in again after some time."""
     knox.clock.now += after
     await strategy.write_token(knox.user)
 
 
 async def log_in_twice(knox: Knox, strategy: Strategy, token: IssuedToken) -> None:
-    """Log in again and again, over the limit."""
+    """Log in twice more, which is over the limit."""
     for _ in range(2):
         await log_in_after(knox, strategy, token, after=SECOND)
 
@@ -90,7 +90,7 @@ PATHS: dict[str, tuple[Path, list[tuple[str, ...]]]] = {
 
 @pytest.mark.parametrize(("path", "published"), PATHS.values(), ids=PATHS.keys())
 async def test_each_path_publishes_its_events_once(knox: Knox, path: Path, published: list[tuple[str, ...]]) -> None:
-    """Each change publishes one event, and nothing else does."""
+    """Each change publishes its event once, and calls without a change publish nothing."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     knox.published()
 
@@ -101,31 +101,31 @@ async def test_each_path_publishes_its_events_once(knox: Knox, path: Path, publi
 
 async def test_each_revoked_session_publishes_an_event(knox: Knox) -> None:
     """A call that revokes several sessions publishes one event for each."""
-    kept, *ended = [await knox.strategy().issue(knox.user) for _ in range(3)]
+    kept, *revoked = [await knox.strategy().issue(knox.user) for _ in range(3)]
     knox.events.clear()
 
     await knox.strategy().logout_all(knox.user, keep=kept)
 
     records = [event.record for event in knox.events if hasattr(event, "record")]
-    assert {record.id for record in records} == {token.record.id for token in ended}
+    assert {record.id for record in records} == {token.record.id for token in revoked}
     assert knox.published() == [(REVOKED, "logout_others")] * 2
 
 
-async def test_an_event_tells_who_asked(knox: Knox) -> None:
-    """Each has the user's id, the client, the record and the request."""
-    asking = request(("User-Agent", "curl/8"))
+async def test_an_event_describes_its_request(knox: Knox) -> None:
+    """Each event holds the user's id, the client's description, the record and the request."""
+    login = request(("User-Agent", "curl/8"))
 
-    token = await knox.strategy(request=asking).issue(knox.user)
+    token = await knox.strategy(request=login).issue(knox.user)
 
     [event] = knox.events
     assert event.user_id == knox.user.id
     assert event.client == ClientInfo(user_agent="curl/8", ip_address="192.0.2.1")
-    assert event.request is asking
+    assert event.request is login
     assert getattr(event, "record", None) == token.record
 
 
 async def test_no_event_s_repr_holds_a_token(knox: Knox) -> None:
-    """Events can be logged as they are."""
+    """The repr of an event holds no token, so events can be logged."""
     old = await knox.strategy().issue(knox.user)
 
     new = await knox.strategy(request=request(bearing(old))).issue(knox.user)
@@ -135,7 +135,7 @@ async def test_no_event_s_repr_holds_a_token(knox: Knox) -> None:
 
 
 async def test_the_limit_publishes_an_event(knox: Knox) -> None:
-    """A refused login publishes an event with the limit and without a record."""
+    """A login refused because of the limit publishes `TokenLimitHit` with the limit."""
     settings = KnoxSettings(token_limit_per_user=1)
     await knox.strategy(settings).issue(knox.user)
     knox.events.clear()
@@ -147,7 +147,7 @@ async def test_the_limit_publishes_an_event(knox: Knox) -> None:
 
 
 async def test_a_login_that_fails_publishes_nothing(knox: Knox, engine: AsyncEngine) -> None:
-    """Nothing was written."""
+    """A login that fails because the user has changed publishes no event."""
     await change_user(engine, knox.user, hashed_password="new")
 
     with pytest.raises(CredentialsChanged):
@@ -158,7 +158,7 @@ async def test_a_login_that_fails_publishes_nothing(knox: Knox, engine: AsyncEng
 
 @pytest.mark.parametrize("path", [path for path, published in PATHS.values() if published])
 async def test_events_follow_the_write(knox: Knox, engine: AsyncEngine, path: Path) -> None:
-    """A listener that looks into the database at the last event sees what the path has written, committed."""
+    """When a listener is called, the change is already committed."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     seen: list[object] = []
 
@@ -172,24 +172,24 @@ async def test_events_follow_the_write(knox: Knox, engine: AsyncEngine, path: Pa
 
 
 async def test_a_listener_that_raises_changes_nothing(knox: Knox, caplog: pytest.LogCaptureFixture) -> None:
-    """The login succeeds, the other listeners are called, and the error is logged."""
+    """If a listener raises, the login succeeds, the others are called, and the log shows the error but no token."""
 
     def broken(_event: object) -> None:
         raise ZeroDivisionError
 
-    heard: list[object] = []
-    knox.listeners += [broken, heard.append]
+    received: list[object] = []
+    knox.listeners += [broken, received.append]
 
     token = await knox.strategy().issue(knox.user)
 
     assert await knox.accepts(token)
-    assert heard == knox.events
+    assert received == knox.events
     assert "ZeroDivisionError" in caplog.text
     assert token not in caplog.text
 
 
 async def test_describing_the_client_fails_no_read(knox: Knox) -> None:
-    """A description that raises at a refresh does not fail the request, as the write it follows would not."""
+    """A `describe_client` that raises does not fail the read that refreshes a token."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     knox.clock.now += HOUR / 2
 
@@ -209,7 +209,7 @@ async def test_describing_the_client_fails_no_read(knox: Knox) -> None:
 
 
 async def test_the_application_may_describe_clients(knox: Knox) -> None:
-    """What is noted at login is the application's choice; longer texts are cut."""
+    """The record holds what the application's `describe_client` returns, cut to the columns' lengths."""
     strategy: Strategy = KnoxStrategy(
         store_on(knox.session),
         request=request(),
@@ -223,7 +223,7 @@ async def test_the_application_may_describe_clients(knox: Knox) -> None:
 
 
 async def test_a_shared_strategy_keeps_nothing(knox: Knox) -> None:
-    """Without a request it works in scripts, and one for all calls is as it was after each of them."""
+    """A strategy keeps no state between calls and works without a request."""
     strategy = knox.strategy(SETTINGS)
     before = dict(vars(strategy))
 
@@ -238,7 +238,7 @@ async def test_a_shared_strategy_keeps_nothing(knox: Knox) -> None:
 
 
 async def test_an_expiry_publishes_one_event(knox: Knox) -> None:
-    """An expired token that is presented again and again publishes one event."""
+    """An expired token that is presented several times publishes one `TokenExpired`."""
     token = await knox.strategy(SETTINGS).issue(knox.user)
     knox.published()
 

@@ -3,35 +3,30 @@
 import uuid
 from collections.abc import Mapping
 from datetime import timedelta
-from functools import cache
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
-from fastapi.exceptions import HTTPException
-from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
-from starlette.exceptions import HTTPException as AnyHTTPException
 
-from fastapi_users_knox import KnoxSettings, TokenRecord, current_token, unauthorized
+from fastapi_users_knox import KnoxSettings, TokenRecord, current_token
 from tests.asgi import talk
-from tests.http.device import Device
 from tests.models import User
+from tests.routers.device import Device
 from tests.site import (
     Database,
     Served,
     Session,
     World,
-    bearer,
     bearing,
     build_app,
     client_of,
-    cookie_backend,
     create_users,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import HOUR, MILLISECOND, MINUTE, Clock, change_user, flipped, sent_to, stored, verbs
 
@@ -52,11 +47,11 @@ RULES: dict[str, dict[str, Any]] = {
 }
 
 
-@cache
-def create_site(*, explains_401: bool) -> FastAPI:
+@shared
+def create_site() -> FastAPI:
     """Build an application with a route for each set of rules."""
     backend = knox_backend()
-    app, users = build_app(backend, explains_401=explains_401), create_users(backend)
+    app, users = build_app(backend), create_users(backend)
     for name, rules in RULES.items():
         _add_route(app, name, current_token(users, backend, **rules))
     return app
@@ -83,13 +78,7 @@ def settings() -> Mapping[str, KnoxSettings]:
 @pytest.fixture
 def app(world: World) -> Served:
     """Give the application."""
-    return world.serving(create_site(explains_401=False))
-
-
-@pytest.fixture
-def explaining(world: World) -> Served:
-    """Give the application with our handler of 401 answers."""
-    return world.serving(create_site(explains_401=True))
+    return world.serving(create_site())
 
 
 async def test_user_and_record_are_given(laptop: Device) -> None:
@@ -201,8 +190,8 @@ async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
         await laptop.http.get(f"/token/{route}", headers=bearing(flipped(laptop.token))),
     ]
 
-    assert {it.status_code for it in answers} == {200}
-    assert [bool(it.json()) for it in answers] == [route == "optional", False, False]
+    assert {answer.status_code for answer in answers} == {200}
+    assert [bool(answer.json()) for answer in answers] == [route == "optional", False, False]
 
 
 @pytest.mark.parametrize("route", ["anyone", "active"])
@@ -290,84 +279,4 @@ async def test_a_websocket_is_refused(app: Served, headers: list[tuple[bytes, by
 
 async def test_it_is_documented() -> None:
     """A route that depends on it needs a token in the document, too."""
-    assert create_site(explains_401=False).openapi()["paths"]["/token/optional"]["get"]["security"] == [
-        {"KnoxBearer": []}
-    ]
-
-
-# The handler of FastAPI-Users' own 401s
-
-
-@pytest.mark.parametrize(
-    ("headers", "challenge"),
-    [
-        ({}, "Bearer"),
-        ({"Authorization": "Bearer "}, "Bearer"),
-        ({"Authorization": "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="}, "Bearer"),
-        ({"Cookie": "theme=dark"}, "Bearer"),
-        ({"Authorization": "Bearer junk"}, INVALID),
-    ],
-)
-async def test_fastapi_users_401_gets_the_header(
-    explaining: Served, *, headers: dict[str, str], challenge: str
-) -> None:
-    """With the handler added, `current_user` distinguishes a refused token from none."""
-    async with client_of(explaining) as client:
-        response = await client.get("/active", headers=headers)
-
-    assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
-    assert response.headers["WWW-Authenticate"] == challenge
-
-
-async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World, ada: User) -> None:
-    """A token of ours is one wherever it stands."""
-    knox = knox_backend(transport=bearer(header_prefix="Token"))
-    async with world.client(knox, cookie_backend(), explains_401=True) as client:
-        token = await login(client, email=ada.email)
-        await client.post("/knox/logout-all", headers=bearing(token, "Token"))
-        answers = [
-            await client.get("/active", headers=headers)
-            for headers in (bearing(token, "Token"), {"Cookie": f"knox={token}"})
-        ]
-
-    expected = [(401, 'Token error="invalid_token"')] * 2
-    assert [(it.status_code, it.headers["WWW-Authenticate"]) for it in answers] == expected
-
-
-@pytest.mark.parametrize(
-    ("error", "challenge"),
-    [
-        (HTTPException(401, {"code": "OURS"}, {"X-Mine": "kept"}), "Bearer"),
-        (HTTPException(401, "OURS", {"www-authenticate": "Basic", "X-Mine": "kept"}), "Basic"),
-        (AnyHTTPException(401, "OURS", {"X-Mine": "kept"}), "Bearer"),
-    ],
-)
-async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challenge: str) -> None:
-    """Detail and headers stay, and a challenge that is there is not replaced."""
-    app = FastAPI()
-    app.add_exception_handler(401, unauthorized)
-
-    @app.get("/")
-    async def refuse() -> None:
-        raise error
-
-    async with client_of(app) as client:
-        response = await client.get("/")
-
-    assert (response.status_code, response.json()) == (401, {"detail": error.detail})
-    assert response.headers.get_list("WWW-Authenticate") == [challenge]
-    assert response.headers["X-Mine"] == "kept"
-
-
-async def test_a_websocket_s_401_gets_the_header(explaining: Served) -> None:
-    """A refused handshake has an answer, which the handler serves too."""
-    [start, *_] = await talk(explaining, "/ws/active", [(b"authorization", b"Bearer junk")])
-
-    assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
-    assert (b"www-authenticate", INVALID.encode()) in start["headers"]
-
-
-async def test_any_other_error_stays_one() -> None:
-    """Set as the handler of what is no HTTP error, it hides nothing."""
-    with pytest.raises(LookupError):
-        await unauthorized(HTTPConnection({"type": "http", "headers": []}), LookupError())
+    assert create_site().openapi()["paths"]["/token/optional"]["get"]["security"] == [{"KnoxBearer": []}]

@@ -6,8 +6,8 @@ from fastapi_users.authentication import BearerTransport
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, each_route, on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import Device, each_route, on_each_kind_of_store
 from tests.site import (
     Database,
     World,
@@ -29,8 +29,8 @@ async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Devi
     """Users see their own live sessions, the newest first, and the current one is marked."""
     listed = await phone.sessions()
 
-    assert [(it["name"], it["current"]) for it in listed] == [("phone", True), ("laptop", False)]
-    assert [it["current"] for it in await laptop.sessions()] == [False, True]
+    assert [(session["name"], session["current"]) for session in listed] == [("phone", True), ("laptop", False)]
+    assert [session["current"] for session in await laptop.sessions()] == [False, True]
     assert len(await stranger.sessions()) == 1
 
 
@@ -68,7 +68,7 @@ async def test_an_expired_session_is_not_listed(laptop: Device, phone: Device, c
 
     listed = await phone.sessions()
 
-    assert laptop_id not in {it["id"] for it in listed}
+    assert laptop_id not in {session["id"] for session in listed}
     assert len(listed) == 1
 
 
@@ -105,8 +105,8 @@ async def test_no_other_session_can_be_ended(
 
     answers = [await phone.call("DELETE", f"/knox/sessions/{other}") for other in ids.values()]
 
-    assert {(it.status_code, it.text) for it in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
-    assert len({tuple(it.headers.items()) for it in answers}) == 1
+    assert {(answer.status_code, answer.text) for answer in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
+    assert len({tuple(answer.headers.items()) for answer in answers}) == 1
     assert (await phone.is_logged_in(), await stranger.is_logged_in()) == (True, True)
     assert events == []
 
@@ -126,7 +126,7 @@ async def test_the_others_are_logged_out(
     response = await phone.call("POST", "/knox/logout-others")
 
     assert (response.status_code, response.content) == (204, b"")
-    assert [await it.is_logged_in() for it in (laptop, phone, third, stranger)] == [False, True, False, True]
+    assert [await device.is_logged_in() for device in (laptop, phone, third, stranger)] == [False, True, False, True]
     assert reasons(events) == ["logout_others"] * 2
 
 
@@ -139,7 +139,7 @@ async def test_all_are_logged_out(
     response = await phone.call("POST", "/knox/logout-all")
 
     assert (response.status_code, response.content) == (204, b"")
-    assert [await it.is_logged_in() for it in (laptop, phone, stranger)] == [False, False, True]
+    assert [await device.is_logged_in() for device in (laptop, phone, stranger)] == [False, False, True]
     assert reasons(events) == ["logout_all"] * 2
 
 
@@ -156,8 +156,10 @@ async def test_a_token_is_rotated(laptop: Device, clock: Clock, events: list[Kno
     assert body == {"token_type": "bearer", "expires_in": 9 * 3600 - 60, "expiry": before["expires_at"]}
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
     assert (await laptop.is_logged_in(), await rotated.is_logged_in()) == (False, True)
-    assert [(it["id"], it["created_at"]) for it in await rotated.sessions()] == [(before["id"], before["created_at"])]
-    assert [type(it).__name__ for it in events] == ["TokenRotated"]
+    assert [(session["id"], session["created_at"]) for session in await rotated.sessions()] == [
+        (before["id"], before["created_at"])
+    ]
+    assert [type(event).__name__ for event in events] == ["TokenRotated"]
 
 
 async def test_a_rotation_needs_no_room(world: World, ada: User) -> None:
@@ -191,8 +193,8 @@ async def test_a_route_refuses_a_wrong_token(world: World, clock: Clock, ada: Us
 
         answers = [await Device(http=client, token=token).call(method, path) for token in tokens]
 
-        assert {(it.status_code, it.text) for it in answers} == {(401, '{"detail":"Unauthorized"}')}
-        assert {it.headers["WWW-Authenticate"] for it in answers} == {INVALID}
+        assert {(answer.status_code, answer.text) for answer in answers} == {(401, '{"detail":"Unauthorized"}')}
+        assert {answer.headers["WWW-Authenticate"] for answer in answers} == {INVALID}
         assert await good.is_logged_in()
 
 
@@ -264,11 +266,13 @@ async def test_a_cookie_is_swapped_and_deleted(world: World, ada: User) -> None:
         rotation = await browser.post("/cookie/rotate")
         third = browser.cookies["knox"]
         listed = (await browser.get("/cookie/sessions")).json()
-        [own], [other] = ([it["id"] for it in listed if it["current"] is current] for current in (True, False))
+        [own], [other] = (
+            [session["id"] for session in listed if session["current"] is current] for current in (True, False)
+        )
         ended = [await browser.delete(f"/cookie/sessions/{session}") for session in (other, own)]
 
     assert len({first, second, third}) == 3
     assert (rotation.status_code, rotation.headers["Cache-Control"]) == (204, "no-store")
-    assert [it.status_code for it in ended] == [204, 204]
+    assert [answer.status_code for answer in ended] == [204, 204]
     assert "Set-Cookie" not in ended[0].headers
     assert "Max-Age=0" in ended[1].headers["Set-Cookie"]

@@ -8,7 +8,7 @@ import pytest
 from httpx import AsyncClient, Response
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
-from tests.http.device import Device, on_each_server
+from tests.routers.device import Device, on_each_server
 from tests.site import Database, credentials
 from tests.strategies import HOUR, NOW, Clock
 
@@ -101,9 +101,9 @@ async def test_the_story(story: Story, clock: Clock, events: list[KnoxEvent[uuid
     statuses = await play(story, clock)
 
     assert statuses == [200, 401, 200, 204, 401, 401, 204, 401, 200, 403, 204, 401, 204]
-    revoked = [it.reason for it in events if isinstance(it, TokenRevoked)]
+    revoked = [event.reason for event in events if isinstance(event, TokenRevoked)]
     assert revoked == ["session_revoked", "logout_others", "admin", "logout_all"]
-    names = [type(it).__name__ for it in events]
+    names = [type(event).__name__ for event in events]
     assert names.count("TokenIssued") == 4
     assert names.count("TokenRotated") == 1
     assert {"TokenExpired", "TokenLimitHit"}.isdisjoint(names)

@@ -7,8 +7,8 @@ import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
-from tests.http.device import Device, on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import Device, on_each_kind_of_store
 from tests.site import Backend, Database, bearing, jwt_backend, knox_backend, login
 from tests.strategies import reasons, unknown_token
 
@@ -50,9 +50,9 @@ async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device,
     response = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
 
     assert (response.status_code, response.headers["Cache-Control"]) == (200, "no-store")
-    assert [it["name"] for it in response.json()] == ["phone", "laptop"]
-    assert {it["id"] for it in response.json()} == {it["id"] for it in own}
-    assert [it["current"] for it in response.json()] == [False, False]
+    assert [session["name"] for session in response.json()] == ["phone", "laptop"]
+    assert {session["id"] for session in response.json()} == {session["id"] for session in own}
+    assert [session["current"] for session in response.json()] == [False, False]
     assert await phone.is_logged_in()
 
 
@@ -63,7 +63,7 @@ async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
 
     response = await admin.call("GET", f"/admin/knox/{root['id']}/sessions")
 
-    assert {it["id"] for it in response.json() if it["current"]} == {await admin.id()}
+    assert {session["id"] for session in response.json() if session["current"]} == {await admin.id()}
     assert len(response.json()) == 2
 
 
@@ -77,7 +77,7 @@ async def test_one_session_is_ended(
     response = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{laptop_id}")
 
     assert (response.status_code, response.content) == (204, b"")
-    assert [await it.is_logged_in() for it in (laptop, phone, admin)] == [False, True, True]
+    assert [await device.is_logged_in() for device in (laptop, phone, admin)] == [False, True, True]
     assert reasons(events) == ["admin"]
 
 
@@ -91,7 +91,7 @@ async def test_all_sessions_are_ended(
     response = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions")
 
     assert (response.status_code, response.content) == (204, b"")
-    assert [await it.is_logged_in() for it in (laptop, phone, api, admin)] == [False, False, False, True]
+    assert [await device.is_logged_in() for device in (laptop, phone, api, admin)] == [False, False, False, True]
     assert reasons(events) == ["admin"] * 3
 
 
@@ -109,10 +109,10 @@ async def test_only_the_user_s_own_sessions_are_ended(
     """An unknown session and that of another user than the path's are one and the same 404."""
     ids = [uuid.uuid4(), await stranger.id()]
 
-    answers = [await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{it}") for it in ids]
+    answers = [await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{session_id}") for session_id in ids]
 
-    assert {(it.status_code, it.text) for it in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
-    assert [await it.is_logged_in() for it in (laptop, stranger)] == [True, True]
+    assert {(answer.status_code, answer.text) for answer in answers} == {(404, '{"detail":"SESSION_NOT_FOUND"}')}
+    assert [await device.is_logged_in() for device in (laptop, stranger)] == [True, True]
 
 
 @each_route
@@ -120,7 +120,7 @@ async def test_an_unknown_user_is_not_found(admin: Device, *, verb: str) -> None
     """An unknown user and what is no id are FastAPI-Users' 404."""
     answers = [await admin.call(*route(verb, user_id, uuid.uuid4())) for user_id in (uuid.uuid4(), "me")]
 
-    assert [(it.status_code, it.json()) for it in answers] == [(404, {"detail": "Not Found"})] * 2
+    assert [(answer.status_code, answer.json()) for answer in answers] == [(404, {"detail": "Not Found"})] * 2
 
 
 @each_route
@@ -131,7 +131,7 @@ async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User,
     answers = [await stranger.call(*route(verb, user_id, laptop_id)) for user_id in (ada.id, uuid.uuid4(), "me")]
     own = await laptop.call(*route(verb, ada.id, laptop_id))
 
-    assert {(it.status_code, it.text) for it in (*answers, own)} == {(403, '{"detail":"Forbidden"}')}
+    assert {(answer.status_code, answer.text) for answer in (*answers, own)} == {(403, '{"detail":"Forbidden"}')}
     assert await laptop.is_logged_in()
 
 
@@ -143,7 +143,7 @@ async def test_nobody_is_nobody(laptop: Device, ada: User, *, verb: str) -> None
 
     answers = [await laptop.http.request(*path, headers=bearing(token)) for token in tokens for path in paths]
 
-    assert {it.status_code for it in answers} == {401}
+    assert {answer.status_code for answer in answers} == {401}
     assert await laptop.is_logged_in()
 
 

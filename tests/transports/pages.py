@@ -1,6 +1,5 @@
 """Pages of the application whose users log in by cookie: what a route may answer, and what it may do to the token."""
 
-from functools import cache
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
@@ -10,7 +9,7 @@ from starlette.background import BackgroundTask
 
 from fastapi_users_knox import KnoxCookieTransport, KnoxSettings
 from tests.models import User
-from tests.site import Backend, CurrentWorld, Knox, Users, build_app, create_users, credentials, knox_backend
+from tests.site import Backend, CurrentWorld, Knox, Users, build_app, create_users, credentials, knox_backend, shared
 from tests.strategies import HOUR
 
 REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
@@ -21,7 +20,7 @@ COOKIE = knox_backend("cookie", KnoxCookieTransport())
 BEARER = knox_backend("bearer")
 
 
-@cache
+@shared
 def create_app(*backends: Backend, renews_cookies: bool = True) -> FastAPI:
     """Build an application: each backend's routes under its name, and pages that need a user of any of them."""
     app, users = build_app(*backends, renews_cookies=renews_cookies, registers=False), create_users(*backends)

@@ -104,7 +104,7 @@ async def test_an_administrator_is_answered_503(world: World, database: Database
             for method, path in (("GET", path), ("DELETE", path), ("DELETE", f"{path}/{uuid.uuid4()}"))
         ]
 
-    assert [is_unavailable(it) for it in answers] == [True] * 3
+    assert [is_unavailable(answer) for answer in answers] == [True] * 3
 
 
 async def test_junk_answers_401(client: AsyncClient) -> None:

@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from tests.backends import SQLITE
 from tests.backends import Backend as TokenBackend
-from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User
 from tests.site import Backend, Database, Served, World, client_of
 from tests.strategies import Clock
+from tests.transports.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 
 
 @pytest.fixture(scope="package")
@@ -43,8 +43,7 @@ def world(engine: AsyncEngine, clock: Clock) -> World:
 @pytest.fixture
 async def ada(world: World) -> User:
     """Give a user."""
-    user: User = await world.database.create_user()
-    return user
+    return await world.database.create_user()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
 
-from functools import cache
 from typing import Any
 
 import pytest
@@ -26,6 +25,7 @@ from tests.site import (
     create_users,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import MINUTE, flipped
 
@@ -37,11 +37,11 @@ PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for nam
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
-@cache
+@shared
 def create_site(*transports: Transport) -> FastAPI:
     """Build an application with the handler, and routes that require more than a token of the first transport."""
     names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
-    backends = [knox_backend(name, it) for name, it in zip(names, transports, strict=True)]
+    backends = [knox_backend(name, transport) for name, transport in zip(names, transports, strict=True)]
     app, users = build_app(*backends, explains_401=True), create_users(*backends)
     rules: dict[str, dict[str, Any]] = {"token": {}, "staff": {"superuser": True}, "fresh": {"fresh_within": MINUTE}}
     for name, rule in rules.items():
@@ -64,8 +64,8 @@ async def refusals(app: Served, headers: dict[str, str]) -> list[str]:
     """Return the challenges of all routes that refuse a request, each one once."""
     async with client_of(app) as client:
         answers = [await client.request(method, path, headers=headers) for method, path in REFUSING]
-    assert {it.status_code for it in answers} == {401}
-    return sorted({challenge for it in answers for challenge in it.headers.get_list("WWW-Authenticate")})
+    assert {answer.status_code for answer in answers} == {401}
+    return sorted({challenge for answer in answers for challenge in answer.headers.get_list("WWW-Authenticate")})
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
@@ -148,7 +148,7 @@ async def test_a_cookie_from_another_site_is_not_presented(world: World) -> None
     async with client_of(app) as client:
         answers = [await client.post(path, headers=headers) for path in ("/knox/rotate", "/knox/logout")]
 
-    assert [answer_of(it) for it in answers] == [(401, ["Bearer"])] * 2
+    assert [answer_of(answer) for answer in answers] == [(401, ["Bearer"])] * 2
 
 
 @pytest.mark.parametrize(

@@ -1,26 +1,22 @@
 """The cookie lives on when its token is refreshed, and only then."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
 
 from fastapi_users_knox import (
     KnoxCookieMiddleware,
     KnoxCookieTransport,
     KnoxSettings,
-    TokenRecord,
 )
-from fastapi_users_knox.transports.renewal import note_refreshed
 from tests.asgi import set_cookies, socket_to
-from tests.cookie.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 from tests.models import User
 from tests.site import Served, World, client_of, credentials, knox_backend
-from tests.strategies import DAY, HOUR, MINUTE, NOW, SECOND, Clock
+from tests.strategies import DAY, HOUR, MINUTE, SECOND, Clock
+from tests.transports.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 
 TOKEN = KnoxCookieTransport().cookie_name
 
@@ -335,7 +331,7 @@ async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
     assert "Set-Cookie" not in response.headers
 
 
-# WebSockets, and what else a server says
+# WebSockets
 
 
 async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, app: Served, clock: Clock) -> None:
@@ -350,57 +346,3 @@ async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, ap
     [cookie] = set_cookies(accepted["headers"])
     assert cookie.startswith(f"{TOKEN}={token}; HttpOnly; Max-Age=3600;")
     assert "headers" not in said
-
-
-RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=NOW + HOUR)
-
-
-@pytest.mark.parametrize(
-    ("sent", "received"),
-    [
-        ({"type": "http.response.start"}, [b"cache-control", b"set-cookie"]),
-        ({"type": "http.response.start", "headers": []}, [b"cache-control", b"set-cookie"]),
-        ({"type": "http.response.start", "headers": iter([[b"X", b"1"]])}, [b"x", b"cache-control", b"set-cookie"]),
-        ({"type": "http.response.start", "headers": ((b"Cache-Control", b"x"),)}, [b"cache-control", b"set-cookie"]),
-        ({"type": "http.response.start", "headers": [(b"Set-Cookie", b"__Host-knox=x")]}, [b"Set-Cookie"]),
-        ({"type": "http.response.start", "headers": [(b"set-cookie", b" __Host-knox = x")]}, [b"set-cookie"]),
-        ({"type": "http.response.body", "body": b""}, []),
-        ({"type": "websocket.http.response.start"}, [b"cache-control", b"set-cookie"]),
-        ({"type": "websocket.close"}, []),
-    ],
-)
-async def test_answers_in_any_form_are_understood(sent: dict[str, Any], received: list[bytes]) -> None:
-    """The headers may be missing, in any iterable and any case (ASGI's specification)."""
-    answers: list[Any] = []
-
-    async def app(scope: Any, _receive: object, send: Any) -> None:
-        connection = HTTPConnection(scope)
-        scheme: Any = KnoxCookieTransport().scheme
-        assert await scheme(connection) == "knox_secret"
-        note_refreshed(connection, "knox_secret", record=RECORD)
-        await send(sent)
-
-    async def channel(*messages: Any) -> Any:
-        answers.extend(messages)
-
-    scope = {"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]}
-    await KnoxCookieMiddleware(app)(scope, channel, channel)
-
-    assert [name for name, _ in answers[0].get("headers", ())] == received
-
-
-async def test_what_is_no_connection_passes() -> None:
-    """A server's start and end are the application's business."""
-    seen: list[Any] = []
-
-    async def app(*arguments: Any) -> None:
-        seen.extend(arguments)
-
-    async def channel(*_: Any) -> Any:
-        """Stand for the server's."""
-
-    scope = {"type": "lifespan"}
-    await KnoxCookieMiddleware(app)(scope, channel, channel)
-
-    assert seen == [scope, channel, channel]
-    assert scope == {"type": "lifespan"}

@@ -9,7 +9,7 @@ import pytest
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxCookieTransport
-from tests.http.device import each_route, on_each_kind_of_store
+from tests.routers.device import each_route, on_each_kind_of_store
 from tests.site import Served, World, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 

@@ -12,8 +12,8 @@ from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.backends import Backend as TokenBackend
 from tests.backends import RedisBackend
 from tests.conftest import backend_of
-from tests.http.device import Device
 from tests.models import User
+from tests.routers.device import Device
 from tests.site import (
     Backend,
     Database,

@@ -3,7 +3,6 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
-from functools import cache
 from http.cookiejar import DefaultCookiePolicy
 from typing import Annotated
 
@@ -18,8 +17,8 @@ from fastapi_users_knox import (
     KnoxUserManagerMixin,
     current_token,
 )
-from tests.http.device import on_each_kind_of_store
 from tests.models import User
+from tests.routers.device import on_each_kind_of_store
 from tests.site import (
     PASSWORDS,
     Database,
@@ -38,6 +37,7 @@ from tests.site import (
     jwt_backend,
     knox_backend,
     login,
+    shared,
 )
 from tests.strategies import HOUR, SECOND, Clock, unknown_token
 
@@ -64,7 +64,7 @@ async def get_user_manager(session: Session, strategy: Annotated[Knox, Depends(C
     return Manager(UserDatabase(session, User), PASSWORDS, knox=strategy)
 
 
-@cache
+@shared
 def create_looking() -> FastAPI:
     """Build an application whose routes look at the cookie's session before they authenticate the user."""
     users = create_users(*BACKENDS, get_user_manager=get_user_manager)

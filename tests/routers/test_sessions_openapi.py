@@ -108,7 +108,7 @@ async def test_verification_is_documented() -> None:
 @pytest.mark.parametrize("name", PATHS)
 async def test_a_route_needs_a_token(app: FastAPI, name: str) -> None:
     """A user's routes take the backend's own tokens, an administrator's those of any backend."""
-    schemes = [scheme for it in operation(app, name)["security"] for scheme in it]
+    schemes = [scheme for requirement in operation(app, name)["security"] for scheme in requirement]
 
     assert schemes == (["KnoxBearer"] if name.startswith("auth") else ["KnoxBearer", "APIKeyCookie"])
 
