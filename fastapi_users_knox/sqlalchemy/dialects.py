@@ -153,6 +153,7 @@ def _codes(error: exc.DBAPIError) -> Sequence[object]:
 
 @asynccontextmanager
 async def _writing_postgresql(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
+    """Run one transaction whose statements are cancelled after this time."""
     async with connection.begin():
         await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
         yield
@@ -160,6 +161,7 @@ async def _writing_postgresql(connection: AsyncConnection, patience: float) -> A
 
 @asynccontextmanager
 async def _writing_changed(connection: AsyncConnection, wait: tuple[str, str], value: int) -> AsyncIterator[None]:
+    """Run one transaction with a changed setting of the connection."""
     async with _changed(connection, *wait, value), connection.begin():
         yield
 

@@ -45,10 +45,12 @@ def has_row_security(connection: Connection, tables: Sequence[Table]) -> ColumnE
 
 
 def _oids(connection: Connection, tables: Sequence[Table]) -> Sequence[ColumnElement[int]]:
+    """Return expressions for the identifiers of the tables that these names find."""
     return [cast(func.to_regclass(_name(connection, table)), BigInteger) for table in tables]
 
 
 def _name(connection: Connection, table: Table) -> str:
+    """Return the quoted name of a table, with its schema if it has one."""
     preparer, schema = connection.dialect.identifier_preparer, connection.schema_for_object(table)
     return preparer.quote(table.name) if schema is None else f"{preparer.quote(schema)}.{preparer.quote(table.name)}"
 

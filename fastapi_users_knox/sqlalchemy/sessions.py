@@ -74,6 +74,7 @@ def has_own_execute(session: AsyncSession) -> bool:
 
 
 def _is_own(execute: Callable[..., object]) -> bool:
+    """Return whether a method was written by the application."""
     return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}  # SQLModel's only adds types.
 
 
@@ -93,6 +94,7 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
     seen: dict[str, object] = {}
 
     def instead(state: ORMExecuteState) -> Result[Any]:
+        """Note the options, and return an empty result instead of sending the statement."""
         seen.update({**state.statement.get_execution_options(), **state.local_execution_options})
         return IteratorResult(SimpleResultMetaData([]), iter(()))
 
@@ -194,6 +196,7 @@ def close_transaction(session: Session) -> None:
 
 
 def _loaded_names(mapped: object) -> set[str]:
+    """Return the names of the mapped attributes that are loaded."""
     return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())
 
 

@@ -180,6 +180,7 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
 
 @cache
 def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None) -> Statements:
+    """Build the statements once for each token class and class of users."""
     if not all(name in tokens.columns for name in (*_RECORD, "digest")):
         raise TypeError(
             "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "

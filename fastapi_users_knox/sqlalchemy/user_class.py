@@ -85,6 +85,7 @@ class UserClass:
         return referred.issuperset(self.mapper.primary_key)
 
     def _has_referred_id(self) -> bool:
+        """Return whether `id` of the class is the column that `user_id` refers to."""
         own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}
         keys = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in own))
         return not keys.isdisjoint(same_keys(self.referred, self.mapper))
@@ -135,6 +136,7 @@ def topmost_on(table: FromClause) -> set[Mapper[Any]]:
 
 
 def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
+    """Return the topmost class that can be used."""
     fitting = {user.mapper: user for user in seen if not user.missing}
     if not fitting:
         reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
@@ -148,12 +150,15 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
 
 
 def _on(table: FromClause) -> set[Mapper[Any]]:
+    """Return the mappers of all classes that use the table."""
     return {mapper for registry in _all_registries() for mapper in registry.mappers if table in mapper.tables}
 
 
 def _topmost(mappers: set[Mapper[Any]]) -> set[Mapper[Any]]:
+    """Return the mappers that do not inherit from another one of these."""
     return {it for it in mappers if it.inherits is None or mappers.isdisjoint(it.inherits.iterate_to_root())}
 
 
 def _refusal(tokens: Mapper[Any], why: str) -> UserClassError:
+    """Return the error, with the fix."""
     return UserClassError(f"the users of {tokens.class_.__name__} cannot be found: {why}; {_FIX}")

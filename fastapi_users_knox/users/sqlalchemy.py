@@ -39,4 +39,5 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
 
 
 def _is(method: object, function: object) -> bool:
+    """Return whether a bound method is this function, and so not overridden."""
     return getattr(method, "__func__", None) is function
