@@ -20,19 +20,19 @@ _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
 @event.listens_for(Session, "persistent_to_deleted")
-def _remember(_session: Session, instance: object) -> None:
+def _remember_deletion(_session: Session, instance: object) -> None:
     """Remember a deletion, because the object may be a user."""
-    _deleted.append(_key(instance))
+    _deleted.append(_identity(instance))
 
 
 @event.listens_for(Session, "deleted_to_persistent")
-def _forget(_session: Session, instance: object) -> None:
+def _forget_deletion(_session: Session, instance: object) -> None:
     """Forget a deletion that was rolled back."""
     with suppress(ValueError):
-        _deleted.remove(_key(instance))
+        _deleted.remove(_identity(instance))
 
 
-def _key(instance: object) -> tuple[Mapper[object], object]:
+def _identity(instance: object) -> tuple[Mapper[object], object]:
     """Return what identifies an object: the mapper of its class hierarchy, and its id."""
     state = inspect(instance, raiseerr=True)
     return state.mapper.base_mapper, state.dict.get("id")

@@ -105,7 +105,11 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
     """
     try:
         check_key(tokens)
-        seen = [UserClass(mapper=mapper, referred=key) for key in referred_columns(tokens) for mapper in _on(key.table)]
+        seen = [
+            UserClass(mapper=mapper, referred=key)
+            for key in referred_columns(tokens)
+            for mapper in _mappers_on(key.table)
+        ]
     except NoReferencedTableError as error:
         raise _refusal(tokens, str(error)) from error
     if not seen:
@@ -132,7 +136,7 @@ def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
 
 def topmost_on(table: FromClause) -> set[Mapper[Any]]:
     """Return the mappers of the classes that use the table, except those that inherit from another of them."""
-    return _topmost(_on(table))
+    return _topmost(_mappers_on(table))
 
 
 def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
@@ -149,7 +153,7 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
     return chosen
 
 
-def _on(table: FromClause) -> set[Mapper[Any]]:
+def _mappers_on(table: FromClause) -> set[Mapper[Any]]:
     """Return the mappers of all classes that use the table."""
     return {mapper for registry in _all_registries() for mapper in registry.mappers if table in mapper.tables}
 
