@@ -135,7 +135,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
 
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
-    """Return a connection's execution options, such as `schema_translate_map`, except those of a transaction's BEGIN."""
+    """Return a connection's execution options, such as `schema_translate_map`, except those of the BEGIN."""
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
