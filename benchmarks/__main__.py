@@ -1,4 +1,4 @@
-"""Measure beside the peers: `python -m benchmarks`; `--quick` measures less, `--only reads http` some cases alone."""
+"""Compare with other strategies: `python -m benchmarks`; `--quick` measures less, `--only reads http` some cases."""
 
 import argparse
 import sys
@@ -45,7 +45,7 @@ TRIED = Path("build/bench")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Measure, or take what was measured before, and write it down."""
+    """Measure, or read the results of an earlier run, and write the report."""
     options = _parser().parse_args(arguments)
     out = options.out or (TRIED if options.quick or options.only else DOCUMENTED)
     out.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What is to be reached."""
+"""The bounds that the measurements have to meet."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -15,17 +15,17 @@ _JUNK = ("as long as a token", "one character changed", "empty", "somebody else'
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """What is to be reached: by one figure, or by how many times it is another of the same run.
+    """A bound on one figure, or on the ratio of two figures of the same run.
 
     Attributes:
-        promise: It in plain words, with `{}` where its number stands.
+        promise: The bound in plain words, with `{}` in place of its number.
         case: The `Series.case` of both figures.
-        groups: In which groups.
+        groups: The groups to which the bound applies.
         of: The subject of the figure.
-        to: The subject by which it is divided, round by round; `None`: it is judged by itself.
-        unit: Of both figures.
-        at_most: What the median may be.
-        at_least: What the median has to be.
+        to: The subject by which it is divided, round by round; `None` if the bound is on the figure itself.
+        unit: The unit of both figures.
+        at_most: The greatest median that meets the bound.
+        at_least: The smallest median that meets the bound.
     """
 
     promise: str

@@ -1,4 +1,4 @@
-"""Count what is asked of a server: SQL statements, and round trips to Redis."""
+"""Count the SQL statements and the round trips to Redis."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,12 +16,12 @@ Act = Callable[[], Awaitable[object]]
 
 @dataclass(frozen=True, kw_only=True)
 class Counter:
-    """A database and a Redis, and who listens in on both.
+    """A database and a Redis server whose statements and commands are counted.
 
     Attributes:
-        engine: The engine of which the statements are counted.
-        redis: The client of which the commands are counted; `None`: there is no Redis.
-        proxy: Where those pass.
+        engine: The engine whose statements are counted.
+        redis: The client whose commands are counted; `None` without Redis.
+        proxy: The proxy that counts the commands.
     """
 
     engine: AsyncEngine
@@ -29,18 +29,18 @@ class Counter:
     proxy: Proxy | None = None
 
     async def count(self, act: Act) -> tuple[int, int]:
-        """Return how many statements and how many round trips an act takes, BEGIN and COMMIT not counted."""
+        """Return how many statements and how many round trips an act takes, without BEGIN and COMMIT."""
         if self.proxy is not None:
             self.proxy.drop(0)
         with sent_to(self.engine) as statements:
             await act()
-        asked = sum(not statement.startswith("BEGIN") for statement in statements)  # Drivers send it unseen elsewhere.
-        return asked, 0 if self.proxy is None else self.proxy.commands
+        sent = sum(not statement.startswith("BEGIN") for statement in statements)  # Only on SQLite is BEGIN visible.
+        return sent, 0 if self.proxy is None else self.proxy.commands
 
 
 @asynccontextmanager
 async def counter(engine: AsyncEngine, redis_url: str | None) -> AsyncIterator[Counter]:
-    """Listen in on a database and a Redis."""
+    """Count the statements of a database and the commands of a Redis server."""
     if redis_url is None:
         yield Counter(engine=engine)
         return

@@ -1,4 +1,4 @@
-"""Serve django-rest-knox, in a virtual environment and in a database schema of its own."""
+"""Serve django-rest-knox, in its own virtual environment and database schema."""
 
 import subprocess
 import sys
@@ -19,10 +19,10 @@ PYTHON = VENV / "bin/python"
 
 @contextmanager
 def django_rest_knox(url: str) -> Iterator[Site]:
-    """Log a user in, and serve by one synchronous worker of gunicorn.
+    """Log a user in, and serve with one synchronous worker of gunicorn.
 
     Raises:
-        ServerUnavailable: The virtual environment cannot be made.
+        ServerUnavailable: The virtual environment cannot be created.
     """
     install()
     environment = _environment(url)
@@ -34,10 +34,10 @@ def django_rest_knox(url: str) -> Iterator[Site]:
 
 
 def install() -> None:
-    """Make the virtual environment, unless it is there with these very packages.
+    """Create the virtual environment, unless it exists and has exactly these packages.
 
     Raises:
-        ServerUnavailable: The packages cannot be had.
+        ServerUnavailable: The packages cannot be installed.
     """
     installed = VENV / REQUIREMENTS.name
     if installed.exists() and installed.read_bytes() == REQUIREMENTS.read_bytes():

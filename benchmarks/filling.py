@@ -1,4 +1,4 @@
-"""Fill a store with many tokens in little time: what is there afterwards is what as many logins leave."""
+"""Fill a store with many tokens in little time, with the same result as the same number of logins."""
 
 import json
 import os
@@ -29,8 +29,8 @@ BROWSED = ClientInfo(user_agent=BROWSER, ip_address="192.0.2.1")
 TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
-_KNOWN = 1000  # tokens of which the text is kept, to be read at random
-_GRACE = timedelta(minutes=1)  # by which a key outlives its record, see records.lua
+_KNOWN = 1000  # the number of tokens with a known text, which the benchmarks read at random
+_GRACE = timedelta(minutes=1)  # the time by which a key expires later than its record, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
 _KEEP = """
@@ -46,7 +46,7 @@ end
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """What is kept of a token, and its text where that is known."""
+    """What a store keeps about a token, and the token's text if it is known."""
 
     digest: bytes
     record: TokenRecord[uuid.UUID]
@@ -55,13 +55,13 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where tokens and users are kept.
+    """The stores of tokens and users.
 
     Attributes:
-        engine: Of the users, and of the tokens unless there is a Redis.
-        redis: Of the tokens.
-        clock: The strategies' clock; by default it stands still, so that no use of a token is due to be noted.
-        listeners: Called with the events of the strategies.
+        engine: The engine of the users, and of the tokens unless `redis` is given.
+        redis: The client of the tokens.
+        clock: The clock of the strategies. By default it stands still, so no read has to update `last_used_at`.
+        listeners: The listeners of the strategies.
     """
 
     engine: AsyncEngine
@@ -74,7 +74,7 @@ class Place:
         return AsyncSession(self.engine, expire_on_commit=False)
 
     def knox(self, session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
-        """Make the strategy of a request."""
+        """Return the strategy of a request."""
         store: TokenStore[User, uuid.UUID] = (
             SQLAlchemyTokenStore(session, KnoxToken) if self.redis is None else RedisTokenStore(self.redis)
         )
@@ -83,11 +83,11 @@ class Place:
         )
 
     async def keep(self, kept: Iterable[Kept]) -> None:
-        """Store tokens of users who are there."""
+        """Store tokens of existing users."""
         await (_keep_in_sql(self.engine, kept) if self.redis is None else _keep_in_redis(self.redis, kept))
 
     async def forget(self, user_id: uuid.UUID, text: str) -> None:
-        """Take a token away as if it had never been: a logout would leave the scripts' garbage to the next call."""
+        """Remove a token without a logout, which would leave garbage of the scripts to the next call."""
         digest = tokens.digest(text)
         if self.redis is not None:
             index, key = _keys(user_id, digest)
@@ -107,14 +107,14 @@ def log_in(
     last_used_at: datetime | None = None,
     is_known: bool = True,
 ) -> Kept:
-    """Make a token that is not stored yet, or only what would be kept of it, which is much less work.
+    """Create a token that is not stored yet, or only what a store keeps about it, which is much less work.
 
     Args:
-        user_id: The user to whom the token belongs.
-        client: What is known of the client.
-        ttl: How long it lives from `NOW`; a negative one: since when it has expired.
-        last_used_at: When it was last used.
-        is_known: Whether its text is to be known.
+        user_id: The id of the token's user.
+        client: What is known about the client.
+        ttl: The time from `NOW` until the token expires; negative if it has expired already.
+        last_used_at: The time of its last use.
+        is_known: Whether the text of the token is needed.
     """
     text = tokens.generate(tokens.routing_tag(user_id), prefix="knox_") if is_known else ""
     record = TokenRecord(
@@ -133,7 +133,7 @@ def log_in(
 async def fill(
     place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None
 ) -> list[Kept]:
-    """Store so many tokens, three for each user, the logins of all users mixed; return some with their text."""
+    """Store this many tokens, three for each user and in random order, and return some of them with their text."""
     make = partial(log_in, client=client, last_used_at=last_used_at)
     users = [uuid.uuid4() for _ in range(ceil(count / TOKENS_PER_USER))]
     every = ceil(count / _KNOWN)
@@ -161,18 +161,18 @@ async def create_users(engine: AsyncEngine, ids: Iterable[uuid.UUID]) -> None:
 
 @asynccontextmanager
 async def _much_memory(engine: AsyncEngine) -> AsyncIterator[None]:
-    """Let SQLite keep the indexes in memory while they grow, which halves the time."""
+    """Make SQLite keep the indexes in memory while they grow, which halves the time."""
     if engine.dialect.name != "sqlite":
         yield
         return
     async with engine.connect() as connection:
         await connection.exec_driver_sql("PRAGMA cache_size = -262144")
     yield
-    await engine.dispose()  # What is measured has as much as ever.
+    await engine.dispose()  # The measurements run on connections with the default cache.
 
 
 async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
-    """Insert rows: on PostgreSQL by COPY, which takes half the time."""
+    """Insert rows, on PostgreSQL by COPY, which takes half the time."""
     rows: list[dict[str, object]] = [vars(one.record) | {"digest": one.digest} for one in kept]
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
@@ -191,13 +191,13 @@ async def _keep_in_redis(redis: Redis, kept: Iterable[Kept]) -> None:
     for one in kept:
         user_id, expires_at = one.record.user_id, one.record.expires_at or NOW
         keys += _keys(user_id, one.digest)
-        lives = max(_GRACE, expires_at - NOW + _GRACE)  # What has expired is to be there still.
+        lives = max(_GRACE, expires_at - NOW + _GRACE)  # Expired records must still exist.
         values += [text_of(one.digest), _text_of(one.record), ceil(expires_at.timestamp()), lives // MILLISECOND]
     await redis.eval(_KEEP, len(keys), *keys, *values)
 
 
 def _keys(user_id: uuid.UUID, digest: bytes) -> tuple[str, str]:
-    """Name the index of a user and the key of a record."""
+    """Return the key of a user's index and the key of a record."""
     base = f"knox:{{{tokens.routing_tag(user_id)}}}:"
     return f"{base}user:{user_id}", f"{base}{text_of(digest)}"
 

@@ -1,4 +1,4 @@
-"""Let the table grow, and the tokens of one user: what that does to each verb, in process."""
+"""Measure how the growth of the table, and of one user's tokens, affects each verb, in process."""
 
 import asyncio
 import random
@@ -20,12 +20,12 @@ from fastapi_users_knox import KnoxSettings
 
 TABLE = "growth of the table"
 USER = "growth of one user"
-PURGED = 1000  # tokens that have expired, of those that there are
-LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest")  # Never reached.
+PURGED = 1000  # the number of expired tokens
+LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest")  # a limit that is never reached
 
-_MANY = 100_000  # more tokens than so many take MariaDB and SQLite too long to store, and Redis to purge
+_MANY = 100_000  # more tokens would take MariaDB and SQLite too long to store, and Redis to purge
 _SLOW_VERBS = {"purge", "login, limited", "list", "logout", "logout-all"}
-_FEW = 3  # calls of these, and rounds of the slowest
+_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest one
 
 Trials = dict[str, dict[str, Trial]]
 
@@ -69,17 +69,17 @@ async def _measure_user(store: str, url: str, redis_url: str | None, scale: Scal
 
 
 def of_table(count: int) -> str:
-    """Name a table by how many tokens it has."""
+    """Return the name of a table with this many tokens."""
     return f"{count:,} tokens"
 
 
 def of_user(count: int) -> str:
-    """Name a user by how many live tokens it has."""
+    """Return the name of a user with this many live tokens."""
     return f"{count:,} live token{'' if count == 1 else 's'}"
 
 
 async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[Series]:
-    """Measure verb by verb, each in turns between the subjects."""
+    """Measure one verb after the other, each in turns between the subjects."""
     series = []
     for verb, subjects in trials.items():
         group = f"{store}: {verb}"
@@ -92,7 +92,7 @@ async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[S
 
 @asynccontextmanager
 async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[Place]:
-    """Give a database, and a Redis, beside others on the same servers."""
+    """Return a database and a Redis database of their own on shared servers."""
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
     async with _database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
@@ -102,7 +102,7 @@ async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[
 async def _database_beside(url: str, number: int) -> AsyncIterator[str]:
     here = make_url(url)
     there = here.set(database=f"{here.database}_{number}")
-    if here.get_backend_name() == "sqlite":  # It comes with the first connection, and goes with the directory.
+    if here.get_backend_name() == "sqlite":  # The first connection creates the file, in a temporary directory.
         yield there.render_as_string()
         return
     server = create_async_engine(url, isolation_level="AUTOCOMMIT")
@@ -116,7 +116,7 @@ async def _database_beside(url: str, number: int) -> AsyncIterator[str]:
 
 
 async def _settle(engine: AsyncEngine) -> None:
-    """Have PostgreSQL do now what it would do beside the measuring."""
+    """Make PostgreSQL vacuum now, so that it does not do so during the measurement."""
     if engine.dialect.name == "postgresql":
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -124,13 +124,13 @@ async def _settle(engine: AsyncEngine) -> None:
 
 
 def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return what is timed of a table, by verb: each call is of another user."""
+    """Return the trials with a table, by verb; each call chooses a user at random."""
     users = [one.record.user_id for one in known]
     return {"read": _read(place, known), "login": _login(place, users), "purge": _purge(place, users)}
 
 
 def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return what is timed of the one user who has these tokens, by verb."""
+    """Return the trials with the user who has these tokens, by verb."""
     user_id = kept[0].record.user_id
     return {
         "read": _read(place, kept),
@@ -143,7 +143,7 @@ def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 async def _load(place: Place, user_id: UUID) -> tuple[AsyncSession, User]:
-    """Open a session, and load the user in it, as a request has done when it comes to its token."""
+    """Open a session and load the user, as a request has done before it logs in or out."""
     session = place.session()
     return session, await user_manager_on(session).get(user_id)
 
@@ -209,7 +209,7 @@ def _logout(place: Place, user_id: UUID) -> Trial:
 
 
 def _logout_all(place: Place, kept: Sequence[Kept]) -> Trial:
-    """End them all, and keep them again, so that there are as many for the next."""
+    """Revoke all tokens, and store them again afterwards, so that the next call finds as many."""
     user_id = kept[0].record.user_id
 
     async def run(loaded: tuple[AsyncSession, User]) -> None:

@@ -54,16 +54,16 @@ async def log_in(engine: AsyncEngine, redis: Redis | None) -> dict[str, str]:
 
 @contextmanager
 def uvicorn(subject: str, token: str, url: str, redis_url: str | None) -> Iterator[Site]:
-    """Serve a strategy's application by one process."""
+    """Serve a strategy's application with one process."""
     environment = {"SUBJECT": subject, "DATABASE_URL": url, "REDIS_URL": redis_url or ""}
     with serving(command_in(environment, *UVICORN), port_option="--port={}", token=token) as site:
         yield site
 
 
 async def take_turns(sites: Mapping[str, Site], scale: Scale, generate: Generate) -> dict[str, tuple[float, ...]]:
-    """Load the servers in turns, and return the requests a second that each has answered.
+    """Load the servers in turns, and return the requests per second that each has answered.
 
-    The order is another one in each round, and one turn of each, before the first round, does not count.
+    The order differs from round to round. Before the first round, each server has one turn that does not count.
     """
     rates: dict[str, list[float]] = {name: [] for name in sites}
     for site in sites.values():

@@ -1,4 +1,4 @@
-"""Refuse what is no token: how long a refusal takes, and what it asks of a server."""
+"""Measure how long it takes to refuse an invalid token, and how many statements or commands are sent for it."""
 
 import asyncio
 import secrets
@@ -19,11 +19,11 @@ from tests.strategies import flipped
 
 CASE = "junk"
 Opened = tuple[AsyncSession, AnyStrategy]
-BATCH = 200  # refusals timed together, as one alone may take little longer than a look at the clock
+BATCH = 200  # refusals that are timed together, because a single one takes little longer than reading the clock
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each kind of junk, on one database: some strategies ask none."""
+    """Measure each kind of junk on one database, because several strategies send no query at all."""
     yield from asyncio.run(_measure(_one_of(servers.databases), servers.redis, scale))
 
 
@@ -42,13 +42,13 @@ async def _measure(url: str, redis_url: str | None, scale: Scale) -> list[Series
             for name, took in (await interleave(refusals(engine, redis, text), rounds=scale.rounds, calls=1)).items():
                 each = tuple(milliseconds * 1000 / BATCH for milliseconds in took)
                 series.append(Series(case=CASE, group=kind, subject=name, unit="µs", values=each))
-            for name, asked in (await asks(counting, text)).items():
-                series.append(Series(case=CASE, group=kind, subject=name, unit="statements", values=(asked,)))
+            for name, sent in (await asks(counting, text)).items():
+                series.append(Series(case=CASE, group=kind, subject=name, unit="statements", values=(sent,)))
         return series
 
 
 def junk(user: User) -> Mapping[str, str]:
-    """Make texts that are no token of any strategy here, by kind."""
+    """Return texts, by kind, that are not a valid token of any strategy."""
     token = tokens.generate(tokens.routing_tag(user.id), prefix="knox_")
     claims = {"sub": str(user.id), "aud": ["fastapi-users:auth"]}
     return {
@@ -61,7 +61,7 @@ def junk(user: User) -> Mapping[str, str]:
 
 
 def refusals(engine: AsyncEngine, redis: Redis | None, text: str) -> dict[str, Trial]:
-    """Return how each strategy refuses a text, many times in one session."""
+    """Return the trials in which each strategy refuses a text many times in one session."""
     run = _refuse(text, times=BATCH)
     return {
         name: Trial(run=run, prepare=_open(engine, make), finish=AsyncSession.close)
@@ -70,13 +70,13 @@ def refusals(engine: AsyncEngine, redis: Redis | None, text: str) -> dict[str, T
 
 
 async def asks(counting: Counter, text: str) -> dict[str, int]:
-    """Count how many statements and commands each strategy sends for one refusal."""
-    asked = {}
+    """Return how many statements and commands each strategy sends for one refusal."""
+    sent = {}
     for name, make in strategies(counting.redis).items():
         async with AsyncSession(counting.engine, expire_on_commit=False) as session:
             statements, trips = await counting.count(partial(_refuse(text, times=1), (session, make(session))))
-        asked[name] = statements + trips
-    return asked
+        sent[name] = statements + trips
+    return sent
 
 
 def _open(engine: AsyncEngine, make: Make) -> Callable[[], Awaitable[Opened]]:

@@ -1,4 +1,4 @@
-"""Load a server: eight connections, each sending the next request as soon as it has the answer to the last."""
+"""Load a server with eight connections, each of which sends the next request as soon as the last one is answered."""
 
 import asyncio
 import re
@@ -20,11 +20,11 @@ Generate = Callable[[Site, float], Awaitable[float]]
 
 
 class Refused(Exception):
-    """A server did not answer every request with 200; the message is what it did instead."""
+    """A server did not answer every request with 200; the message has its answer."""
 
 
 async def by_wrk(site: Site, seconds: float) -> float:
-    """Return how many requests a second are answered, as wrk counts them; it takes whole seconds."""
+    """Return the answered requests per second as wrk counts them, which accepts only whole seconds."""
     duration = f"-d{max(1, round(seconds))}s"
     done = await anyio.run_process(["wrk", "-t1", f"-c{CONNECTIONS}", duration, "-H", site.header, site.url])
     output = done.stdout.decode()
@@ -34,21 +34,21 @@ async def by_wrk(site: Site, seconds: float) -> float:
 
 
 async def by_asyncio(site: Site, seconds: float) -> float:
-    """Return how many requests a second are answered, on a machine that has no wrk."""
+    """Return the answered requests per second on a machine without wrk."""
     began = perf_counter()
     answers = await count_answers(site, seconds)
     return answers / (perf_counter() - began)
 
 
 async def count_answers(site: Site, seconds: float) -> int:
-    """Send requests for so long, and return how many were answered."""
+    """Send requests for this long, and return how many were answered."""
     end = perf_counter() + seconds
     async with asyncio.timeout(seconds + PATIENCE):
         return sum(await asyncio.gather(*(_ask(site, end) for _ in range(CONNECTIONS))))
 
 
 async def _ask(site: Site, end: float) -> int:
-    """Send requests until the end, on a new connection whenever the server closes one, and count the answers."""
+    """Send requests until the end, with a new connection whenever the server closes one, and count the answers."""
     request = f"GET /me HTTP/1.1\r\nHost: {HOST}\r\n{site.header}\r\n\r\n".encode()
     connect = partial(asyncio.get_running_loop().create_connection, partial(_Connection, request, end))
     answers = 0
@@ -59,9 +59,9 @@ async def _ask(site: Site, end: float) -> int:
 
 
 class _Connection(asyncio.Protocol):
-    """Send a request whenever the last one is answered; `answers` are reported when the connection is closed.
+    """Send a request whenever the last one is answered, and report `answers` when the connection is closed.
 
-    Streams would be plainer, but take a third more of the processor, which the server shares.
+    Streams would be simpler, but they need a third more processor time, which the server shares.
     """
 
     def __init__(self, request: bytes, end: float) -> None:
@@ -74,7 +74,7 @@ class _Connection(asyncio.Protocol):
         self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
-        """Read answers that have their length in a header."""
+        """Read answers whose length is in a header."""
         self._received += data
         head, is_whole, body = self._received.lower().partition(b"\r\n\r\n")
         if not is_whole or len(body) < int(head.partition(b"content-length:")[2].partition(b"\r")[0]):
@@ -91,7 +91,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Return how many requests were answered, unless one was not."""
+        """Report how many requests were answered, or that one was not answered with 200."""
         if self._is_done:
             self.answers.set_result(self._answered)
         else:
@@ -102,5 +102,5 @@ GENERATORS: Mapping[str, Generate] = {"wrk": by_wrk, "asyncio": by_asyncio}
 
 
 def generator() -> str:
-    """Name what makes the load on this machine."""
+    """Return the name of the program that loads the servers on this machine."""
     return "wrk" if which("wrk") else "asyncio"

@@ -1,4 +1,4 @@
-"""Log in, without and with what the password costs, and log out, in process: each in a session of its own."""
+"""Measure logins, without and with the hashing of the password, and logouts, in process and each in a new session."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -19,12 +19,12 @@ from benchmarks.setting import client, create_user, database
 from fastapi_users_knox import KnoxSettings
 
 LIMITED = ", limited"
-LIMIT = KnoxSettings(token_limit_per_user=100, limit_policy="evict_oldest")  # Never reached.
+LIMIT = KnoxSettings(token_limit_per_user=100, limit_policy="evict_oldest")  # a limit that is never reached
 PASSWORD = "correct horse battery staple"
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure on each database, the users and what is over SQL in it, beside Redis."""
+    """Measure with the users in each database, and the tokens in that database or in Redis."""
     for group, url in servers.databases.items():
         for case, subjects in asyncio.run(_measure(url, servers.redis, scale)).items():
             for subject, values in subjects.items():
@@ -45,7 +45,7 @@ async def _measure(url: str, redis_url: str | None, scale: Scale) -> dict[str, d
 
 
 def logins(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[str, Trial]:
-    """Return how each strategy logs a user in whom the request's session has just loaded."""
+    """Return the trials in which each strategy logs a user in whom the session has just loaded."""
     return {
         name: Trial(run=_write(make), prepare=partial(_load, engine, user), finish=_end(engine, make, user))
         for name, make in {**strategies(redis), **_limited(redis)}.items()
@@ -53,7 +53,7 @@ def logins(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[str, Tr
 
 
 def whole_logins(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[str, Trial]:
-    """Return how a user is loaded, the password checked by argon2, and the user logged in by each strategy."""
+    """Return the trials that load a user, check the password with Argon2, and log the user in with each strategy."""
     return {
         name: Trial(run=_authenticate_and_write(engine, make, user), finish=_end(engine, make, user))
         for name, make in strategies(redis).items()
@@ -61,7 +61,7 @@ def whole_logins(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[s
 
 
 def logouts(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[str, Trial]:
-    """Return how each strategy but that of JWTs, which cannot, logs a user out whom the session has just loaded."""
+    """Return the trials in which each strategy logs a user out; `JWTStrategy` cannot do that."""
     return {
         name: Trial(run=_destroy(make), prepare=_log_in_and_load(engine, make, user))
         for name, make in strategies(redis).items()
@@ -75,7 +75,7 @@ def _limited(redis: Redis | None) -> Mapping[str, Make]:
 
 
 async def _load(engine: AsyncEngine, user: User) -> tuple[AsyncSession, User]:
-    """Open a session, and load the user in it: it has a transaction open then, as any request's has at a login."""
+    """Open a session and load the user, so that the session has an open transaction as in any login request."""
     session = AsyncSession(engine, expire_on_commit=False)
     return session, await user_manager_on(session).get_by_email(user.email)
 
@@ -101,7 +101,7 @@ def _authenticate_and_write(engine: AsyncEngine, make: Make, user: User) -> Call
 
 
 def _end(engine: AsyncEngine, make: Make, user: User) -> Callable[[Any], Awaitable[object]]:
-    """End the token, so that each login meets as few live ones as the one before."""
+    """Revoke the token, so that each login finds the same number of live tokens."""
 
     async def finish(token: str) -> None:
         async with AsyncSession(engine, expire_on_commit=False) as session:

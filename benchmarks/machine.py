@@ -1,4 +1,4 @@
-"""Report on what was measured: the machine, and the versions of what took part."""
+"""Report the machine of the measurements, and the versions of all programs and packages."""
 
 import asyncio
 import os
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def facts(servers: Servers) -> dict[str, str]:
-    """Return what the figures depend on; neither the machine's name nor its addresses."""
+    """Return the facts that the figures depend on, without the name or the addresses of the machine."""
     gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     machine = {
         "processor": _processor(),
@@ -43,14 +43,14 @@ def facts(servers: Servers) -> dict[str, str]:
 
 
 def _processor() -> str:
-    """Return the model, where the system reports it."""
+    """Return the model of the processor, if the system reports it."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"^model name\s*: (.+)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     return models[0] if models else platform.machine()
 
 
 def _system() -> str:
-    """Return the distribution, where the system reports it."""
+    """Return the distribution, if the system reports it."""
     try:
         return platform.freedesktop_os_release()["PRETTY_NAME"]
     except OSError:

@@ -1,4 +1,4 @@
-"""Time things beside each other: in rounds, so that whatever else the machine does meets all of them alike."""
+"""Time several subjects in rounds, so that other load on the machine affects all of them alike."""
 
 import gc
 import random
@@ -11,14 +11,14 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """What was measured of one subject, a value for each round.
+    """The values that were measured for one subject, one for each round.
 
     Attributes:
-        case: What is measured: "read", "login".
-        group: Within which the subjects are compared: "PostgreSQL".
-        subject: Of what it was measured: "JWTStrategy".
-        unit: Of the values: "ms", "requests/s", "bytes", "statements".
-        values: One for each round, in their order; one alone where nothing but a change of the code can change it.
+        case: What is measured, such as "read" or "login".
+        group: The group in which subjects are compared, such as "PostgreSQL".
+        subject: What the values were measured for, such as "JWTStrategy".
+        unit: The unit of the values: "ms", "requests/s", "bytes" or "statements".
+        values: One value for each round, in their order; a single one if only a change of the code can change it.
     """
 
     case: str
@@ -29,16 +29,16 @@ class Series:
 
     @property
     def median(self) -> float:
-        """Return the middle value."""
+        """The median of the values."""
         return median(self.values)
 
     @property
     def quartiles(self) -> tuple[float, float]:
-        """Return between which values the middle half lies."""
+        """The first and the third quartile of the values."""
         return quartiles(self.values)
 
     def per(self, other: "Series") -> "Series":
-        """Return by how many times this is the other, round by round."""
+        """Return the ratio of this series to another one, round by round."""
         ratios = tuple(one / another for one, another in zip(self.values, other.values, strict=True))
         subject = f"{self.subject} / {other.subject}"
         return Series(case=self.case, group=self.group, subject=subject, unit="times", values=ratios)
@@ -46,17 +46,17 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """How much is measured.
+    """The amount of measuring.
 
     Attributes:
-        rounds: How often each subject has its turn.
-        calls: How many calls a turn has.
-        http_rounds: How often each server has its turn.
-        seconds: How long a server's turn is.
-        tokens: How many tokens there are in all, one after the other.
-        tokens_of_one: How many live tokens one user has, one after the other.
-        stored: Of how many tokens the bytes are counted.
-        clients: How many clients share a token.
+        rounds: The number of turns of each subject.
+        calls: The number of calls in a turn.
+        http_rounds: The number of turns of each server.
+        seconds: The duration of a server's turn.
+        tokens: The numbers of tokens in the table, one after the other.
+        tokens_of_one: The numbers of live tokens of one user, one after the other.
+        stored: The number of tokens whose bytes are counted.
+        clients: The number of clients that share a token.
     """
 
     rounds: int
@@ -71,11 +71,11 @@ class Scale:
 
 @dataclass(frozen=True, kw_only=True)
 class Servers:
-    """Where what is measured keeps its data.
+    """The servers on which the measurements run.
 
     Attributes:
-        databases: Each database's name, "PostgreSQL", and its URL for SQLAlchemy; empty ones, ours alone.
-        redis: The URL of a Redis, ours alone; `None`: the machine has none.
+        databases: The URL of each database, by its name, such as "PostgreSQL". All are private and empty.
+        redis: The URL of a private Redis server; `None` if the machine has none.
     """
 
     databases: Mapping[str, str]
@@ -83,7 +83,7 @@ class Servers:
 
     @property
     def stores(self) -> Mapping[str, tuple[str, str | None]]:
-        """Return where each store's users are and, if the tokens are not with them, its Redis."""
+        """The URLs of each store: that of the users' database and, if the tokens are in Redis, that of Redis."""
         stores: dict[str, tuple[str, str | None]] = {name: (url, None) for name, url in self.databases.items()}
         if self.redis is not None:
             stores["Redis"] = next(iter(self.databases.values())), self.redis
@@ -91,17 +91,17 @@ class Servers:
 
 
 async def _nothing(*_: object) -> None:
-    """Neither prepare nor clear away."""
+    """Stand in for a preparation or a clean-up that is not needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """What is timed.
+    """An act that is timed.
 
     Attributes:
-        run: Timed; it is given what `prepare` has returned.
-        prepare: Run before it, each time, and not timed.
-        finish: Run after it, each time, and not timed; it is given what `run` has returned.
+        run: The act. It gets the result of `prepare`.
+        prepare: Runs before each act, and is not timed.
+        finish: Runs after each act, and is not timed. It gets the result of `run`.
     """
 
     run: Callable[[Any], Awaitable[Any]]
@@ -112,12 +112,12 @@ class Trial:
 async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) -> dict[str, tuple[float, ...]]:
     """Time trials in turns, and return the median of each turn, in milliseconds.
 
-    The order is another one in each round, and one turn of each, before the first round, does not count.
+    The order differs from round to round. Before the first round, each trial has one turn that does not count.
     """
     medians: dict[str, list[float]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # What is there now stays; to look through it at each turn would take longer than the turn.
+    gc.freeze()  # Each collection then skips the objects that exist now, which would take longer than the turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             medians[name].append(await _turn(trials[name], calls))
@@ -125,8 +125,8 @@ async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
 
 
 async def _turn(trial: Trial, calls: int) -> float:
-    """Run a trial some times, and return its median, in milliseconds."""
-    gc.collect()  # What the one before has left is not to be cleared away at the cost of this one.
+    """Run a trial this many times, and return the median in milliseconds."""
+    gc.collect()  # The garbage of the last trial must not be collected during this one.
     took = []
     for _ in range(calls):
         prepared = await trial.prepare()
@@ -138,7 +138,7 @@ async def _turn(trial: Trial, calls: int) -> float:
 
 
 def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return between which values the middle half lies."""
+    """Return the first and the third quartile."""
     if len(values) == 1:
         return values[0], values[0]
     first, _, third = quantiles(values, n=4, method="inclusive")

@@ -1,7 +1,7 @@
-"""Count the bytes that a token takes: in Redis, and in PostgreSQL with its indexes.
+"""Measure the bytes that a token takes in Redis, and in PostgreSQL including the indexes.
 
-Redis is asked for its `used_memory` before and after, so keys, values, indexes, expiries and the tables of keys all
-count. Each user has three tokens; each of ours has been used once, so `last_used_at` is there.
+In Redis, this is the growth of `used_memory`, so keys, values, indexes, expiry times and the tables of keys count.
+Each user has three tokens. Each token of `KnoxStrategy` has been used once, so it has a `last_used_at`.
 """
 
 import asyncio
@@ -30,14 +30,14 @@ WITH_CLIENT = ", with User-Agent and address"
 USED_AT = NOW + timedelta(minutes=5)
 
 _CHUNK = 10_000
-# Redis moves its tables of keys to larger ones bit by bit, whenever it looks something up.
+# Redis moves its keys to a larger table step by step, at each lookup.
 _GROW = "for _ = 1, 2 * redis.call('DBSIZE') do redis.call('RANDOMKEY') end"
 
 Fill = Callable[[int], Awaitable[object]]
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure Redis, with the users in some database, and PostgreSQL."""
+    """Measure Redis, with the users in any database, and PostgreSQL."""
     if servers.redis is not None:
         some = next(iter(servers.databases.values()))
         yield from _series("Redis", asyncio.run(_redis_bytes(some, servers.redis, scale.stored)))
@@ -63,9 +63,9 @@ async def _redis_bytes(url: str, redis_url: str, count: int) -> dict[str, float]
 
 
 async def _grown(redis: Redis, keep: Fill, count: int) -> float:
-    """Return by how many bytes a token Redis grows from when it was empty."""
+    """Return the bytes for each token by which an empty Redis grows."""
     before = after = 0
-    for size in (1000, count):  # The first time, so that what Redis needs but once is there.
+    for size in (1000, count):  # The first turn allocates what Redis needs only once.
         await redis.flushall()
         before = await _used(redis)
         await keep(size)
@@ -74,14 +74,14 @@ async def _grown(redis: Redis, keep: Fill, count: int) -> float:
 
 
 async def _used(redis: Redis) -> int:
-    """Return how many bytes Redis uses, without its buffers for large commands and for growing its tables."""
+    """Return the bytes that Redis uses, without its buffers for large commands and for the growth of its tables."""
     await redis.eval(_GROW, 0)
     await redis.connection_pool.disconnect()
     return int((await redis.info("memory"))["used_memory"])
 
 
 async def _fill_redis_strategy(redis: Redis, count: int) -> None:
-    """Log in by `RedisStrategy`, which is given a pipeline instead of the client."""
+    """Log in with `RedisStrategy`, on a pipeline instead of the client."""
     users = _users(count)
     for start in range(0, count, _CHUNK):
         async with redis.pipeline(transaction=False) as pipeline:
@@ -125,6 +125,6 @@ def _users(count: int) -> list[uuid.UUID]:
 
 
 async def _size(engine: AsyncEngine, table: str) -> int:
-    """Ask for the bytes of a table and its indexes."""
+    """Return the bytes of a table and its indexes."""
     async with engine.connect() as connection:
         return int((await connection.execute(select(func.pg_total_relation_size(table)))).scalar_one())

@@ -1,4 +1,4 @@
-"""The application that is measured: its users, and the tokens of each strategy that keeps them in SQL."""
+"""The tables of the measured application: users, and the tokens of each strategy that stores them in SQL."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 
 
 class Base(DeclarativeBase):
-    """The metadata."""
+    """The declarative base of the tables."""
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
@@ -19,7 +19,7 @@ class User(SQLAlchemyBaseUserTableUUID, Base):
 
 
 class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
-    """A record of a token of ours."""
+    """A token record of `KnoxStrategy`."""
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
@@ -27,4 +27,4 @@ class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A plain user manager."""
+    """A user manager without the knox mix-in."""

@@ -1,4 +1,4 @@
-"""The strategies that are compared, each set up as well as ours is."""
+"""The strategies that are compared, each in its best configuration."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -31,44 +31,44 @@ KNOX_REDIS = "KnoxStrategy, Redis"
 JWT = "JWTStrategy"
 DATABASE = "DatabaseStrategy"
 REDIS = "RedisStrategy"
-AUTOCOMMIT = ", knox_autocommit"  # Behind the name of ours, where the engine has that option.
+AUTOCOMMIT = ", knox_autocommit"  # appended to the name of `KnoxStrategy` if the engine has that option
 DJANGO_REST_KNOX = "django-rest-knox"
 NO_AUTHENTICATION = "no authentication"
 
 
 def user_manager_on(session: AsyncSession) -> UserManager:
-    """Make the user manager of a session."""
+    """Return a user manager on a session."""
     return UserManager(SQLAlchemyUserDatabase(session, User))
 
 
 def request() -> HTTPConnection:
-    """Make what a login comes with."""
+    """Return the request of a login."""
     headers = [(b"host", b"example.org"), (b"user-agent", BROWSER.encode()), (b"accept", b"application/json")]
     return HTTPConnection({"type": "http", "headers": headers, "client": ("192.0.2.1", 1234)})
 
 
 def knox_sql(session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
-    """Make ours over SQL."""
+    """Return `KnoxStrategy` over SQL."""
     return KnoxStrategy(SQLAlchemyTokenStore(session, KnoxToken), settings, request=request())
 
 
 def knox_redis(redis: Redis, _session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
-    """Make ours over Redis."""
+    """Return `KnoxStrategy` over Redis."""
     return KnoxStrategy(RedisTokenStore(redis), settings, request=request(), user_db=None)
 
 
 def jwt(_session: AsyncSession) -> AnyStrategy:
-    """Make FastAPI-Users' strategy of JWTs."""
+    """Return FastAPI-Users' `JWTStrategy`."""
     return JWTStrategy(SECRET, LIFETIME)
 
 
 def database(session: AsyncSession) -> AnyStrategy:
-    """Make FastAPI-Users' strategy over SQL."""
+    """Return FastAPI-Users' `DatabaseStrategy`."""
     return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), LIFETIME)
 
 
 def strategies(redis: Redis | None) -> Mapping[str, Make]:
-    """Return a way to make each strategy for one request, those over Redis too where there is one."""
+    """Return, for each strategy, a function that makes it for one request; those over Redis only with a client."""
     over_sql: dict[str, Make] = {KNOX_SQL: knox_sql, JWT: jwt, DATABASE: database}
     if redis is None:
         return over_sql

@@ -1,4 +1,4 @@
-"""Draw what was measured, as SVG: on white, with a frame, so it reads alike on a light page and on a dark one."""
+"""Draw the results as SVG, on white and with a frame, so that they look the same on a light and on a dark page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
@@ -21,7 +21,7 @@ STYLE = Path(__file__).with_name("plots.mplstyle")
 
 
 def draw(results: Results, directory: Path, *, format: str = "svg") -> None:
-    """Write a plot for each case that has one and was measured."""
+    """Write the plot of each measured case that has one."""
     with rc_context(fname=STYLE):
         for name, plot in PLOTS.items():
             figure = plot(results.series)
@@ -31,7 +31,7 @@ def draw(results: Results, directory: Path, *, format: str = "svg") -> None:
 
 
 def _authenticated(series: Sequence[Series]) -> Sequence[Series]:
-    """Leave out what asks no database, beside which all else would look alike."""
+    """Leave out the subject without authentication, next to which the others would all look the same."""
     return [one for one in series if one.subject != NO_AUTHENTICATION]
 
 
@@ -67,7 +67,7 @@ def _bar(
     height: float = 0.8,
     label: str = "",
 ) -> None:
-    """Draw a bar at each place, with its number and its whisker."""
+    """Draw a bar with its number and its whisker at each place."""
     medians = [one.median for one in series]
     lower, upper = zip(*(one.quartiles for one in series), strict=True)
     whiskers = [
@@ -82,14 +82,14 @@ def _bar(
 
 
 def _colour(subject: str) -> str:
-    """Make ours stand out, and what nobody can be faster than step back."""
+    """Return a strong colour for `KnoxStrategy`, and a pale one for the floors, which no strategy can beat."""
     if subject.startswith(OURS):
         return OURS_COLOUR
     return FLOOR_COLOUR if subject.startswith("floor") else PEER_COLOUR
 
 
 def _growth(series: Sequence[Series]) -> Figure | None:
-    """Draw a panel for each way to grow and each store, with a line for each verb."""
+    """Draw a panel for each kind of growth and each store, with a line for each verb."""
     grown = [one for one in series if one.case.startswith("growth of ")]
     if not grown:
         return None
@@ -120,17 +120,17 @@ def _lines(axes: Axes, series: Sequence[Series], colours: Mapping[str, str]) -> 
 
 
 def _store(one: Series) -> str:
-    """Return where it was measured: "PostgreSQL" of "PostgreSQL: read"."""
+    """Return the store: "PostgreSQL" for "PostgreSQL: read"."""
     return one.group.split(": ")[0]
 
 
 def _verb(one: Series) -> str:
-    """Return what was measured: "read" of "PostgreSQL: read"."""
+    """Return the verb: "read" for "PostgreSQL: read"."""
     return one.group.split(": ")[-1]
 
 
 def _sliding(series: Sequence[Series]) -> Figure | None:
-    """Draw two bars for each store: what the slowest reads take when a refresh is due, and when none is."""
+    """Draw two bars for each store: the time of the slowest reads with a refresh that is due, and without."""
     subjects = by((one for one in series if one.subject.startswith("p99 ")), lambda one: one.subject)
     if not subjects:
         return None
@@ -148,7 +148,7 @@ def _sliding(series: Sequence[Series]) -> Figure | None:
 
 
 def _number_in(subject: str) -> int:
-    """Return how many tokens a subject has: 1000 of "1,000 live tokens"."""
+    """Return the number in a subject: 1000 for "1,000 live tokens"."""
     return int(subject.split(maxsplit=1)[0].replace(",", ""))
 
 

@@ -1,4 +1,4 @@
-"""Authenticate one request, in process: from the text of a token to the active user, in a session of its own."""
+"""Measure the authentication of a request, in process: from a token's text to the active user, in a new session."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -17,12 +17,12 @@ from benchmarks.setting import client, create_user, database
 FLOOR = "floor: the user's SELECT"
 REDIS_FLOOR = "floor: GET, and the user's SELECT"
 
-# The floors have a user manager made, too, as every request has.
+# The floors also include the creation of a user manager, which every request needs.
 _SELECT_USER = select(User).where(User.__table__.c.id == bindparam("id"))
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure on each database, the users and what is over SQL in it, beside Redis."""
+    """Measure with the users in each database, and the tokens in that database or in Redis."""
     for group, url in servers.databases.items():
         for subject, values in asyncio.run(_measure(url, servers.redis, scale)).items():
             yield Series(case="read", group=group, subject=subject, unit="ms", values=values)
@@ -30,12 +30,12 @@ def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
 
 async def _measure(url: str, redis_url: str | None, scale: Scale) -> dict[str, tuple[float, ...]]:
     async with database(url) as engine, client(redis_url) as redis:
-        # They are quick, so there is time for many.
+        # Reads are quick, so there is time for many.
         return await interleave(await trials(engine, redis), rounds=scale.rounds, calls=5 * scale.calls)
 
 
 async def trials(engine: AsyncEngine, redis: Redis | None) -> dict[str, Trial]:
-    """Log a user in by each strategy, and return how its token is read."""
+    """Log a user in with each strategy, and return the trials that read the tokens."""
     user = await create_user(engine)
     reads = {FLOOR: Trial(run=_floor(engine, user.id))}
     if redis is not None:

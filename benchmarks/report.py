@@ -1,4 +1,4 @@
-"""Write down what was measured: as JSON, and as the tables in Markdown that the documentation includes."""
+"""Write the results as JSON, and as the Markdown tables that the documentation includes."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,14 +17,14 @@ OURS = (KNOX_SQL, KNOX_SQL + AUTOCOMMIT, KNOX_REDIS)
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What a run has measured.
+    """The results of a run.
 
     Attributes:
-        date: When it began, as ISO 8601 has it.
-        facts: On what: the processor, the versions.
-        scale: How much.
+        date: The start of the run, in ISO 8601.
+        facts: The facts that the figures depend on, such as the processor and the versions.
+        scale: The amount of measuring.
         series: The figures.
-        verdicts: What they say of what was to be reached.
+        verdicts: The bounds, and whether the figures meet them.
     """
 
     date: str
@@ -38,24 +38,24 @@ _JSON = TypeAdapter(Results)
 
 
 def save(results: Results, path: Path) -> None:
-    """Write all of it."""
+    """Write the results in all forms."""
     path.write_bytes(_JSON.dump_json(results, indent=1) + b"\n")
 
 
 def load(path: Path) -> Results:
-    """Read what was written."""
+    """Read the results of an earlier run."""
     return _JSON.validate_json(path.read_bytes())
 
 
 def tables(results: Results) -> dict[str, str]:
-    """Return the tables by the names of their files: one for each case, and those of the machine and the bounds."""
+    """Return the tables by the names of their files: one for each case, one for the machine and one for the bounds."""
     cases = {slug(case): _case(series) for case, series in by(results.series, lambda one: one.case).items()}
     named = {"machine": _machine(results), "bounds": bounds(results.verdicts), **cases}
     return {f"{name}.md": text + "\n" for name, text in named.items()}
 
 
 def bounds(verdicts: Iterable[Verdict]) -> str:
-    """Return what was to be reached, what was measured of it, and whether it was reached."""
+    """Return a table of the bounds, with the measured figures and whether they meet the bounds."""
     return _table(
         ("Goal", "On", "Measured", "Middle half", "Reached"),
         [(one.sentence, one.group, *_measured(one)) for one in verdicts],
@@ -63,7 +63,7 @@ def bounds(verdicts: Iterable[Verdict]) -> str:
 
 
 def by(series: Iterable[Series], key: Callable[[Series], str]) -> dict[str, list[Series]]:
-    """Sort the figures into lists, in the order in which each list's first one was measured."""
+    """Group the figures into lists, in the order of the first figure in each list."""
     lists: dict[str, list[Series]] = {}
     for one in series:
         lists.setdefault(key(one), []).append(one)
@@ -71,19 +71,19 @@ def by(series: Iterable[Series], key: Callable[[Series], str]) -> dict[str, list
 
 
 def slug(case: str) -> str:
-    """Return a case's name as that of a file."""
+    """Return the name of a case as a file name."""
     return re.sub(r"\W+", "-", case.lower())
 
 
 def number(value: float) -> str:
-    """Return three digits of a number, and all of a greater one's whole part."""
+    """Return a number with three significant digits, or with all digits of a longer whole part."""
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"
 
 
 def span(quartiles: tuple[float, float]) -> str:
-    """Return between which values the middle half lies."""
+    """Return the first and the third quartile as text."""
     low, high = map(number, quartiles)
     return low if low == high else f"{low} to {high}"
 
@@ -103,14 +103,14 @@ def _measured(verdict: Verdict) -> tuple[str, str, str]:
 
 
 def _case(series: Sequence[Series]) -> str:
-    """Return a table for each group where ours is beside its peers, all in one unit, else one for each unit."""
+    """Return a table for each group if it compares strategies in one unit, otherwise a table for each unit."""
     is_beside = any(one.subject in OURS for one in series) and len({one.unit for one in series}) == 1
     draw, title = (_group, "**{0.group}**, {0.unit}") if is_beside else (_grid, "**{0.unit}**")
     return "\n\n".join(f"{head}\n\n{draw(members)}" for head, members in by(series, title.format).items())
 
 
 def _group(series: Sequence[Series]) -> str:
-    """Return a line for each subject, with how many times what ours takes it takes."""
+    """Return a line for each subject, with its ratio to `KnoxStrategy`."""
     ours = [one for one in series if one.subject in OURS and all(one.values)]
     return _table(
         ("", "Median", "Middle half", *(f"÷ {one.subject}" for one in ours)),
@@ -123,13 +123,13 @@ def _ratio(one: Series, to: Series) -> str:
 
 
 def _figure(one: Series) -> str:
-    """Return the median, and the middle half where there is more than one value."""
+    """Return the median, and the quartiles if there is more than one value."""
     median, half = number(one.median), span(one.quartiles)
     return median if median == half else f"{median} ({half})"
 
 
 def _grid(series: Sequence[Series]) -> str:
-    """Return a table of groups and subjects: of which there are fewer, those are the columns."""
+    """Return a table of groups and subjects, with the fewer of them as columns."""
     sides: tuple[Callable[[Series], str], Callable[[Series], str]] = (lambda one: one.subject, lambda one: one.group)
     across, down = sorted(sides, key=lambda side: len(by(series, side)))
     columns = list(by(series, across))
@@ -141,6 +141,6 @@ def _grid(series: Sequence[Series]) -> str:
 
 
 def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown; all columns but the first are numbers, mostly."""
+    """Return a table in Markdown, with all columns except the first aligned as numbers."""
     rule = ("---", *["---:"] * (len(head) - 1))
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *lines))

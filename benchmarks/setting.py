@@ -1,4 +1,4 @@
-"""What a case is measured in: a database with empty tables, a client of Redis, a user."""
+"""The setting of each measurement: a database with empty tables, a client of Redis, and a user."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -19,7 +19,7 @@ from tests.sql_servers import mariadb, postgresql
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start servers of our own; report which ones this machine cannot have."""
+    """Start private servers, and report those that this machine cannot run."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="knox-")))
         databases, redis_url = {"SQLite": f"sqlite+aiosqlite:///{directory}/benchmark.db"}, None
@@ -34,7 +34,7 @@ def servers() -> Iterator[Servers]:
 
 @contextmanager
 def report_if_unavailable() -> Iterator[None]:
-    """Say what this machine cannot have, and go on without it."""
+    """Report a server that this machine cannot run, and continue without it."""
     try:
         yield
     except ServerUnavailable as reason:
@@ -43,7 +43,7 @@ def report_if_unavailable() -> Iterator[None]:
 
 @asynccontextmanager
 async def database(url: str) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on new tables, and drop them afterwards."""
+    """Return an engine on new tables, and drop them afterwards."""
     engine = create_async_engine(url)
     if engine.dialect.name == "sqlite":
         event.listen(
@@ -62,7 +62,7 @@ async def database(url: str) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def client(url: str | None) -> AsyncIterator[Redis | None]:
-    """Give a client of an empty Redis, which is emptied afterwards too."""
+    """Return a client of an empty Redis, and empty it again afterwards."""
     if url is None:
         yield None
         return

@@ -1,4 +1,4 @@
-"""Serve over HTTP, each program on a port of its own."""
+"""Serve over HTTP, each program on its own port."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,11 +15,11 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """What serves `GET /me`.
+    """A program that serves `GET /me`.
 
     Attributes:
-        port: Where it listens.
-        token: Which token it takes.
+        port: The port that it listens on.
+        token: The token that it accepts.
     """
 
     port: int
@@ -27,7 +27,7 @@ class Site:
 
     @property
     def url(self) -> str:
-        """Return the route's URL."""
+        """The URL of the route."""
         return f"http://{HOST}:{self.port}/me"
 
     @property
@@ -45,13 +45,13 @@ def status(site: Site) -> int:
 
 @contextmanager
 def serving(command: Sequence[str | Path], *, port_option: str, token: str) -> Iterator[Site]:
-    """Run a program, which gets its port as an option, from when it accepts the token to the end of the block."""
+    """Run a program, with its port as an option, during the block, and wait first until it accepts the token."""
     with private_home() as home:
         server = Daemon(
             home=home,
             command=lambda port: [*command, port_option.format(port)],
             is_ready=partial(_takes, token),
-            kill_signal=SIGTERM,  # So that it ends its own workers.
+            kill_signal=SIGTERM,  # The program then stops its own workers.
         )
         with server.running():
             yield Site(port=server.port, token=token)
@@ -62,6 +62,6 @@ def _takes(token: str, _pid: int, port: int) -> bool:
 
 
 def command_in(environment: Mapping[str, str], *command: str | Path) -> list[str | Path]:
-    """Return the command with some variables set, and the repository's packages in reach."""
+    """Return the command with these environment variables, and with the repository on the path of Python."""
     variables = {"PYTHONPATH": str(ROOT), **environment}
     return ["env", *(f"{name}={value}" for name, value in variables.items()), *command]

@@ -1,4 +1,4 @@
-"""Share one token among many clients while refreshes fall due: who writes, and how long everybody's reads take."""
+"""Measure how many refreshes are written, and how long reads take, when many clients share one token."""
 
 import asyncio
 import gc
@@ -30,10 +30,10 @@ WRITES = "refresh writes per deadline"
 TOLD = "refresh events per deadline"
 SKIPPED = "skipped writes per deadline"
 
-WORKERS = 4  # processes of an application: each has an engine of its own, and a client of Redis
-READS = 5  # of each client in a turn
+WORKERS = 4  # the processes of an application, each with its own engine and client of Redis
+READS = 5  # the reads of each client in a turn
 SETTINGS = KnoxSettings(auto_refresh=True, min_refresh_interval=timedelta(minutes=1))
-STEP = timedelta(minutes=1, seconds=1)  # from one deadline to the next
+STEP = timedelta(minutes=1, seconds=1)  # the time from one due refresh to the next
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
@@ -44,13 +44,13 @@ def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """What has happened while all clients read.
+    """The measurements of one turn, in which all clients read.
 
     Attributes:
-        took: How long each read took, in milliseconds.
-        writes: How often a record was written.
-        refreshed: How many refreshes were published to the listeners.
-        skipped: How many processes have left a write to the others, as the database let them wait: each logs it.
+        took: The time of each read, in milliseconds.
+        writes: The number of writes to the record.
+        refreshed: The number of refreshes that were published to the listeners.
+        skipped: The number of processes that have skipped a write because the database made them wait; each logs it.
     """
 
     took: Sequence[float]
@@ -60,27 +60,27 @@ class Turn:
 
     @property
     def p50(self) -> float:
-        """Return what one read of two exceeds."""
+        """The median of the times."""
         return median(self.took)
 
     @property
     def p99(self) -> float:
-        """Return what one read of a hundred exceeds."""
+        """The time that one read in a hundred exceeds."""
         return quantiles(self.took, n=100, method="inclusive")[-1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """One token, the processes that read it, and what is to be seen of their writes.
+    """One token, the processes that read it, and the traces of their writes.
 
     Attributes:
         kept: The token.
-        workers: Each process's access to the store.
-        clock: Their common clock.
-        events: What they publish to their listeners.
-        log: What they log.
-        statements: What they send to a database.
-        redis: Where the token is, if it is in Redis.
+        workers: The access of each process to the stores.
+        clock: The common clock of the processes.
+        events: The events that they publish.
+        log: The messages that they log.
+        statements: The statements that they send to a database.
+        redis: The client of Redis, if the token is in Redis.
     """
 
     kept: Kept
@@ -92,7 +92,7 @@ class Sharing:
     redis: Redis | None
 
     async def turn(self, clients: int, *, is_due: bool) -> Turn:
-        """Let all clients read at once, some times each; a refresh may have fallen due just before."""
+        """Make all clients read at once, several times each, with or without a refresh that is due."""
         if is_due:
             self.clock.now += STEP
         self.events.clear()
@@ -115,7 +115,7 @@ class Sharing:
         return took
 
     async def _writes(self) -> int:
-        """Count the writes so far: UPDATEs, or SETs, which of the scripts here only the one that refreshes does."""
+        """Return the number of writes so far: UPDATEs in SQL, or SETs in Redis, which only a refresh sends here."""
         if self.redis is None:
             return sum(statement.startswith("UPDATE") for sent in self.statements for statement in sent)
         return int((await self.redis.info("commandstats")).get("cmdstat_set", {}).get("calls", 0))
@@ -124,7 +124,7 @@ class Sharing:
 async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) -> list[Series]:
     async with sharing(url, redis_url, scale.clients) as shared:
         turns: dict[bool, list[Turn]] = {True: [], False: []}
-        for is_due in (True, False):  # So that all connections are there.
+        for is_due in (True, False):  # These turns open all connections.
             await shared.turn(scale.clients, is_due=is_due)
         for _ in range(scale.rounds):
             for is_due in random.sample((True, False), 2):
@@ -147,7 +147,7 @@ async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) ->
 
 @asynccontextmanager
 async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterator[Sharing]:
-    """Log a user in, and give the token to processes, each with connections enough for its share of the clients."""
+    """Log a user in, and create the processes, each with enough connections for its share of the clients."""
     kept, events, clock = log_in(uuid.uuid4()), list[KnoxEvent[Any]](), Clock(NOW)
     async with database(url) as engine, client(redis_url) as redis, AsyncExitStack() as stack:
         log = stack.enter_context(_logged())
@@ -169,7 +169,7 @@ async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterato
 
 @contextmanager
 def _logged() -> Iterator[list[logging.LogRecord]]:
-    """Collect what is logged, instead of printing it."""
+    """Collect the log messages instead of printing them."""
     logger, handler = logging.getLogger("fastapi_users_knox"), BufferingHandler(1_000_000)
     logger.addHandler(handler)
     try:

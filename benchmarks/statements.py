@@ -1,4 +1,4 @@
-"""Count what each verb asks of its store: SQL statements, and round trips to Redis."""
+"""Count the SQL statements and the round trips to Redis of each verb."""
 
 import asyncio
 import uuid
@@ -22,13 +22,13 @@ LOGOUT_ALL_OF_MANY = f"logout-all, {of_user(MANY)}"
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """What is done with one token of a user.
+    """An act with one token of a user.
 
     Attributes:
-        act: Does it.
-        settings: Of the strategy.
-        now: When it is done.
-        count: How many live tokens the user has.
+        act: Performs the act.
+        settings: The settings of the strategy.
+        now: The time of the act.
+        count: The number of live tokens that the user has.
     """
 
     act: Callable[[Knox, UserManager, User, str], Awaitable[object]]
@@ -85,7 +85,7 @@ async def round_trips(url: str, redis_url: str) -> dict[str, int]:
 
 
 async def _count(counting: Counter, verb: Verb) -> tuple[int, int]:
-    """Count the second time: the first time, Redis does not know the script yet."""
+    """Count the second call, because before the first one Redis does not have the script."""
     await _act(counting, verb)
     return await _act(counting, verb)
 

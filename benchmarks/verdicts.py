@@ -1,4 +1,4 @@
-"""Hold what was measured against what is to be reached."""
+"""Compare the results with the bounds."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -10,14 +10,14 @@ from benchmarks.peers import AUTOCOMMIT, KNOX_REDIS, KNOX_SQL
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What was measured of what is to be reached.
+    """A bound, and whether the results meet it.
 
     Attributes:
-        sentence: What is to be reached.
-        group: Where, and with which option.
-        unit: Of the figures; "times" if they are ratios.
-        median: The middle one; `None`: not measured.
-        quartiles: Between which ones the middle half lies.
+        sentence: The bound in plain words.
+        group: The group, with the option if there is one.
+        unit: The unit of the figures; "times" if they are ratios.
+        median: The median of the figures; `None` if it was not measured.
+        quartiles: The first and the third quartile.
         is_met: Whether the median is within the bound.
     """
 
@@ -30,7 +30,7 @@ class Verdict:
 
 
 def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, ...]:
-    """Hold what was measured against what is to be reached; beside it what ours reaches with `knox_autocommit`."""
+    """Compare the results with the bounds, for `KnoxStrategy` without and with `knox_autocommit`."""
     figures = {(one.case, one.group, one.subject, one.unit): one for one in series}
     verdicts = []
     for bound in bounds:
@@ -44,7 +44,7 @@ def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, .
 
 
 def _with_option(bound: Bound) -> Bound | None:
-    """Return what is to be reached with the option, if it is about ours."""
+    """Return the bound for `KnoxStrategy` with the option, if the bound is about it."""
     optional = {name: name + AUTOCOMMIT for name in (KNOX_SQL, KNOX_REDIS)}
     if bound.to in optional:
         return replace(bound, to=optional[bound.to])

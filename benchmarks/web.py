@@ -1,4 +1,4 @@
-"""What uvicorn serves: one route, which returns the user to whoever has a token of the strategy that SUBJECT names."""
+"""An application for uvicorn with one route, which needs a token of the strategy that the variable SUBJECT names."""
 
 import os
 import uuid
@@ -37,19 +37,19 @@ Session = Annotated[AsyncSession, Depends(get_session)]
 
 
 async def get_user_db(session: Session) -> SQLAlchemyUserDatabase[User, uuid.UUID]:
-    """Give the users."""
+    """Return the user database."""
     return SQLAlchemyUserDatabase(session, User)
 
 
 async def get_user_manager(
     user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
 ) -> UserManager:
-    """Give the user manager."""
+    """Return the user manager."""
     return UserManager(user_db)
 
 
 async def get_strategy(session: Session) -> AnyStrategy:
-    """Give the strategy."""
+    """Return the strategy."""
     return strategies(redis)[SUBJECT](session)
 
 
@@ -58,7 +58,7 @@ current_user = FastAPIUsers[User, uuid.UUID](get_user_manager, [backend]).curren
 
 
 async def anybody() -> User:
-    """Give a user who is nowhere stored."""
+    """Return a user who is not stored anywhere."""
     return User(email="jane@example.org")
 
 
@@ -66,5 +66,5 @@ async def anybody() -> User:
 async def me(
     user: Annotated[User, Depends(anybody if SUBJECT == NO_AUTHENTICATION else current_user)],
 ) -> dict[str, str]:
-    """Return the user's address."""
+    """Return the user's e-mail address."""
     return {"email": user.email}

@@ -1,4 +1,4 @@
-"""What the store contract and the race tests run on: databases and Redis, each as any process can connect to it."""
+"""The databases and Redis servers on which the tests run, described so that any process can connect to them."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
@@ -25,20 +25,20 @@ DEFAULTS = KnoxSettings()
 
 @dataclass(frozen=True, kw_only=True)
 class App:
-    """What one request of an application has: a session for its users, and its tokens."""
+    """What one request of an application has: a session for the users, and a store for the tokens."""
 
     session: AsyncSession
     store: TokenStore[User, uuid.UUID]
 
     @property
     def user_manager(self) -> UserManager:
-        """Make the user manager of the session."""
+        """A user manager on the session."""
         return user_manager_on(self.session)
 
     def strategy(
         self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW, listeners: Iterable[Listener] = ()
     ) -> KnoxStrategy[User, uuid.UUID]:
-        """Make a strategy at a fixed time."""
+        """Return a strategy whose clock stands still."""
         users = self.user_manager.user_db
         return KnoxStrategy(self.store, settings, request=None, user_db=users, listeners=listeners, clock=lambda: now)
 
@@ -49,15 +49,15 @@ OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A database and how an application is set up on it; it can be sent to another process.
+    """A database, and how an application uses it. It can be pickled, and so sent to another process.
 
     Attributes:
-        url: Where it is.
-        options: Of `create_async_engine`.
-        begins: Whether SQLite is in WAL mode and begins by SQLAlchemy's documented recipe.
-        freeze: The statement that lets others read the tokens but not write to them, till its connection ends.
-        impatient: Options with which two transactions that collide find out soon.
-        ask_wait: The statement that asks how long the connection waits for a lock.
+        url: The URL of the database.
+        options: Options of `create_async_engine`.
+        begins: Whether SQLite is in WAL mode and transactions begin as in SQLAlchemy's documented recipe.
+        freeze: A statement after which others can read the tokens but not write them, until its connection is closed.
+        impatient: Options with which a transaction that meets a lock of another one fails soon.
+        ask_wait: A query that returns how long the connection waits for a lock.
     """
 
     url: str
@@ -68,7 +68,7 @@ class Backend:
     ask_wait: str = "PRAGMA busy_timeout"
 
     def create_engine(self, **options: Any) -> AsyncEngine:
-        """Make an engine; options override the backend's own."""
+        """Create an engine; the options override those of the backend."""
         engine = create_async_engine(self.url, **{**self.options, **options})
         if engine.dialect.name == "sqlite":
             event.listen(engine.sync_engine, "connect", _write_to_the_cache_alone)
@@ -78,7 +78,7 @@ class Backend:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[OpenApp]:
-        """Give what a process has: a way to open what each of its requests has."""
+        """Return what one process of an application needs: a function that opens what each request has."""
         engine = self.create_engine()
 
         @asynccontextmanager
@@ -92,14 +92,14 @@ class Backend:
             await engine.dispose()
 
     async def empty(self) -> None:
-        """Let there be no users and no tokens."""
+        """Delete all users and tokens."""
         engine = self.create_engine()
         await create_empty_tables(engine)
         await engine.dispose()
 
     @property
     def lost_url(self) -> str:
-        """An address of the same kind at which nothing answers."""
+        """A URL of the same kind at which no server answers."""
         url = make_url(self.url)
         lost = url.set(database="/nowhere/at/all.db") if url.port is None else url.set(port=1)
         return lost.render_as_string(hide_password=False)
@@ -107,17 +107,17 @@ class Backend:
 
 @dataclass(frozen=True, kw_only=True)
 class RedisBackend(Backend):
-    """A Redis for the tokens, beside a database for the users.
+    """A Redis server for the tokens, together with a database for the users.
 
     Attributes:
-        connect: Makes a client, for as long as its context lasts.
+        connect: Creates a client, and closes it at the end of the block.
     """
 
     connect: Connect
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[OpenApp]:
-        """Give one client to all requests of the process."""
+        """Return what one process needs; all of its requests share one client."""
         async with super().serving() as open_users, self.connect() as redis:
 
             @asynccontextmanager
@@ -128,18 +128,18 @@ class RedisBackend(Backend):
             yield open_app
 
     async def empty(self) -> None:
-        """Let there be no users and no keys."""
+        """Delete all users and keys."""
         await super().empty()
         async with self.connect() as redis:
             await redis.flushall()
 
 
-_make_sentinel: Callable[..., Sentinel] = Sentinel  # Its own arguments have no types.
+_make_sentinel: Callable[..., Sentinel] = Sentinel  # The arguments of `Sentinel` have no types.
 
 
 @asynccontextmanager
 async def sentinel_master(sentinels: list[tuple[str, int]], name: str, **options: Any) -> AsyncIterator[Redis]:
-    """Make a client of the master that sentinels name, and close what asks them, too."""
+    """Create a client of the master that the sentinels name; at the end, also close the clients of the sentinels."""
     sentinel = _make_sentinel(sentinels)
     async with AsyncExitStack() as stack:
         for watcher in sentinel.sentinels:
@@ -148,7 +148,7 @@ async def sentinel_master(sentinels: list[tuple[str, int]], name: str, **options
 
 
 def _write_to_the_cache_alone(connection: Any, _record: object) -> None:
-    """Let SQLite not wait for the disk at each commit: only a machine that loses power would lose anything."""
+    """Make SQLite not wait for the disk at each commit, which would only matter if the machine lost power."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = OFF")
     cursor.close()

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: the servers, one of each a run, and the databases on them; and which tests need servers."""
+"""Fixtures for all tests: one server of each kind for the whole run, the databases on them, and the tests' marks."""
 
 import gc
 import sys
@@ -27,7 +27,7 @@ SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
 MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
 VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
 
-# Those that start a server, a browser or other processes by themselves, or follow a page in a process of its own.
+# The modules that start servers, browsers or other processes without the fixtures above.
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
     *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
@@ -36,7 +36,7 @@ PROGRAMS = {
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, by their fixtures and parameters, and those that need not be measured."""
+    """Mark the tests that need a server, by their fixtures and parameters, and those that run without coverage."""
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *_texts_among_parameters(item)}
         module = ".".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
@@ -52,21 +52,21 @@ def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
 
 
 def pytest_collection_finish() -> None:
-    """Let the garbage collector pass over what stays till the end: the modules and the tests themselves."""
+    """Make the garbage collector skip the modules and the tests, which exist until the end anyway."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Measure no coverage in tests that are marked `unmeasured`."""
+    """Run the tests that are marked `unmeasured` without measuring coverage."""
     with nullcontext() if item.get_closest_marker("unmeasured") is None else untraced():
         return (yield)
 
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Trace neither what runs here nor the processes that it starts: that takes as long as what is traced."""
+    """Switch off the tracing of this block and of the processes that it starts, because tracing doubles the time."""
     here, in_threads = sys.gettrace(), threading.gettrace()
     sys.settrace(None)
     threading.settrace(None)
@@ -81,61 +81,61 @@ def untraced() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
-    """Run a PostgreSQL of our own."""
+    """Run a private PostgreSQL server."""
     with skip_if_unavailable(), postgresql() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
-    """Run a MariaDB of our own."""
+    """Run a private MariaDB server."""
     with skip_if_unavailable(), mariadb() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_6_server() -> Iterator[RedisServer]:
-    """Run a Redis 6.2 of our own."""
+    """Run a private Redis 6.2 server."""
     with skip_if_unavailable(), redis("redis-6.2") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_7_server() -> Iterator[RedisServer]:
-    """Run a Redis 7, or whichever newer one the machine has, of our own."""
+    """Run a private Redis server, of release 7 or whichever newer one the machine has."""
     with skip_if_unavailable(), redis("redis-7") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[RedisServer]:
-    """Run a Valkey of our own."""
+    """Run a private Valkey server."""
     with skip_if_unavailable(), redis("valkey") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def redis_cluster_servers() -> Iterator[ClusterServers]:
-    """Run a cluster of our own, of three masters and their replicas."""
+    """Run a private Redis cluster of three masters with one replica each."""
     with skip_if_unavailable(), redis_cluster("any", replicas=1) as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
 def redis_sentinel_servers() -> Iterator[SentinelServers]:
-    """Run a master, a replica and a sentinel of our own, for tests that let the master be."""
+    """Run a private master, a replica and a sentinel, for tests in which the master does not fail."""
     with skip_if_unavailable(), redis_sentinel("any", down_after=600_000) as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run on asyncio, as SQLAlchemy does; fixtures of every scope may be asynchronous."""
+    """Run asynchronous tests on asyncio, as SQLAlchemy does; the scope lets all fixtures be asynchronous."""
     return "asyncio"
 
 
 def backend_of(name: str, request: pytest.FixtureRequest, path: Path) -> Backend:
-    """Make a backend by its name, with its server running and its files in a directory."""
+    """Return the backend of this name, start its server, and keep its files in the directory."""
     if name in REDIS:
         fixture, connect = REDIS[name]
         users = SQLITE["sqlite"](path)
@@ -155,19 +155,19 @@ def backend_of(name: str, request: pytest.FixtureRequest, path: Path) -> Backend
 
 @pytest.fixture(params=[*SQLITE, *SERVERS])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Give each database that several connections can share."""
+    """Return each database that several connections can share."""
     return backend_of(request.param, request, tmp_path)
 
 
 @pytest.fixture(params=[*SQLITE, *MEMORY, *SERVERS])
 def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Give each database, SQLite in memory included."""
+    """Return each database, including SQLite in memory."""
     return backend_of(request.param, request, tmp_path)
 
 
 @pytest.fixture
 async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on empty tables, and see that no connection stays checked out."""
+    """Return an engine on empty tables, and check at the end that every connection was returned to the pool."""
     engine = any_backend.create_engine()
     await create_empty_tables(engine)
     yield engine
@@ -179,5 +179,5 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(params=[True, False], ids=["expiring", "keeping"])
 def sessions(request: pytest.FixtureRequest, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Give sessions, with `expire_on_commit` on and off."""
+    """Return a session factory, with `expire_on_commit` on and off."""
     return async_sessionmaker(engine, expire_on_commit=request.param)

@@ -1,4 +1,4 @@
-"""The application that the tests stand for: users with UUIDs, and their tokens, on every SQL database."""
+"""The tables of the application that the tests play: users with UUIDs, and their tokens, for every SQL database."""
 
 import uuid
 
@@ -13,7 +13,7 @@ from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLA
 
 
 class Base(DeclarativeBase):
-    """The tests' metadata."""
+    """The declarative base of the tests' tables."""
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
@@ -21,28 +21,28 @@ class User(SQLAlchemyBaseUserTableUUID, Base):
 
 
 class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
-    """A user's token record."""
+    """A token record of a user."""
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A plain user manager."""
+    """A user manager without the knox mix-in."""
 
     reset_password_token_secret = "secret-of-the-tests-that-is-long-enough"
     verification_token_secret = "secret-of-the-tests-that-is-long-enough"
 
 
 def user_manager_on(session: AsyncSession) -> UserManager:
-    """Make the user manager of a session."""
+    """Return a user manager on a session."""
     return UserManager(SQLAlchemyUserDatabase(session, User))
 
 
 def store_on(session: AsyncSession) -> SQLAlchemyTokenStore[User, uuid.UUID]:
-    """Make the token store of a session."""
+    """Return a token store on a session."""
     return SQLAlchemyTokenStore(session, KnoxToken)
 
 
 async def create_empty_tables(engine: AsyncEngine) -> None:
-    """Delete all rows, or create the tables where they are missing: to look for them first takes much longer."""
+    """Delete all rows, or create the tables if that fails; to check first whether they exist takes much longer."""
     try:
         await _empty_tables(engine)
     except (OperationalError, ProgrammingError):
@@ -58,7 +58,7 @@ async def _empty_tables(engine: AsyncEngine) -> None:
 
 
 async def create_user(session: AsyncSession, *, is_active: bool = True, **fields: object) -> User:
-    """Store a user."""
+    """Store a user, and return it."""
     user = User(email=f"{uuid.uuid4()}@example.org", hashed_password="hash", is_active=is_active, **fields)
     session.add(user)
     await session.commit()

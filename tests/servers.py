@@ -1,7 +1,7 @@
-"""Private database servers for the tests: real ones, each in a directory and on a port of its own.
+"""Private database servers for the tests: real servers, each with its own directory and port.
 
-Nothing has to run beforehand and nothing stays behind, so test runs can go side by side. Servers of SQL refuse to
-run as root: when root runs the tests, the directory belongs to another account and the server runs as that account.
+No server has to run beforehand, and nothing is left behind, so several test runs can share a machine. SQL servers
+refuse to run as root: when root runs the tests, another account owns the directory and runs the server.
 """
 
 import atexit
@@ -26,25 +26,25 @@ import pytest
 
 HOST = "127.0.0.1"
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 60.0  # seconds for a program to end or a server to answer
+PATIENCE = 60.0  # the seconds that a program may take to exit or a server to answer
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
 
 
 class ServerUnavailable(Exception):
-    """This machine has no programs of that server; the message names them."""
+    """This machine does not have the programs of a server; the message names them."""
 
 
 class ServerFailed(Exception):
-    """A program failed or a server does not answer; the message ends with its log."""
+    """A program failed, or a server does not answer; the message ends with the log."""
 
 
 class PortTaken(ServerFailed):
-    """Another program listens on the server's port."""
+    """Another program is listening on the server's port."""
 
 
 @contextmanager
 def skip_if_unavailable() -> Iterator[None]:
-    """Turn `ServerUnavailable` into a skip, unless `KNOX_REQUIRE_BACKENDS=1` forbids skipping."""
+    """Skip the test on `ServerUnavailable`, unless `KNOX_REQUIRE_BACKENDS=1` is set."""
     try:
         yield
     except ServerUnavailable as reason:
@@ -55,7 +55,7 @@ def skip_if_unavailable() -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class Home:
-    """A private directory, what runs in it and, when root runs the tests, the account that owns it."""
+    """A private directory, the programs that run in it and, when root runs the tests, the account that owns it."""
 
     path: Path
     user: int | None
@@ -63,7 +63,7 @@ class Home:
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
 
     def spawn(self, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-        """Start a program as the account, with a new log, out of reach of the terminal's Ctrl-C."""
+        """Start a program under the account, with a new log, in a session that the terminal's Ctrl-C does not reach."""
         with (self.path / "log").open("wb") as log, _uninterrupted():
             process = subprocess.Popen(
                 command,
@@ -81,13 +81,17 @@ class Home:
         return process
 
     def run(self, command: Sequence[str | Path]) -> None:
-        """Run a program to its end; raise `ServerFailed` unless it succeeds."""
+        """Run a program until it exits.
+
+        Raises:
+            ServerFailed: The program did not succeed.
+        """
         status = self.spawn(command).wait(PATIENCE)
         if status != 0:
             raise ServerFailed(f"{command[0]} ended with status {status}:\n{self.log_tail()}")
 
     def can_run(self, program: Path) -> bool:
-        """Tell whether the account reaches the program and the machine executes it."""
+        """Return whether the account can read the program and the machine can execute it."""
         try:
             self.run([program, "--version"])
         except (OSError, ServerFailed):
@@ -95,11 +99,11 @@ class Home:
         return True
 
     def log_tail(self) -> str:
-        """Return the last lines that the last program wrote."""
+        """Return the last lines in the log of the program that was started last."""
         return "\n".join((self.path / "log").read_text(errors="replace").splitlines()[-60:])
 
     def clear_away(self) -> None:
-        """End what still runs, and remove the directory."""
+        """Stop the programs that are still running, and remove the directory."""
         for process in self.processes:
             if process.poll() is None:
                 _end(process)
@@ -107,7 +111,7 @@ class Home:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End an interrupted program, leaving it the time to clear away, and then what it started."""
+    """Terminate a program, give it time to clean up, and then kill the processes that it started."""
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(5)
@@ -118,7 +122,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM, which reach the main thread, wait until what they would leave behind is noted down."""
+    """Delay Ctrl-C and SIGTERM, which reach the main thread, until the block has noted what has to be cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,10 +139,14 @@ def _uninterrupted() -> Iterator[None]:
 
 @dataclass(kw_only=True)
 class Daemon:
-    """A server on the loopback interface, for tests to connect to, pause, kill and start again.
+    """A server on the loopback interface that tests can connect to, pause, kill and start again.
 
-    `command` makes the command for a port; `is_ready` tells whether the process with an id serves a port, where an
-    `OSError` or `IndexError` means not yet.
+    Attributes:
+        home: The directory of the server.
+        command: Returns the command that serves a port.
+        is_ready: Returns whether the process of this id serves this port; an `OSError` or `IndexError` means not yet.
+        kill_signal: The signal that kills the server.
+        port: The port that the server listens on.
     """
 
     home: Home
@@ -150,7 +158,7 @@ class Daemon:
 
     @contextmanager
     def running(self, ports: Iterable[int] | None = None) -> Iterator[Self]:
-        """Serve on one of the ports, or on any that is free, until the end of the block."""
+        """Serve on one of the ports, or on any free port, until the end of the block."""
         try:
             self.start_on_one_of(free_ports() if ports is None else ports)
             yield self
@@ -158,7 +166,7 @@ class Daemon:
             self.kill()
 
     def start_on_one_of(self, ports: Iterable[int]) -> None:
-        """Start on the first of the ports that nobody takes meanwhile."""
+        """Start on the first of the ports that no other program has taken."""
         for port in ports:
             self.port = port
             with suppress(PortTaken):
@@ -166,9 +174,9 @@ class Daemon:
         raise PortTaken("all ports are taken")
 
     def start(self) -> None:
-        """Start, with the port and the data of before, and return when the server answers.
+        """Start the server with the same port and data as before, and return when it answers.
 
-        `KNOX_NO_SERVERS=1` forbids it, so that a test that is to run without servers cannot come to need one unnoticed.
+        With `KNOX_NO_SERVERS=1` it fails instead, which shows that a test without the mark `server` needs a server.
         """
         if os.environ.get("KNOX_NO_SERVERS") == "1":
             raise ServerFailed("a test that starts a server needs the mark `server`")
@@ -180,7 +188,7 @@ class Daemon:
             time.sleep(0.02)
 
     def kill(self) -> None:
-        """End at once, as in a crash, and return when all of the server's processes are gone."""
+        """Kill the server, as in a crash, and return when its process has exited."""
         if self._process is not None and self._process.poll() is None:
             self._resume()
             self._process.send_signal(self.kill_signal)
@@ -188,7 +196,7 @@ class Daemon:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Freeze the server for the block: connections stay open, and nothing answers."""
+        """Stop the server's processes during the block: connections stay open, and the server does not answer."""
         try:
             for pid in self._processes():
                 _send(signal.SIGSTOP, pid)
@@ -202,7 +210,7 @@ class Daemon:
             _send(signal.SIGCONT, pid)
 
     def _processes(self) -> Iterator[int]:
-        """List the ids of the server's process and then of its children, which only Linux tells."""
+        """Yield the ids of the server's process and then of its children, which only Linux reports."""
         if self._process is not None and self._process.poll() is None:
             pid = self._process.pid
             yield pid
@@ -210,7 +218,12 @@ class Daemon:
                 yield from map(int, children.read_text().split())
 
     def _answers(self, process: subprocess.Popen[bytes]) -> bool:
-        """Tell whether this very process serves; raise if it has ended."""
+        """Return whether this process serves.
+
+        Raises:
+            PortTaken: The process has exited, because another program is listening on the port.
+            ServerFailed: The process has exited for another reason.
+        """
         if process.poll() is not None:
             log = self.home.log_tail()
             failure = PortTaken if os.strerror(errno.EADDRINUSE) in log else ServerFailed
@@ -222,7 +235,7 @@ class Daemon:
 
 @dataclass(kw_only=True)
 class Server(Daemon):
-    """A server of SQL, with a user and a database."""
+    """An SQL server with a user and a database."""
 
     user: str
     database: str
@@ -233,20 +246,20 @@ class Server(Daemon):
 
 
 def _send(number: signal.Signals, pid: int) -> None:
-    """Send a signal to a process that may have ended."""
+    """Send a signal to a process, unless it has exited."""
     with suppress(ProcessLookupError):
         os.kill(pid, number)
 
 
 def _await_stillness(pid: int) -> None:
-    """Return when a process that got SIGSTOP does nothing any more, which takes it a moment."""
+    """Wait until a process has reacted to SIGSTOP, which takes a moment."""
     while not _stands_still(pid):
         time.sleep(0.001)
 
 
 def _stands_still(pid: int) -> bool:
-    """Tell whether all threads are stopped (T) or have ended (Z)."""
-    with suppress(FileNotFoundError, ProcessLookupError):  # a thread that ended meanwhile: look again
+    """Return whether all threads of a process are stopped (T) or have exited (Z)."""
+    with suppress(FileNotFoundError, ProcessLookupError):  # A thread has exited meanwhile, so the caller looks again.
         stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
         return {stat.rpartition(") ")[2][0] for stat in stats} <= {"T", "Z"}
     return False
@@ -254,12 +267,12 @@ def _stands_still(pid: int) -> bool:
 
 @contextmanager
 def private_home(account: str | None = None) -> Iterator[Home]:
-    """Make a directory in /tmp, where every account may look, and clear it away also after Ctrl-C and SIGTERM."""
+    """Create a directory in /tmp, which every account can read, and remove it even after Ctrl-C or SIGTERM."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     user, group = _account(account) if account and os.geteuid() == 0 else (None, None)
     with _uninterrupted():
         home = Home(path=Path(mkdtemp(prefix="knox-", dir="/tmp")), user=user, group=group)
-        atexit.register(home.clear_away)  # for an interrupt that hits the lines below
+        atexit.register(home.clear_away)  # in case an interrupt arrives before the `try` below
     try:
         if user is not None and group is not None:
             os.chown(home.path, user, group)
@@ -270,14 +283,14 @@ def private_home(account: str | None = None) -> Iterator[Home]:
 
 
 def _account(name: str) -> tuple[int, int]:
-    """Return the ids of an account and its group or, where there is none of that name, those of `nobody`."""
+    """Return the ids of an account and its group; if the account does not exist, return those of `nobody`."""
     with suppress(KeyError):
         return pwd.getpwnam(name)[2:4]
     return pwd.getpwnam("nobody")[2:4]
 
 
 def free_ports() -> Iterator[int]:
-    """Pick ports below those of outgoing connections, so that a killed server finds its port still free."""
+    """Yield free ports below those of outgoing connections, so that a killed server can take its port again."""
     return filter(_is_free, random.SystemRandom().sample(range(20_000, 32_000), k=100))
 
 

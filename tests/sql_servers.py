@@ -1,4 +1,4 @@
-"""Private servers of SQL for the tests: PostgreSQL and MariaDB."""
+"""Private SQL servers for the tests: PostgreSQL and MariaDB."""
 
 import importlib.util
 import shutil
@@ -26,7 +26,7 @@ def postgresql() -> Iterator[Server]:
             is_ready=partial(_postgresql_is_ready, data / "postmaster.pid"),
             user="postgres",
             database="postgres",
-            kill_signal=signal.SIGQUIT,  # its own "immediate" end, which takes children and shared memory along
+            kill_signal=signal.SIGQUIT,  # PostgreSQL's immediate shutdown also removes children and shared memory
         )
         with server.running():
             yield server
@@ -39,22 +39,22 @@ def _postgresql_command(program: Path, data: Path, port: int) -> list[str | Path
         f"--port={port}",
         f"--listen_addresses={HOST}",
         "--unix_socket_directories=",
-        "--dynamic_shared_memory_type=mmap",  # files in the data directory, which go with it
+        "--dynamic_shared_memory_type=mmap",  # files in the data directory, which are removed together with it
         "--max_connections=300",
         "--fsync=off",
         "--full_page_writes=off",
-        "--deadlock_timeout=20ms",  # of dead-locks that tests make it would tell after a second
+        "--deadlock_timeout=20ms",  # by default, PostgreSQL looks for deadlocks only after a second
     ]
 
 
 def _postgresql_is_ready(pid_file: Path, pid: int, _port: int) -> bool:
-    """Read what `pg_ctl --wait` reads: the server's id and, in the eighth line, its state."""
+    """Return whether the pid file, which `pg_ctl --wait` reads too, names this process and the state `ready`."""
     lines = pid_file.read_text().splitlines()
     return lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
 def _postgresql_programs(home: Home) -> Path:
-    """Find the directory of an `initdb` and a `postgres` that the account can run."""
+    """Return the directory of an `initdb` and a `postgres` that the account can run."""
     for programs in _postgresql_candidates(home):
         if home.can_run(programs / "initdb") and home.can_run(programs / "postgres"):
             return programs
@@ -64,7 +64,10 @@ def _postgresql_programs(home: Home) -> Path:
 
 
 def _postgresql_candidates(home: Home) -> Iterator[Path]:
-    """List where PostgreSQL may be, a copy coming last: the account cannot reach a virtual environment in /root."""
+    """Yield the directories in which PostgreSQL may be.
+
+    The last one is a copy of the package, because the account cannot read a virtual environment in /root.
+    """
     if initdb := shutil.which("initdb"):
         yield Path(initdb).resolve().parent
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=_release, reverse=True)
@@ -80,7 +83,7 @@ def _release(programs: Path) -> float:
 
 
 def _copy_of_package(package: Path, target: Path) -> Path:
-    """Copy a package and the directory of shared libraries beside it."""
+    """Copy a package and its directory of shared libraries, which is next to it."""
     for part in package.parent.glob(f"{package.name}*"):
         shutil.copytree(part, target / part.name)
     return target / package.name
@@ -110,13 +113,13 @@ def _mariadb_command(program: Path, data: Path, port: int) -> list[str | Path]:
         "--no-defaults",
         f"--datadir={data}",
         f"--pid-file={data.with_name('pid')}",
-        "--socket=socket",  # relative to the data directory, as a socket's path has at most 107 bytes
+        "--socket=socket",  # relative to the data directory, because a socket's path has at most 107 bytes
         f"--port={port}",
         f"--bind-address={HOST}",
         "--skip-name-resolve",
         "--max-connections=300",
         "--innodb-buffer-pool-size=32M",
-        "--innodb-flush-log-at-trx-commit=2",  # unlike 0, this keeps what was committed before a kill
+        "--innodb-flush-log-at-trx-commit=2",  # unlike 0, this keeps committed data when the server is killed
         "--skip-innodb-doublewrite",
         "--skip-log-bin",
         "--skip-performance-schema",
@@ -124,13 +127,13 @@ def _mariadb_command(program: Path, data: Path, port: int) -> list[str | Path]:
 
 
 def _mariadb_is_ready(pid_file: Path, pid: int, port: int) -> bool:
-    """Tell whether the server has bound its port and greets there, in version 10 of the protocol."""
+    """Return whether this process listens on the port and greets a client in version 10 of the protocol."""
     with socket.create_connection((HOST, port), timeout=1) as connection:
         return pid_file.read_text().strip() == str(pid) and connection.recv(5)[4:] == b"\n"
 
 
 def _on_path(*names: str) -> Path:
-    """Find a program that has different names in different releases."""
+    """Return the path of a program that has different names in different releases."""
     for name in names:
         if program := shutil.which(name, path=SEARCH_PATH):
             return Path(program)

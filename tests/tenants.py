@@ -1,4 +1,4 @@
-"""Tenants on PostgreSQL, by row-level security and by a schema each, and the ways to say whose a session is."""
+"""Tenants on PostgreSQL, by row-level security or by one schema each, and the ways to set the tenant of a session."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,7 +22,7 @@ KEEPING: Mapping[str, Any] = {"expire_on_commit": False}
 
 
 class TenantBase(DeclarativeBase):
-    """The metadata of an application with tenants."""
+    """The declarative base of an application with tenants."""
 
 
 class TenantUser(SQLAlchemyBaseUserTableUUID, TenantBase):
@@ -33,7 +33,7 @@ class TenantUser(SQLAlchemyBaseUserTableUUID, TenantBase):
 
 
 class TenantToken(SQLAlchemyBaseKnoxTokenTableUUID, TenantBase):
-    """A token record of that application."""
+    """A token record of an application with tenants."""
 
 
 class TenantUserManager(UUIDIDMixin, BaseUserManager[TenantUser, uuid.UUID]):
@@ -41,12 +41,12 @@ class TenantUserManager(UUIDIDMixin, BaseUserManager[TenantUser, uuid.UUID]):
 
 
 def tenant_user_manager(session: AsyncSession) -> TenantUserManager:
-    """Make the user manager of a session."""
+    """Return a user manager on a session."""
     return TenantUserManager(SQLAlchemyUserDatabase(session, TenantUser), PASSWORDS)
 
 
 def tenant_store(session: AsyncSession) -> SQLAlchemyTokenStore[TenantUser, uuid.UUID]:
-    """Make the token store of a session."""
+    """Return a token store on a session."""
     return SQLAlchemyTokenStore(session, TenantToken)
 
 
@@ -54,7 +54,7 @@ SECURED = tuple((Path(__file__).parents[1] / "docs/src/tenants.sql").read_text()
 
 
 async def create_empty_tables(superuser: AsyncEngine, *, role: str, schema: str, then: Sequence[str] = ()) -> None:
-    """Create the tables in a schema of their own, with the role without privileges that owns them, or empty them."""
+    """Empty the tables, or create them in their own schema together with the unprivileged role that owns them."""
     async with superuser.begin() as connection:
         if await connection.scalar(text("SELECT to_regclass(:table) IS NULL"), {"table": f"{schema}.knox_token"}):
             await _create_tables(connection, role, schema, then)
@@ -78,22 +78,22 @@ async def _create_tables(connection: AsyncConnection, role: str, schema: str, th
 
 
 def set_tenant(session: Session, _transaction: object, connection: Connection) -> None:
-    """Set whose the transaction is, by what the session has been given."""
+    """Set the tenant of the transaction to the one in the session's `info`."""
     connection.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": session.info["tenant"]})
 
 
 def set_search_path(_session: Session, _transaction: object, connection: Connection) -> None:
-    """Set in which schema the transaction finds its tables."""
+    """Set the schema in which the transaction finds its tables."""
     connection.exec_driver_sql(f"SET LOCAL search_path = {TENANT}")
 
 
 def set_tenant_of_connection(connection: Connection) -> None:
-    """Set whose the transaction of a connection is."""
+    """Set the tenant of the connection's transaction."""
     connection.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": TENANT})
 
 
 def set_timeout(_session: Session, _transaction: object, connection: Connection) -> None:
-    """Set what has nothing to do with tenants."""
+    """Set an option of the transaction that does not concern tenants."""
     connection.exec_driver_sql("SET LOCAL statement_timeout = 10000")
 
 
@@ -101,7 +101,7 @@ Open = Callable[[AsyncEngine], AbstractAsyncContextManager[AsyncSession]]
 
 
 class TenantSession(Session):
-    """A session class of the application's own."""
+    """An application's own session class, with a listener that sets the tenant."""
 
 
 event.listen(TenantSession, "after_begin", set_tenant)
@@ -109,7 +109,7 @@ event.listen(TenantSession, "after_begin", set_tenant)
 
 @asynccontextmanager
 async def by_session_class(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Listen at a subclass of `Session`."""
+    """Set the tenant by a listener on a subclass of `Session`."""
     sessions = async_sessionmaker(engine, sync_session_class=TenantSession, info={"tenant": TENANT}, **KEEPING)
     async with sessions() as session:
         yield session
@@ -117,7 +117,7 @@ async def by_session_class(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_sessionmaker(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Listen at a `sessionmaker`, as SQLAlchemy documents it."""
+    """Set the tenant by a listener on a `sessionmaker`, as SQLAlchemy documents it."""
     synchronous = sessionmaker()
     event.listen(synchronous, "after_begin", set_tenant)
     sessions: Any = async_sessionmaker(engine, sync_session_class=synchronous, info={"tenant": TENANT}, **KEEPING)
@@ -127,7 +127,7 @@ async def by_sessionmaker(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_one_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Listen at the very session."""
+    """Set the tenant by a listener on the session itself."""
     async with AsyncSession(engine, info={"tenant": TENANT}, **KEEPING) as session:
         event.listen(session.sync_session, "after_begin", set_tenant)
         yield session
@@ -135,7 +135,7 @@ async def by_one_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_statement(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the tenant in the transaction that the request is to run in, once."""
+    """Set the tenant once, by a statement in the transaction that the request begins with."""
     async with AsyncSession(engine, **KEEPING) as session:
         await session.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": TENANT})
         yield session
@@ -143,7 +143,7 @@ async def by_statement(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_statement_beside_a_listener(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the tenant once, in a session whose `after_begin` listener sets something else."""
+    """Set the tenant once, by a statement, in a session that has an `after_begin` listener for another option."""
     async with AsyncSession(engine, **KEEPING) as session:
         event.listen(session.sync_session, "after_begin", set_timeout)
         await session.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": TENANT})
@@ -152,7 +152,7 @@ async def by_statement_beside_a_listener(engine: AsyncEngine) -> AsyncIterator[A
 
 @asynccontextmanager
 async def by_begin_of_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the tenant at each begin of the engine's, which no session knows of."""
+    """Set the tenant by a listener on the engine's `begin` event, which no session knows about."""
     event.listen(engine.sync_engine, "begin", set_tenant_of_connection)
     async with AsyncSession(engine, **KEEPING) as session:
         yield session
@@ -161,7 +161,7 @@ async def by_begin_of_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]
 
 @asynccontextmanager
 async def by_search_path_once(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the path at which tables are found in the transaction that the request is to run in, once."""
+    """Set the search path once, by a statement in the transaction that the request begins with."""
     async with AsyncSession(engine, **KEEPING) as session:
         await session.execute(text(f"SET LOCAL search_path = {TENANT}"))
         yield session
@@ -169,21 +169,21 @@ async def by_search_path_once(engine: AsyncEngine) -> AsyncIterator[AsyncSession
 
 @asynccontextmanager
 async def by_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Translate schemas by the options of an engine."""
+    """Translate schemas by the execution options of the engine."""
     async with AsyncSession(engine.execution_options(schema_translate_map={None: TENANT}), **KEEPING) as session:
         yield session
 
 
 @asynccontextmanager
 async def by_routing(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Choose an engine by a session class of the application's own."""
+    """Translate schemas by a session class whose `get_bind` returns an engine with that option."""
     translated = engine.sync_engine.execution_options(schema_translate_map={None: TENANT})
 
     class RoutingSession(Session):
-        """A session that is always the tenant's."""
+        """A session that always uses the tenant's engine."""
 
         def get_bind(self, *_arguments: object, **_options: object) -> Engine:
-            """Choose."""
+            """Return the tenant's engine."""
             return translated
 
     async with AsyncSession(sync_session_class=RoutingSession, **KEEPING) as session:
@@ -192,7 +192,7 @@ async def by_routing(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_connection(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Translate schemas by the options of the session's connection, for the transaction the request is to run in."""
+    """Translate schemas by the execution options of the connection, in the transaction that the request begins with."""
     async with AsyncSession(engine, **KEEPING) as session:
         await session.connection(execution_options={"schema_translate_map": {None: TENANT}})
         yield session
@@ -200,7 +200,7 @@ async def by_connection(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_search_path(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the path at which tables are found, at the begin of each transaction."""
+    """Set the search path at the start of each transaction, by a listener on the session."""
     async with AsyncSession(engine, **KEEPING) as session:
         event.listen(session.sync_session, "after_begin", set_search_path)
         yield session
@@ -210,31 +210,31 @@ TRANSLATED: Mapping[str, Any] = {"schema_translate_map": {None: TENANT}}
 
 
 def translate(state: ORMExecuteState) -> None:
-    """Translate schemas for a statement."""
+    """Add the translation of schemas to the statement's execution options."""
     state.update_execution_options(**TRANSLATED)
 
 
 class TranslatingSession(AsyncSession):
-    """An asynchronous session that translates schemas for each statement."""
+    """An asynchronous session whose methods translate schemas for each statement."""
 
     async def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-        """Translate, and execute."""
+        """Execute the statement with translated schemas."""
         return await super().execute(statement, *arguments, execution_options=TRANSLATED, **options)
 
     async def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-        """Translate, and execute."""
+        """Execute the statement with translated schemas."""
         return (await self.execute(statement, *arguments, **options)).scalars()
 
 
 class TranslatingSyncSession(Session):
-    """A session that translates schemas for each statement."""
+    """A session whose methods translate schemas for each statement."""
 
     def execute(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-        """Translate, and execute."""
+        """Execute the statement with translated schemas."""
         return super().execute(statement, *arguments, **{**options, "execution_options": TRANSLATED})
 
     def scalars(self, statement: Any, *arguments: Any, **options: Any) -> Any:
-        """Translate, and execute."""
+        """Execute the statement with translated schemas."""
         return self.execute(statement, *arguments, **options).scalars()
 
 
@@ -248,14 +248,14 @@ async def by_execute_listener(engine: AsyncEngine) -> AsyncIterator[AsyncSession
 
 @asynccontextmanager
 async def by_execute(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Translate schemas by an `execute` of the application's own."""
+    """Translate schemas by overriding `execute` of the asynchronous session."""
     async with TranslatingSession(engine, **KEEPING) as session:
         yield session
 
 
 @asynccontextmanager
 async def by_execute_of_sync_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Translate schemas by an `execute` of the application's own that is not asynchronous."""
+    """Translate schemas by overriding `execute` of the synchronous session."""
     async with AsyncSession(engine, sync_session_class=TranslatingSyncSession, **KEEPING) as session:
         yield session
 
@@ -268,9 +268,9 @@ BY_SCHEMA: Mapping[str, Open] = {
     **{way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)},
     **BY_EXECUTE,
 }
-LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}  # What holds in each transaction, or beside the one of it.
+LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}  # These hold in each transaction, or outside of the current one.
 ALL: Mapping[str, Open] = {**LASTING, by_statement.__name__: by_statement}
-UNSEEN: Mapping[str, Open] = {  # What no session knows of, or knows of in its first transaction only.
+UNSEEN: Mapping[str, Open] = {  # A session knows nothing about these, or only during its first transaction.
     way.__name__: way for way in (by_statement_beside_a_listener, by_begin_of_engine, by_search_path_once)
 }
 IN_SCHEMA = {*BY_SCHEMA, by_search_path_once.__name__}
@@ -279,13 +279,13 @@ SHARING = "(tenant = 'shared' OR tenant = current_setting('app.tenant', true))"
 
 @dataclass(frozen=True, kw_only=True)
 class Tenancy:
-    """An application's database with one user, as its requests get at it.
+    """The database of an application with tenants, and one user in it.
 
     Attributes:
-        engine: Connects as a role that sees nothing unless a tenant is set.
-        superuser: Sees everything.
-        schema: Where the tables are.
-        open_session: Opens a session of the tenant's.
+        engine: An engine that connects as a role that sees no rows unless a tenant is set.
+        superuser: An engine that connects as the superuser, who sees all rows.
+        schema: The schema of the tables.
+        open_session: Opens a session for the tenant.
         user: The user.
     """
 
@@ -296,17 +296,17 @@ class Tenancy:
     user: TenantUser
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """Open a session of the tenant's."""
+        """Open a session for the tenant."""
         return self.open_session(self.engine)
 
     async def stored(self) -> Sequence[Row[Any]]:
-        """Return all token records there are."""
+        """Return the token records of all tenants."""
         async with self.superuser.connect() as connection:
             translated = await connection.execution_options(schema_translate_map={None: self.schema})
             return (await translated.execute(select(TenantToken.__table__))).all()
 
     async def share(self) -> None:
-        """Store a user whom every tenant sees, by a policy that is made for it."""
+        """Store a user whom every tenant can see, and change the policy accordingly."""
         async with self.superuser.begin() as connection:
             await connection.exec_driver_sql(f'ALTER POLICY own_tenant ON {self.schema}."user" USING {SHARING}')
             translated = await connection.execution_options(schema_translate_map={None: self.schema})
@@ -317,12 +317,12 @@ class Tenancy:
 
 @asynccontextmanager
 async def tenancy(url: str, way: str, **options: Any) -> AsyncIterator[Tenancy]:
-    """Create the tables, secured by row or by schema, and a user in them.
+    """Create the tables, with row-level security or in a schema of the tenant, and store a user.
 
     Args:
-        url: PostgreSQL's, for its superuser.
-        way: The name of one of `ALL` or `UNSEEN`.
-        options: Of the engine.
+        url: The URL of PostgreSQL, for its superuser.
+        way: How the tenant of a session is set: a key of `ALL` or `UNSEEN`.
+        options: Options of the engine.
     """
     role, schema, then = ("by_schema", TENANT, ()) if way in IN_SCHEMA else ("by_row", "by_row", SECURED)
     superuser = create_async_engine(url)

@@ -1,4 +1,4 @@
-"""The tests' proxy loses the reply it was told to lose, and passes all else."""
+"""The proxy of the tests loses the chosen reply, and forwards everything else unchanged."""
 
 import asyncio
 from asyncio import StreamReader
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.server, pytest.mark.unmeasured]
 
 @pytest.fixture
 async def proxy(redis_7_server: RedisServer) -> AsyncIterator[Proxy]:
-    """Run a proxy before an empty server."""
+    """Run a proxy in front of an empty server."""
     redis_7_server.ask("FLUSHALL")
     async with Proxy(HOST, redis_7_server.port) as proxy:
         yield proxy
@@ -29,14 +29,14 @@ async def proxy(redis_7_server: RedisServer) -> AsyncIterator[Proxy]:
 
 @asynccontextmanager
 async def connect(port: int, protocol: int = 3) -> AsyncIterator[Redis]:
-    """Open a client that tries once."""
+    """Open a client that does not retry."""
     retry = Retry(NoBackoff(), 0)
     async with Redis(port=port, protocol=protocol, decode_responses=True, retry=retry, client_name="test") as client:
         yield client
 
 
 async def converse(client: Redis) -> list[object]:
-    """Get answers of all shapes."""
+    """Send commands whose replies have all kinds of shapes, and return the replies."""
     async with client.pipeline() as pipeline:
         pipeline.set("key", "x\r\n" * 100_000)
         pipeline.lpush("list", "a", "b")
@@ -62,7 +62,7 @@ async def converse(client: Redis) -> list[object]:
 
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_all_answers_pass(redis_7_server: RedisServer, proxy: Proxy, protocol: int) -> None:
-    """A client gets through the proxy what it gets without."""
+    """A client gets the same replies through the proxy as from the server itself."""
     async with connect(redis_7_server.port, protocol) as client:
         direct = await converse(client)
         await client.flushall()
@@ -73,7 +73,7 @@ async def test_all_answers_pass(redis_7_server: RedisServer, proxy: Proxy, proto
 
 @pytest.mark.parametrize("protocol", [2, 3])
 async def test_commands_count_and_set_up_does_not(proxy: Proxy, protocol: int) -> None:
-    """A test sees the commands of the code under test, from all connections, and not what a client adds."""
+    """`seen` has the commands of all connections, without those that a client sends to set up a connection."""
     async with connect(proxy.port, protocol) as one, connect(proxy.port, protocol) as other:
         await one.set("key", "value")
         await other.get("key")
@@ -87,7 +87,7 @@ async def test_commands_count_and_set_up_does_not(proxy: Proxy, protocol: int) -
 async def test_a_lost_reply_is_that_of_an_obeyed_command(
     redis_7_server: RedisServer, proxy: Proxy, protocol: int
 ) -> None:
-    """The client sees its connection closed, though the server has done what it was told."""
+    """If a reply is lost, the client's connection is closed although the server has executed the command."""
     async with connect(proxy.port, protocol) as client:
         proxy.drop(2)
         first = await client.incr("counter")
@@ -101,7 +101,7 @@ async def test_a_lost_reply_is_that_of_an_obeyed_command(
 
 
 async def test_only_the_connection_of_the_lost_reply_is_closed(proxy: Proxy) -> None:
-    """Another connection goes on."""
+    """A lost reply leaves the other connections open."""
     async with connect(proxy.port) as one, connect(proxy.port) as other:
         others_id = await other.client_id()
         proxy.drop(1)
@@ -113,7 +113,7 @@ async def test_only_the_connection_of_the_lost_reply_is_closed(proxy: Proxy) -> 
 
 
 async def test_each_reply_of_a_call_can_be_lost_in_turn(proxy: Proxy) -> None:
-    """A loop finds the call's number of commands, as the one that loses none of their replies."""
+    """A loop can lose each reply of a call in turn, and stops at the first number that the call does not reach."""
 
     async def call(client: Redis) -> None:
         await client.delete("list")
@@ -135,7 +135,7 @@ async def test_each_reply_of_a_call_can_be_lost_in_turn(proxy: Proxy) -> None:
 
 
 async def test_an_unreachable_server_comes_back(proxy: Proxy) -> None:
-    """A proxy that refuses cuts open connections and takes no new ones, until it accepts again."""
+    """A proxy that refuses closes the open connections and accepts no new ones until `accept` is called."""
     async with connect(proxy.port) as client:
         await client.set("key", "kept")
 
@@ -149,7 +149,7 @@ async def test_an_unreachable_server_comes_back(proxy: Proxy) -> None:
 
 
 async def test_a_dead_server_is_a_closed_connection() -> None:
-    """A client notices as soon as the server is gone, and can connect when it is there again."""
+    """If the server is killed, clients lose their connections at once, and can connect when it has started again."""
     with skip_if_unavailable(), redis("redis-7") as server:
         async with Proxy(HOST, server.port) as proxy, connect(proxy.port) as client:
             await client.ping()
@@ -164,7 +164,7 @@ async def test_a_dead_server_is_a_closed_connection() -> None:
 
 
 async def test_a_push_is_no_reply(proxy: Proxy) -> None:
-    """What the server sends unasked passes at once, and the next reply is not taken for another command's."""
+    """A push of the server is forwarded at once, and is not counted as the reply to a command."""
     reader, writer = await asyncio.open_connection(HOST, proxy.port)
     for command in ("HELLO 3", "CLIENT TRACKING ON", "GET key"):
         writer.write(command_of(command.split()))
@@ -206,7 +206,7 @@ async def test_a_push_is_no_reply(proxy: Proxy) -> None:
     ],
 )
 async def test_a_value_is_read_to_its_end(value: bytes) -> None:
-    """Of two values of the protocol, whatever their type, the first is read whole and alone."""
+    """One read returns exactly one value of the protocol, of whichever type, and leaves the next one in the stream."""
     stream = StreamReader()
     stream.feed_data(value + b"+next\r\n")
 

@@ -1,4 +1,4 @@
-"""Races on every store, from two processes at once: what must not go wrong however they interleave."""
+"""Races on every store, from two processes at once: the guarantees hold however the calls interleave."""
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,15 +21,21 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
 BACKENDS = [*SQLITE, *SERVERS, *REDIS]
-CALLERS = 16  # More find nothing more: a store without its locks already fails with these, every time.
-# MariaDB at SERIALIZABLE locks every row that is read till its reader's transaction ends: a refresh waits till the
-# token is in use nowhere else, so of many readers at once none can write, and a reader may fall to a dead-lock.
+CALLERS = 16  # That is enough: a store without its locks fails with this number every time.
+# MariaDB at SERIALIZABLE locks every row that is read until the reader's transaction ends. A refresh waits until no
+# other transaction uses the token, so of many readers at once none can write, and a deadlock may abort a reader.
 UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What all callers of a race are told."""
+class Shared:
+    """What all callers of a race get.
+
+    Attributes:
+        user_ids: The ids of the users.
+        settings: The settings of the strategies.
+        tokens: The tokens that were issued before the race.
+    """
 
     user_ids: Sequence[uuid.UUID]
     settings: KnoxSettings = field(default_factory=KnoxSettings)
@@ -38,7 +44,7 @@ class Told:
 
 @pytest.fixture(params=BACKENDS)
 async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Give each store that several processes can share, empty."""
+    """Return each kind of store that several processes can share, with no users and no tokens."""
     backend = backend_of(request.param, request, tmp_path)
     await backend.empty()
     return backend
@@ -46,46 +52,46 @@ async def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
 
 @pytest.fixture
 async def app(backend: Backend) -> AsyncIterator[App]:
-    """Give the test's own session and store."""
+    """Return the session and the store of the test itself."""
     async with backend.serving() as open_app, open_app() as app:
         yield app
 
 
 @pytest.fixture(scope="module")
 def race() -> Iterator[Race]:
-    """Keep the racing processes for all tests of this module."""
+    """Return the race, whose processes run for all tests of this module."""
     race = Race()
     yield race
     race.close()
 
 
 async def new_user(app: App) -> User:
-    """Store a user, and leave the session idle, so that what it reads next is the latest."""
+    """Store a user, and leave the session without a transaction, so that its next read sees the latest data."""
     user = await create_user(app.session)
     await app.session.commit()
     return user
 
 
 async def can_read(app: App, token: str) -> bool:
-    """Tell whether a token is accepted."""
+    """Return whether a token is accepted."""
     return await app.strategy(now=LATER).read_token(token, app.user_manager) is not None
 
 
 async def login(caller: Caller) -> str:
-    """Check the user's credentials, which takes a read, and then log in."""
-    users = caller.told.user_ids
+    """Load the user, as the check of the credentials does, and then log in."""
+    users = caller.shared.user_ids
     user = await caller.app.session.get_one(User, users[caller.number % len(users)])
     await caller.ready()
-    return str(await caller.app.strategy(caller.told.settings).write_token(user))
+    return str(await caller.app.strategy(caller.shared.settings).write_token(user))
 
 
 @pytest.mark.parametrize("limit_policy", ["reject", "evict_oldest", "evict_least_recently_used"])
 async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_policy: LimitPolicy) -> None:
-    """Of many logins of one user with a limit of 5, five are left; if the policy rejects, just those succeeded."""
+    """Of many simultaneous logins with a limit of 5, five tokens are live; with `reject`, only five logins succeed."""
     user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=5, limit_policy=limit_policy)
 
-    outcomes = await race(backend, login, Told(user_ids=[user.id], settings=settings), callers=CALLERS)
+    outcomes = await race(backend, login, Shared(user_ids=[user.id], settings=settings), callers=CALLERS)
 
     issued = [outcome for outcome in outcomes if outcome.startswith("knox_")]
     assert len(await app.strategy(settings).list_records(user)) == 5
@@ -94,21 +100,21 @@ async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_
 
 
 async def test_many_users_log_in_at_once(race: Race, backend: Backend, app: App) -> None:
-    """Different users log in at the same moment, on an empty table, and all succeed."""
+    """Simultaneous logins of different users, on an empty table, all succeed."""
     users = [await new_user(app) for _ in range(CALLERS)]
-    told = Told(user_ids=[user.id for user in users], settings=KnoxSettings(token_limit_per_user=5))
+    shared = Shared(user_ids=[user.id for user in users], settings=KnoxSettings(token_limit_per_user=5))
 
-    outcomes = await race(backend, login, told, callers=CALLERS)
+    outcomes = await race(backend, login, shared, callers=CALLERS)
 
     assert [await can_read(app, outcome) for outcome in outcomes] == [True] * CALLERS
 
 
 async def read_or_log_out(caller: Caller) -> None:
-    """Use a token, at a time when its refresh is due, or end it: two of each for one token."""
-    told, app = caller.told, caller.app
-    user = await caller.app.session.get_one(User, told.user_ids[0])
+    """Read a token whose refresh is due, or revoke it; two callers do the one and two the other with each token."""
+    shared, app = caller.shared, caller.app
+    user = await caller.app.session.get_one(User, shared.user_ids[0])
     await caller.app.session.commit()
-    strategy, token = app.strategy(told.settings, now=LATER), told.tokens[caller.number // 4]
+    strategy, token = app.strategy(shared.settings, now=LATER), shared.tokens[caller.number // 4]
     await caller.ready()
     if caller.number % 2:
         await strategy.destroy_token(token, user)
@@ -118,12 +124,12 @@ async def read_or_log_out(caller: Caller) -> None:
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
 async def test_refresh_against_logout(race: Race, backend: Backend, app: App) -> None:
-    """A token that is used and ended at the same moment is ended."""
+    """A token that is refreshed and revoked at the same moment stays revoked."""
     user = await new_user(app)
     tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(CALLERS // 4)]
-    told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
+    shared = Shared(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
-    outcomes = await race(backend, read_or_log_out, told, callers=CALLERS)
+    outcomes = await race(backend, read_or_log_out, shared, callers=CALLERS)
 
     assert not any([await can_read(app, token) for token in tokens])
     assert set(outcomes) == {None, "InvalidToken"}
@@ -131,26 +137,26 @@ async def test_refresh_against_logout(race: Race, backend: Backend, app: App) ->
 
 
 async def read_or_log_out_everywhere(caller: Caller) -> None:
-    """Use a token when its refresh is due; one caller ends them all."""
-    told, app = caller.told, caller.app
-    user = await caller.app.session.get_one(User, told.user_ids[0])
+    """Read a token whose refresh is due; one caller revokes all tokens instead."""
+    shared, app = caller.shared, caller.app
+    user = await caller.app.session.get_one(User, shared.user_ids[0])
     await caller.app.session.commit()
-    strategy = app.strategy(told.settings, now=LATER)
+    strategy = app.strategy(shared.settings, now=LATER)
     await caller.ready()
-    if caller.number == len(told.tokens):
+    if caller.number == len(shared.tokens):
         await strategy.logout_all(user)
     else:
-        await strategy.read_token(told.tokens[caller.number], app.user_manager)
+        await strategy.read_token(shared.tokens[caller.number], app.user_manager)
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
 async def test_refresh_against_logout_all(race: Race, backend: Backend, app: App) -> None:
-    """No token that is refreshed during a logout-all outlives it."""
+    """No token that is refreshed during a logout-all is accepted after it."""
     user = await new_user(app)
     tokens = [str(await app.strategy(REFRESHING).write_token(user)) for _ in range(CALLERS - 1)]
-    told = Told(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
+    shared = Shared(user_ids=[user.id], settings=REFRESHING, tokens=tokens)
 
-    outcomes = await race(backend, read_or_log_out_everywhere, told, callers=CALLERS)
+    outcomes = await race(backend, read_or_log_out_everywhere, shared, callers=CALLERS)
 
     assert set(outcomes) == {None}
     assert not any([await can_read(app, token) for token in tokens])
@@ -158,10 +164,10 @@ async def test_refresh_against_logout_all(race: Race, backend: Backend, app: App
 
 
 async def log_in_or_out_everywhere(caller: Caller) -> str | None:
-    """Log in; every eighth caller ends all tokens instead."""
-    user = await caller.app.session.get_one(User, caller.told.user_ids[0])
+    """Log in; every eighth caller revokes all tokens instead."""
+    user = await caller.app.session.get_one(User, caller.shared.user_ids[0])
     await caller.app.session.commit()
-    strategy = caller.app.strategy(caller.told.settings)
+    strategy = caller.app.strategy(caller.shared.settings)
     await caller.ready()
     if caller.number % 8 == 0:
         await strategy.logout_all(user)
@@ -170,13 +176,13 @@ async def log_in_or_out_everywhere(caller: Caller) -> str | None:
 
 
 async def test_login_against_logout_all(race: Race, backend: Backend, app: App) -> None:
-    """better-auth #3819: a token from before a logout-all is dead; one issued during it is dead, or is listed."""
+    """After a logout-all, no earlier token is accepted, and a token of the meantime that is accepted is also listed."""
     user = await new_user(app)
     settings = KnoxSettings(token_limit_per_user=1000)
     before = [str(await app.strategy(settings).write_token(user)) for _ in range(5)]
-    told = Told(user_ids=[user.id], settings=settings)
+    shared = Shared(user_ids=[user.id], settings=settings)
 
-    outcomes = await race(backend, log_in_or_out_everywhere, told, callers=CALLERS)
+    outcomes = await race(backend, log_in_or_out_everywhere, shared, callers=CALLERS)
 
     during = [outcome for outcome in outcomes if outcome is not None]
     assert len(during) == CALLERS * 7 // 8
@@ -187,9 +193,9 @@ async def test_login_against_logout_all(race: Race, backend: Backend, app: App) 
 
 
 async def log_in_or_change_password(caller: Caller) -> str | None:
-    """Log in with the old password; one caller changes it meanwhile, and then ends all tokens."""
-    user = await caller.app.session.get_one(User, caller.told.user_ids[0])
-    strategy = caller.app.strategy(caller.told.settings)
+    """Log in with the old password; one caller changes the password meanwhile, and then revokes all tokens."""
+    user = await caller.app.session.get_one(User, caller.shared.user_ids[0])
+    strategy = caller.app.strategy(caller.shared.settings)
     if caller.number != 0:
         await caller.ready()
         return str(await strategy.write_token(user))
@@ -204,36 +210,36 @@ async def log_in_or_change_password(caller: Caller) -> str | None:
 
 @pytest.mark.parametrize("limit", [None, 1000])
 async def test_login_against_a_change_of_password(race: Race, backend: Backend, app: App, limit: int | None) -> None:
-    """A login with the old password either fails as bad credentials do, or its token is dead afterwards."""
+    """A login with the old password fails like one with bad credentials, or its token is revoked afterwards."""
     user = await new_user(app)
-    told = Told(user_ids=[user.id], settings=KnoxSettings(token_limit_per_user=limit))
+    shared = Shared(user_ids=[user.id], settings=KnoxSettings(token_limit_per_user=limit))
 
-    outcomes = await race(backend, log_in_or_change_password, told, callers=CALLERS)
+    outcomes = await race(backend, log_in_or_change_password, shared, callers=CALLERS)
 
     issued = [outcome for outcome in outcomes[1:] if outcome.startswith("knox_")]
-    # Redis notices that all of the user's tokens are gone in the middle of a login, but not why.
+    # If all of a user's tokens are removed from Redis during a login, the store cannot know why.
     assert set(outcomes[1:]) - set(issued) <= {"CredentialsChanged", "StoreUnavailable"}
     assert not any([await can_read(app, token) for token in issued])
     assert outcomes[0] is None
 
 
 async def read_when_refresh_is_due(caller: Caller) -> tuple[bool, int]:
-    """Use the token, and tell whether it was accepted and how often it was refreshed."""
+    """Read the token, and return whether it was accepted and how often it was refreshed."""
     events: list[object] = []
-    strategy = caller.app.strategy(caller.told.settings, now=LATER, listeners=[events.append])
+    strategy = caller.app.strategy(caller.shared.settings, now=LATER, listeners=[events.append])
     await caller.ready()
-    user = await strategy.read_token(caller.told.tokens[0], caller.app.user_manager)
+    user = await strategy.read_token(caller.shared.tokens[0], caller.app.user_manager)
     return user is not None, len(events)
 
 
 @pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
 async def test_of_many_reads_one_refreshes(race: Race, backend: Backend, app: App) -> None:
-    """Simultaneous reads that find a refresh due are all accepted, and give one write."""
+    """Simultaneous reads of a token whose refresh is due are all accepted, and write only once."""
     user = await new_user(app)
     token = str(await app.strategy(REFRESHING).write_token(user))
-    told = Told(user_ids=[user.id], settings=REFRESHING, tokens=[token])
+    shared = Shared(user_ids=[user.id], settings=REFRESHING, tokens=[token])
 
-    outcomes = await race(backend, read_when_refresh_is_due, told, callers=CALLERS)
+    outcomes = await race(backend, read_when_refresh_is_due, shared, callers=CALLERS)
 
     accepted, refreshed = zip(*outcomes, strict=True)
     assert all(accepted)

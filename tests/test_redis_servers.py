@@ -1,4 +1,4 @@
-"""The tests' own Redis servers serve, bear what tests do to them, and leave nothing behind."""
+"""The private Redis servers of the tests can be used, killed, paused and started again, and leave nothing behind."""
 
 import asyncio
 import re
@@ -30,14 +30,14 @@ VERSIONS: dict[Program, str] = {
     "redis-7": r"redis_version:([7-9]|\d\d)\.",
     "valkey": "server_name:valkey",
 }
-# Clusters and sentinels, which take seconds to agree, are of whichever program the machine has in all other tests too.
+# Clusters and sentinels take seconds to start, so they run with one program only, as in all other tests.
 GROUPS = pytest.mark.parametrize("program", ["any"], indirect=True)
-TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # whose own arguments have no types
+TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # The arguments of `Sentinel` have no types.
 
 
 @pytest.fixture(scope="module", params=ORDER)
 def program(request: pytest.FixtureRequest) -> Program:
-    """Name each program in turn."""
+    """Return the name of each program."""
     name: Program = request.param
     return name
 
@@ -62,25 +62,25 @@ async def get(server: RedisServer) -> object:
 
 
 def is_closed(port: int) -> bool:
-    """Tell whether nobody listens on a port."""
+    """Return whether nothing listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) != 0
 
 
 async def test_a_server_serves(server: RedisServer) -> None:
-    """A client reads what it has written."""
+    """A client can read from a server what it has written."""
     await put(server, "kept")
 
     assert await get(server) == "kept"
 
 
 def test_each_program_is_what_its_name_says(server: RedisServer, program: Program) -> None:
-    """The names stand for three different programs."""
+    """Each name starts the program that it stands for."""
     assert re.search(VERSIONS[program], str(server.ask("INFO", "server")))
 
 
 async def test_a_killed_server_keeps_its_port_and_forgets(server: RedisServer) -> None:
-    """A server that has started again is empty, at the same URL."""
+    """A server that was killed and started again has the same URL and no data."""
     await put(server, "lost")
 
     server.kill()
@@ -90,8 +90,8 @@ async def test_a_killed_server_keeps_its_port_and_forgets(server: RedisServer) -
     assert await get(server) is None
 
 
-async def test_a_killed_server_keeps_what_it_was_told_to_keep(program: Program) -> None:
-    """With a log of all commands, what was written before a kill is there after it."""
+async def test_a_killed_server_keeps_its_data_with_an_append_only_file(program: Program) -> None:
+    """A server with an append-only file has all data when it was killed and started again."""
     with skip_if_unavailable(), redis(program, "--appendonly", "yes", "--appendfsync", "always") as server:
         await put(server, "kept")
 
@@ -102,7 +102,7 @@ async def test_a_killed_server_keeps_what_it_was_told_to_keep(program: Program) 
 
 
 async def test_a_paused_server_answers_later(server: RedisServer) -> None:
-    """A question put to a paused server waits until the pause is over."""
+    """A command that is sent to a paused server is answered after the pause."""
     async with Redis.from_url(server.url()) as client:
         await client.ping()
 
@@ -114,14 +114,14 @@ async def test_a_paused_server_answers_later(server: RedisServer) -> None:
 
 
 async def test_a_server_may_want_a_password(program: Program) -> None:
-    """A server that answers nobody without a password counts as started."""
+    """A server that requires a password can be started and used."""
     with skip_if_unavailable(), redis(program, "--requirepass", "secret") as server:
         async with Redis.from_url(server.url(), password="secret") as client:
             assert await client.ping()
 
 
 async def test_a_server_may_be_full(program: Program) -> None:
-    """A server with a limit of memory takes no more than that."""
+    """A server with a memory limit refuses writes beyond the limit."""
     with skip_if_unavailable(), redis(program, "--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
         async with Redis.from_url(server.url()) as client:
             with pytest.raises(OutOfMemoryError):
@@ -129,7 +129,7 @@ async def test_a_server_may_be_full(program: Program) -> None:
 
 
 async def test_a_server_may_be_a_replica(server: RedisServer, program: Program) -> None:
-    """A server that was told its master gets what is written there."""
+    """A server that is started as a replica gets the data that is written to its master."""
     with skip_if_unavailable(), redis(program, "--replicaof", HOST, str(server.port)) as replica:
         async with Redis.from_url(server.url()) as client:
             await client.set("key", "copied")
@@ -139,7 +139,7 @@ async def test_a_server_may_be_a_replica(server: RedisServer, program: Program) 
 
 
 async def test_a_taken_port_is_reported_and_passed_over(program: Program) -> None:
-    """A server that finds its port taken says so, and starts on the next one of a choice."""
+    """A server whose port is taken raises `PortTaken`, and `start_on_one_of` tries the next port."""
     with skip_if_unavailable(), redis(program) as first, redis(program) as second:
         second.kill()
         second.port = first.port
@@ -152,7 +152,7 @@ async def test_a_taken_port_is_reported_and_passed_over(program: Program) -> Non
 
 
 def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a program gets told which one."""
+    """If the machine does not have a program, the error names it."""
     monkeypatch.setattr("tests.redis_servers.SEARCH_PATH", "/nowhere")
 
     with pytest.raises(ServerUnavailable, match="no redis-server on the PATH"), redis("redis-7"):
@@ -161,7 +161,7 @@ def test_a_missing_program_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @GROUPS
 async def test_a_cluster_serves(program: Program) -> None:
-    """A client reads what it has written, whichever node has it."""
+    """A client can read from a cluster what it has written, on all of its nodes."""
     with skip_if_unavailable(), redis_cluster(program) as servers:
         async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
             for number in range(30):
@@ -174,7 +174,7 @@ async def test_a_cluster_serves(program: Program) -> None:
 
 @GROUPS
 async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
-    """With a replica of each master, one takes over when its master is gone."""
+    """If a master of a cluster is killed, its replica takes over with all data."""
     with skip_if_unavailable(), redis_cluster(program, replicas=1) as servers:
         async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
             await client.set("key", "kept")
@@ -188,7 +188,7 @@ async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
 
 
 async def read_by_sentinel(servers: SentinelServers) -> tuple[object, int]:
-    """Read the value of the tests' key, and the port it came from."""
+    """Return the value of the tests' key, and the port of the server that it was read from."""
     async with (
         TYPED_SENTINEL(servers.sentinels) as sentinel,
         sentinel.master_for(servers.master_name, decode_responses=True) as client,
@@ -197,7 +197,7 @@ async def read_by_sentinel(servers: SentinelServers) -> tuple[object, int]:
 
 
 async def put_in_both(servers: SentinelServers) -> None:
-    """Write the tests' key and return when the replica has it."""
+    """Write the tests' key, and return when the replica has it."""
     async with Redis.from_url(servers.master.url()) as client:
         await client.set("key", "kept")
         assert await client.wait(1, 10_000) == 1
@@ -205,7 +205,7 @@ async def put_in_both(servers: SentinelServers) -> None:
 
 @GROUPS
 async def test_a_sentinel_knows_the_master(program: Program) -> None:
-    """A client that asks a sentinel finds the master, and data with it; after a fail-over it finds the new one."""
+    """A client finds the master through a sentinel, and the new master after a fail-over, both with the data."""
     with skip_if_unavailable(), redis_sentinel(program) as servers:
         await put_in_both(servers)
         assert await read_by_sentinel(servers) == ("kept", servers.master.port)
@@ -217,7 +217,7 @@ async def test_a_sentinel_knows_the_master(program: Program) -> None:
 
 @GROUPS
 async def test_sentinels_replace_a_killed_master(program: Program) -> None:
-    """Three sentinels agree that the master is gone and make the replica the master."""
+    """If the master is killed, three sentinels promote the replica."""
     with skip_if_unavailable(), redis_sentinel(program, sentinels=3) as servers:
         await put_in_both(servers)
 
@@ -228,7 +228,7 @@ async def test_sentinels_replace_a_killed_master(program: Program) -> None:
 
 
 def members(servers: RedisServer | ClusterServers | SentinelServers) -> list[RedisServer]:
-    """List the single servers."""
+    """Return the single servers of a group."""
     if isinstance(servers, SentinelServers):
         return [servers.master, servers.replica, *servers.watchers]
     return servers.nodes if isinstance(servers, ClusterServers) else [servers]
@@ -239,7 +239,7 @@ def members(servers: RedisServer | ClusterServers | SentinelServers) -> list[Red
 def test_nothing_stays_behind(
     run: Callable[[Program], AbstractContextManager[RedisServer | ClusterServers | SentinelServers]], program: Program
 ) -> None:
-    """After the block, the servers' directories are gone and nobody listens on their ports."""
+    """After the block, the servers' directories are removed and nothing listens on their ports."""
     with skip_if_unavailable(), run(program) as servers:
         all_there = all(server.home.path.exists() and not is_closed(server.port) for server in members(servers))
 

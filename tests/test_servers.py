@@ -1,4 +1,4 @@
-"""The tests' own servers serve, bear what tests do to them, and leave nothing behind."""
+"""The private SQL servers of the tests can be used, killed, paused and started again, and leave nothing behind."""
 
 import asyncio
 import socket
@@ -20,14 +20,14 @@ KINDS = {"postgresql+asyncpg": postgresql, "mysql+asyncmy": mariadb}
 
 @dataclass(frozen=True)
 class Client:
-    """A client of a server, by one of SQLAlchemy's drivers."""
+    """A client of a server that uses one of SQLAlchemy's drivers."""
 
     server: Server
     driver: str
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[AsyncConnection]:
-        """Open a connection that commits at its end."""
+        """Open a connection that commits at the end of the block."""
         engine = create_async_engine(self.server.url(self.driver))
         try:
             async with engine.begin() as connection:
@@ -36,26 +36,26 @@ class Client:
             await engine.dispose()
 
     async def execute(self, *statements: str) -> None:
-        """Execute statements in a connection of their own, and commit."""
+        """Execute statements on a new connection, and commit."""
         async with self.connect() as connection:
             for statement in statements:
                 await connection.execute(text(statement))
 
     async def ask(self, question: str) -> object:
-        """Return the one value that a query answers."""
+        """Return the single value that a query returns."""
         async with self.connect() as connection:
             return await connection.scalar(text(question))
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
-    """Run a server of each kind."""
+    """Run a server of each kind, and return a client of it."""
     with skip_if_unavailable(), KINDS[request.param]() as server:
         yield Client(server, request.param)
 
 
 def test_a_killed_server_keeps_port_and_data(client: Client) -> None:
-    """What was committed before a kill is there when the server has started again, at the same URL."""
+    """A server that was killed and started again has the same URL and all committed data."""
     asyncio.run(client.execute("CREATE TABLE kept (value INTEGER)", "INSERT INTO kept VALUES (7)"))
 
     client.server.kill()
@@ -67,7 +67,7 @@ def test_a_killed_server_keeps_port_and_data(client: Client) -> None:
 
 
 def test_a_paused_server_answers_later(client: Client) -> None:
-    """A question put to a paused server waits until the pause is over."""
+    """A query that is sent to a paused server is answered after the pause."""
 
     async def ask_while_paused() -> tuple[bool, object]:
         async with client.connect() as connection:
@@ -80,7 +80,7 @@ def test_a_paused_server_answers_later(client: Client) -> None:
 
 
 def test_a_taken_port_is_reported_and_passed_over(client: Client) -> None:
-    """A server that finds its port taken says so, and starts on the next one of a choice."""
+    """A server whose port is taken raises `PortTaken`, and `start_on_one_of` tries the next port."""
     taken = client.server.port
     client.server.kill()
 
@@ -95,7 +95,7 @@ def test_a_taken_port_is_reported_and_passed_over(client: Client) -> None:
 
 @pytest.mark.parametrize("driver", KINDS)
 def test_nothing_stays_behind(driver: str) -> None:
-    """After the block, the server's directory is gone and nobody listens on its port."""
+    """After the block, the server's directory is removed and nothing listens on its port."""
     with skip_if_unavailable(), KINDS[driver]() as server:
         assert server.home.path.exists()
 
@@ -105,7 +105,7 @@ def test_nothing_stays_behind(driver: str) -> None:
 
 
 def test_a_missing_server_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests of a server that this machine lacks are skipped."""
+    """Tests of a server that the machine does not have are skipped."""
     monkeypatch.delenv("KNOX_REQUIRE_BACKENDS", raising=False)
 
     with pytest.raises(pytest.skip.Exception, match="no such program"), skip_if_unavailable():
@@ -113,7 +113,7 @@ def test_a_missing_server_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_missing_server_is_a_failure_where_all_are_required(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`KNOX_REQUIRE_BACKENDS=1` forbids skipping."""
+    """With `KNOX_REQUIRE_BACKENDS=1`, a missing server is an error instead of a skip."""
     monkeypatch.setenv("KNOX_REQUIRE_BACKENDS", "1")
 
     with pytest.raises(ServerUnavailable, match="no such program"), skip_if_unavailable():

@@ -71,7 +71,7 @@ class Account:
         user: The user.
         user_id: The user's id.
         events: The events that were published, except those of the logins.
-        tokens: The tokens by name. Requests present the one named `laptop`, unless a test says otherwise.
+        tokens: The tokens by name. The request of a user manager presents `laptop`, unless a test passes another one.
     """
 
     app: App

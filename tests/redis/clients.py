@@ -1,4 +1,4 @@
-"""The kinds of clients that an application may have."""
+"""The kinds of Redis clients that an application may use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from redis.cluster import LoadBalancingStrategy
 
 from tests.backends import REDIS, Connect
 
-# Without a parser named, it is hiredis's, as that is installed.
+# Unless a parser is named, redis-py uses that of hiredis, which is installed.
 CLIENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "decoding": ("redis-7", {"decode_responses": True}),
     "resp2": ("redis-7", {"protocol": 2}),
@@ -28,7 +28,7 @@ TO_REPLICAS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 
 
 def connect_by(name: str, request: pytest.FixtureRequest) -> Connect:
-    """Return how a kind of client, or the usual one of a kind of Redis, is made."""
+    """Return a function that creates this kind of client, or the usual client of this kind of Redis."""
     redis, options = {**CLIENTS, **TO_REPLICAS}.get(name, (name, {}))
     fixture, connect = REDIS[redis]
     return connect(request.getfixturevalue(fixture), **options)

@@ -1,4 +1,4 @@
-"""Fixtures for the Redis store's own tests: one client, an empty Redis, and one user of it."""
+"""Fixtures of the Redis store's tests: each kind of server, empty, with a client and one user."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -13,14 +13,14 @@ from tests.redis_servers import RedisServer
 
 @pytest.fixture(params=["redis_6_server", "redis_7_server", "valkey_server"])
 def server(request: pytest.FixtureRequest) -> RedisServer:
-    """Give each kind of server."""
+    """Return each kind of server."""
     server: RedisServer = request.getfixturevalue(request.param)
     return server
 
 
 @pytest.fixture
 async def redis(server: RedisServer) -> AsyncIterator[Redis]:
-    """Give a client, and an empty Redis."""
+    """Return a client of an empty server."""
     async with Redis.from_url(server.url(), decode_responses=True) as redis:
         await redis.flushall()
         yield redis
@@ -28,6 +28,6 @@ async def redis(server: RedisServer) -> AsyncIterator[Redis]:
 
 @pytest.fixture
 def knox(redis: Redis) -> Knox[uuid.UUID]:
-    """Give a user and strategies."""
+    """Return a user and the strategies for the user's tokens."""
     user = Person(id=uuid.uuid4(), email="ada@example.org")
     return Knox(redis=redis, users=MemoryUserDatabase(uuid.uuid4, {user.id: user}), user=user)

@@ -1,4 +1,4 @@
-"""A strategy over Redis, for users that are not in SQL."""
+"""A user who is not in SQL, and strategies over Redis."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from tests.redis.people import MemoryUserDatabase, Person, PersonManager
 
 @dataclass(kw_only=True)
 class Knox(Generic[ID]):
-    """A user, and strategies at any time that tell one log of events."""
+    """A user, and strategies whose clocks stand at any time and which publish to one list of events."""
 
     redis: Redis | RedisCluster
     users: MemoryUserDatabase[ID]
@@ -29,16 +29,16 @@ class Knox(Generic[ID]):
 
     @property
     def store(self) -> RedisTokenStore[Person[ID], ID]:
-        """Make the store."""
+        """A store on the client."""
         return RedisTokenStore(self.redis, parse_id=self.parse_id, users=self.users_name, key_prefix=self.key_prefix)
 
     @property
     def user_manager(self) -> PersonManager:
-        """Make the user manager."""
+        """A user manager on the users."""
         return PersonManager(self.users)
 
     def strategy(self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW) -> KnoxStrategy[Person[ID], ID]:
-        """Make a strategy."""
+        """Return a strategy whose clock stands still."""
         return KnoxStrategy(
             self.store,
             settings,
@@ -49,9 +49,9 @@ class Knox(Generic[ID]):
         )
 
     async def accepts(self, token: str, *, now: datetime = NOW) -> bool:
-        """Tell whether a token is accepted, without using it."""
+        """Return whether a token is accepted, by a passive read."""
         return await self.strategy(now=now).authenticate(token, self.user_manager, touch=False) is not None
 
     async def keys(self) -> list[str]:
-        """Return all keys of this store."""
+        """Return all keys of the server."""
         return sorted([key async for key in self.redis.scan_iter(match="*")])

@@ -1,4 +1,4 @@
-"""Users that are not in SQL, with ids of any type: a plain class is their database."""
+"""Users that are not in SQL but in a dict, with ids of any type."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -25,18 +25,18 @@ class Person(Generic[ID]):
 
 @dataclass
 class MemoryUserDatabase(BaseUserDatabase[Person[ID], ID]):
-    """Users in a dict; each is given as a copy, as any database gives it."""
+    """A user database in a dict. Like any database, it returns a new object at each call."""
 
     make_id: Callable[[], ID]
     people: dict[ID, Person[ID]] = field(default_factory=dict)
 
     async def get(self, id: ID) -> Person[ID] | None:
-        """Find a user by id."""
+        """Return the user with an id."""
         person = self.people.get(id)
         return None if person is None else replace(person)
 
     async def get_by_email(self, email: str) -> Person[ID] | None:
-        """Find a user by e-mail."""
+        """Return the user with an e-mail address."""
         return next((replace(person) for person in self.people.values() if person.email == email), None)
 
     async def create(self, create_dict: dict[str, Any]) -> Person[ID]:
@@ -56,11 +56,11 @@ class MemoryUserDatabase(BaseUserDatabase[Person[ID], ID]):
 
 
 class PersonManager(BaseUserManager[Person[Any], Any]):
-    """A user manager for ids of any type."""
+    """A user manager of users with ids of any type."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
 
     def parse_id(self, value: Any) -> Any:
-        """Take an id as it is."""
+        """Return the id unchanged."""
         return value

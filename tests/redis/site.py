@@ -1,4 +1,4 @@
-"""An application whose tokens are in Redis and whose users are a plain class's, and how a test talks to it."""
+"""An application with tokens in Redis and users in memory, and a client that sends it requests."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -26,13 +26,20 @@ PEOPLE: Mapping[str, uuid.UUID] = {EMAIL: uuid.uuid4()}
 
 
 def patience() -> dict[str, Any]:
-    """Return the options of a client that gives up soon and repeats a call once."""
+    """Return the options of a client that has short timeouts and retries a call once."""
     return {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 1)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """An application that runs, as its users see it."""
+    """A running application, and the requests that its users send.
+
+    Attributes:
+        http: The client that sends the requests.
+        clock: The clock of the application's strategy.
+        users: The user database.
+        store: The token store.
+    """
 
     http: AsyncClient
     clock: Clock
@@ -40,7 +47,7 @@ class Site:
     store: RedisTokenStore[Person[uuid.UUID], uuid.UUID]
 
     async def log_in(self, email: str = EMAIL) -> Response:
-        """Send the login form."""
+        """Send the login form, and return the response."""
         return await self.http.post("/knox/login", data=credentials(email))
 
     async def token(self, email: str = EMAIL) -> str:
@@ -51,15 +58,15 @@ class Site:
         return token
 
     async def read(self, token: str | None) -> int:
-        """Ask who a token's user is, and return the status."""
+        """Send a request that needs a token, and return the status."""
         return (await self.http.get("/active", headers=bearing(token) if token else {})).status_code
 
     async def log_out(self, token: str) -> int:
-        """End a token, and return the status."""
+        """Log out with a token, and return the status."""
         return (await self.http.post("/knox/logout", headers=bearing(token))).status_code
 
     async def log_out_all(self, token: str) -> int:
-        """End all tokens, and return the status."""
+        """Send a logout-all with a token, and return the status."""
         return (await self.http.post("/knox/logout-all", headers=bearing(token))).status_code
 
 
@@ -67,7 +74,7 @@ class Site:
 async def serving(
     redis: Redis | RedisCluster, settings: KnoxSettings = DEFAULTS, *, people: Mapping[str, uuid.UUID] = PEOPLE
 ) -> AsyncIterator[Site]:
-    """Run the application on a Redis client, which it keeps whatever happens, for users of these names and ids."""
+    """Run the application with this Redis client, for users with these e-mail addresses and ids."""
     clock = Clock()
     known = {user_id: Person(id=user_id, email=email, hashed_password=HASHED) for email, user_id in people.items()}
     users = MemoryUserDatabase(uuid.uuid4, known)

@@ -1,4 +1,4 @@
-"""A user of Redis who may do no more than the documentation says can do all that the store does."""
+"""A Redis user with only the permissions that the documentation lists can run the whole store."""
 
 import re
 import uuid
@@ -36,12 +36,12 @@ WHO = f"{RULES[1]}:{RULES[3].removeprefix('>')}"
 
 @pytest.fixture
 def nodes(server: RedisServer) -> Iterator[Sequence[RedisServer]]:
-    """Make the user on each kind of server."""
+    """Create the documented Redis user on each kind of server."""
     yield from with_user([server], RULES[1:])
 
 
 def with_user(nodes: Sequence[RedisServer], rules: Sequence[str]) -> Iterator[Sequence[RedisServer]]:
-    """Empty the servers, their scripts included, and have the user on them till the test ends."""
+    """Remove all data and scripts from the servers, and create the user, who is deleted after the test."""
     for node in nodes:
         node.ask("FLUSHALL")
         node.ask("SCRIPT", "FLUSH")
@@ -52,16 +52,16 @@ def with_user(nodes: Sequence[RedisServer], rules: Sequence[str]) -> Iterator[Se
 
 
 def url_of(server: RedisServer) -> str:
-    """Return a server's URL, with the user's name and password."""
+    """Return the URL of a server, with the user's name and password."""
     return server.url().replace("//", f"//{WHO}@")
 
 
 class TestRestrictedUser(TokenStoreContract):
-    """The store keeps every promise as the documented user."""
+    """The Redis store fulfils the store contract when it connects as the documented user."""
 
     @pytest.fixture
     def open_store(self, nodes: Sequence[RedisServer]) -> OpenStore:
-        """Open a store on a client of its own, as the user."""
+        """Return a function that opens a store on a new client, which connects as the documented user."""
 
         @asynccontextmanager
         async def open_store() -> AsyncIterator[RedisTokenStore[Any, uuid.UUID]]:
@@ -72,18 +72,18 @@ class TestRestrictedUser(TokenStoreContract):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[uuid.UUID]:
-        """Name two users of the application."""
+        """Return the ids of two users of the application."""
         return [uuid.uuid4(), uuid.uuid4()]
 
     @pytest.fixture
     async def lost_store(self) -> AsyncIterator[RedisTokenStore[Any, uuid.UUID]]:
-        """Open a store where nothing answers."""
+        """Return a store whose server cannot be reached."""
         async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
             yield RedisTokenStore(redis)
 
 
 async def test_a_cluster_needs_three_commands_more(redis_cluster_servers: ClusterServers) -> None:
-    """With them, every verb works on a cluster."""
+    """With the permissions for three more commands, every verb of the store works on a cluster."""
     user_id = uuid.uuid4()
     for nodes in with_user(redis_cluster_servers.masters, [*RULES[1:], *CLUSTER_RULES]):
         async with RedisCluster.from_url(url_of(nodes[0])) as redis:
@@ -100,7 +100,7 @@ async def test_a_cluster_needs_three_commands_more(redis_cluster_servers: Cluste
 
 
 def test_the_user_may_do_no_more() -> None:
-    """The line has the commands that the scripts call and those that the client sends, and no others."""
+    """The documented permissions are exactly the commands that the scripts call and the client sends."""
     called = {name.lower() for path in SCRIPTS for name in re.findall(r"redis\.call\('(\w+)'", path.read_text())}
 
     assert RULES[4:6] == ["~knox:*", "-@all"]

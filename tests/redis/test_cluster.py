@@ -1,4 +1,4 @@
-"""A cluster's client may be told to read from replicas: tokens are asked of masters all the same."""
+"""A cluster client that is configured to read from replicas still reads tokens from the masters."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -23,14 +23,14 @@ OPTIONS: list[dict[str, Any]] = [
 
 @pytest.fixture(params=OPTIONS, ids=["older", "newer"])
 async def redis(request: pytest.FixtureRequest, redis_cluster_servers: ClusterServers) -> AsyncIterator[RedisCluster]:
-    """Give a client that reads from replicas what it can."""
+    """Return a client that is configured to read from replicas."""
     async with RedisCluster.from_url(redis_cluster_servers.url(), **request.param) as redis:
         await redis.flushall()
         yield redis
 
 
 async def test_no_verb_asks_a_replica(redis: RedisCluster, redis_cluster_servers: ClusterServers) -> None:
-    """With all replicas standing still, every verb is answered, and a revoked token is refused at once."""
+    """While all replicas are paused, every verb of the store works, and a revoked token is refused at once."""
     user = Person(id=uuid.uuid4(), email="ada@example.org")
     knox = Knox(redis=redis, users=MemoryUserDatabase(uuid.uuid4, {user.id: user}), user=user)
 

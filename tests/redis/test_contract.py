@@ -1,4 +1,4 @@
-"""The store contract, on every kind of Redis, by every kind of client, for every kind of user id."""
+"""The store contract, on every kind of Redis, with every kind of client, and for every kind of user id."""
 
 import inspect
 import uuid
@@ -21,7 +21,7 @@ Store = RedisTokenStore[Any, Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the promises about several stores by the usual clients alone."""
+    """Run the tests that open several stores with the usual client of each server, and the others with every client."""
     if metafunc.cls is not None and "connect" in metafunc.fixturenames:
         opens_several = "open_store" in inspect.signature(metafunc.function).parameters
         names = metafunc.cls.every_server if opens_several else metafunc.cls.every_client
@@ -30,10 +30,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Clients:
-    """Clients that are connected: a test takes each for as long as its store is open, and the next test goes on.
+    """Connected clients. A test takes one for each store that it opens, and the next test reuses them.
 
-    Connecting to a cluster takes longer than most tests do, and of callers who race each other none is to spend the
-    time on it that the store gives to a renewal.
+    Connecting to a cluster takes longer than most tests. In a race it could also take longer than the time limit of
+    a renewal, which the store would then give up.
     """
 
     connect: Connect
@@ -42,7 +42,7 @@ class Clients:
 
     @asynccontextmanager
     async def take(self) -> AsyncIterator[Redis | RedisCluster]:
-        """Give a client that nobody else has."""
+        """Return a client that no other store is using."""
         client = self.idle.pop() if self.idle else await self._connected()
         yield client
         self.idle.append(client)
@@ -58,9 +58,9 @@ class Clients:
 
 @pytest.mark.unmeasured
 class TestRedisTokenStore(TokenStoreContract):
-    """The Redis store keeps every promise."""
+    """The Redis store fulfils the store contract."""
 
-    # What runs in Redis decides where several stores meet, and not by which client it is called.
+    # If several stores race, the scripts in Redis decide, whichever client runs them.
     every_server: ClassVar[Sequence[str]] = tuple(REDIS)
     every_client: ClassVar[Sequence[str]] = (*REDIS, *CLIENTS)
     parse_id: ClassVar[Any] = uuid.UUID
@@ -68,25 +68,25 @@ class TestRedisTokenStore(TokenStoreContract):
     @pytest.fixture(scope="session")
     @classmethod
     def anyio_backend(cls) -> str:
-        """Run on asyncio, in the one event loop of the connections."""
+        """Run on asyncio, in one event loop for all tests, because the connections belong to it."""
         return "asyncio"
 
     @pytest.fixture(scope="class")
     @classmethod
     def connect(cls, request: pytest.FixtureRequest) -> Connect:
-        """Make clients of each kind."""
+        """Return a function that creates clients of each kind."""
         return connect_by(request.param, request)
 
     @pytest.fixture(scope="class")
     @classmethod
     async def clients(cls, connect: Connect) -> AsyncIterator[Clients]:
-        """Keep the clients, and their connections, for all tests of the class."""
+        """Return the clients, which stay connected for all tests of the class."""
         async with AsyncExitStack() as stack:
             yield Clients(connect=connect, stack=stack)
 
     @pytest.fixture
     async def open_store(self, clients: Clients) -> OpenStore:
-        """Open a store on a client of its own, over an empty Redis."""
+        """Return a function that opens a store on a client of its own; Redis is empty at first."""
         async with clients.take() as redis:
             await redis.flushall()
 
@@ -99,26 +99,26 @@ class TestRedisTokenStore(TokenStoreContract):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
-        """Name two users; Redis does not know them."""
+        """Return two user ids. The users need not exist, because Redis does not know users."""
         return [uuid.uuid4(), uuid.uuid4()]
 
     @pytest.fixture
     async def lost_store(self) -> AsyncIterator[Store]:
-        """Open a store where nothing answers."""
+        """Return a store whose server cannot be reached."""
         async with Redis(port=1, retry=Retry(NoBackoff(), 1)) as redis:
             yield RedisTokenStore(redis, parse_id=self.parse_id, users="user")
 
 
 @pytest.mark.filterwarnings("ignore:.*read_from_replicas:DeprecationWarning")
 class TestReadingFromReplicas(TestRedisTokenStore):
-    """The store keeps every promise by a cluster's client that is told to read from replicas, the older way or not."""
+    """The Redis store fulfils the contract with cluster clients that are configured to read from replicas."""
 
     every_server = tuple(TO_REPLICAS)
     every_client = tuple(TO_REPLICAS)
 
 
 class TestIntegerIds(TestRedisTokenStore):
-    """The store keeps every promise where users have numbers."""
+    """The Redis store fulfils the contract if user ids are integers."""
 
     every_server = ("redis-7",)
     every_client = ("redis-7",)
@@ -126,12 +126,12 @@ class TestIntegerIds(TestRedisTokenStore):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
-        """Name two users."""
+        """Return two user ids, of which one is a prefix of the other."""
         return [1, 11]
 
 
 class TestTextIds(TestRedisTokenStore):
-    """The store keeps every promise where users have texts for ids, such as MongoDB's ObjectIds."""
+    """The Redis store fulfils the contract if user ids are strings, such as MongoDB's ObjectIds."""
 
     every_server = ("redis-7",)
     every_client = ("redis-7",)
@@ -139,5 +139,5 @@ class TestTextIds(TestRedisTokenStore):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
-        """Name two users, one of them by a text that has the marks of patterns and of slots in it."""
+        """Return two user ids, of which one contains the special characters of patterns and hash tags."""
         return ["507f1f77bcf86cd799439011", "{*}:user:ä"]

@@ -1,4 +1,4 @@
-"""A replica takes over from its master: nobody is let in who may be logged out, and little is lost."""
+"""When a replica takes over from its master, no revoked token is accepted, and only the last writes may be lost."""
 
 import uuid
 from asyncio import Event, TaskGroup, to_thread
@@ -31,16 +31,17 @@ pytestmark = [pytest.mark.anyio, pytest.mark.server, pytest.mark.unmeasured]
 Record = Callable[[str, object], None]
 
 CROWD: Mapping[str, uuid.UUID] = {f"{number}@example.org": uuid.uuid4() for number in range(20)}
-SOME, MANY = 20, 60  # logins
+SOME, MANY = 20, 60  # numbers of logins
 
 
 @dataclass(kw_only=True)
 class Logins:
-    """Users who log in all the time.
+    """Users who log in again and again.
 
     Attributes:
-        acknowledged: The tokens, in the order in which they came.
-        statuses: What the logins were answered.
+        site: The application.
+        acknowledged: The tokens that were issued, in their order.
+        statuses: The statuses of all login responses.
     """
 
     site: Site
@@ -50,7 +51,7 @@ class Logins:
     _has_come: Event = field(default_factory=Event)
 
     async def more(self, count: int) -> None:
-        """Return when so many more have been acknowledged."""
+        """Wait until this many more tokens have been issued."""
         enough = len(self.acknowledged) + count
         while len(self.acknowledged) < enough:
             self._has_come.clear()
@@ -58,7 +59,7 @@ class Logins:
 
     @asynccontextmanager
     async def going_on(self) -> AsyncIterator[None]:
-        """Let some users log in for the block, each again as soon as the answer is there."""
+        """During the block, let four clients log users in, one login after the other."""
         async with TaskGroup() as tasks:
             for number in range(4):
                 tasks.create_task(self._log_in(list(CROWD)[number::4]))
@@ -78,24 +79,29 @@ class Logins:
                 return
 
     async def lost(self) -> set[str]:
-        """Return the tokens that are refused."""
+        """Return the issued tokens that are refused now."""
         return {token for token in self.acknowledged if await self.site.read(token) != 200}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Before:
-    """Two tokens of before, about which the replica knows all."""
+    """Two tokens from before the fail-over, which the replica has received.
+
+    Attributes:
+        live: A live token.
+        revoked: A revoked token.
+    """
 
     live: str
     revoked: str
 
     async def read(self, site: Site) -> list[int]:
-        """Present the live one and the revoked one."""
+        """Present the live and the revoked token, and return the statuses."""
         return [await site.read(token) for token in (self.live, self.revoked)]
 
 
 async def prepare(site: Site, master: RedisServer, replica: RedisServer, email: str = next(iter(CROWD))) -> Before:
-    """Log in twice and out once, and let the replica know."""
+    """Log in twice and out once, and wait until the replica has received it."""
     before = Before(live=await site.token(email), revoked=await site.token(email))
     assert await site.log_out(before.revoked) == 204
     settle(master, replica)
@@ -107,7 +113,7 @@ async def prepare(site: Site, master: RedisServer, replica: RedisServer, email: 
 
 @pytest.fixture
 def watched(request: pytest.FixtureRequest) -> Iterator[SentinelServers]:
-    """Run a master and its replica, watched by one sentinel or as many as a test asks for."""
+    """Run a master and its replica with one sentinel, or with the number that the test chooses."""
     sentinels: Literal[1, 3] = getattr(request, "param", 1)
     with skip_if_unavailable(), redis_sentinel("redis-7", sentinels=sentinels) as servers:
         yield servers
@@ -115,7 +121,7 @@ def watched(request: pytest.FixtureRequest) -> Iterator[SentinelServers]:
 
 @pytest.fixture
 async def watched_site(watched: SentinelServers) -> AsyncIterator[Site]:
-    """Run the application on them."""
+    """Run the application with a client that finds the master through the sentinels."""
     connect = sentinel_master(watched.sentinels, watched.master_name, **patience())
     async with connect as client, serving(client, people=CROWD) as site:
         yield site
@@ -123,7 +129,7 @@ async def watched_site(watched: SentinelServers) -> AsyncIterator[Site]:
 
 @pytest.mark.parametrize("watched", [1, 3], indirect=True)
 async def test_a_master_dies(watched: SentinelServers, watched_site: Site, record_testsuite_property: Record) -> None:
-    """Logins answer 503 until the replica has taken over; only the last acknowledged before that may be lost."""
+    """When a master dies, logins answer 503 until its replica has taken over, and only earlier tokens may be lost."""
     before = await prepare(watched_site, watched.master, watched.replica)
     logins = Logins(site=watched_site)
 
@@ -144,7 +150,7 @@ async def test_a_master_dies(watched: SentinelServers, watched_site: Site, recor
 async def test_a_master_is_replaced_by_order(
     watched: SentinelServers, watched_site: Site, record_testsuite_property: Record
 ) -> None:
-    """Where a master without a replica takes no writes, only what it acknowledged before the switch may be lost."""
+    """With `min-replicas-to-write`, a fail-over by order loses only earlier tokens, and restores no revoked ones."""
     watched.master.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     before = await prepare(watched_site, watched.master, watched.replica)
     logins = Logins(site=watched_site)
@@ -160,23 +166,30 @@ async def test_a_master_is_replaced_by_order(
     lost = await logins.lost()
     record_testsuite_property("lost", f"{len(lost)} of {acknowledged}")
     assert logins.statuses <= {200, 503}
-    assert during in ([503, 503], [503, 401], [200, 503], [200, 401])  # as each may be asked of either
+    assert during in ([503, 503], [503, 401], [200, 503], [200, 401])  # Either server may get either request.
     assert await before.read(watched_site) == [200, 401]
     assert lost <= set(logins.acknowledged[:acknowledged])
 
 
 def demote(servers: SentinelServers) -> None:
-    """Tell a replaced master so, as the sentinels do ten seconds later."""
+    """Make the replaced master a replica now, which the sentinels would do ten seconds later."""
     servers.master.ask("REPLICAOF", HOST, str(servers.replica.port))
     servers.master.ask("CLIENT", "KILL", "TYPE", "normal")
 
 
-# a master that is none any more, with connections that are still open
+# open connections to a former master
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A master and its replica, and an application on either."""
+    """A master and its replica, and one application on each.
+
+    Attributes:
+        master: The master.
+        replica: The replica.
+        site: The application on the master.
+        other: The application on the replica.
+    """
 
     master: RedisServer
     replica: RedisServer
@@ -186,7 +199,7 @@ class Pair:
 
 @pytest.fixture(params=["redis-6.2", "redis-7", "valkey"])
 async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
-    """Run the servers, the master such that it takes no writes without a replica, and the applications."""
+    """Run a master, its replica, and an application on each."""
     program: Program = request.param
     with (
         skip_if_unavailable(),
@@ -203,7 +216,7 @@ async def pair(request: pytest.FixtureRequest) -> AsyncIterator[Pair]:
 
 
 async def test_a_replica_lets_nobody_in(pair: Pair) -> None:
-    """What is asked of a replica is answered 503, as it may not know yet what has been ended."""
+    """A replica answers 503 to every token and login, because it may not have received a revocation yet."""
     before = await prepare(pair.site, pair.master, pair.replica)
 
     answers = await before.read(pair.other)
@@ -213,7 +226,7 @@ async def test_a_replica_lets_nobody_in(pair: Pair) -> None:
 
 
 async def test_a_former_master_lets_nobody_in(pair: Pair) -> None:
-    """A client whose connection to a former master is open gets 503 of it, and not what was true there."""
+    """A client that is still connected to a former master gets 503 instead of an answer from outdated data."""
     before = await prepare(pair.site, pair.master, pair.replica)
     pair.replica.ask("REPLICAOF", "NO", "ONE")
     pair.master.ask("REPLICAOF", HOST, str(pair.replica.port))
@@ -226,7 +239,7 @@ async def test_a_former_master_lets_nobody_in(pair: Pair) -> None:
 
 
 async def test_a_master_whose_replica_has_left_it_lets_nobody_in(pair: Pair) -> None:
-    """With `min-replicas-to-write`, not even a master that was replaced without being told lets anybody in."""
+    """With `min-replicas-to-write`, a master that was replaced and does not know it answers 503 to every token."""
     before = await prepare(pair.site, pair.master, pair.replica)
     pair.master.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     pair.replica.ask("REPLICAOF", "NO", "ONE")
@@ -245,7 +258,7 @@ async def test_a_master_whose_replica_has_left_it_lets_nobody_in(pair: Pair) -> 
 
 @pytest.fixture
 def cluster() -> Iterator[ClusterServers]:
-    """Run a cluster in which each part goes on without the others."""
+    """Run a cluster in which each master keeps serving its slots when another one fails."""
     with skip_if_unavailable(), redis_cluster("redis-7", replicas=1) as servers:
         for node in servers.nodes:
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
@@ -254,7 +267,7 @@ def cluster() -> Iterator[ClusterServers]:
 
 @pytest.fixture
 def emails(cluster: ClusterServers) -> Mapping[int, str]:
-    """Name a user of each master's."""
+    """Return the e-mail address of one user for each master, by the master's number."""
     return {_holder(cluster, user_id): email for email, user_id in CROWD.items()}
 
 
@@ -264,7 +277,7 @@ def _holder(cluster: ClusterServers, user_id: uuid.UUID) -> int:
 
 @pytest.fixture
 async def cluster_site(cluster: ClusterServers) -> AsyncIterator[Site]:
-    """Run the application on it."""
+    """Run the application on the cluster."""
     async with RedisCluster.from_url(cluster.url(), **patience()) as client, serving(client, people=CROWD) as site:
         yield site
 
@@ -272,7 +285,7 @@ async def cluster_site(cluster: ClusterServers) -> AsyncIterator[Site]:
 async def test_a_master_of_a_cluster_dies(
     cluster: ClusterServers, cluster_site: Site, emails: Mapping[int, str]
 ) -> None:
-    """Its users get 503 till its replica has taken over, and all others go on."""
+    """When a master of a cluster dies, only its users get 503, until its replica has taken over."""
     theirs, others = [
         await prepare(cluster_site, cluster.masters[number], cluster.replicas[number], emails[number])
         for number in (0, 1)

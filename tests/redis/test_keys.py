@@ -1,4 +1,4 @@
-"""What is in Redis: keys that go by themselves, and none that is left behind."""
+"""The keys in Redis: what they contain, when they expire, and that none is left behind."""
 
 import json
 import uuid
@@ -29,27 +29,27 @@ REFRESHING = KnoxSettings(auto_refresh=True, token_ttl=10 * HOUR)
 
 
 async def index_of(knox: Knox[uuid.UUID]) -> str:
-    """Find the key of the user's index."""
+    """Return the key of the user's index."""
     [index] = [key for key in await knox.keys() if ":user:" in key]
     return index
 
 
 async def records_of(knox: Knox[uuid.UUID]) -> list[str]:
-    """Find the keys of the user's records."""
+    """Return the keys of the user's records."""
     return [key for key in await knox.keys() if ":user:" not in key]
 
 
 async def excess_of_index(knox: Knox[uuid.UUID]) -> int:
-    """Tell by how many milliseconds the index outlives the longest of its records."""
+    """Return by how many milliseconds the index expires later than the last of its records."""
     longest = max([await knox.redis.pttl(key) for key in await records_of(knox)])
     return int(await knox.redis.pttl(await index_of(knox)) - longest)
 
 
-# nothing stays behind
+# no keys are left behind
 
 
 async def test_logout_of_every_token_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """After logins, a refresh, a rotation and a logout of each token, Redis is empty."""
+    """After logins, a refresh, a rotation and a logout with each token, Redis is empty."""
     strategy, later = knox.strategy(REFRESHING), knox.strategy(REFRESHING, now=NOW + HOUR)
     first, second, endless = [await strategy.issue(knox.user, token_ttl=ttl) for ttl in (HOUR * 2, HOUR, None)]
     await later.read_token(first, knox.user_manager)
@@ -62,7 +62,7 @@ async def test_logout_of_every_token_leaves_no_key(knox: Knox[uuid.UUID], redis:
 
 
 async def test_logout_all_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """After a logout-all Redis is empty."""
+    """After a logout-all, Redis is empty."""
     for _ in range(3):
         await knox.strategy().write_token(knox.user)
 
@@ -71,7 +71,7 @@ async def test_logout_all_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> 
 
 
 async def test_what_a_login_ends_is_gone(knox: Knox[uuid.UUID]) -> None:
-    """Of evicted, replaced and expired tokens no key is left, nor of what their login has answered."""
+    """A login deletes all keys of the records that it evicts or that have expired, and its own temporary key."""
     settings = KnoxSettings(token_limit_per_user=1, limit_policy="evict_oldest")
     await knox.strategy(settings).issue(knox.user, token_ttl=MINUTE)
     await knox.strategy(settings, now=NOW + HOUR).write_token(knox.user)
@@ -82,7 +82,7 @@ async def test_what_a_login_ends_is_gone(knox: Knox[uuid.UUID]) -> None:
 
 
 async def test_purge_leaves_no_key_of_the_expired(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """A purge takes what has expired by the strategy's clock, whatever Redis's own says."""
+    """A purge deletes the keys of records that have expired by the strategy's clock, not by Redis's own."""
     await knox.strategy().write_token(knox.user)
 
     purged = await knox.strategy(now=NOW + 11 * HOUR).purge()
@@ -95,7 +95,7 @@ async def test_purge_leaves_no_key_of_the_expired(knox: Knox[uuid.UUID], redis: 
 
 
 async def test_keys_live_as_long_as_their_record_and_the_grace(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """No key outlives the record by more than the grace, and none goes before it; a refresh moves them along."""
+    """Each key expires after its record, by at most the grace period, and a refresh moves its expiry."""
     token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=2 * HOUR)
     at_login = [await redis.pttl(key) for key in await knox.keys()]
 
@@ -109,7 +109,7 @@ async def test_keys_live_as_long_as_their_record_and_the_grace(knox: Knox[uuid.U
 
 
 async def test_a_record_that_never_expires_has_keys_that_do_not_either(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """While there is such a record its index stays too; when it has ended, the index goes with the others again."""
+    """A record that never expires keeps its user's index from expiring, until the record is removed."""
     await knox.strategy().write_token(knox.user)
     endless = await knox.strategy().issue(knox.user, token_ttl=None)
     await knox.strategy().write_token(knox.user)
@@ -124,7 +124,7 @@ async def test_a_record_that_never_expires_has_keys_that_do_not_either(knox: Kno
 
 @pytest.mark.parametrize("first", [3 * HOUR, 10 * HOUR])
 async def test_an_index_outlives_its_longest_record(knox: Knox[uuid.UUID], first: timedelta) -> None:
-    """Whatever comes and goes, and at whatever time it is told, the index never ends before a record of it."""
+    """The index expires together with the last of its records, in whichever order records are added and removed."""
     strategy, later = knox.strategy(), knox.strategy(now=NOW + 2 * HOUR)
     short = await strategy.issue(knox.user, token_ttl=first)
     await strategy.issue(knox.user, token_ttl=5 * HOUR)
@@ -142,7 +142,7 @@ async def test_an_index_outlives_its_longest_record(knox: Knox[uuid.UUID], first
 
 
 async def test_the_index_keeps_nothing_of_what_is_gone(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """Crudauth #35: a record that Redis has expired or evicted leaves the index at the user's next login."""
+    """The next login removes records from the index that Redis has expired or evicted (crudauth #35)."""
     await knox.strategy().write_token(knox.user)
     [gone] = await records_of(knox)
     await redis.delete(gone)
@@ -154,7 +154,7 @@ async def test_the_index_keeps_nothing_of_what_is_gone(knox: Knox[uuid.UUID], re
 
 
 async def test_the_index_follows_a_token_that_changes(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """After a rotation and a change of keys the index has the one new digest, and the old key is gone."""
+    """After a rotation or a re-keying, the index has only the new digest, and the old key is deleted."""
     keyed = KnoxSettings(digest_keys=(SecretStr("k" * 32),), accept_unkeyed_until=NOW + 2 * HOUR)
     token = await knox.strategy().write_token(knox.user)
     before = await records_of(knox)
@@ -169,7 +169,7 @@ async def test_the_index_follows_a_token_that_changes(knox: Knox[uuid.UUID], red
 
 
 async def test_a_user_whose_index_is_lost_is_logged_out(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """Without its index a record is refused, for ever; a new login works, and the lost tokens take no place."""
+    """Records whose index is lost are refused for good; they do not count for the limit of a new login."""
     settings = KnoxSettings(token_limit_per_user=2, auto_refresh=True)
     lost = [await knox.strategy(settings).write_token(knox.user) for _ in range(2)]
     await redis.delete(await index_of(knox))
@@ -184,7 +184,7 @@ async def test_a_user_whose_index_is_lost_is_logged_out(knox: Knox[uuid.UUID], r
 
 
 async def test_a_record_without_index_is_not_written_to(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """Neither a renewal nor a rotation brings a lost index back."""
+    """A record whose index is lost is neither renewed nor rotated, and the index is not created again."""
     record, key = new_record(knox.user.id), new_digest()
     await knox.store.add(record, key, now=NOW)
     found = await knox.store.get(presented(knox.user.id, key), audience="web")
@@ -202,7 +202,7 @@ async def test_a_record_without_index_is_not_written_to(knox: Knox[uuid.UUID], r
 
 
 async def test_all_keys_of_a_user_are_in_one_slot(redis_cluster_servers: ClusterServers) -> None:
-    """Crudauth PR #24: a cluster has one slot for a user's index and records, another for others'."""
+    """In a cluster, all keys of one user share a slot, and different users have different slots (crudauth PR #24)."""
     slots = set()
     async with RedisCluster.from_url(redis_cluster_servers.url()) as redis:
         for _ in range(5):
@@ -218,7 +218,7 @@ async def test_all_keys_of_a_user_are_in_one_slot(redis_cluster_servers: Cluster
 
 
 async def test_no_command_leaves_the_prefix(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """Applications with different prefixes share a Redis: each reads, lists, purges and ends its own."""
+    """Applications with different key prefixes can share a Redis: each reads, purges and revokes its own tokens."""
     other = Knox(redis=redis, users=knox.users, user=knox.user, key_prefix="other:")
     mine, theirs = await knox.strategy().write_token(knox.user), await other.strategy().write_token(knox.user)
 
@@ -229,7 +229,7 @@ async def test_no_command_leaves_the_prefix(knox: Knox[uuid.UUID], redis: Redis)
 
 
 async def test_a_prefix_may_have_the_marks_of_a_pattern(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """A purge takes the prefix to the letter."""
+    """A purge takes the special characters of a pattern in the key prefix literally."""
     knox.key_prefix = r"a*b?[c]\d^-"
     await knox.strategy().write_token(knox.user)
 
@@ -239,7 +239,7 @@ async def test_a_prefix_may_have_the_marks_of_a_pattern(knox: Knox[uuid.UUID], r
 
 @pytest.mark.parametrize("prefix", ["{knox}:", "{}", "knox}"])
 async def test_a_prefix_with_braces_is_refused(redis: Redis, prefix: str) -> None:
-    """Braces would decide over the slots instead of the tag."""
+    """Braces in the key prefix are refused, because a cluster would choose the slot by them."""
     with pytest.raises(ValueError, match="braces"):
         RedisTokenStore(redis, key_prefix=prefix)
 
@@ -249,7 +249,7 @@ async def test_a_prefix_with_braces_is_refused(redis: Redis, prefix: str) -> Non
 
 @pytest.mark.parametrize("user_id", [7, "507f1f77bcf86cd799439011"])
 async def test_a_wrong_parse_id_shows_at_the_first_login(redis: Redis, user_id: Any) -> None:
-    """Whoever forgets `parse_id` is told so, and nothing is stored."""
+    """If `parse_id` does not fit the user ids, the first login raises an error that names it, and stores nothing."""
     store: RedisTokenStore[Any, Any] = RedisTokenStore(redis)
 
     with pytest.raises(KnoxError, match="parse_id"):
@@ -259,7 +259,7 @@ async def test_a_wrong_parse_id_shows_at_the_first_login(redis: Redis, user_id: 
 
 
 async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """A token that was stored for another kind of id, by an application with the same prefix, is not found."""
+    """A record for another kind of user id, by an application with the same key prefix, is not found."""
     record, key = new_record(7), new_digest()
     knox.users_name = "customer"
     store: RedisTokenStore[Any, Any] = RedisTokenStore(redis, parse_id=int, users="customer")
@@ -272,7 +272,7 @@ async def test_ids_of_another_kind_are_not_ours(knox: Knox[uuid.UUID], redis: Re
 
 
 async def test_two_user_tables_have_nothing_in_common(redis: Redis) -> None:
-    """Customer 1's token is found, listed, counted, purged and ended by the customers' store alone."""
+    """Stores of two user tables do not see each other's records, even if the users have the same id."""
     customers: RedisTokenStore[Any, int] = RedisTokenStore(redis, parse_id=int, users="customer")
     staff: RedisTokenStore[Any, int] = RedisTokenStore(redis, parse_id=int, users="staff")
     record, key = new_record(1), new_digest()
@@ -290,27 +290,27 @@ async def test_two_user_tables_have_nothing_in_common(redis: Redis) -> None:
 
 @pytest.mark.parametrize("parse_id", [int, str, uuid.uuid3])
 async def test_other_ids_than_uuids_need_the_name_of_their_table(redis: Redis, parse_id: Any) -> None:
-    """Without it two tables would silently share one set of keys."""
+    """A `parse_id` other than `UUID` needs `users=`, because otherwise two user tables would share their keys."""
     with pytest.raises(TypeError, match=r"users is missing: .*users='customer'"):
         cast("Any", RedisTokenStore)(redis, parse_id=parse_id)
 
 
 @pytest.mark.parametrize("users", ["a:b", "{a}", "a b", "a" * 65, "ä"])
 async def test_the_name_of_a_table_is_plain(redis: Redis, users: str) -> None:
-    """Colons and braces would make two names one, or decide over the slots."""
+    """A `users` name with colons, braces or other special characters, or a too long one, is refused."""
     with pytest.raises(ValueError, match="users must be"):
         RedisTokenStore(redis, users=users)
 
 
 async def test_something_else_than_a_client_is_refused() -> None:
-    """A synchronous client, or a URL, is named at once."""
+    """A synchronous client or a URL instead of an asynchronous client is refused at construction."""
     for client in (SyncRedis(port=1), "redis://127.0.0.1"):
         with pytest.raises(TypeError, match=r"redis must be a client of redis\.asyncio"):
             RedisTokenStore(cast("Any", client))
 
 
 async def test_records_of_today_are_read_for_ever(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """What version 0.1 has stored stays valid, to the letter: renewed, rotated, listed and ended."""
+    """A record in exactly the format that version 0.1 stores can be listed and removed."""
     user_id = uuid.UUID("3f9c1b52-6f6e-4a51-9a3d-5b0b5b7e3d10")
     base = f"knox:{{{routing_tag(user_id)}}}:"
     name = "QAiIU6xJZz7wJYv3h5fR0Qb2aT1c9d8e7f6g5h4i3jk"

@@ -1,4 +1,4 @@
-"""The network loses an answer just after Redis has obeyed: whichever it was, the outcome is the same."""
+"""If the network loses a reply after Redis has executed the command, the outcome of each verb is still the same."""
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -34,24 +34,24 @@ USER_ID = uuid.UUID(int=7)
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A user with three records on two devices, one of them dead, and what a verb may need beside."""
+    """A user with three records, and the ids and digests that the verbs use."""
 
     user_id: uuid.UUID = USER_ID
     ids: tuple[uuid.UUID, ...] = tuple(uuid.UUID(int=number) for number in range(4))
     digests: tuple[bytes, ...] = tuple(bytes([number]) * 32 for number in range(4))
 
     def record(self, number: int, **fields: Any) -> TokenRecord[Any]:
-        """Make the record of a number, always the same."""
+        """Return the record with this number, which is always the same."""
         return new_record(self.user_id, id=self.ids[number], **fields)
 
     @property
     def phone(self) -> Found[Any, Any]:
-        """The record that most verbs are about."""
+        """The record that most verbs act on."""
         return Found(record=self.record(0, device_id="phone"), digest=self.digests[0])
 
     @property
     def dead(self) -> Found[Any, Any]:
-        """The record that has expired."""
+        """The record that expires after one second."""
         return Found(record=self.record(2, expires_at=NOW + SECOND), digest=self.digests[2])
 
     async def set(self, store: Store) -> None:
@@ -61,7 +61,7 @@ class Scene:
         await store.add(self.dead.record, self.dead.digest, now=NOW)
 
     async def seen(self, store: Store) -> list[Any]:
-        """Return all that can be seen of the user's tokens."""
+        """Return everything that a store returns about the user's tokens."""
         found = [await store.get(presented(self.user_id, key), audience="web") for key in self.digests]
         return [*found, *await store.list(self.user_id, audience="web", now=NOW)]
 
@@ -103,7 +103,7 @@ VERBS: dict[str, Verb] = {
 
 @pytest.fixture
 async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
-    """Stand between the client and a server that knows all scripts."""
+    """Run a proxy in front of the server."""
     await redis.ping()
     async with Proxy("127.0.0.1", server.port) as proxy:
         yield proxy
@@ -111,9 +111,9 @@ async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
 
 @pytest.mark.parametrize("verb", VERBS)
 async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy, redis: Redis, verb: str) -> None:
-    """Whichever answer is lost, the verb answers the same, and the same is stored, by a client that repeats."""
+    """With a client that retries, a verb returns and stores the same, whichever reply is lost."""
     scene, outcomes, lost = Scene(), [], 0
-    await VERBS[verb](RedisTokenStore(redis), scene)  # So that the server knows the script.
+    await VERBS[verb](RedisTokenStore(redis), scene)  # Now the server has the script.
     while lost <= proxy.commands:
         await redis.flushall()
         async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 1)) as client:
@@ -130,7 +130,7 @@ async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy
 
 
 async def test_a_login_without_an_answer_leaves_nothing(proxy: Proxy, redis: Redis, knox: Knox[uuid.UUID]) -> None:
-    """Where the client does not repeat, a login that fails for a lost answer takes no place: no false 403."""
+    """With a client that does not retry, a login whose reply is lost leaves nothing that counts for the limit."""
     settings = KnoxSettings(token_limit_per_user=1)
     await knox.strategy(settings).write_token(knox.user)
     await knox.strategy(settings).logout_all(knox.user)
@@ -147,7 +147,7 @@ async def test_a_login_without_an_answer_leaves_nothing(proxy: Proxy, redis: Red
 async def test_a_full_account_is_still_full_when_an_answer_is_lost(
     proxy: Proxy, redis: Redis, knox: Knox[uuid.UUID]
 ) -> None:
-    """A login that is refused for the limit is refused again at its repetition, and nothing has changed."""
+    """If the reply to a login that the limit refuses is lost, the retry is refused too, and nothing is changed."""
     settings = KnoxSettings(token_limit_per_user=1)
     token = await knox.strategy(settings).write_token(knox.user)
     async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 1)) as client:
@@ -161,7 +161,7 @@ async def test_a_full_account_is_still_full_when_an_answer_is_lost(
 
 
 async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server: RedisServer, redis: Redis) -> None:
-    """Of a login that has failed as Redis stood still, nothing stays for longer than ten seconds."""
+    """If Redis executes a login only after the client has given up, all of its keys expire within ten seconds."""
     scene = Scene()
     async with Redis.from_url(server.url(), socket_timeout=0.1, retry=Retry(NoBackoff(), 0)) as client:
         store: Store = RedisTokenStore(client)
@@ -174,7 +174,7 @@ async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server:
 
 
 async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
-    """A login that was repeated, and whose first copy comes out of the network after a logout-all, stays ended."""
+    """A command of a retried login that reaches Redis only after a logout-all does not restore the token."""
     scene = Scene()
     store: Store = RedisTokenStore(redis)
     record, digest = scene.record(0), scene.digests[0]
@@ -183,15 +183,15 @@ async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
 
     base = f"knox:{{{routing_tag(USER_ID)}}}:"
     keys = [f"{base}user:{USER_ID}", f"{base}answer:late", f"{base}{text_of(digest)}"]
-    told = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
-    await run(redis, "add", keys, **told)
+    arguments = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
+    await run(redis, "add", keys, **arguments)
 
     assert await store.get(presented(USER_ID, digest), audience="web") is None
     assert await store.list(USER_ID, audience="web", now=NOW) == []
 
 
 class ForgettingProxy(Proxy):
-    """A proxy before a Redis that loses all of its memory before the second command."""
+    """A proxy in front of a server that loses all data before it executes the second command."""
 
     def __init__(self, server: RedisServer) -> None:
         super().__init__("127.0.0.1", server.port)
@@ -205,7 +205,7 @@ class ForgettingProxy(Proxy):
 
 
 async def test_a_login_is_no_success_if_redis_has_forgotten_it(server: RedisServer, redis: Redis) -> None:
-    """A Redis that loses its memory in the middle of a login gives 503, and no token that does not work."""
+    """If Redis loses its data during a login, `StoreUnavailable` is raised instead of issuing a token that fails."""
     scene = Scene()
     await scene.set(RedisTokenStore(redis))
     async with ForgettingProxy(server) as proxy, Redis.from_url(proxy.url()) as client:

@@ -1,4 +1,4 @@
-"""A Redis that cannot answer or cannot write: 503, never a user who may be logged out, and all is well afterwards."""
+"""While Redis cannot answer or write, requests get 503 and no revoked token is accepted; afterwards all works again."""
 
 import threading
 import uuid
@@ -33,7 +33,7 @@ PASSWORD = "secret"
 
 @contextmanager
 def held(server: RedisServer) -> Iterator[None]:
-    """Let scripts wait, by Redis's own means."""
+    """Make Redis delay all scripts, by CLIENT PAUSE."""
     server.ask("CLIENT", "PAUSE", "600000", "WRITE")
     try:
         yield
@@ -53,7 +53,7 @@ def killed(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def full(server: RedisServer) -> Iterator[None]:
-    """Leave no memory to write to."""
+    """Leave Redis no memory for writes."""
     server.ask("CONFIG", "SET", "maxmemory", "1")
     try:
         yield
@@ -63,7 +63,7 @@ def full(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def demoted(server: RedisServer) -> Iterator[None]:
-    """Make the server a replica, of a master that is not there."""
+    """Make the server a replica of a master that cannot be reached."""
     server.ask("REPLICAOF", HOST, NOBODYS_PORT)
     try:
         yield
@@ -73,7 +73,7 @@ def demoted(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def lonely(server: RedisServer) -> Iterator[None]:
-    """Let the server want more replicas than it has."""
+    """Make the server require more replicas than it has."""
     server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     try:
         yield
@@ -83,7 +83,7 @@ def lonely(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def locked(server: RedisServer) -> Iterator[None]:
-    """Let the server want a password that the application does not have, and cut the connections."""
+    """Make the server require a password that the application does not have, and close the connections."""
     server.ask("CLIENT", "KILL", "TYPE", "normal")
     server.ask("CONFIG", "SET", "requirepass", PASSWORD)
     try:
@@ -95,7 +95,7 @@ def locked(server: RedisServer) -> Iterator[None]:
 
 @contextmanager
 def unsaved(server: RedisServer) -> Iterator[None]:
-    """Let a snapshot fail, after which Redis takes no writes: a directory stands where its file would be."""
+    """Make a snapshot fail, by a directory in place of its file, after which Redis refuses all writes."""
     in_the_way = server.home.path / "dump.rdb"
     in_the_way.mkdir()
     server.ask("CONFIG", "SET", "save", "3600 1")
@@ -108,7 +108,7 @@ def unsaved(server: RedisServer) -> Iterator[None]:
 
 
 def _snapshot(server: RedisServer, outcome: str) -> None:
-    """Take a snapshot, and return when its outcome is there."""
+    """Start a snapshot, and wait until it has this outcome."""
     server.ask("BGSAVE")
     while server.facts("INFO", "persistence")["rdb_last_bgsave_status"] != outcome:
         pass
@@ -116,7 +116,7 @@ def _snapshot(server: RedisServer, outcome: str) -> None:
 
 @contextmanager
 def busy(server: RedisServer) -> Iterator[None]:
-    """Run somebody else's script that does not end until it is killed."""
+    """Run a script that blocks the server until it is killed."""
 
     def run() -> None:
         with suppress(ServerFailed):
@@ -144,15 +144,15 @@ def _is_busy(server: RedisServer) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Trouble:
-    """What may be the matter with Redis, and what the application answers meanwhile.
+    """A failure of Redis, and how the application responds meanwhile.
 
     Attributes:
-        around: Brings the trouble about, and ends it.
-        read: What a read with a live token answers.
-        refusal: What a read with a revoked token answers.
-        logout: What the logout of a live token answers.
-        ends: Whether such a logout is one.
-        options: Of the server.
+        around: Causes the failure at the start of a block, and repairs it at the end.
+        read: The status of a request with a live token.
+        refusal: The status of a request with a revoked token.
+        logout: The status of a logout with a live token.
+        ends: Whether that logout revokes the token.
+        options: Options of the server.
     """
 
     around: Callable[[RedisServer], AbstractContextManager[None]]
@@ -167,16 +167,14 @@ TROUBLES: Mapping[str, Trouble] = {
     "held": Trouble(around=held),
     "frozen": Trouble(around=RedisServer.paused),
     "killed": Trouble(around=killed, options=KEEPING),
-    "full": Trouble(
-        around=full, read=200, refusal=401, logout=204, ends=True
-    ),  # Who reads and who deletes needs no memory.
+    "full": Trouble(around=full, read=200, refusal=401, logout=204, ends=True),  # Reading and deleting need no memory.
     "demoted": Trouble(around=demoted),
     "lonely": Trouble(around=lonely),
     "locked": Trouble(around=locked),
     "unsaved": Trouble(around=unsaved),
     "busy": Trouble(around=busy),
 }
-# The words in which Redis refuses differ between versions; that it is silent does not.
+# Error messages differ between the programs, so these cases run on all of them; silence is the same on each.
 WORDS = ("full", "demoted", "lonely", "locked", "unsaved", "busy")
 CASES: Sequence[tuple[Program, str]] = [
     *[("redis-7", name) for name in TROUBLES],
@@ -187,14 +185,14 @@ CASES: Sequence[tuple[Program, str]] = [
 
 @pytest.fixture(params=CASES, ids="-".join)
 def case(request: pytest.FixtureRequest) -> tuple[Program, str]:
-    """Name each kind of server in each trouble."""
+    """Return each pair of a server program and a failure."""
     case: tuple[Program, str] = request.param
     return case
 
 
 @pytest.fixture
 def trouble(case: tuple[Program, str]) -> Trouble:
-    """Give the trouble."""
+    """Return the failure."""
     return TROUBLES[case[1]]
 
 
@@ -207,7 +205,7 @@ def server(case: tuple[Program, str], trouble: Trouble) -> Iterator[RedisServer]
 
 @pytest.fixture
 def redis_7() -> Iterator[RedisServer]:
-    """Run a server of the usual kind that only this test uses."""
+    """Run a Redis 7 server that only this test uses."""
     with skip_if_unavailable(), redis("redis-7") as server:
         yield server
 
@@ -221,20 +219,20 @@ async def site(server: RedisServer) -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def limited(server: RedisServer) -> AsyncIterator[Site]:
-    """Run the application with one token for each user."""
+    """Run the application with a limit of one token for each user."""
     settings = KnoxSettings(token_limit_per_user=1)
     async with Redis.from_url(server.url(), **patience()) as client, serving(client, settings) as site:
         yield site
 
 
 def is_unavailable(response: Response) -> bool:
-    """Tell whether an answer asks the client to come again."""
+    """Return whether a response is 503 with a `Retry-After` header."""
     answer = (response.status_code, response.json(), response.headers.get("Retry-After"))
     return answer == (503, {"detail": "TOKEN_STORE_UNAVAILABLE"}, "5")
 
 
 async def test_nobody_is_let_in_who_may_be_logged_out(server: RedisServer, trouble: Trouble, site: Site) -> None:
-    """While Redis is in trouble a revoked token stays refused, as do none and junk; a live one gets 503 or works."""
+    """During the failure, a revoked token, junk and no token are refused, and a live token gets 503 or 200."""
     live, revoked = await site.token(), await site.token()
     await site.log_out(revoked)
 
@@ -246,7 +244,7 @@ async def test_nobody_is_let_in_who_may_be_logged_out(server: RedisServer, troub
 
 
 async def test_a_login_asks_to_come_again(server: RedisServer, trouble: Trouble, site: Site) -> None:
-    """While Redis is in trouble a login answers 503; afterwards the same application goes on as if nothing had been."""
+    """During the failure, a login answers 503; afterwards, logins, reads and logouts work without a restart."""
     before = await site.token()
 
     with trouble.around(server):
@@ -259,8 +257,8 @@ async def test_a_login_asks_to_come_again(server: RedisServer, trouble: Trouble,
     assert [await site.read(token) for token in (before, after)] == [401, 401]
 
 
-async def test_who_is_told_to_be_logged_out_is(server: RedisServer, trouble: Trouble, site: Site) -> None:
-    """While Redis is in trouble a logout answers 503 and ends nothing, or 204 and the token is dead for good."""
+async def test_a_logout_that_answers_204_is_one(server: RedisServer, trouble: Trouble, site: Site) -> None:
+    """During the failure, a logout answers 503 and revokes nothing, or answers 204 and the token stays revoked."""
     first, second = await site.token(), await site.token()
 
     with trouble.around(server):
@@ -271,14 +269,14 @@ async def test_who_is_told_to_be_logged_out_is(server: RedisServer, trouble: Tro
 
 
 def pass_ten_seconds(server: RedisServer) -> None:
-    """Let go of each key that would go within that time."""
+    """Delete each key that would expire within ten seconds."""
     for key in server.ask("KEYS", "*"):
         if 0 <= int(str(server.ask("PTTL", str(key)))) <= 10_000:
             server.ask("DEL", str(key))
 
 
 async def test_a_login_that_failed_takes_no_place(server: RedisServer, trouble: Trouble, limited: Site) -> None:
-    """A login that was answered 503 does not count for the limit ten seconds later, whatever Redis has made of it."""
+    """A login that answered 503 does not count for the limit after ten seconds, whatever Redis has stored of it."""
     await limited.log_out(await limited.token())
 
     with trouble.around(server):
@@ -290,11 +288,11 @@ async def test_a_login_that_failed_takes_no_place(server: RedisServer, trouble: 
     assert after.status_code == 200
 
 
-# what is lost with Redis's memory
+# data that Redis has lost
 
 
 async def test_a_redis_that_kept_nothing_logs_everybody_out(redis_7: RedisServer) -> None:
-    """After a restart without the data all tokens are refused, and logins work, within the limit."""
+    """After Redis has restarted without its data, the old tokens are refused, and logins work within the limit."""
     settings = KnoxSettings(token_limit_per_user=1)
     async with Redis.from_url(redis_7.url(), **patience()) as client, serving(client, settings) as site:
         lost = await site.token()
@@ -309,8 +307,8 @@ async def test_a_redis_that_kept_nothing_logs_everybody_out(redis_7: RedisServer
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
-async def test_a_redis_that_forgot_the_scripts_is_told_them_anew(program: Program) -> None:
-    """Nobody notices when Redis has forgotten the scripts."""
+async def test_scripts_that_redis_has_lost_are_loaded_again(program: Program) -> None:
+    """Each request works if Redis has lost the scripts just before it."""
     with skip_if_unavailable(), redis(program) as server:
         async with Redis.from_url(server.url(), **patience()) as client, serving(client) as site:
             first, second, third = [await site.token() for _ in range(3)]
@@ -323,12 +321,12 @@ async def test_a_redis_that_forgot_the_scripts_is_told_them_anew(program: Progra
     assert answers == [200, 200, 200, 204, 204, 204, 401, 401, 401]
 
 
-# what a read writes
+# writes that a read causes
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
 async def test_a_refresh_that_cannot_be_written_fails_no_request(program: Program) -> None:
-    """Where Redis has no memory left a read whose refresh is due is answered, and later ones are refreshed again."""
+    """A read whose refresh fails because Redis has no memory left succeeds, and a later read refreshes the token."""
     settings = KnoxSettings(auto_refresh=True, token_ttl=2 * HOUR)
     with skip_if_unavailable(), redis(program) as server:
         async with Redis.from_url(server.url(), **patience()) as client, serving(client, settings) as site:
@@ -346,7 +344,7 @@ async def test_a_refresh_that_cannot_be_written_fails_no_request(program: Progra
 
 
 async def test_what_a_read_writes_does_not_wait(redis_7: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a Redis that is silent, a renewal and a purge give up by themselves, even where the client never would."""
+    """If Redis does not answer, a renewal and a purge give up by themselves, even if the client has no timeout."""
     async with Redis.from_url(redis_7.url(), socket_timeout=None, socket_connect_timeout=None) as client:
         store: RedisTokenStore[Any, Any] = RedisTokenStore(client)
         found = await stored(store)
@@ -360,7 +358,7 @@ async def test_what_a_read_writes_does_not_wait(redis_7: RedisServer, caplog: py
 
 
 async def test_an_answer_that_came_too_late_is_nobodys(redis_7: RedisServer) -> None:
-    """What Redis answers to a call that was given up is not taken for the answer to the next one."""
+    """A late reply to a call that was given up is not taken for the reply to the next call."""
     async with Redis.from_url(redis_7.url(), socket_timeout=None, max_connections=1) as client:
         store: RedisTokenStore[Any, Any] = RedisTokenStore(client)
         found, other = await stored(store), await stored(store)
@@ -373,12 +371,12 @@ async def test_an_answer_that_came_too_late_is_nobodys(redis_7: RedisServer) -> 
 
 
 async def stored(store: RedisTokenStore[Any, Any]) -> Found[Any, Any]:
-    """Store a record of a user of its own, and find it."""
+    """Store a record of a new user, and return what a read would find."""
     record, digest = new_record(uuid.uuid4()), new_digest()
     await store.add(record, digest, now=NOW)
     return Found(record=record, digest=digest)
 
 
 async def seen(store: RedisTokenStore[Any, Any], found: Found[Any, Any]) -> Found[Any, Any] | None:
-    """Find a record again."""
+    """Read a record again."""
     return await store.get(presented(found.record.user_id, found.digest), audience="web")

@@ -1,4 +1,4 @@
-"""A replica, which may not know yet what has been ended, answers no verb."""
+"""A replica may not have received a revocation yet, so no verb of the store is answered by it."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -38,7 +38,7 @@ VERBS: dict[str, Callable[[Store, Found[Any, Any]], Awaitable[Any]]] = {
 
 @pytest.mark.parametrize("verb", VERBS)
 async def test_a_replica_answers_no_verb(redis_sentinel_servers: SentinelServers, verb: str) -> None:
-    """Whatever it knows or not, a replica that is asked gives `StoreUnavailable`, and nothing else."""
+    """On a replica, every verb raises `StoreUnavailable`, whether the replica has the record or not."""
     async with Redis.from_url(redis_sentinel_servers.master.url()) as master:
         await master.flushall()
         found = await add(RedisTokenStore(master), new_record(uuid4()))
@@ -50,7 +50,7 @@ async def test_a_replica_answers_no_verb(redis_sentinel_servers: SentinelServers
 
 
 async def test_a_replica_writes_no_use(redis_sentinel_servers: SentinelServers) -> None:
-    """A use of a token is not noted on a replica, and fails nothing."""
+    """On a replica, a renewal writes nothing and raises nothing."""
     async with (
         Redis.from_url(redis_sentinel_servers.master.url()) as master,
         Redis.from_url(redis_sentinel_servers.replica.url()) as replica,

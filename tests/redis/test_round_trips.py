@@ -1,4 +1,4 @@
-"""How often each verb goes to Redis."""
+"""The number of commands that each act sends to Redis."""
 
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +20,8 @@ SETTINGS = KnoxSettings(auto_refresh=True)
 LATER = NOW + timedelta(hours=1)
 
 Act = Callable[[Knox[uuid.UUID], IssuedToken], Awaitable[Any]]
-# What is done, and how many commands that takes: a logout looks the record up, ends it, and lets go of the answer.
+# Each act with its number of commands. A logout, for example, reads the record, removes it, and deletes the answer
+# that Redis keeps for a retry.
 TRIPS: dict[str, tuple[Act, int]] = {
     "a read": (lambda knox, token: knox.strategy(SETTINGS).read_token(token, knox.user_manager), 1),
     "a read that refreshes": (
@@ -42,17 +43,17 @@ TRIPS: dict[str, tuple[Act, int]] = {
 
 @pytest.fixture
 async def proxy(server: RedisServer) -> AsyncIterator[Proxy]:
-    """Count what is sent."""
+    """Run a proxy that counts the commands."""
     async with Proxy("127.0.0.1", server.port) as proxy:
         yield proxy
 
 
 @pytest.mark.parametrize("what", TRIPS)
 async def test_a_verb_is_one_round_trip(proxy: Proxy, knox: Knox[uuid.UUID], what: str) -> None:
-    """A read is one command, and no verb is more than one, but for what it looks up and what it lets go of."""
+    """Each act takes one command, plus one each to read the record first, to confirm it, or to delete a kept answer."""
     act, trips = TRIPS[what]
     tokens = [await knox.strategy(SETTINGS).write_token(knox.user) for _ in range(2)]
-    await act(knox, tokens[0])  # So that the server knows the scripts.
+    await act(knox, tokens[0])  # Now the server has the scripts.
     async with Redis.from_url(proxy.url()) as client:
         knox.redis = client
         token = await knox.strategy(SETTINGS).write_token(knox.user)

@@ -1,4 +1,4 @@
-"""`user_db`: with tokens in Redis, a login and `read_record` check the user by FastAPI-Users' adapter."""
+"""With tokens in Redis, a login and `read_record` check the user through `user_db`, FastAPI-Users' adapter."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -27,31 +27,31 @@ CHANGES: list[dict[str, Any]] = [{"hashed_password": "new"}, {"is_active": False
 
 @pytest.fixture(params=["sqlite", "sqlite-wal-begin", "postgresql-asyncpg", "postgresql-repeatable-read", "mariadb"])
 def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Give the users' database, also where an open transaction sees an older state (WAL, REPEATABLE READ, MariaDB)."""
+    """Return a database for the users; in some, an open transaction sees old data (WAL, REPEATABLE READ, MariaDB)."""
     return backend_of(request.param, request, tmp_path)
 
 
 @dataclass(kw_only=True)
 class Login:
-    """A login under way: the user was loaded by the session, whose transaction is open."""
+    """A login that has just loaded the user, in a session with an open transaction."""
 
     redis: Redis
     session: AsyncSession
     user: User
 
     def strategy(self, user_db: BaseUserDatabase[User, uuid.UUID] | None) -> KnoxStrategy[User, uuid.UUID]:
-        """Make the strategy."""
+        """Return the strategy of the login."""
         return KnoxStrategy(RedisTokenStore(self.redis), KnoxSettings(), request=None, user_db=user_db)
 
     @property
     def user_db(self) -> SQLAlchemyUserDatabase[User, uuid.UUID]:
-        """Make the adapter as an application does."""
+        """The adapter, as an application creates it."""
         return SQLAlchemyUserDatabase(self.session, User)
 
 
 @pytest.fixture
 async def login(redis: Redis, engine: AsyncEngine) -> AsyncIterator[Login]:
-    """Give a login of a user."""
+    """Return a login of a user whom another session has stored."""
     async with AsyncSession(engine) as elsewhere:
         user_id = (await create_user(elsewhere)).id
     async with AsyncSession(engine) as session:
@@ -61,7 +61,7 @@ async def login(redis: Redis, engine: AsyncEngine) -> AsyncIterator[Login]:
 
 
 async def test_an_unchanged_user_logs_in(login: Login) -> None:
-    """The user's object stays usable after the check, and no transaction stays open."""
+    """A user who has not changed can log in, and the user object stays usable after the check."""
     token = await login.strategy(login.user_db).issue(login.user)
 
     assert await login.strategy(login.user_db).read_record(token) == token.record
@@ -72,7 +72,7 @@ async def test_an_unchanged_user_logs_in(login: Login) -> None:
 async def test_a_user_who_changes_meanwhile_does_not(
     login: Login, engine: AsyncEngine, changes: dict[str, Any]
 ) -> None:
-    """What another connection has committed since is seen, though session and transaction still hold what was."""
+    """A login fails if another connection has changed the user since, even if this transaction sees the old data."""
     await change_user(engine, login.user, **changes)
 
     with pytest.raises(CredentialsChanged):
@@ -82,7 +82,7 @@ async def test_a_user_who_changes_meanwhile_does_not(
 
 
 async def test_a_scoped_session_is_looked_through(login: Login, engine: AsyncEngine) -> None:
-    """The adapter may have a scoped session."""
+    """The check works with an adapter that has a scoped session."""
     scoped: Any = async_scoped_session(async_sessionmaker(engine), scopefunc=lambda: None)
 
     assert await login.strategy(SQLAlchemyUserDatabase(scoped, User)).issue(login.user)
@@ -91,7 +91,7 @@ async def test_a_scoped_session_is_looked_through(login: Login, engine: AsyncEng
 
 
 async def test_without_a_user_database_nothing_is_checked(login: Login, engine: AsyncEngine) -> None:
-    """`user_db=None` says that an application does without."""
+    """With `user_db=None`, a login does not check whether the user has changed."""
     await change_user(engine, login.user, hashed_password="new")
 
     token = await login.strategy(None).issue(login.user)
@@ -100,7 +100,7 @@ async def test_without_a_user_database_nothing_is_checked(login: Login, engine: 
 
 
 async def test_a_record_of_an_inactive_or_deleted_user_is_not_read(login: Login, engine: AsyncEngine) -> None:
-    """As over SQL, `read_record` answers for active users alone, by what is stored, and commits nothing."""
+    """`read_record` returns no record of a user who is stored as inactive, and flushes nothing of the session."""
     token = await login.strategy(login.user_db).issue(login.user)
     await change_user(engine, login.user, is_active=False)
     pending = User(email="eve@example.org", hashed_password="hash")
@@ -113,13 +113,13 @@ async def test_a_record_of_an_inactive_or_deleted_user_is_not_read(login: Login,
 
 
 class TestAnotherAdapter:
-    """The check is made by the `get` of whatever adapter there is."""
+    """With any other adapter, the check calls its `get`."""
 
     @pytest.mark.parametrize("changes", [*CHANGES, None], ids=["password", "activity", "deletion"])
     async def test_a_user_who_changes_meanwhile_does_not_log_in(
         self, redis: Redis, changes: dict[str, Any] | None
     ) -> None:
-        """The login fails, leaves nothing, and a token from before is not read."""
+        """A login of a user who was changed or deleted meanwhile fails, and stores nothing."""
         user = Person(id=uuid.uuid4(), email="ada@example.org")
         users: MemoryUserDatabase[uuid.UUID] = MemoryUserDatabase(uuid.uuid4, {user.id: user})
         store: RedisTokenStore[Person[uuid.UUID], uuid.UUID] = RedisTokenStore(redis)

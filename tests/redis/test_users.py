@@ -1,4 +1,4 @@
-"""Users of any user database, with ids of any type, have their tokens in Redis."""
+"""Tokens in Redis work for users of any user database, with ids of any type."""
 
 import uuid
 from collections.abc import Callable
@@ -25,7 +25,7 @@ OTHERS = {user_id: other_id for user_id, other_id, _ in IDS.values()}
 
 @pytest.fixture(params=IDS)
 def anyones(request: pytest.FixtureRequest, redis: Redis) -> Knox[Any]:
-    """Give a user with an id of each type."""
+    """Return a user for each type of id."""
     user_id, _, parse_id = IDS[request.param]
     user = Person(id=user_id, email="ada@example.org")
     users: MemoryUserDatabase[Any] = MemoryUserDatabase(lambda: user_id, {user_id: user})
@@ -33,7 +33,7 @@ def anyones(request: pytest.FixtureRequest, redis: Redis) -> Knox[Any]:
 
 
 async def test_a_whole_life(anyones: Knox[Any]) -> None:
-    """A user logs in, is let in, sees two sessions, rotates one token, ends the other and then all."""
+    """A user logs in twice, rotates one token, logs out with the other, and then revokes all tokens."""
     strategy, user, manager = anyones.strategy(REFRESHING), anyones.user, anyones.user_manager
     first, second = await strategy.write_token(user), await strategy.write_token(user)
 
@@ -51,7 +51,7 @@ async def test_a_whole_life(anyones: Knox[Any]) -> None:
 
 
 async def test_an_inactive_or_deleted_user_is_refused(anyones: Knox[Any]) -> None:
-    """Whoever has been made inactive, or deleted, is refused at the next read."""
+    """A token of an inactive or deleted user is refused at the next read."""
     token = await anyones.strategy().write_token(anyones.user)
 
     await anyones.users.update(anyones.user, {"is_active": False})
@@ -63,7 +63,7 @@ async def test_an_inactive_or_deleted_user_is_refused(anyones: Knox[Any]) -> Non
 
 
 async def test_a_login_whose_user_changes_meanwhile_fails(anyones: Knox[Any], redis: Redis) -> None:
-    """A login by credentials that have changed since fails as bad ones do, and leaves nothing."""
+    """A login raises `CredentialsChanged` if the password has changed since the user was loaded, and stores nothing."""
     loaded = await anyones.users.get(anyones.user.id)
     assert loaded is not None
     await anyones.users.update(anyones.user, {"hashed_password": "another"})
@@ -75,7 +75,7 @@ async def test_a_login_whose_user_changes_meanwhile_fails(anyones: Knox[Any], re
 
 
 async def test_a_reused_id_inherits_nothing(anyones: Knox[Any]) -> None:
-    """fastapi-users: after a logout-all, a new user with the id of a deleted one has no tokens."""
+    """After a logout-all, a new user with the id of a deleted one has no tokens."""
     token = await anyones.strategy().write_token(anyones.user)
     await anyones.strategy().logout_all(anyones.user)
     await anyones.users.delete(anyones.user)
@@ -87,7 +87,7 @@ async def test_a_reused_id_inherits_nothing(anyones: Knox[Any]) -> None:
 
 
 async def test_another_users_token_is_not_ended(anyones: Knox[Any]) -> None:
-    """Logging out as one user with another's token is refused."""
+    """A logout of one user with the token of another user is refused, and the token stays valid."""
     token = await anyones.strategy().write_token(anyones.user)
     other = replace(anyones.user, id=OTHERS[anyones.user.id])
 
@@ -98,7 +98,7 @@ async def test_another_users_token_is_not_ended(anyones: Knox[Any]) -> None:
 
 
 async def test_scripts_survive_a_flush(anyones: Knox[Any], redis: Redis) -> None:
-    """Scripts that Redis has forgotten are loaded again, at each verb."""
+    """Each act works if Redis has lost the scripts just before it."""
     strategy, user = anyones.strategy(REFRESHING), anyones.user
 
     async def forget() -> None:

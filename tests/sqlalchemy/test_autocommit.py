@@ -1,4 +1,4 @@
-"""`knox_autocommit`: on PostgreSQL a read on an idle session may be its SELECT alone, and leaves the session idle."""
+"""With `knox_autocommit`, a read in an idle session on PostgreSQL is a single SELECT and leaves the session idle."""
 
 import asyncio
 import uuid
@@ -25,7 +25,7 @@ postgresql = pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "post
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Open a session on an engine with the option."""
+    """Return a session on an engine with the option."""
     async with AsyncSession(engine.execution_options(knox_autocommit=True)) as session:
         yield session
 
@@ -46,18 +46,18 @@ async def token(engine: AsyncEngine, user: User) -> str:
 
 @pytest.fixture
 def read(session: AsyncSession, user: User, token: str) -> Callable[[], Awaitable[bool]]:
-    """Give a way to read the token, and tell whether it was accepted."""
+    """Return a function that reads the token and returns whether it is accepted."""
     knox = Knox(session=session, user=user)
     return lambda: knox.accepts(token)
 
 
 async def count_users(session: AsyncSession) -> int:
-    """Count the users that the session sees."""
+    """Return the number of users that the session sees."""
     return (await session.scalars(select(func.count()).select_from(User))).one()
 
 
 async def rolls_back(session: AsyncSession) -> bool:
-    """Tell whether what the application writes now is in a transaction, by rolling it back."""
+    """Return whether a write of the application is now in a transaction, which is tested by rolling it back."""
     before = await count_users(session)
     session.add(User(email=f"{uuid.uuid4()}@example.org", hashed_password="hash"))
     await session.flush()
@@ -70,7 +70,7 @@ async def rolls_back(session: AsyncSession) -> bool:
 async def test_a_read_is_its_select_alone(
     engine: AsyncEngine, user: User, token: str, *, option: bool, around: list[str]
 ) -> None:
-    """With the option nothing is sent but the SELECT; without it a transaction is around it."""
+    """With the option, a read sends only a SELECT; without it, BEGIN and ROLLBACK too."""
     queries: list[str] = []
 
     def note(connection: Any, *_: object) -> None:
@@ -78,7 +78,7 @@ async def test_a_read_is_its_select_alone(
 
     await engine.dispose()
     event.listen(engine.sync_engine, "connect", note)
-    async with engine.connect():  # What is asked on a new connection is then behind us.
+    async with engine.connect():  # SQLAlchemy sends further queries on a new connection, which do not count.
         pass
     queries.clear()
 
@@ -94,7 +94,7 @@ async def test_a_read_is_its_select_alone(
 async def test_an_idle_session_stays_idle(
     session: AsyncSession, user: User, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """After a read there is no transaction and no connection checked out, whoever loads the user."""
+    """After a read, the session has no transaction and no connection, whether the store or the manager loads users."""
     pool = session.sync_session.get_bind(User).engine.pool
     assert isinstance(pool, QueuePool)
 
@@ -110,7 +110,7 @@ async def test_an_idle_session_stays_idle(
 async def test_what_the_application_does_then_is_a_transaction(
     session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """What the application writes after the read can be rolled back."""
+    """What the application writes after a read is in a transaction and can be rolled back."""
     assert await read()
 
     assert await rolls_back(session)
@@ -120,7 +120,7 @@ async def test_what_the_application_does_then_is_a_transaction(
 async def test_what_the_application_has_begun_is_kept(
     session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """A read inside of the application's transaction is part of it."""
+    """A read inside the application's transaction joins it, and neither commits it nor rolls it back."""
     before = await count_users(session)
     session.add(User(email="new@example.org", hashed_password="hash"))
     await session.flush()
@@ -133,7 +133,7 @@ async def test_what_the_application_has_begun_is_kept(
 
 
 def end_transaction(session: Session) -> None:
-    """End the transaction without letting anything expire."""
+    """End the transaction without expiring the loaded objects."""
     transaction = session.get_transaction()
     assert transaction is not None
     transaction.close()
@@ -141,7 +141,7 @@ def end_transaction(session: Session) -> None:
 
 @postgresql
 async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Callable[[], Awaitable[bool]]) -> None:
-    """What the application has loaded before the read, and the user, can be used without another SELECT."""
+    """A read does not expire the objects that the application has loaded before."""
     loaded = await create_user(session)
     await session.run_sync(end_transaction)
 
@@ -159,7 +159,7 @@ async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Call
 async def test_nothing_commits_by_itself_after_a_read_that_fails(
     session: AsyncSession, statement: Select[Any], error: type[Exception]
 ) -> None:
-    """A read that fails or is cancelled leaves the session idle too, and what follows is a transaction."""
+    """After a read that fails or is cancelled, the session is idle, and the next write is in a transaction."""
     with pytest.raises(error):
         async with asyncio.timeout(0.3):
             await fetch(session, statement, {}, mapper=inspect(User))
@@ -170,7 +170,7 @@ async def test_nothing_commits_by_itself_after_a_read_that_fails(
 
 @pytest.mark.parametrize("any_backend", ["sqlite", "mariadb"], indirect=True)
 async def test_elsewhere_it_changes_nothing(session: AsyncSession, read: Callable[[], Awaitable[bool]]) -> None:
-    """Where a connection takes trips to commit by itself, a read begins a transaction as ever."""
+    """On other databases, where autocommit would cost round trips, the option has no effect."""
     assert await read()
 
     assert session.in_transaction()
@@ -178,7 +178,7 @@ async def test_elsewhere_it_changes_nothing(session: AsyncSession, read: Callabl
 
 @postgresql
 async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, token: str) -> None:
-    """A due refresh is stored, also where the pool has no second connection."""
+    """A due refresh is stored even if the pool has only one connection."""
     engine = any_backend.create_engine(pool_size=1, max_overflow=0)
     async with AsyncSession(engine.execution_options(knox_autocommit=True)) as session:
         knox = Knox(session=session, user=user)
@@ -195,7 +195,7 @@ async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, 
 
 @pytest.mark.parametrize("any_backend", ["postgresql-psycopg"], indirect=True)
 async def test_a_session_of_two_phases_is_read_as_ever(engine: AsyncEngine, user: User, token: str) -> None:
-    """A session whose transactions have two phases cannot do without one."""
+    """In a session with two-phase transactions, the option has no effect."""
     async with AsyncSession(engine.execution_options(knox_autocommit=True), twophase=True) as session:
         assert await Knox(session=session, user=user).accepts(token)
 

@@ -1,4 +1,4 @@
-"""Sessions inside of `begin()`: reading works, and what would have to commit is refused before it does anything."""
+"""Inside `begin()`, reads work, and every verb that would have to commit is refused before it does anything."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -31,21 +31,21 @@ async def by_maker(sessions: Sessions) -> AsyncIterator[AsyncSession]:
 
 @asynccontextmanager
 async def by_session(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """Begin by a block."""
+    """Open a session inside a `begin()` block."""
     async with sessions() as session, session.begin():
         yield session
 
 
 @asynccontextmanager
 async def without_autobegin(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """Begin a session that does not begin by itself."""
+    """Open a session with `autobegin=False` inside a `begin()` block."""
     async with sessions(autobegin=False) as session, session.begin():
         yield session
 
 
 @asynccontextmanager
 async def by_savepoint(sessions: Sessions) -> AsyncIterator[AsyncSession]:
-    """Begin a SAVEPOINT."""
+    """Open a session inside a `begin_nested()` block, which is a SAVEPOINT."""
     async with sessions() as session, session.begin_nested():
         yield session
 
@@ -70,19 +70,19 @@ async def issued(sessions: Sessions) -> IssuedToken:
 
 
 async def only_user(session: AsyncSession) -> User:
-    """Load the one user."""
+    """Load the only user."""
     return (await session.scalars(select(User))).one()
 
 
 async def count_users(session: AsyncSession) -> int:
-    """Count the users that a session sees."""
+    """Return the number of users that a session sees."""
     return (await session.scalars(select(func.count()).select_from(User))).one()
 
 
 @blocks
 @pytest.mark.parametrize("verb", VERBS)
 async def test_what_commits_is_refused(sessions: Sessions, issued: IssuedToken, block: Open, verb: str) -> None:
-    """Nothing of ours is written and nothing of the application's committed; the block can go on, and be left."""
+    """A verb that would commit raises an error, writes and commits nothing, and leaves the block usable."""
     async with block(sessions) as session:
         knox = Knox(session=session, user=await only_user(session))
         session.add(User(email="new@example.org", hashed_password="hash"))
@@ -91,7 +91,7 @@ async def test_what_commits_is_refused(sessions: Sessions, issued: IssuedToken, 
             await VERBS[verb](knox, issued)
 
         still_open = await count_users(session)
-        await session.run_sync(lambda synchronous: synchronous.close())  # As if the block had raised.
+        await session.run_sync(lambda synchronous: synchronous.close())  # as if the block had raised
     async with sessions() as session:
         stored = (await session.scalars(select(KnoxToken))).all()
         users = await count_users(session)
@@ -102,7 +102,7 @@ async def test_what_commits_is_refused(sessions: Sessions, issued: IssuedToken, 
 
 @blocks
 async def test_reading_works(sessions: Sessions, issued: IssuedToken, block: Open) -> None:
-    """A token is accepted though its refresh is due, its sessions are listed, and the block commits what it holds."""
+    """Inside a block, a token whose refresh is due is accepted, sessions are listed, and the transaction stays open."""
     async with block(sessions) as session:
         knox = Knox(session=session, user=await only_user(session))
         knox.clock.now += HOUR
@@ -114,7 +114,7 @@ async def test_reading_works(sessions: Sessions, issued: IssuedToken, block: Ope
 
 
 async def test_an_idle_session_that_does_not_begin_by_itself(sessions: Sessions, issued: IssuedToken) -> None:
-    """Between two blocks such a session is the library's to begin and commit."""
+    """Between two `begin()` blocks, the store can begin and commit in a session with `autobegin=False`."""
     async with sessions(autobegin=False, expire_on_commit=False) as session:
         async with session.begin():
             user = await only_user(session)

@@ -1,4 +1,4 @@
-"""A session bound to one connection, as in test suites that roll everything back: SQLAlchemy's documented recipe."""
+"""Sessions that are bound to one connection work, as in SQLAlchemy's recipe for tests that roll everything back."""
 
 from collections.abc import AsyncIterator
 
@@ -10,7 +10,7 @@ from tests.backends import Backend
 from tests.models import User, create_empty_tables, create_user
 from tests.strategies import HOUR, Knox, stored
 
-# With its usual settings Python's SQLite driver cannot roll a savepoint's outer transaction back.
+# With its default settings, Python's SQLite driver cannot roll back the transaction around a savepoint.
 pytestmark = pytest.mark.parametrize(
     "any_backend", ["sqlite-wal-begin", "postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True
 )
@@ -20,7 +20,7 @@ SETTINGS = KnoxSettings(token_ttl=2 * HOUR, auto_refresh=True, token_limit_per_u
 
 @pytest.fixture
 async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on empty tables, whose statements see what others have committed by then."""
+    """Return an engine on empty tables, at READ COMMITTED where the database has that level."""
     engine = any_backend.create_engine(**any_backend.impatient)
     await create_empty_tables(engine)
     yield engine
@@ -29,7 +29,7 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(params=["create_savepoint", "conditional_savepoint", "rollback_only"])
 async def knox(request: pytest.FixtureRequest, engine: AsyncEngine) -> AsyncIterator[Knox]:
-    """Give a user in a transaction that is rolled back at the end, and see that nothing is left."""
+    """Return a user in a transaction that is rolled back at the end, and check that nothing is left then."""
     async with engine.connect() as connection:
         outer = await connection.begin()
         async with AsyncSession(connection, join_transaction_mode=request.param, expire_on_commit=False) as session:
@@ -41,7 +41,7 @@ async def knox(request: pytest.FixtureRequest, engine: AsyncEngine) -> AsyncIter
 
 
 async def test_a_whole_life_is_rolled_back(knox: Knox) -> None:
-    """Login, refresh, rotation, logout and the limit work, and a rollback leaves nothing."""
+    """Login, refresh, rotation, logout and the limit work, and the final rollback leaves nothing."""
     strategy, manager = knox.strategy(SETTINGS), knox.user_manager
     first, second = await strategy.issue(knox.user), await strategy.issue(knox.user)
     with pytest.raises(TokenLimitReached):
@@ -63,7 +63,7 @@ async def test_a_whole_life_is_rolled_back(knox: Knox) -> None:
 
 
 async def test_a_refused_login_leaves_the_transaction_usable(knox: Knox) -> None:
-    """What is raised undoes its own writes alone: what the test suite did before is still there, and can go on."""
+    """A login that is refused undoes only its own writes, so earlier tokens and later logins still work."""
     stale = User(id=knox.user.id, email="", hashed_password="old", is_active=True)
     kept = await knox.strategy().issue(knox.user)
 
@@ -75,7 +75,7 @@ async def test_a_refused_login_leaves_the_transaction_usable(knox: Knox) -> None
 
 
 async def test_a_login_is_committed(knox: Knox) -> None:
-    """A rollback of the session's undoes what came after the login, as with any session: only the suite's undoes it."""
+    """A rollback of the session does not undo a login, because the store has committed it in the session."""
     token = await knox.strategy().issue(knox.user)
 
     await knox.session.rollback()

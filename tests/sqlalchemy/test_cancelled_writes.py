@@ -1,4 +1,4 @@
-"""A write that is cancelled leaves no half of it behind, and a session that can be used."""
+"""A write that is cancelled is either done or not done at all, and the session can still be used."""
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +34,7 @@ Verb = Callable[[Knox], Awaitable[object]]
 
 
 async def be_refused(knox: Knox) -> None:
-    """Log in where there is no room."""
+    """Log in when the limit is reached, which is refused."""
     with pytest.raises(TokenLimitReached):
         await knox.strategy(FULL).issue(knox.user)
 
@@ -50,7 +50,7 @@ VERBS: dict[str, Verb] = {
 def calling_at(
     engine: AsyncEngine, step: int, call: Callable[[], None], *, steps: Sequence[str] = STEPS
 ) -> Iterator[None]:
-    """Call a function at one of the steps that an engine takes, counted from 0."""
+    """Call a function when the engine takes the step with this number, counted from 0."""
     left = iter(range(step, -1, -1))
 
     def count(*_: object) -> None:
@@ -69,7 +69,7 @@ def calling_at(
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("is_idle", [True, False], ids=["idle", "in a transaction"])
 async def test_cancelled_at_each_step(engine: AsyncEngine, verb: str, *, is_idle: bool) -> None:
-    """Cancelled again and again, as anyio does it, a write is either done or not, and the session goes on."""
+    """A write whose AnyIO scope is cancelled at any step is either done or not, and the session can still be used."""
     async with AsyncSession(engine) as session:
         user = await create_user(session)
         knox = Knox(session=session, user=user)
@@ -94,7 +94,7 @@ async def test_cancelled_at_each_step(engine: AsyncEngine, verb: str, *, is_idle
 
 
 async def test_giving_up_goes_to_its_end(engine: AsyncEngine) -> None:
-    """A request that is cancelled while its write is rolled back gives its connection back in order."""
+    """If a request is cancelled during the rollback of its write, the connection goes back to the pool intact."""
     lost: list[object] = []
     event.listen(engine.sync_engine, "invalidate", lambda connection, *_: lost.append(connection))
     async with AsyncSession(engine) as session:
@@ -110,7 +110,7 @@ async def test_giving_up_goes_to_its_end(engine: AsyncEngine) -> None:
 
 
 async def test_what_fails_is_given_up(engine: AsyncEngine) -> None:
-    """A write that raises stores nothing, what the application held is stored, and nothing it has loaded expires."""
+    """A write that raises stores nothing, but commits the application's own changes and expires none of its objects."""
     async with AsyncSession(engine) as session:
         knox = Knox(session=session, user=await create_user(session))
         await knox.strategy().issue(knox.user)

@@ -18,16 +18,15 @@ from tests.models import User, create_empty_tables, store_on
 
 Store = SQLAlchemyTokenStore[User, uuid.UUID]
 
-# Each way to write and to lock: what the store does at each isolation level, and in SQLite's modes, differs where
-# several connections meet.
+# Each isolation level and each mode of SQLite. With several connections, the store behaves differently on each.
 EVERY = (*SQLITE, *MEMORY, *SERVERS)
-# Each dialect and driver. On one connection, the isolation levels and modes run the same code: every write is sent in
-# a transaction of the level that the store sets, and `test_transactions.py` tests what a read sees at each level.
+# Each dialect and driver. With one connection, all isolation levels and modes run the same code: the store sets the
+# level of each write, and `test_transactions.py` tests what a read sees at each level.
 ONE_OF_A_KIND = ("sqlite", "sqlite-memory", "postgresql-asyncpg", "postgresql-psycopg", "mariadb")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the promises about several stores on every backend, and those about one store on one of a kind."""
+    """Run the tests that open several stores on every backend, and the others on one backend of each kind."""
     if metafunc.cls is not None and issubclass(metafunc.cls, SQLAlchemyTokenStoreContract):
         opens_several = "open_store" in inspect.signature(metafunc.function).parameters
         names = metafunc.cls.every if opens_several else metafunc.cls.one_of_a_kind
@@ -36,20 +35,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """Give a backend to all its tests in turn, as connecting takes longer than most of them."""
+    """Return a backend that stays connected for all tests of the module, because connecting takes longer than most."""
     return backend_of(request.param, request, tmp_path_factory.mktemp("contract"))
 
 
 @pytest.fixture(scope="module")
 async def connected(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Give an engine that keeps a connection for every caller."""
+    """Return an engine with a connection for every caller of a race."""
     engine = any_backend.create_engine(**{"pool_size": CALLERS} if "pool_size" in any_backend.options else {})
     yield engine
     await engine.dispose()
 
 
 class SQLAlchemyTokenStoreContract(TokenStoreContract):
-    """What the contract needs of SQL."""
+    """The fixtures of the store contract for SQL."""
 
     every: ClassVar[Sequence[str]] = EVERY
     one_of_a_kind: ClassVar[Sequence[str]] = ONE_OF_A_KIND
@@ -57,19 +56,19 @@ class SQLAlchemyTokenStoreContract(TokenStoreContract):
     @pytest.fixture(scope="session")
     @classmethod
     def anyio_backend(cls) -> str:
-        """Run on asyncio, in the one event loop of the connections."""
+        """Run on asyncio, in one event loop for all tests, because the connections belong to it."""
         return "asyncio"
 
     @pytest.fixture
     async def engine(self, connected: AsyncEngine) -> AsyncIterator[AsyncEngine]:
-        """Give the engine on empty tables, and check that no connection stays checked out."""
+        """Return the engine on empty tables, and check at the end that every connection was returned to the pool."""
         await create_empty_tables(connected)
         yield connected
         assert not isinstance(connected.pool, QueuePool) or connected.pool.checkedout() == 0
 
     @pytest.fixture
     def open_store(self, engine: AsyncEngine) -> OpenStore:
-        """Open a store on a session of its own."""
+        """Return a function that opens a store on a new session."""
 
         @asynccontextmanager
         async def open_store() -> AsyncIterator[Store]:
@@ -80,7 +79,7 @@ class SQLAlchemyTokenStoreContract(TokenStoreContract):
 
     @pytest.fixture
     async def user_ids(self, engine: AsyncEngine) -> Sequence[uuid.UUID]:
-        """Create two users."""
+        """Create two users, and return their ids."""
         ids = [uuid.uuid4(), uuid.uuid4()]
         async with AsyncSession(engine) as session:
             session.add_all(User(id=id_, email=f"{id_}@example.org", hashed_password="hash") for id_ in ids)
@@ -89,7 +88,7 @@ class SQLAlchemyTokenStoreContract(TokenStoreContract):
 
     @pytest.fixture
     async def lost_store(self, any_backend: Backend) -> AsyncIterator[Store]:
-        """Open a store where nothing answers."""
+        """Return a store whose database cannot be reached."""
         engine = create_async_engine(any_backend.lost_url)
         async with AsyncSession(engine) as session:
             yield store_on(session)
@@ -98,17 +97,17 @@ class SQLAlchemyTokenStoreContract(TokenStoreContract):
 
 @pytest.mark.unmeasured
 class TestSQLAlchemyTokenStore(SQLAlchemyTokenStoreContract):
-    """The SQL store keeps every promise."""
+    """The SQLAlchemy store fulfils the store contract."""
 
 
 class TestWithoutReturning(SQLAlchemyTokenStoreContract):
-    """The store keeps every promise where a DELETE returns nothing, as on MySQL 8."""
+    """The SQLAlchemy store fulfils the contract on databases without DELETE ... RETURNING, such as MySQL 8."""
 
     every = ("mariadb", "postgresql-asyncpg")
-    one_of_a_kind = ("mariadb",)  # Its dialect is MySQL's; how the statements are put together is the same on both.
+    one_of_a_kind = ("mariadb",)  # MariaDB has MySQL's dialect, so the store builds the same statements for both.
 
     @pytest.fixture
     def engine(self, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> AsyncEngine:
-        """Let the database, once it is known, pass for one that has no DELETE ... RETURNING."""
+        """Return an engine whose dialect says that the database has no DELETE ... RETURNING."""
         monkeypatch.setattr(engine.dialect, "delete_returning", False)
         return engine

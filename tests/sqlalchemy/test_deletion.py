@@ -1,4 +1,4 @@
-"""Deleting a user by the ORM: the tokens go along, wherever they are."""
+"""A user who is deleted through the ORM is deleted together with the tokens."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,13 +18,13 @@ from tests.strategies import sent_to, stored
 
 @pytest.fixture
 def any_backend(tmp_path: Path) -> Backend:
-    """Give SQLite in a file, which keeps no foreign keys unless told."""
+    """Return SQLite in a file, which by default does not enforce foreign keys."""
     return SQLITE["sqlite"](tmp_path)
 
 
 @pytest.fixture
 async def users(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """Give another engine, for the users alone."""
+    """Return another engine, on a database that has only the users."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/users.db")
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.tables["user"].create)
@@ -33,7 +33,7 @@ async def users(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 async def deleted(session: AsyncSession) -> User:
-    """Store a user, who logs in, and delete them as FastAPI-Users does."""
+    """Store a user, log the user in, and delete the user as FastAPI-Users does."""
     user = await create_user(session)
     await KnoxStrategy(
         SQLAlchemyTokenStore[User, UUID](session, KnoxToken, users=None), request=None, user_db=None
@@ -43,7 +43,7 @@ async def deleted(session: AsyncSession) -> User:
 
 
 async def test_a_deleted_user_s_tokens_go(engine: AsyncEngine) -> None:
-    """No record is left behind."""
+    """No token record of a deleted user is left, even if the database does not enforce foreign keys."""
     async with AsyncSession(engine) as session:
         await deleted(session)
 
@@ -51,13 +51,13 @@ async def test_a_deleted_user_s_tokens_go(engine: AsyncEngine) -> None:
 
 
 async def test_it_takes_one_statement(engine: AsyncEngine) -> None:
-    """However many classes an application maps meanwhile, the tokens are deleted once."""
+    """A deletion sends one DELETE for the tokens, even if the application maps further classes later."""
 
     class Later(DeclarativeBase):
-        """What is mapped after the tokens are."""
+        """The declarative base of classes that are mapped after the tokens."""
 
     class Thing(Later):
-        """Something else."""
+        """A class that has nothing to do with tokens."""
 
         __tablename__ = "thing"
 
@@ -72,7 +72,7 @@ async def test_it_takes_one_statement(engine: AsyncEngine) -> None:
 
 
 async def test_tokens_on_another_engine_do_not_hinder_it(engine: AsyncEngine, users: AsyncEngine) -> None:
-    """Where users and tokens are on two engines, a user can be deleted, and nobody logs in by the tokens left."""
+    """A user whose tokens are on another engine can be deleted too."""
     async with AsyncSession(binds={User: users, KnoxToken: engine}, expire_on_commit=False) as session:
         user = await deleted(session)
 

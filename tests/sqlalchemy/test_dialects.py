@@ -1,4 +1,4 @@
-"""What the databases' own errors are taken for, and what is done about them."""
+"""The store classifies the errors of each database: it retries, reports an outage, or passes the error on."""
 
 import asyncio
 import uuid
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def collision(backend: Backend) -> BaseException:
-    """Let two transactions each write to a row and then to the other's, and return what that raises."""
+    """Return the error of two transactions that each write to one row and then to the other's row."""
     engine = backend.create_engine(**backend.impatient)
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -38,7 +38,7 @@ async def collision(backend: Backend) -> BaseException:
 
 
 async def _write_at_once(*writes: tuple[AsyncConnection, uuid.UUID]) -> list[BaseException]:
-    """Write to users over connections, and return the errors."""
+    """Write to users on several connections at once, and return the errors."""
     id_of = inspect(User).columns["id"]
     outcomes = await asyncio.gather(
         *(
@@ -51,7 +51,7 @@ async def _write_at_once(*writes: tuple[AsyncConnection, uuid.UUID]) -> list[Bas
 
 
 async def test_a_collision_is_transient(backend: Backend) -> None:
-    """A dead-lock, or what SQLite has in its place, is taken for what may go well a moment later."""
+    """A deadlock, or SQLite's error in its place, counts as transient."""
     error = await collision(backend)
 
     assert isinstance(error, DBAPIError)
@@ -68,7 +68,7 @@ async def test_a_collision_is_transient(backend: Backend) -> None:
     indirect=["backend"],
 )
 async def test_a_lock_that_is_not_had_in_time_is_transient(backend: Backend, impatience: str) -> None:
-    """Whoever has the lock gives it back a moment later."""
+    """An error because a lock was not released in time counts as transient."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -84,7 +84,7 @@ async def test_a_lock_that_is_not_had_in_time_is_transient(backend: Backend, imp
 
 
 async def test_a_mistake_is_not_transient(backend: Backend) -> None:
-    """A statement that makes no sense will make none a moment later."""
+    """A syntax error does not count as transient."""
     engine = backend.create_engine()
     async with engine.connect() as connection:
         with pytest.raises(DBAPIError) as raised:
@@ -95,8 +95,8 @@ async def test_a_mistake_is_not_transient(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("failures", [0, 1, 3, 4])
-async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, failures: int) -> None:
-    """Work is done again up to three times; then the store is said to be unavailable."""
+async def test_work_that_fails_because_of_contention_is_retried(backend: Backend, failures: int) -> None:
+    """Work that fails with a transient error is retried up to three times, and then `StoreUnavailable` is raised."""
     error, engine = await collision(backend), backend.create_engine()
     attempts = iter([error] * failures)
 
@@ -116,7 +116,7 @@ async def test_work_that_fails_for_others_sake_is_done_again(backend: Backend, f
 
 
 async def test_what_the_application_could_not_commit_is_not_retried(backend: Backend) -> None:
-    """Where the application's own changes fail, they are lost: then the token must not be stored without them."""
+    """A login that fails to commit the application's own changes is not retried, because they would be missing."""
     error, engine = await collision(backend), backend.create_engine()
     failures = iter([error])
 
@@ -136,7 +136,7 @@ async def test_what_the_application_could_not_commit_is_not_retried(backend: Bac
 
 
 async def test_other_databases_are_refused(tmp_path: Path) -> None:
-    """Where nobody has seen the locks hold, nothing is written."""
+    """Writes to a database that is not supported are refused, because its locks may work differently."""
     engine = SQLITE["sqlite"](tmp_path).create_engine()
     await create_empty_tables(engine)
     engine.dialect.name = "oracle"
@@ -149,12 +149,12 @@ async def test_other_databases_are_refused(tmp_path: Path) -> None:
 
 
 def fail(_connection: Connection) -> None:
-    """Do what no database has to do with."""
+    """Raise an error that does not come from a database."""
     raise ZeroDivisionError
 
 
 async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
-    """What the work itself raises is raised, and not told as an unavailable store."""
+    """An error that does not come from the database is raised unchanged, and not as `StoreUnavailable`."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
 
@@ -167,7 +167,7 @@ async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
 async def test_a_connection_that_is_lost_in_the_work_is_an_outage(backend: Backend) -> None:
-    """A transaction of the application's that is lost with its connection is over, and the session can go on."""
+    """If the connection is lost during a write, `StoreUnavailable` is raised, and the session can still be used."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
 
@@ -185,7 +185,7 @@ async def test_a_connection_that_is_lost_in_the_work_is_an_outage(backend: Backe
 
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
 async def test_a_missing_table_is_no_outage(backend: Backend) -> None:
-    """A migration that was forgotten is a mistake, and retrying would not help."""
+    """The error of a missing table, as after a forgotten migration, is raised unchanged."""
     engine = backend.create_engine()
 
     async with AsyncSession(engine) as session:
@@ -199,13 +199,13 @@ async def test_a_missing_table_is_no_outage(backend: Backend) -> None:
 
 
 def test_a_naive_moment_is_refused() -> None:
-    """A moment without a time zone could be any of a day's."""
+    """A datetime without a time zone is refused."""
     with pytest.raises(ValueError, match="aware"):
         UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), create_engine("sqlite://").dialect)
 
 
 async def test_a_connection_that_cannot_be_restored_is_thrown_away(tmp_path: Path) -> None:
-    """A connection whose waits are still shortened does not go back to the pool."""
+    """A connection whose lock timeouts cannot be restored does not go back to the pool."""
     engine = SQLITE["sqlite"](tmp_path).create_engine()
 
     async with engine.connect() as connection:
@@ -227,7 +227,7 @@ SNAPSHOTS = pytest.mark.parametrize(
 
 @SNAPSHOTS
 async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -> None:
-    """A session that is bound to a connection neither counts nor judges tokens by an older snapshot."""
+    """A session on a connection that reads from a snapshot can neither log in nor read a token."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
 
@@ -247,7 +247,7 @@ async def test_a_bound_session_is_not_believed_in_a_snapshot(backend: Backend) -
 
 @pytest.mark.parametrize("backend", ["postgresql-repeatable-read", "mariadb"], indirect=True)
 async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> None:
-    """A login in an older snapshot, which does not show the login that has taken the last place, is refused."""
+    """A login is refused in a snapshot that does not show another login, with which the limit is reached."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -267,7 +267,7 @@ async def test_a_bound_session_does_not_exceed_the_limit(backend: Backend) -> No
 
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
 async def test_a_level_set_for_one_transaction_is_not_overlooked(backend: Backend) -> None:
-    """A token that was ended is refused in a snapshot that only this transaction has, at READ COMMITTED otherwise."""
+    """A revoked token is refused even if only the current transaction was set to REPEATABLE READ."""
     engine = backend.create_engine(isolation_level="READ COMMITTED")
     await create_empty_tables(engine)
     digest = new_digest()
@@ -288,7 +288,7 @@ async def test_a_level_set_for_one_transaction_is_not_overlooked(backend: Backen
 
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)
 async def test_a_refused_connection_is_an_outage(backend: Backend) -> None:
-    """What a driver raises while it connects, wrapped by SQLAlchemy or not, is told as an unavailable store."""
+    """Any error of a driver while it connects, whether SQLAlchemy wraps it or not, becomes `StoreUnavailable`."""
     engine = create_async_engine(make_url(backend.url).set(database="nowhere"))
 
     async with AsyncSession(engine) as session:

@@ -1,4 +1,4 @@
-"""The key `user_id`: it has the type of the column it refers to, and that column is unique."""
+"""`user_id` must have the type of the column that it refers to, and that column must be unique."""
 
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -43,22 +43,50 @@ Ids = TypeEngine[Any] | type[TypeEngine[Any]]
 
 
 class HexUUID(TypeDecorator[uuid.UUID]):
-    """An application's own type for UUIDs."""
+    """An application's own column type for UUIDs."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = CHAR(32)
     cache_ok: bool | None = True
 
     def process_bind_param(self, value: uuid.UUID | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's)
-        """Store it as text."""
+        """Store a UUID as text."""
+        return None if value is None else value.hex
+
+
+class OwnGUID(GUID):
+    """An application's subclass of FastAPI-Users' column type, over a type that states nothing."""
+
+    impl = CHAR
+    cache_ok = True
+
+
+class Opaque(UserDefinedType[Any]):
+    """A type of a database that SQLAlchemy does not know."""
+
+    cache_ok = True
+
+    def get_col_spec(self) -> str:
+        """Return the name of the type in the database."""
+        return "OPAQUE"
+
+
+class DecoratedUUID(TypeDecorator[uuid.UUID]):
+    """An application's own column type, over a type that does not state its Python type."""
+
+    impl: TypeEngine[Any] | type[TypeEngine[Any]] = Opaque
+    cache_ok: bool | None = True
+
+    def process_bind_param(self, value: uuid.UUID | None, dialect: Dialect) -> str | None:  # noqa: ARG002 (SQLAlchemy's)
+        """Store a UUID as text."""
         return None if value is None else value.hex
 
 
 @pytest.fixture
 def base() -> Iterator[type[DeclarativeBase]]:
-    """Give an application's base, and unmap its classes afterwards: SQLAlchemy does not forget those it refused."""
+    """Return an application's declarative base, and unmap its classes afterwards, as SQLAlchemy keeps refused ones."""
 
     class Base(DeclarativeBase):
-        """The metadata of one application."""
+        """The declarative base of one application."""
 
     yield Base
     Base.registry.dispose()
@@ -76,7 +104,7 @@ def map_users(base: type[DeclarativeBase], ids: Ids) -> None:
 
 
 def map_tokens(base: type[DeclarativeBase], mixin: type[Any], stated: Ids | None = None) -> type[Any]:
-    """Map the tokens of an application, with or without a type stated for the key."""
+    """Map the tokens of an application, with or without an explicit type for `user_id`."""
     user_id = mapped_column(ForeignKey("user.id"), type_=stated)
     return new_class("Token", (mixin, base), exec_body=lambda fields: fields.update(user_id=user_id))
 
@@ -91,6 +119,7 @@ OTHER_IDS: dict[str, tuple[type[Any], Ids]] = {
     "integer over uuid": (SQLAlchemyBaseKnoxTokenTable[int], Uuid),
     "integer over guid": (SQLAlchemyBaseKnoxTokenTable[int], GUID),
     "text over guid": (SQLAlchemyBaseKnoxTokenTable[str], GUID),
+    "integer over own guid": (SQLAlchemyBaseKnoxTokenTable[int], OwnGUID),
     "text over integer": (SQLAlchemyBaseKnoxTokenTable[str], Integer),
 }
 OTHER_TYPES: dict[str, tuple[Ids, Ids]] = {
@@ -115,6 +144,8 @@ IDS: dict[str, tuple[type[Any], Ids]] = {
     "uuid": (SQLAlchemyBaseKnoxTokenTableUUID, Uuid),
     "guid": (SQLAlchemyBaseKnoxTokenTableUUID, GUID),
     "own": (SQLAlchemyBaseKnoxTokenTableUUID, HexUUID),
+    "own guid": (SQLAlchemyBaseKnoxTokenTableUUID, OwnGUID),
+    "over own type": (SQLAlchemyBaseKnoxTokenTableUUID, DecoratedUUID),
     "integer": (SQLAlchemyBaseKnoxTokenTable[int], Integer),
     "text": (SQLAlchemyBaseKnoxTokenTable[str], AutoString),
     "unstated": (SQLAlchemyBaseKnoxTokenTable, Integer),
@@ -123,7 +154,7 @@ IDS: dict[str, tuple[type[Any], Ids]] = {
 
 @pytest.mark.parametrize(("mixin", "ids"), IDS.values(), ids=IDS)
 def test_the_key_has_the_type_of_the_ids(base: type[DeclarativeBase], mixin: type[Any], ids: Ids) -> None:
-    """It is stated once, where the users are mapped."""
+    """`user_id` takes the type of the users' ids, so an application defines it only once."""
     token = map_tokens(base, mixin)
     map_users(base, ids)
 
@@ -134,7 +165,7 @@ def test_the_key_has_the_type_of_the_ids(base: type[DeclarativeBase], mixin: typ
 
 @pytest.mark.parametrize(("mixin", "ids"), OTHER_IDS.values(), ids=OTHER_IDS)
 def test_a_class_for_other_ids_is_refused(base: type[DeclarativeBase], mixin: type[Any], ids: Ids) -> None:
-    """A token class for UUIDs over numbers, or the other way round, fails when the classes are configured."""
+    """A token class for other ids than the users have raises an error when the mappers are configured."""
     map_users(base, ids)
     map_tokens(base, mixin)
 
@@ -144,7 +175,7 @@ def test_a_class_for_other_ids_is_refused(base: type[DeclarativeBase], mixin: ty
 
 @pytest.mark.parametrize(("stated", "ids"), OTHER_TYPES.values(), ids=OTHER_TYPES)
 def test_another_type_is_refused(base: type[DeclarativeBase], stated: Ids, ids: Ids) -> None:
-    """A key that stores the same id in another form fails when the classes are configured, and the fix is named."""
+    """A type that stores the same ids in another form raises an error with the fix when mappers are configured."""
     map_users(base, ids)
     map_tokens(base, SQLAlchemyBaseKnoxTokenTable, stated)
 
@@ -154,7 +185,7 @@ def test_another_type_is_refused(base: type[DeclarativeBase], stated: Ids, ids: 
 
 @pytest.mark.parametrize(("stated", "ids"), LIKE_TYPES.values(), ids=LIKE_TYPES)
 def test_a_type_that_stores_alike_is_accepted(base: type[DeclarativeBase], stated: Ids, ids: Ids) -> None:
-    """A key may state a type that differs in nothing but its size or its name."""
+    """A type for `user_id` that differs only in size or name is accepted."""
     map_users(base, ids)
     token = map_tokens(base, SQLAlchemyBaseKnoxTokenTable, stated)
 
@@ -163,7 +194,7 @@ def test_a_type_that_stores_alike_is_accepted(base: type[DeclarativeBase], state
     assert SQLAlchemyTokenStore[Any, Any](AsyncSession(), token, users=None).sees_users is False
 
 
-# Whether one value of the key is one user.
+# uniqueness
 
 
 UNIQUE: dict[str, Callable[[], Sequence[SchemaItem]]] = {
@@ -208,7 +239,7 @@ def test_ids_that_users_may_share_are_refused(
     keys: Callable[[], Sequence[SchemaItem]],
     foreign_key: Callable[[], ForeignKeyConstraint],
 ) -> None:
-    """Where an id is unique within a tenant only, a token would be good for another tenant's user."""
+    """User ids that are unique only within a tenant are refused, because a token would fit a user of another tenant."""
     map_tenants(base, keys(), foreign_key())
 
     with pytest.raises(UserClassError, match=r'"user.id", which several rows may share.* such as one with unique=True'):
@@ -222,7 +253,7 @@ def test_ids_that_are_unique_by_themselves_are_accepted(
     keys: Callable[[], Sequence[SchemaItem]],
     foreign_key: Callable[[], ForeignKeyConstraint],
 ) -> None:
-    """Whatever makes them unique, and whatever else the foreign key has."""
+    """User ids that are unique by any constraint or index are accepted, whatever other columns the foreign key has."""
     token = map_tenants(base, keys(), foreign_key())
 
     configure_mappers()
@@ -231,7 +262,7 @@ def test_ids_that_are_unique_by_themselves_are_accepted(
 
 
 def test_users_mapped_later_are_checked_by_the_store(base: type[DeclarativeBase]) -> None:
-    """Where the token class was configured before there were users, the store refuses the key when it is made."""
+    """If the users are mapped after the token class was configured, the store refuses a wrong type at construction."""
     token = map_tokens(base, SQLAlchemyBaseKnoxTokenTable, GUID)
     class_mapper(token)
     map_users(base, Uuid)
@@ -241,12 +272,12 @@ def test_users_mapped_later_are_checked_by_the_store(base: type[DeclarativeBase]
 
 
 def test_a_class_that_is_unmapped_hinders_nobody(base: type[DeclarativeBase]) -> None:
-    """Once an application has disposed of its registry, others are configured as ever."""
+    """A token class whose registry is disposed of does not keep other classes from being configured."""
     map_tokens(base, SQLAlchemyBaseKnoxTokenTable)
     base.registry.dispose()
 
     class Thing:
-        """Another application's class."""
+        """A class of another application."""
 
     other = registry()
     other.map_imperatively(Thing, Table("thing", other.metadata, Column("id", Integer, primary_key=True)))

@@ -1,4 +1,4 @@
-"""A database that is killed and started again: 503 while it is away, never a user, and all is well afterwards."""
+"""While a database is down, reads and writes raise `StoreUnavailable`; once it is back, they work again."""
 
 import uuid
 from collections.abc import Iterator
@@ -24,28 +24,28 @@ DRIVERS = {
 
 @pytest.fixture(scope="module")
 def mortal_postgresql() -> Iterator[Server]:
-    """Run a PostgreSQL that only this module uses, so that it can be killed."""
+    """Run a PostgreSQL server that only this module uses, so that it can be killed."""
     with skip_if_unavailable(), postgresql() as server:
         yield server
 
 
 @pytest.fixture(scope="module")
 def mortal_mariadb() -> Iterator[Server]:
-    """Run a MariaDB that only this module uses."""
+    """Run a MariaDB server that only this module uses, so that it can be killed."""
     with skip_if_unavailable(), mariadb() as server:
         yield server
 
 
 @pytest.fixture(params=DRIVERS)
 def scheme(request: pytest.FixtureRequest) -> str:
-    """Name each driver of a server."""
+    """Return each URL scheme."""
     scheme: str = request.param
     return scheme
 
 
 @pytest.fixture
 def own_server(scheme: str, request: pytest.FixtureRequest) -> Iterator[Server]:
-    """Give a server that may be killed, and start it again for the next test."""
+    """Return a server that may be killed, and start it again for the next test."""
     server: Server = request.getfixturevalue(DRIVERS[scheme])
     yield server
     server.kill()
@@ -53,7 +53,7 @@ def own_server(scheme: str, request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 async def test_a_database_goes_and_comes_back(own_server: Server, scheme: str) -> None:
-    """A killed database gives `StoreUnavailable` at each read and write, and serves again once it is back."""
+    """Each read and write raises `StoreUnavailable` while the database is down, and works again once it is back."""
     engine = create_async_engine(own_server.url(scheme))
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -79,7 +79,7 @@ async def test_a_database_goes_and_comes_back(own_server: Server, scheme: str) -
 
 
 async def test_a_connection_lost_in_the_middle_of_a_session(own_server: Server, scheme: str) -> None:
-    """A database that is killed while a session is open gives `StoreUnavailable` in that session too."""
+    """If the database is killed while a session is open, a read in that session raises `StoreUnavailable`."""
     engine = create_async_engine(own_server.url(scheme))
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -96,5 +96,5 @@ async def test_a_connection_lost_in_the_middle_of_a_session(own_server: Server, 
 
 
 def strategy_on(session: AsyncSession) -> KnoxStrategy[User, uuid.UUID]:
-    """Make a strategy at a fixed time."""
+    """Return a strategy whose clock stands still."""
     return KnoxStrategy(store_on(session), clock=lambda: NOW, request=None)

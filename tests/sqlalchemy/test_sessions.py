@@ -1,4 +1,4 @@
-"""Sessions and users of other kinds: those that route, that are looked up by scope, that load more than was asked."""
+"""Sessions with several engines, scoped sessions, and tables that differ from FastAPI-Users' default ones."""
 
 import shutil
 import uuid
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def primary(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """Make a database with all the tables of this module's tests."""
+    """Return an engine on the tests' tables."""
     engine = create(f"sqlite+aiosqlite:///{tmp_path}/primary.db")
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -33,7 +33,7 @@ async def primary(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
 
 
 async def test_a_session_may_be_bound_by_a_base_class(primary: AsyncEngine) -> None:
-    """A session that knows its engine by the mapped classes alone is asked by them."""
+    """The store works in a session that is bound by a base class and has no default engine."""
     async with AsyncSession(binds={Base: primary}, expire_on_commit=False) as session:
         strategy, user = KnoxStrategy(store_on(session), request=None), await create_user(session)
         token = await strategy.write_token(user)
@@ -43,14 +43,14 @@ async def test_a_session_may_be_bound_by_a_base_class(primary: AsyncEngine) -> N
 
 
 async def test_what_is_routed_to_the_primary_is_read_there(primary: AsyncEngine, tmp_path: Path) -> None:
-    """Where a session sends mapped classes to the primary, an ended token is not read from a replica that lags."""
+    """If a session routes mapped classes to the primary, no revoked token is read from a lagging replica."""
     lagging = create(f"sqlite+aiosqlite:///{tmp_path}/lagging.db")
 
     class Routing(Session):
-        """Send to the primary what is known to be of a mapped class, or known to write."""
+        """A session that routes mapped classes and writes to the primary, and everything else to a replica."""
 
         def get_bind(self, mapper: Any = None, *, clause: Any = None, **_: Any) -> Any:
-            """Choose."""
+            """Return the engine for a statement."""
             is_for_primary = mapper is not None or getattr(clause, "is_dml", False)
             return (primary if is_for_primary else lagging).sync_engine
 
@@ -67,7 +67,7 @@ async def test_what_is_routed_to_the_primary_is_read_there(primary: AsyncEngine,
 
 
 async def test_users_may_be_in_a_scoped_session(primary: AsyncEngine) -> None:
-    """A user is loaded also by a user database that looks its session up by the task."""
+    """A user is loaded through a user database with a scoped session."""
     scoped: Any = async_scoped_session(async_sessionmaker(primary, expire_on_commit=False), scopefunc=current_task)
     user = await create_user(scoped())
     users: SQLAlchemyUserDatabase[User, uuid.UUID] = SQLAlchemyUserDatabase(scoped, User)
@@ -77,11 +77,11 @@ async def test_users_may_be_in_a_scoped_session(primary: AsyncEngine) -> None:
 
 
 class OwnBase(DeclarativeBase):
-    """The metadata of an application with more to its users."""
+    """The declarative base of an application with a relationship on its users."""
 
 
 class Note(OwnBase):
-    """What is loaded along with a user."""
+    """A note, which is loaded together with its user."""
 
     __tablename__ = "note"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -90,7 +90,7 @@ class Note(OwnBase):
 
 
 class Annotated(SQLAlchemyBaseUserTableUUID, OwnBase):
-    """A user with notes, of whom it may be open whether it is active."""
+    """A user with notes, and with a nullable `is_active`."""
 
     notes: Mapped[list[Note]] = relationship(lazy="selectin")
 
@@ -99,12 +99,12 @@ class_mapper(Annotated).columns["is_active"].nullable = True
 
 
 class OwnToken(SQLAlchemyBaseKnoxTokenTableUUID, OwnBase):
-    """A token record of that application."""
+    """A token record of a user with notes."""
 
 
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    """Open a session on that application's tables."""
+    """Return a session on the tables of users with notes."""
     engine = create(f"sqlite+aiosqlite:///{tmp_path}/own.db")
     async with engine.begin() as connection:
         await connection.run_sync(OwnBase.metadata.create_all)
@@ -115,7 +115,7 @@ async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
 
 @pytest.fixture
 async def strategy(session: AsyncSession) -> KnoxStrategy[Any, uuid.UUID]:
-    """Make that application's strategy."""
+    """Return a strategy for users with notes."""
     return KnoxStrategy(SQLAlchemyTokenStore(session, OwnToken), request=None)
 
 
@@ -131,7 +131,7 @@ async def user(session: AsyncSession) -> Annotated:
 async def test_what_is_loaded_along_flushes_nothing(
     session: AsyncSession, strategy: KnoxStrategy[Any, uuid.UUID], user: Annotated
 ) -> None:
-    """The SELECT by which SQLAlchemy loads a user's collections sends nothing of what the session holds either."""
+    """A read flushes no pending changes, even if SQLAlchemy loads a relationship of the user by another SELECT."""
     token = await strategy.write_token(user)
     session.expunge_all()
     pending = Note()
@@ -147,7 +147,7 @@ async def test_what_is_loaded_along_flushes_nothing(
 async def test_a_user_who_is_neither_active_nor_not_is_refused(
     session: AsyncSession, strategy: KnoxStrategy[Any, uuid.UUID], user: Annotated
 ) -> None:
-    """Where a table lets it be open whether a user is active, the user is not."""
+    """A user whose `is_active` is NULL is refused."""
     token = await strategy.write_token(user)
     await session.execute(update(Annotated).values(is_active=None))
     await session.commit()
@@ -159,30 +159,30 @@ async def test_a_user_who_is_neither_active_nor_not_is_refused(
     assert await strategy.read_record(token) is None
 
 
-# a column of the application's own
+# additional columns
 
 
 class LoudBase(DeclarativeBase):
-    """The metadata of an application with a column that needs a tenant."""
+    """The declarative base of an application whose tokens have a column for the tenant."""
 
 
 class LoudUser(SQLAlchemyBaseUserTableUUID, LoudBase):
-    """A user of that application."""
+    """A user of an application with tenants."""
 
 
 def find_tenant() -> str:
-    """Fail, as no tenant is set."""
+    """Raise, because no tenant is set."""
     raise LookupError("no tenant")
 
 
 class LoudToken(SQLAlchemyBaseKnoxTokenTableUUID, LoudBase):
-    """A token record of that application."""
+    """A token record with a default that raises."""
 
     tenant: Mapped[str] = mapped_column(default=find_tenant)
 
 
 async def test_a_default_that_fails_shows_no_parameters(tmp_path: Path) -> None:
-    """The application's own error comes as it is, and not in SQLAlchemy's, which holds the digest."""
+    """If a column's default raises, its own error is raised, and not SQLAlchemy's, which contains the digest."""
     engine = create(f"sqlite+aiosqlite:///{tmp_path}/loud.db")
     async with engine.begin() as connection:
         await connection.run_sync(LoudBase.metadata.create_all)

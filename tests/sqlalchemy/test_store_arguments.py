@@ -1,4 +1,4 @@
-"""The session and the table that the store is made with: a mistake is an error at once, which says how to mend it."""
+"""Wrong arguments of the store raise an error at construction that says what to pass instead."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ make: Make = SQLAlchemyTokenStore  # Type checkers refuse most of what follows.
 
 @pytest.fixture
 def any_backend(tmp_path: Path) -> Backend:
-    """Give SQLite in a file."""
+    """Return SQLite in a file."""
     return SQLITE["sqlite"](tmp_path)
 
 
@@ -38,7 +38,7 @@ ENGINE = create_async_engine("sqlite+aiosqlite://")
 
 @pytest.fixture
 def session() -> AsyncSession:
-    """Give the application's session, which connects to nothing."""
+    """Return a session that is never connected."""
     return AsyncSession(ENGINE)
 
 
@@ -54,36 +54,36 @@ NO_SESSION: dict[str, object] = {
 
 @pytest.mark.parametrize("session", NO_SESSION.values(), ids=NO_SESSION)
 def test_the_session_is_an_async_session(session: object) -> None:
-    """Anything else is refused, with how to get one."""
+    """Anything but an `AsyncSession` as the session is refused, with an error that says how to get one."""
     with pytest.raises(TypeError, match="session must be an AsyncSession, as an async_sessionmaker opens it"):
         make(session, KnoxToken)
 
 
 def test_the_arguments_are_not_swapped() -> None:
-    """The error says which comes first."""
+    """If the session and the table are swapped, the error says which comes first."""
     with pytest.raises(TypeError, match=r"session must be an AsyncSession.*and comes before the table"):
         make(KnoxToken, AsyncSession())
 
 
 @pytest.mark.parametrize("table", [User, SQLAlchemyBaseKnoxTokenTable, KnoxToken(), KnoxToken.__table__, "knox_token"])
 def test_the_table_is_a_token_class(session: AsyncSession, table: object) -> None:
-    """The class of the users in its place is refused, and so is what is not mapped."""
+    """Anything but a mapped token class as the table is refused, for example the user class."""
     with pytest.raises(TypeError, match="table must be"):
         make(session, table)
 
 
 @pytest.mark.parametrize("users", [User(), "user", False, SQLAlchemyBaseKnoxTokenTable])
 def test_the_users_are_a_mapped_class(session: AsyncSession, users: object) -> None:
-    """Anything else but `None` is refused."""
+    """Anything but a mapped class or `None` as `users` is refused."""
     with pytest.raises(TypeError, match="users must be a mapped class"):
         make(session, KnoxToken, users=users)
 
 
 async def test_a_scoped_session_will_do(engine: AsyncEngine) -> None:
-    """The store takes the current session of the scope, and reads token and user by one SELECT."""
+    """With a scoped session, the store uses the current session and reads token and user by one SELECT."""
     scoped = async_scoped_session(async_sessionmaker(engine, expire_on_commit=False), asyncio.current_task)
     user = await create_user(scoped())
-    # FastAPI-Users' adapter is typed for a session, and works as well with a scope.
+    # The type of FastAPI-Users' adapter allows only a session, but the adapter also works with a scoped session.
     make_user_db: Callable[..., SQLAlchemyUserDatabase[User, Any]] = SQLAlchemyUserDatabase
     user_manager = UserManager(make_user_db(scoped, User))
     strategy = KnoxStrategy[User, Any](SQLAlchemyTokenStore(scoped, KnoxToken), request=None)

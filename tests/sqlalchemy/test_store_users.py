@@ -1,4 +1,4 @@
-"""The class of the users that the store is made with: where it cannot be found, an error says why, and what to pass."""
+"""If the store cannot find the user class by itself, the error says why and what to pass as `users`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,20 +28,20 @@ ENGINE = create_async_engine("sqlite+aiosqlite://")
 
 @pytest.fixture
 def session() -> AsyncSession:
-    """Give the application's session, which connects to nothing."""
+    """Return a session that is never connected."""
     return AsyncSession(ENGINE)
 
 
 class Base(DeclarativeBase):
-    """Classes that are no users to the store, or not the only ones."""
+    """The declarative base of user classes that the store refuses, or of which there are several."""
 
 
 class Unmapped(DeclarativeBase):
-    """Tokens whose users are not mapped."""
+    """The declarative base of tokens without a mapped user class."""
 
 
 class Stranger(Base):
-    """A class to which no tokens refer."""
+    """A user to whom no tokens refer."""
 
     __tablename__ = "stranger"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -50,7 +50,7 @@ class Stranger(Base):
 
 
 class InPython(Base):
-    """A user whose activity is worked out in Python."""
+    """A user whose `is_active` is computed only in Python."""
 
     __tablename__ = "in_python"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -63,7 +63,7 @@ class InPython(Base):
 
 
 class HalfHybrid(Base):
-    """A user whose activity is a hybrid attribute that means something else in SQL."""
+    """A user whose `is_active` is a hybrid property that has another meaning in SQL."""
 
     __tablename__ = "half_hybrid"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -72,12 +72,12 @@ class HalfHybrid(Base):
 
     @hybrid_property
     def is_active(self) -> bool:
-        """Whether the user is still here."""
+        """Whether the user has not left."""
         return self.left is None
 
 
 class FailingHybrid(Base):
-    """A user whose activity is a hybrid attribute that SQL cannot have."""
+    """A user whose `is_active` is a hybrid property that raises in SQL."""
 
     __tablename__ = "failing_hybrid"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -86,12 +86,12 @@ class FailingHybrid(Base):
 
     @hybrid_property
     def is_active(self) -> bool:
-        """Whether the user is still here."""
+        """Whether the user has not left."""
         return not self.left
 
 
 class AndHybrid(Base):
-    """A user whose activity is two columns and Python's `and`, of which SQL would get the second alone."""
+    """A user whose `is_active` is a hybrid property with Python's `and`, of which SQL would get only one operand."""
 
     __tablename__ = "and_hybrid"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -106,7 +106,7 @@ class AndHybrid(Base):
 
 
 class AndExpression(Base):
-    """A user whose activity has an SQL expression, and that has Python's `and` too."""
+    """A user whose `is_active` has an SQL expression that contains Python's `and`."""
 
     __tablename__ = "and_expression"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -128,7 +128,7 @@ class AndExpression(Base):
 
 
 class Numbered(Base):
-    """A user with another unique number beside the id."""
+    """A user with another unique column besides the id."""
 
     __tablename__ = "numbered"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -138,7 +138,7 @@ class Numbered(Base):
 
 
 class Person(Base):
-    """Two kinds of whom can log in, each with a password of its own."""
+    """A person, of whom two kinds can log in, each with its own table and password."""
 
     __tablename__ = "person"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -162,12 +162,12 @@ class Employee(Person):
 
 
 def kind(name: str, **options: str) -> dict[str, str]:
-    """Return the mapper's options of one class of a hierarchy."""
+    """Return the mapper options of one class in a hierarchy."""
     return {"polymorphic_identity": name, **options}
 
 
 class Party(Base):
-    """Two kinds of whom can log in, all in one table."""
+    """A party, of which two kinds can log in, both in one table."""
 
     __tablename__ = "party"
     __mapper_args__ = kind("party", polymorphic_on="kind")
@@ -201,14 +201,14 @@ ACCOUNTS = Table(
 
 
 class Account(Base):
-    """A user who is active unless banned."""
+    """A user who is active unless the status is `banned`."""
 
     __table__ = ACCOUNTS
     is_active = column_property(ACCOUNTS.c.status != "banned")
 
 
 class OldAccount(Base):
-    """The same users, of whom others are active."""
+    """The same rows as `Account`, but active unless the status is `off`."""
 
     __table__ = ACCOUNTS
     is_active = column_property(ACCOUNTS.c.status != "off")
@@ -225,7 +225,7 @@ PASSWORDS = Table(
 
 
 class Entrant(Base):
-    """A user who may have several passwords, each in a row of its own."""
+    """A user who may have several passwords, each in its own row."""
 
     __table__ = join(ENTRANTS, PASSWORDS)
     id = column_property(ENTRANTS.c.id, PASSWORDS.c.entrant_id)
@@ -235,13 +235,13 @@ Table("plain", Base.metadata, Column("id", Integer, primary_key=True))
 
 
 class Reader(Base):
-    """Another class over the very same rows as `Stranger`."""
+    """Another class over the same rows as `Stranger`."""
 
     __table__ = Stranger.__table__
 
 
 def tokens_of(refers_to: str | None, base: type[DeclarativeBase] = Base) -> type[Any]:
-    """Map a token class."""
+    """Return a token class whose `user_id` refers to a column, or to nothing."""
     keys = () if refers_to is None else (ForeignKey(refers_to),)
     name = f"{base.__name__}_{refers_to}_token"
     fields = {"__tablename__": name, "user_id": mapped_column(*keys, type_=None if keys else Stranger.id.type)}
@@ -265,14 +265,20 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
     "several rows": (tokens_of("entrant.id"), 'Entrant: several of its rows may belong to one "entrant.id"'),
     "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
-    "two kinds of users in one table": (TO_PARTY, "several that read different rows or columns: Client, Worker"),
-    "two ways to read one column": (TO_ACCOUNT, "several that read different rows or columns: Account, OldAccount"),
+    "two kinds of users in one table": (
+        TO_PARTY,
+        "several classes match that read different rows or columns: Client, Worker",
+    ),
+    "two ways to read one column": (
+        TO_ACCOUNT,
+        "several classes match that read different rows or columns: Account, OldAccount",
+    ),
 }
 
 
 @pytest.mark.parametrize(("token", "why"), UNSEEN.values(), ids=UNSEEN)
 def test_users_that_cannot_be_found_are_an_error(session: AsyncSession, token: type[Any], why: str) -> None:
-    """No protection falls away without a word: the error says why, and what to pass."""
+    """If the user class cannot be found, the error says why, and which values of `users` are possible."""
     with pytest.raises(UserClassError) as raised:
         make(session, token)
 
@@ -284,7 +290,7 @@ def test_users_that_cannot_be_found_are_an_error(session: AsyncSession, token: t
 
 @pytest.mark.parametrize(("token", "why"), UNSEEN.values(), ids=UNSEEN)
 def test_users_that_are_elsewhere_may_be_meant(session: AsyncSession, token: type[Any], why: str) -> None:
-    """With `users=None` the store is made, and states that it does not see them."""
+    """With `users=None`, the store accepts such a table, and `sees_users` is false."""
     assert why
     assert make(session, token, users=None).sees_users is False
 
@@ -298,28 +304,28 @@ def test_users_that_are_elsewhere_may_be_meant(session: AsyncSession, token: typ
     ],
 )
 def test_one_of_several_may_be_named(session: AsyncSession, token: type[Any], users: type[Any]) -> None:
-    """Where several classes would do, the application says which it is."""
+    """If several user classes are possible, the application can pass one of them."""
     assert make(session, token, users=users).sees_users is True
 
 
 @pytest.mark.parametrize("users", [Stranger, KnoxToken])
 def test_a_class_that_the_tokens_do_not_refer_to_is_refused(session: AsyncSession, users: type[Any]) -> None:
-    """A user class that has nothing to do with the tokens would lock and check the wrong rows."""
+    """A user class to which the tokens do not refer is refused, because logins would check and lock other rows."""
     with pytest.raises(UserClassError, match=f"user_id does not refer to {users.__name__}"):
         make(session, TO_CUSTOMER_OR_EMPLOYEE, users=users)
 
 
 def test_a_class_that_will_not_do_is_refused(session: AsyncSession) -> None:
-    """A given class needs all that is looked at."""
+    """A user class without the columns that a login checks is refused."""
     with pytest.raises(UserClassError, match="Person: hashed_password is not a column"):
         make(session, TO_CUSTOMER_OR_EMPLOYEE, users=Person)
 
 
 def test_sqlalchemy_lists_every_registry() -> None:
-    """What is private to SQLAlchemy, and the one way to a class that is mapped in another registry than the tokens.
+    """SQLAlchemy's private `_all_registries` returns every registry; nothing public finds classes of other registries.
 
-    If it fails after an upgrade, `user_class.py` needs another way from a table to the mappers with rows in it.
-    Otherwise such users are not found, and a second class over them passes unseen.
+    If this fails after an upgrade of SQLAlchemy, `user_class.py` needs another way to find the mappers of a table.
+    Otherwise it does not find user classes of other registries, and does not notice a second class over the same rows.
     """
     registries = set(_all_registries())
 
@@ -328,13 +334,13 @@ def test_sqlalchemy_lists_every_registry() -> None:
 
 
 def test_two_classes_over_the_same_rows_are_as_good_as_one(session: AsyncSession) -> None:
-    """Either reads and locks the same rows and columns."""
+    """Two user classes over the same rows and columns are accepted, because either gives the same result."""
     assert make(session, TO_STRANGER).sees_users is True
 
 
 @pytest.mark.parametrize("users", [InPython, HalfHybrid, AndHybrid])
 async def test_a_user_db_needs_what_sql_can_read(session: AsyncSession, users: type[Any]) -> None:
-    """A login that is checked by `user_db`, over a store that cannot see the users, does not take a looser SQL."""
+    """A `user_db` whose `is_active` cannot be read by SQL is refused when it has to check a login."""
     user_db = SQLAlchemyUserDatabase[Any, Any](session, users)
 
     with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is not a column"):

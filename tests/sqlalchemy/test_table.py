@@ -1,4 +1,4 @@
-"""The table: other ids, other names, more columns, and what it looks like in the database."""
+"""Token tables with other ids, other names or more columns work, and have the documented indexes and keys."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,22 +23,22 @@ pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-async
 
 
 class Base(DeclarativeBase):
-    """An application's metadata, apart from the other tests'."""
+    """The declarative base of these tables, separate from that of the other tests."""
 
 
 class OAuthAccount(SQLAlchemyBaseOAuthAccountTable[int], Base):
-    """An account elsewhere."""
+    """An OAuth account of a user."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
 
     @declared_attr
     def user_id(cls) -> Mapped[int]:
-        """Refer to the user."""
+        """The foreign key to the user."""
         return mapped_column(ForeignKey("person.id", ondelete="cascade"), nullable=False)
 
 
 class Person(SQLAlchemyBaseUserTable[int], Base):
-    """A user with a number, in a table of another name."""
+    """A user with an integer id, in a table with another name."""
 
     __tablename__ = "person"
 
@@ -47,7 +47,7 @@ class Person(SQLAlchemyBaseUserTable[int], Base):
 
 
 class PersonToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
-    """A token record with a column of the application's."""
+    """A token record with two additional columns."""
 
     __tablename__ = "person_token"
 
@@ -56,12 +56,12 @@ class PersonToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
 
     @declared_attr
     def user_id(cls) -> Mapped[int]:
-        """Refer to the user."""
+        """The foreign key to the user."""
         return mapped_column(ForeignKey("person.id", ondelete="cascade"), index=True, nullable=False)
 
 
 class LooseToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
-    """A token record that does not refer to the users' table."""
+    """A token record without a foreign key to the users."""
 
     __tablename__ = "loose_token"
 
@@ -69,31 +69,31 @@ class LooseToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
 
 
 class PersonManager(IntegerIDMixin, BaseUserManager[Person, int]):
-    """A user manager."""
+    """A user manager of users with integer ids."""
 
 
 Strategy = KnoxStrategy[Person, int]
 
 
 def strategy_on(session: AsyncSession, **settings: Any) -> Strategy:
-    """Make a strategy."""
+    """Return a strategy."""
     return KnoxStrategy(SQLAlchemyTokenStore(session, PersonToken), KnoxSettings(**settings), request=None)
 
 
 def loose_strategy_on(session: AsyncSession, **settings: Any) -> Strategy:
-    """Make a strategy whose store does not see the users, as its table does not refer to them."""
+    """Return a strategy whose store does not see the users, because its table has no foreign key."""
     store: SQLAlchemyTokenStore[Person, int] = SQLAlchemyTokenStore(session, LooseToken, users=None)
     return KnoxStrategy(store, KnoxSettings(**settings), request=None, user_db=None)
 
 
 def manager_on(session: AsyncSession) -> PersonManager:
-    """Make a user manager."""
+    """Return a user manager on a session."""
     return PersonManager(SQLAlchemyUserDatabase(session, Person, OAuthAccount))
 
 
 @pytest.fixture
 async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on these tables."""
+    """Return an engine on new tables, and drop them afterwards."""
     engine = any_backend.create_engine()
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -105,14 +105,14 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give a session."""
+    """Return a session."""
     async with AsyncSession(engine) as session:
         yield session
 
 
 @pytest.fixture
 async def ada(session: AsyncSession) -> Person:
-    """Give a user."""
+    """Return a user."""
     return await new_person(session, "ada@example.org")
 
 
@@ -126,7 +126,7 @@ async def new_person(session: AsyncSession, email: str) -> Person:
 
 
 async def test_ids_may_be_numbers(session: AsyncSession, ada: Person) -> None:
-    """A table for users with integer ids does all that one with UUIDs does."""
+    """Users with integer ids can log in, be read, have a limit, and log out everywhere."""
     strategy = strategy_on(session, token_limit_per_user=1)
 
     token = await strategy.issue(ada)
@@ -140,7 +140,7 @@ async def test_ids_may_be_numbers(session: AsyncSession, ada: Person) -> None:
 
 
 async def test_a_table_may_have_more_columns(session: AsyncSession, ada: Person) -> None:
-    """Columns that an application adds take their defaults, and are the application's to fill."""
+    """Additional columns of a token table get their defaults, and the application can set them."""
     token = await strategy_on(session).issue(ada)
 
     row = await session.get_one(PersonToken, token.record.id)
@@ -153,7 +153,7 @@ async def test_a_table_may_have_more_columns(session: AsyncSession, ada: Person)
 
 
 async def test_users_come_with_what_is_loaded_eagerly(engine: AsyncEngine, session: AsyncSession, ada: Person) -> None:
-    """A user with several rows by a joined relationship is one user, with all of them, by one statement."""
+    """A user with an eagerly joined collection is read by one statement, with the whole collection."""
     for name in ("one", "two"):
         session.add(OAuthAccount(user_id=ada.id, oauth_name=name, access_token="", account_id=name, account_email=""))
     token = await strategy_on(session).issue(ada)
@@ -168,7 +168,7 @@ async def test_users_come_with_what_is_loaded_eagerly(engine: AsyncEngine, sessi
 
 
 async def test_a_table_without_a_foreign_key_serves_without_a_limit(session: AsyncSession, ada: Person) -> None:
-    """Where the store cannot see the users, tokens are issued and read, and users loaded by their manager."""
+    """Without a foreign key, tokens are issued and read, and the user manager loads the users."""
     strategy = loose_strategy_on(session)
 
     token = await strategy.issue(ada)
@@ -178,7 +178,7 @@ async def test_a_table_without_a_foreign_key_serves_without_a_limit(session: Asy
 
 
 async def test_a_table_without_a_foreign_key_takes_no_limit(session: AsyncSession, ada: Person) -> None:
-    """A limit that could not be kept exact is refused, with the reason, before anything is written."""
+    """Without a foreign key, a limit is refused with the reason before anything is written."""
     strategy = loose_strategy_on(session, token_limit_per_user=1)
 
     with pytest.raises(LimitUnsupported, match="token_limit_per_user needs user_id to be a foreign key"):
@@ -190,7 +190,7 @@ async def test_a_table_without_a_foreign_key_takes_no_limit(session: AsyncSessio
 async def test_a_table_without_a_foreign_key_refuses_the_inactive(
     engine: AsyncEngine, session: AsyncSession, ada: Person
 ) -> None:
-    """Where the store cannot see the users, what the user manager loads decides."""
+    """Without a foreign key, the user that the manager loads decides whether the user is active."""
     token = await loose_strategy_on(session).issue(ada)
     ada.is_active = False
     await session.commit()
@@ -200,7 +200,7 @@ async def test_a_table_without_a_foreign_key_refuses_the_inactive(
 
 
 async def test_a_user_s_tokens_are_found_by_an_index(engine: AsyncEngine) -> None:
-    """The digest is unique, and the user's id and the expiry are indexed, so that neither reads nor cascades scan."""
+    """The table has a unique digest, indexes for `user_id` and `expires_at`, and a foreign key with a cascade."""
 
     def columns(connection: Connection) -> tuple[list[Any], list[Any], list[Any]]:
         tables = inspect(connection)
@@ -218,7 +218,7 @@ async def test_a_user_s_tokens_are_found_by_an_index(engine: AsyncEngine) -> Non
 
 
 async def test_a_deleted_user_takes_the_tokens_along(engine: AsyncEngine, session: AsyncSession, ada: Person) -> None:
-    """The database deletes them with the user, where it keeps foreign keys."""
+    """A database that enforces foreign keys deletes the tokens together with the user."""
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "checkout", lambda dbapi, *_: dbapi.execute("PRAGMA foreign_keys = ON"))
     await strategy_on(session).issue(ada)
@@ -230,7 +230,7 @@ async def test_a_deleted_user_takes_the_tokens_along(engine: AsyncEngine, sessio
 
 
 async def test_a_number_that_is_used_again_brings_no_tokens_along(session: AsyncSession, ada: Person) -> None:
-    """A new user who has the number of a deleted one is not logged in by that one's tokens."""
+    """A new user with the id of a deleted one is not logged in by the old tokens."""
     number, token = ada.id, await strategy_on(session).issue(ada)
     await SQLAlchemyUserDatabase[Person, int](session, Person).delete(ada)
 
@@ -242,10 +242,10 @@ async def test_a_number_that_is_used_again_brings_no_tokens_along(session: Async
 
 
 async def test_without_a_word_the_key_is_the_users_own(engine: AsyncEngine) -> None:
-    """`user_id` refers to the `id` of a table named "user", and takes its type from there."""
+    """By default, `user_id` refers to the `id` of a table named "user", and takes its type from there."""
 
     class Plain(DeclarativeBase):
-        """Another application's metadata."""
+        """The declarative base of another application."""
 
     class User(SQLAlchemyBaseUserTable[int], Plain):
         """A user."""
@@ -262,6 +262,6 @@ async def test_without_a_word_the_key_is_the_users_own(engine: AsyncEngine) -> N
 
 
 async def test_a_naive_moment_is_refused(engine: AsyncEngine) -> None:
-    """A time without a zone is a mistake, and is not taken for UTC."""
+    """A datetime without a time zone is refused, and not taken for UTC."""
     with pytest.raises(ValueError, match="timezone-aware"):
         UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), engine.dialect)

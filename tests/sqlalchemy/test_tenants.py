@@ -1,4 +1,4 @@
-"""Tenants: what an application sets for its session holds for every statement of ours, or an error says so."""
+"""The tenant that an application sets for its session holds for every statement of the store, or an error is raised."""
 
 import uuid
 from datetime import datetime, timedelta
@@ -42,12 +42,12 @@ Tokens = KnoxStrategy[TenantUser, uuid.UUID]
 
 
 def strategy_on(session: AsyncSession, now: datetime = NOW) -> Tokens:
-    """Make a strategy that refreshes, at a fixed time."""
+    """Return a strategy with automatic refresh whose clock stands still."""
     return KnoxStrategy(tenant_store(session), SETTINGS, request=None, clock=lambda: now)
 
 
 async def current_user(session: AsyncSession) -> TenantUser:
-    """Load the tenant's own user."""
+    """Load the user of the tenant."""
     return (await session.scalars(select(TenantUser).where(TenantUser.tenant == TENANT))).one()
 
 
@@ -58,7 +58,7 @@ async def token(tenant: Tenancy) -> str:
         return await strategy_on(session).write_token(await current_user(session))
 
 
-# In a snapshot what one statement has set cannot be taken along, and without a transaction it has set nothing.
+# A setting by one statement is lost when the store leaves a snapshot, and has no effect without a transaction.
 HOLDING = pytest.mark.parametrize(
     ("way", "level"),
     [
@@ -72,7 +72,7 @@ HOLDING = pytest.mark.parametrize(
 
 @HOLDING
 async def test_a_whole_life(tenant: Tenancy) -> None:
-    """Login, use, rotation and logout are the tenant's, each in a request of its own."""
+    """Login, read, rotation and logout work for the tenant, each in its own request."""
     async with tenant.session() as session:
         token = await strategy_on(session).write_token(await current_user(session))
     async with tenant.session() as session:
@@ -87,7 +87,7 @@ async def test_a_whole_life(tenant: Tenancy) -> None:
 
 @HOLDING
 async def test_logout_all_ends_all(tenant: Tenancy) -> None:
-    """All of a user's tokens end, not only those that a transaction without a tenant sees."""
+    """A logout-all revokes all of a user's tokens, including those that only the tenant can see."""
     for _ in range(2):
         async with tenant.session() as session:
             await strategy_on(session).write_token(await current_user(session))
@@ -102,7 +102,7 @@ async def test_logout_all_ends_all(tenant: Tenancy) -> None:
 @pytest.mark.parametrize("way", LASTING)
 @pytest.mark.parametrize("is_open", [False, True], ids=["idle", "in a transaction"])
 async def test_a_refresh_is_the_tenants(tenant: Tenancy, token: str, *, is_open: bool) -> None:
-    """A due refresh is stored in a session that was idle, and beside a transaction of the application's."""
+    """A due refresh is stored, whether the session is idle or has an open transaction."""
     async with tenant.session() as session:
         if is_open:
             await current_user(session)
@@ -114,7 +114,7 @@ async def test_a_refresh_is_the_tenants(tenant: Tenancy, token: str, *, is_open:
 
 @pytest.mark.parametrize("way", BY_EXECUTE)
 async def test_a_refresh_leaves_an_idle_session_idle(tenant: Tenancy, token: str) -> None:
-    """Options of the session's are found without a transaction that stays open."""
+    """Reading the session's execution options for a refresh leaves no transaction open."""
     (row,) = await tenant.stored()
     async with tenant.session() as session:
         store = tenant_store(session)
@@ -129,7 +129,7 @@ async def test_a_refresh_leaves_an_idle_session_idle(tenant: Tenancy, token: str
 
 @pytest.mark.parametrize("way", ["by_statement"])
 async def test_a_refresh_without_a_tenant_is_skipped(tenant: Tenancy, token: str) -> None:
-    """Where only the application's own transaction is the tenant's, a request goes on without the refresh."""
+    """If the tenant is set only in the application's own transaction, a read succeeds without the refresh."""
     async with tenant.session() as session:
         assert await strategy_on(session, LATER).read_token(token, tenant_user_manager(session)) is not None
 
@@ -139,7 +139,7 @@ async def test_a_refresh_without_a_tenant_is_skipped(tenant: Tenancy, token: str
 @pytest.mark.parametrize("way", LASTING)
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_an_older_snapshot_is_checked_as_the_tenant(tenant: Tenancy, token: str) -> None:
-    """Where a second connection is asked what holds now, it is asked as the tenant."""
+    """In an older snapshot, a read checks the token on a second connection, for which the tenant is set too."""
     async with tenant.session() as session:
         await current_user(session)
         accepted = await strategy_on(session).read_token(token, tenant_user_manager(session))
@@ -153,7 +153,7 @@ async def test_an_older_snapshot_is_checked_as_the_tenant(tenant: Tenancy, token
 
 @pytest.mark.parametrize("way", BY_ROW)
 async def test_a_read_of_one_trip_is_the_tenants(tenant: Tenancy, token: str) -> None:
-    """`knox_autocommit` gives way to what is set at the begin of a transaction."""
+    """With `knox_autocommit`, a read still runs in a transaction if the tenant is set when a transaction begins."""
     async with tenant.open_session(tenant.engine.execution_options(knox_autocommit=True)) as session:
         assert await strategy_on(session).read_token(token, tenant_user_manager(session)) is not None
 
@@ -161,7 +161,7 @@ async def test_a_read_of_one_trip_is_the_tenants(tenant: Tenancy, token: str) ->
 @pytest.mark.parametrize("way", ["by_statement"])
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_a_login_that_loses_its_tenant_says_so(tenant: Tenancy) -> None:
-    """Where what a statement has set ends before the write, that is no case of bad credentials."""
+    """A login that loses the tenant because the application set it by a statement raises an error that explains it."""
     async with tenant.session() as session:
         user = await current_user(session)
 
@@ -171,7 +171,7 @@ async def test_a_login_that_loses_its_tenant_says_so(tenant: Tenancy) -> None:
 
 @pytest.fixture
 async def issued(tenant: Tenancy) -> IssuedToken:
-    """Issue a token, whatever the way."""
+    """Issue a token, in a session whose tenant is set for each transaction."""
     async with BY_ROW["by_session_class"](tenant.engine) as session:
         return await strategy_on(session).issue(await current_user(session))
 
@@ -182,12 +182,12 @@ async def logout_all(session: AsyncSession, user: TenantUser, _token: IssuedToke
 
 
 async def revoke(session: AsyncSession, user: TenantUser, token: IssuedToken) -> None:
-    """End the session by its id."""
+    """Revoke the session by its id."""
     await strategy_on(session).revoke(user, token.record.id)
 
 
 async def rotate(session: AsyncSession, user: TenantUser, token: IssuedToken) -> None:
-    """Rotate."""
+    """Rotate the token."""
     await strategy_on(session).rotate_token(token, user)
 
 
@@ -207,7 +207,7 @@ LOSING = ["by_statement", "by_statement_beside_a_listener"]
 async def test_what_ends_nothing_without_a_tenant_says_so(
     tenant: Tenancy, issued: IssuedToken, verb: Any, *, is_shared: bool
 ) -> None:
-    """Where what a statement has set ends before the write, an error says so, whatever listens and is shared."""
+    """A write that loses the tenant raises an error, even if other listeners exist or other tenants share rows."""
     if is_shared:
         await tenant.share()
 
@@ -223,7 +223,7 @@ async def test_what_ends_nothing_without_a_tenant_says_so(
 @pytest.mark.parametrize("way", LOSING)
 @pytest.mark.parametrize("verb", [log_in, logout_all, revoke])
 async def test_an_own_commit_that_loses_the_tenant_is_seen(tenant: Tenancy, issued: IssuedToken, verb: Any) -> None:
-    """A write after a commit of the application's, which has ended what it had set, is no success either."""
+    """A write raises an error if the application has lost the tenant by its own commit before."""
     async with tenant.session() as session:
         user = await current_user(session)
         await session.commit()
@@ -236,7 +236,7 @@ async def test_an_own_commit_that_loses_the_tenant_is_seen(tenant: Tenancy, issu
 
 @pytest.mark.parametrize("way", [*BY_ROW, "by_statement"])
 async def test_what_is_really_gone_is_no_mistake(tenant: Tenancy, token: str) -> None:
-    """With the tenant set, a session that does not exist, or that another call has ended, is merely not found."""
+    """With the tenant set, the revocation of an unknown session returns false and raises no error."""
     async with tenant.session() as session:
         assert not await strategy_on(session).revoke(await current_user(session), uuid.uuid4())
 
@@ -246,7 +246,7 @@ async def test_what_is_really_gone_is_no_mistake(tenant: Tenancy, token: str) ->
 
 @pytest.mark.parametrize("way", ["by_begin_of_engine", "by_session_class"])
 async def test_nothing_to_end_is_no_mistake(tenant: Tenancy) -> None:
-    """A user without tokens, in a tenant without tokens, logs out everywhere, however the tenant is set."""
+    """A logout-all of a user without tokens returns 0 and raises no error."""
     async with tenant.session() as session:
         assert await strategy_on(session).logout_all(await current_user(session)) == 0
 
@@ -254,7 +254,7 @@ async def test_nothing_to_end_is_no_mistake(tenant: Tenancy) -> None:
 @pytest.mark.parametrize("way", LOSING)
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_an_older_snapshot_that_cannot_be_checked_says_so(tenant: Tenancy, issued: IssuedToken) -> None:
-    """Where the second connection is not the tenant's, a token that is live is not called an ended one."""
+    """A read in an older snapshot that cannot be checked for the tenant raises an error instead of refusing a token."""
     async with tenant.session() as session:
         with pytest.raises(KnoxError, match="after_begin"):
             await strategy_on(session).read_token(issued, tenant_user_manager(session))
@@ -264,7 +264,7 @@ async def test_an_older_snapshot_that_cannot_be_checked_says_so(tenant: Tenancy,
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 @pytest.mark.parametrize("verb", [log_in, logout_all])
 async def test_a_search_path_that_is_lost_says_so(tenant: Tenancy, verb: Any) -> None:
-    """Where the same names find other tables, or none, in the transaction of the write, nothing is written."""
+    """A write that loses the search path, and so would find other tables or none, raises an error."""
     async with BY_SCHEMA["by_search_path"](tenant.engine) as session:
         issued = await strategy_on(session).issue(await current_user(session))
 
@@ -279,7 +279,7 @@ async def test_a_search_path_that_is_lost_says_so(tenant: Tenancy, verb: Any) ->
 
 @pytest.mark.parametrize("way", ["by_engine"])
 async def test_a_user_that_is_really_gone_has_bad_credentials(tenant: Tenancy) -> None:
-    """Without row-level security, a user who was deleted meanwhile is refused as ever."""
+    """Without row-level security, a login of a user who was deleted meanwhile raises `CredentialsChanged`."""
     async with tenant.session() as session:
         user = await current_user(session)
         async with tenant.superuser.begin() as connection:
@@ -291,7 +291,7 @@ async def test_a_user_that_is_really_gone_has_bad_credentials(tenant: Tenancy) -
 
 @pytest.mark.parametrize("way", [*BY_ROW, *LOSING, "by_begin_of_engine"])
 async def test_a_user_that_this_application_deletes_is_no_mistake(tenant: Tenancy) -> None:
-    """After a deletion by the user database, there is nothing to revoke, and nobody to log in."""
+    """After the application has deleted a user, a logout-all returns 0 and a login raises `CredentialsChanged`."""
     async with tenant.session() as session:
         user = await current_user(session)
         await tenant_user_manager(session).delete(user)
@@ -303,7 +303,7 @@ async def test_a_user_that_this_application_deletes_is_no_mistake(tenant: Tenanc
 
 @pytest.mark.parametrize("way", LOSING)
 async def test_a_deletion_that_was_rolled_back_explains_nothing(tenant: Tenancy, issued: IssuedToken) -> None:
-    """A user who was nearly deleted is still there, so that a lost tenant is one."""
+    """A deletion that was rolled back does not hide the error about a lost tenant."""
     async with tenant.session() as session:
         user = await current_user(session)
         await session.delete(user)
@@ -319,7 +319,7 @@ async def test_a_deletion_that_was_rolled_back_explains_nothing(tenant: Tenancy,
 
 @pytest.mark.parametrize("way", ["by_session_class"])
 async def test_a_user_that_others_delete_may_be_hidden(tenant: Tenancy) -> None:
-    """Nobody can say whether a row is hidden or deleted, so the error names both."""
+    """If a user may be hidden by row-level security or deleted by others, the error names both causes."""
     async with tenant.session() as session:
         user = await current_user(session)
         async with tenant.superuser.begin() as connection:
@@ -330,7 +330,7 @@ async def test_a_user_that_others_delete_may_be_hidden(tenant: Tenancy) -> None:
 
 
 def tokens_alone(session: AsyncSession) -> Tokens:
-    """Make a strategy whose store does not see the users."""
+    """Return a strategy whose store does not see the users."""
     store = SQLAlchemyTokenStore[TenantUser, uuid.UUID](session, TenantToken, users=None)
     return KnoxStrategy(store, KnoxSettings(), request=None, user_db=None, clock=lambda: NOW)
 
@@ -340,7 +340,7 @@ def tokens_alone(session: AsyncSession) -> Tokens:
 async def test_without_users_a_token_that_was_read_is_looked_for(
     tenant: Tenancy, issued: IssuedToken, *, is_lost: bool
 ) -> None:
-    """Where the store does not see users, it misses a token that it has read, until it has ended it."""
+    """A store with `users=None` notices a lost tenant by a token that it has read and that is invisible later."""
     async with tenant.session() as session:
         user, strategy = await current_user(session), tokens_alone(session)
         assert await strategy.read_token(issued, tenant_user_manager(session)) is user
@@ -357,7 +357,7 @@ async def test_without_users_a_token_that_was_read_is_looked_for(
 
 @pytest.mark.parametrize("way", ["by_statement"])
 async def test_a_failed_transaction_is_not_joined(tenant: Tenancy) -> None:
-    """A transaction of the application's that has failed, and its tenant with it, is given up before the login."""
+    """A login rolls back a failed transaction, and then raises an error because the tenant is lost with it."""
     async with tenant.session() as session:
         user = await current_user(session)
         with pytest.raises(DBAPIError):

@@ -1,4 +1,4 @@
-"""Tenants over HTTP: the routers work for an application that sets its sessions' tenant, or an error says so."""
+"""The routers work for an application that sets the tenant of its sessions, or raise an error if it is lost."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ SETTINGS = KnoxSettings(auto_refresh=True, token_limit_per_user=5)
 
 @pytest.fixture
 def app(tenant: Tenancy) -> FastAPI:
-    """Give the application, with FastAPI-Users' routers and ours."""
+    """Return an application with FastAPI-Users' routers and the knox router."""
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with tenant.session() as session:
@@ -44,11 +44,11 @@ def app(tenant: Tenancy) -> FastAPI:
     return app
 
 
-# By one driver, as the routers call the strategy, which the other tests of tenants call by both.
+# One driver is enough here, because the other tests of tenants call the strategy with both drivers.
 @pytest.mark.parametrize("url", ["postgresql+asyncpg"], indirect=True)
 @pytest.mark.parametrize("way", ALL)
 async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
-    """Login, rotation, logout and logout-all work by the routers, and end what they say."""
+    """Login, rotation, logout and logout-all work over HTTP, and revoke exactly the right tokens."""
     async with client_of(app) as client:
         tokens = [(await client.post("/login", data=credentials())).json()["access_token"] for _ in range(3)]
         listed = await client.get("/sessions", headers=bearing(tokens[0]))
@@ -65,7 +65,7 @@ async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
 @pytest.mark.parametrize("way", ["by_statement"])
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_over_http_without_a_tenant(tenant: Tenancy, app: FastAPI) -> None:
-    """A login that loses its tenant is a mistake of the application's: neither 400 nor 200."""
+    """A login over HTTP that loses its tenant raises an error for the developer, and answers neither 400 nor 200."""
     async with client_of(app) as client:
         with pytest.raises(KnoxError, match="after_begin"):
             await client.post("/login", data=credentials())

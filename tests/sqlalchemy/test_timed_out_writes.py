@@ -1,4 +1,4 @@
-"""A write that times out while it waits for a lock, and what becomes of what the application has added."""
+"""After a write that times out while it waits for a lock, the application's own objects are in the correct state."""
 
 import asyncio
 import uuid
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
 async def test_what_was_added_does_not_pass_for_stored(engine: AsyncEngine) -> None:
-    """A login that times out takes along what the application has added, and its objects say so."""
+    """Objects that were added before a login that times out are transient again, so the application can add them."""
     async with AsyncSession(engine) as session, AsyncSession(engine) as other:
         knox = Knox(session=session, user=await create_user(session))
         id_ = uuid.uuid4()

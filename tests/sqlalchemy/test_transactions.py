@@ -1,4 +1,4 @@
-"""The caller's transaction is the caller's: what reading and writing tokens does to the application's session."""
+"""Reads and writes of tokens affect the application's session and its open transaction only as documented."""
 
 import asyncio
 import re
@@ -22,17 +22,17 @@ pytestmark = pytest.mark.anyio
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
 Sessions = async_sessionmaker[AsyncSession]
-# MariaDB at SERIALIZABLE locks what a transaction has read: while it is open, no other connection can write to it.
+# MariaDB at SERIALIZABLE locks the rows that an open transaction has read, so no other connection can write to them.
 UNLOCKING = [*SQLITE, *sorted(SERVERS.keys() - {"mariadb-serializable"})]
 
 
 def strategy_on(session: AsyncSession, now: datetime = LATER) -> KnoxStrategy[User, uuid.UUID]:
-    """Make a strategy that refreshes, at a fixed time."""
+    """Return a strategy with automatic refresh whose clock stands still."""
     return KnoxStrategy(store_on(session), REFRESHING, clock=lambda: now, request=None)
 
 
 async def authenticate(session: AsyncSession, token: str) -> tuple[User, TokenRecord[uuid.UUID]] | None:
-    """Use a token an hour after it was issued, when its refresh is due."""
+    """Read a token an hour after its login, when its refresh is due."""
     return await strategy_on(session).authenticate(token, user_manager_on(session))
 
 
@@ -44,18 +44,18 @@ async def token(sessions: Sessions) -> str:
 
 
 async def stored_expiry(sessions: Sessions) -> datetime | None:
-    """Read the one token's expiry, on a connection of its own."""
+    """Return the stored expiry of the only token, as another session reads it."""
     async with sessions() as session:
         return (await session.scalars(select(KnoxToken))).one().expires_at
 
 
 def unstorable() -> User:
-    """Make a user that no database takes, as it has no e-mail address."""
+    """Return a user that every database refuses, because it has no e-mail address."""
     return User(hashed_password="hash")
 
 
 async def test_reading_flushes_nothing(sessions: Sessions, token: str) -> None:
-    """A read sends nothing of what the session holds, not even what could not be stored."""
+    """A read flushes no pending changes of the session, so changes that the database refuses do not fail it."""
     async with sessions() as session:
         pending = unstorable()
         session.add(pending)
@@ -67,10 +67,10 @@ async def test_reading_flushes_nothing(sessions: Sessions, token: str) -> None:
             await session.flush()
 
 
-# SQLite that begins at a read lets one of two open transactions write: there a refresh waits for an idle session.
+# If SQLite begins transactions at a read, only one of two open transactions can write, so a refresh waits.
 @pytest.mark.parametrize("any_backend", [name for name in UNLOCKING if "begin" not in name], indirect=True)
 async def test_a_refresh_is_stored_beside_an_open_transaction(sessions: Sessions, token: str) -> None:
-    """In a transaction that the application has open, and never commits, a due refresh is stored all the same."""
+    """A due refresh is stored even if the application has a transaction open that it never commits."""
     async with sessions() as session:
         await session.execute(select(func.count()).select_from(User))
 
@@ -81,7 +81,7 @@ async def test_a_refresh_is_stored_beside_an_open_transaction(sessions: Sessions
 
 @pytest.mark.parametrize("any_backend", [name for name in UNLOCKING if "autocommit" not in name], indirect=True)
 async def test_reading_neither_commits_nor_rolls_back(sessions: Sessions, token: str) -> None:
-    """What the application has written and not committed is still neither, though a refresh was due."""
+    """A read with a refresh neither commits nor rolls back the application's uncommitted changes."""
     async with sessions() as session:
         session.add(User(email="new@example.org", hashed_password="hash"))
         await session.flush()
@@ -95,7 +95,7 @@ async def test_reading_neither_commits_nor_rolls_back(sessions: Sessions, token:
 
 
 async def test_the_application_can_write_in_the_transaction_it_read_in(sessions: Sessions, token: str) -> None:
-    """A refresh during the application's transaction does not make the transaction's own write fail."""
+    """After a refresh during the application's transaction, that transaction can still write."""
     async with sessions() as session:
         await session.execute(select(func.count()).select_from(User))
 
@@ -106,7 +106,7 @@ async def test_the_application_can_write_in_the_transaction_it_read_in(sessions:
 
 
 async def test_what_a_session_holds_stays_usable(sessions: Sessions) -> None:
-    """Login, refresh, rotation and logout commit the session, and no object in it has to be loaded anew."""
+    """Login, refresh, rotation and logout commit the session, and the objects in it stay usable."""
     async with sessions() as session:
         user = await create_user(session)
         strategy = strategy_on(session, NOW)
@@ -122,7 +122,7 @@ async def test_what_a_session_holds_stays_usable(sessions: Sessions) -> None:
 
 
 async def test_writing_commits_the_session(sessions: Sessions, token: str) -> None:
-    """Logging out commits what the session holds, as FastAPI-Users' own adapters do."""
+    """A logout commits the pending changes of the session, as FastAPI-Users' own adapters do."""
     async with sessions() as session:
         user = (await session.scalars(select(User))).one()
         user.email = "changed@example.org"
@@ -134,7 +134,7 @@ async def test_writing_commits_the_session(sessions: Sessions, token: str) -> No
 
 
 async def test_a_user_that_is_only_added_can_log_in(sessions: Sessions) -> None:
-    """What the session holds is stored before the token, also where both are one transaction."""
+    """A user who is only added to the session can log in, because the user is flushed before the token is stored."""
     async with sessions() as session:
         await session.execute(select(func.count()).select_from(User))
         user = User(id=uuid.uuid4(), email="new@example.org", hashed_password="hash", is_active=True)
@@ -147,7 +147,7 @@ async def test_a_user_that_is_only_added_can_log_in(sessions: Sessions) -> None:
 
 @pytest.fixture
 async def user_and_token(backend: Backend) -> AsyncIterator[tuple[User, str]]:
-    """Issue a token to a user, where several connections can be had."""
+    """Issue a token to a user, on a database that several connections can share."""
     engine = backend.create_engine()
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -157,7 +157,7 @@ async def user_and_token(backend: Backend) -> AsyncIterator[tuple[User, str]]:
 
 
 async def elsewhere(backend: Backend, statement: Executable) -> None:
-    """Execute and commit a statement, as another process would."""
+    """Execute and commit a statement on another engine, like another process."""
     engine = backend.create_engine()
     async with engine.connect() as connection:
         await connection.execute(statement)
@@ -169,7 +169,7 @@ async def elsewhere(backend: Backend, statement: Executable) -> None:
 async def holding_session(
     request: pytest.FixtureRequest, backend: Backend, user_and_token: tuple[User, str]
 ) -> AsyncIterator[AsyncSession]:
-    """Give a session that already holds the user, its transaction ended or still open."""
+    """Return a session that has loaded the user, and that is idle or still in that transaction."""
     engine = backend.create_engine()
     async with AsyncSession(engine, expire_on_commit=False) as session:
         await session.get_one(User, user_and_token[0].id)
@@ -179,7 +179,7 @@ async def holding_session(
     await engine.dispose()
 
 
-# MariaDB at SERIALIZABLE lets nobody change a user that an open transaction has read.
+# On MariaDB at SERIALIZABLE, nobody can change a user that an open transaction has read.
 UNBLOCKED = pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
 
 
@@ -187,7 +187,7 @@ UNBLOCKED = pytest.mark.parametrize("backend", UNLOCKING, indirect=True)
 async def test_a_user_deactivated_elsewhere_is_refused(
     backend: Backend, user_and_token: tuple[User, str], holding_session: AsyncSession
 ) -> None:
-    """The row as it is now decides, neither the object that the session holds nor its transaction's snapshot."""
+    """A user whom another process has deactivated is refused, whatever this session has loaded or its snapshot has."""
     await elsewhere(backend, update(User).values(is_active=False))
 
     assert await authenticate(holding_session, user_and_token[1]) is None
@@ -197,7 +197,7 @@ async def test_a_user_deactivated_elsewhere_is_refused(
 async def test_a_token_ended_elsewhere_is_refused(
     backend: Backend, user_and_token: tuple[User, str], holding_session: AsyncSession
 ) -> None:
-    """A token that was ended since the session's transaction began is refused in it."""
+    """A token that another process has revoked is refused, even in a transaction that began earlier."""
     assert await authenticate(holding_session, user_and_token[1]) is not None
     await elsewhere(backend, delete(KnoxToken))
 
@@ -205,7 +205,7 @@ async def test_a_token_ended_elsewhere_is_refused(
 
 
 async def one_connection(backend: Backend, **options: Any) -> AsyncIterator[AsyncSession]:
-    """Give the session of an engine that has one connection in all; whoever waits for a second waits an hour."""
+    """Return a session on an engine with only one connection; waiting for a second one would take an hour."""
     engine = backend.create_engine(pool_size=1, max_overflow=0, pool_timeout=3600, **options)
     async with AsyncSession(engine) as session:
         yield session
@@ -214,7 +214,7 @@ async def one_connection(backend: Backend, **options: Any) -> AsyncIterator[Asyn
 
 @pytest.fixture
 async def lone_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
-    """Give a session on the one connection, at the isolation level of the backend."""
+    """Return a session on an engine with one connection, at the backend's isolation level."""
     assert user_and_token
     async for session in one_connection(backend):
         yield session
@@ -222,7 +222,7 @@ async def lone_session(backend: Backend, user_and_token: tuple[User, str]) -> As
 
 @pytest.fixture
 async def current_session(backend: Backend, user_and_token: tuple[User, str]) -> AsyncIterator[AsyncSession]:
-    """Give a session on the one connection, in whose transactions each statement sees the latest."""
+    """Return a session on an engine with one connection, at READ COMMITTED where the database has that level."""
     assert user_and_token
     async for session in one_connection(backend, **backend.impatient):
         yield session
@@ -231,7 +231,7 @@ async def current_session(backend: Backend, user_and_token: tuple[User, str]) ->
 async def test_of_one_connection_a_refresh_takes_the_one(
     user_and_token: tuple[User, str], lone_session: AsyncSession
 ) -> None:
-    """With one connection in all a due refresh is stored: the read's own transaction makes way for it."""
+    """With only one connection, a due refresh is stored, because the read ends its own transaction before."""
     await authenticate(lone_session, user_and_token[1])
     await lone_session.commit()
 
@@ -242,7 +242,7 @@ async def test_of_one_connection_a_refresh_takes_the_one(
 async def test_two_backends_share_the_one_connection(
     user_and_token: tuple[User, str], lone_session: AsyncSession
 ) -> None:
-    """A backend that does not know a token leaves the session to the next one as it was."""
+    """If one backend does not know a token, the next one can still read and refresh it on the only connection."""
     other = KnoxStrategy(store_on(lone_session), KnoxSettings(audience="other"), clock=lambda: LATER, request=None)
 
     assert await other.read_token(user_and_token[1], user_manager_on(lone_session)) is None
@@ -257,7 +257,7 @@ async def test_two_backends_share_the_one_connection(
 async def test_without_a_connection_a_refresh_is_skipped(
     user_and_token: tuple[User, str], current_session: AsyncSession
 ) -> None:
-    """While the application's transaction has the only connection, the request goes on without the refresh."""
+    """While the application's transaction uses the only connection, a read succeeds without the refresh."""
     await current_session.execute(select(func.count()).select_from(User))
 
     authenticated = await authenticate(current_session, user_and_token[1])
@@ -272,7 +272,7 @@ async def test_without_a_connection_a_refresh_is_skipped(
 async def test_without_a_connection_an_older_snapshot_is_not_believed(
     user_and_token: tuple[User, str], lone_session: AsyncSession
 ) -> None:
-    """Where the application's transaction sees an older snapshot, and nothing else can be asked, the answer is 503."""
+    """In an older snapshot, a read raises `StoreUnavailable` if no second connection can check the token."""
     await lone_session.execute(select(func.count()).select_from(User))
 
     with pytest.raises(StoreUnavailable):
@@ -280,7 +280,7 @@ async def test_without_a_connection_an_older_snapshot_is_not_believed(
 
 
 async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
-    """Where all sessions share one connection, a refresh is stored by the next read in an idle session."""
+    """If all sessions share one connection, a refresh is stored by the next read in an idle session."""
     engine = MEMORY["sqlite-memory"](Path()).create_engine()
     await create_empty_tables(engine)
     sessions = async_sessionmaker(engine)
@@ -302,7 +302,7 @@ async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
 async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
     backend: Backend, user_and_token: tuple[User, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While nobody can write, requests go on; one in a minute tries to refresh, and its failure is logged."""
+    """While the table is locked, reads succeed; only one in a minute tries to refresh, and logs that it could not."""
     engine = backend.create_engine()
     async with engine.connect() as freezing, AsyncSession(engine) as session:
         await freezing.exec_driver_sql(backend.freeze)
@@ -319,7 +319,7 @@ async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
 async def test_a_refresh_is_left_to_whoever_has_locked_the_token(
     backend: Backend, user_and_token: tuple[User, str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A request that finds the token locked, as another is refreshing it, goes on, and has nothing to log."""
+    """A read of a token that another request is refreshing succeeds without waiting, and logs nothing."""
     engine = backend.create_engine()
     async with engine.connect() as refreshing, AsyncSession(engine) as session:
         await refreshing.execute(select(KnoxToken).with_for_update())
@@ -336,7 +336,7 @@ async def test_a_refresh_is_left_to_whoever_has_locked_the_token(
 async def test_a_cancelled_request_leaves_no_trace(
     backend: Backend, user_and_token: tuple[User, str], statement: str
 ) -> None:
-    """A request that is cancelled while it refreshes is cancelled, and its connection goes back as it came."""
+    """A request that is cancelled during a refresh ends, and its connection goes back with its usual timeouts."""
     engine = backend.create_engine(pool_size=1, max_overflow=0)
     async with engine.connect() as connection:
         usual = (await connection.exec_driver_sql(backend.ask_wait)).first()
@@ -357,7 +357,7 @@ async def test_a_cancelled_request_leaves_no_trace(
 
 
 async def read_alone(engine: AsyncEngine, token: str) -> None:
-    """Use a token in a session of its own."""
+    """Read a token in a new session."""
     async with AsyncSession(engine) as session:
         await authenticate(session, token)
 
@@ -366,7 +366,7 @@ async def read_alone(engine: AsyncEngine, token: str) -> None:
 async def test_a_cancelled_login_locks_nobody_out(
     backend: Backend, user_and_token: tuple[User, str], statement: str
 ) -> None:
-    """A login that is cancelled at any of its statements leaves no lock behind."""
+    """A login that is cancelled during any of its statements leaves no lock behind."""
     engine = backend.create_engine()
     logging_in = asyncio.create_task(log_in_alone(engine, user_and_token[0]))
 
@@ -383,6 +383,6 @@ async def test_a_cancelled_login_locks_nobody_out(
 
 
 async def log_in_alone(engine: AsyncEngine, user: User) -> None:
-    """Log in in a session of its own."""
+    """Log in in a new session."""
     async with AsyncSession(engine) as session:
         await strategy_on(session).write_token(user)

@@ -1,4 +1,4 @@
-"""A session that keeps users and tokens on two engines: the store does not see the users, and has to be set so."""
+"""If a session has users and tokens on two engines, the store cannot see the users and needs `users=None`."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ DEFAULTS = KnoxSettings()
 
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    """Bind the users to one database and the tokens to another."""
+    """Return a session that binds the users to one database and the tokens to another."""
     engines: dict[Any, Any] = {
         table: create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/{table.__name__}.db") for table in (User, KnoxToken)
     }
@@ -33,18 +33,18 @@ async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
 
 
 def strategy_on(session: AsyncSession, settings: KnoxSettings = DEFAULTS) -> KnoxStrategy[User, uuid.UUID]:
-    """Make a strategy whose store is set not to see the users."""
+    """Return a strategy whose store has `users=None`."""
     return KnoxStrategy(SQLAlchemyTokenStore(session, KnoxToken, users=None), settings, request=None, user_db=None)
 
 
 async def test_it_has_to_be_meant(session: AsyncSession) -> None:
-    """A store that would check nothing of the users at a login is refused when it is made, with the reason."""
+    """Without `users=None`, the store is refused at construction, because it could check no user at a login."""
     with pytest.raises(UserClassError, match=r"User and KnoxToken on different engines.*users=None"):
         store_on(session)
 
 
 async def test_tokens_work(session: AsyncSession) -> None:
-    """A token is issued, read and ended; the user is loaded where users are."""
+    """A token can be issued, read and revoked, and the user is loaded from the users' database."""
     strategy, user = strategy_on(session), await create_user(session)
 
     token = await strategy.write_token(user)
@@ -55,7 +55,7 @@ async def test_tokens_work(session: AsyncSession) -> None:
 
 
 async def test_a_limit_is_refused(session: AsyncSession) -> None:
-    """Without the user's row beside the tokens there is nothing to lock, and the error says so."""
+    """A limit is refused, because the store cannot lock the user's row in another database."""
     strategy = strategy_on(session, KnoxSettings(token_limit_per_user=1))
 
     with pytest.raises(LimitUnsupported, match="foreign key"):

@@ -1,4 +1,4 @@
-"""Users in every shape that SQLAlchemy maps: logins, reads, limits and deletions hold for each."""
+"""Logins, reads, limits and deletions work for users in every shape that SQLAlchemy can map."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,35 +19,35 @@ from tests.conftest import backend_of
 from tests.sqlalchemy.user_shapes import LOOSER_SQL, SHAPES, Shape
 from tests.strategies import sent_to, verbs
 
-# On SQLite the same lines are measured.
+# The servers run the same lines as SQLite, so coverage is measured on SQLite only.
 SERVERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "mariadb")]
 
 Strategy = KnoxStrategy[Any, Any]
 
 
 class Manager(BaseUserManager[Any, Any]):
-    """A user manager of any users."""
+    """A user manager of any user class."""
 
     def parse_id(self, value: Any) -> Any:
-        """Take the id as it is."""
+        """Return the id unchanged."""
         return value
 
 
 @pytest.fixture(params=["sqlite", *SERVERS], scope="module")
 def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """Give one database of each kind."""
+    """Return one database of each kind."""
     return backend_of(request.param, request, tmp_path_factory.mktemp("users"))
 
 
 @pytest.fixture(params=SHAPES, scope="module")
 def shape(request: pytest.FixtureRequest) -> Shape:
-    """Give each shape."""
+    """Return each shape."""
     return {**SHAPES, **LOOSER_SQL}[request.param]
 
 
 @pytest.fixture(scope="module")
 async def connected(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEngine]:
-    """Give an engine on the shape's tables alone, for all its tests in turn: other shapes' have the same names."""
+    """Return an engine on the tables of one shape only, because different shapes have tables of the same name."""
     engine = any_backend.create_engine()
     async with engine.begin() as connection:
         await connection.run_sync(drop_all_tables)
@@ -60,7 +60,7 @@ async def connected(any_backend: Backend, shape: Shape) -> AsyncIterator[AsyncEn
 
 @pytest.fixture
 async def engine(connected: AsyncEngine, shape: Shape) -> AsyncEngine:
-    """Give the engine on empty tables."""
+    """Return the engine on empty tables."""
     async with connected.begin() as connection:
         for table in reversed(shape.metadata.sorted_tables):
             await connection.execute(table.delete())
@@ -68,7 +68,7 @@ async def engine(connected: AsyncEngine, shape: Shape) -> AsyncEngine:
 
 
 def drop_all_tables(connection: Connection) -> None:
-    """Drop whichever tables there are."""
+    """Drop all existing tables."""
     metadata = MetaData()
     metadata.reflect(connection)
     metadata.drop_all(connection)
@@ -76,7 +76,7 @@ def drop_all_tables(connection: Connection) -> None:
 
 @pytest.fixture
 async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give the application's session."""
+    """Return the application's session."""
     async with AsyncSession(engine, expire_on_commit=False) as session:
         yield session
 
@@ -89,22 +89,22 @@ async def user(session: AsyncSession, shape: Shape) -> Any:
 
 @pytest.fixture
 def strategy(session: AsyncSession, shape: Shape) -> Strategy:
-    """Make a strategy without a limit."""
+    """Return a strategy without a limit."""
     return strategy_on(session, shape)
 
 
 def strategy_on(session: AsyncSession, shape: Shape, **settings: Any) -> Strategy:
-    """Make a strategy."""
+    """Return a strategy."""
     return KnoxStrategy(SQLAlchemyTokenStore(session, shape.token), KnoxSettings(**settings), request=None)
 
 
 def manager_on(session: AsyncSession, shape: Shape) -> Manager:
-    """Make the user manager of a session."""
+    """Return a user manager on a session."""
     return Manager(SQLAlchemyUserDatabase(session, shape.user))
 
 
 async def stored_user(session: AsyncSession, shape: Shape) -> Any:
-    """Store a user, whose id is always the same."""
+    """Store a user, always with the same id."""
     user = shape.new_user()
     session.add(user)
     await session.commit()
@@ -113,7 +113,7 @@ async def stored_user(session: AsyncSession, shape: Shape) -> Any:
 
 
 async def change(engine: AsyncEngine, shape: Shape, **values: Any) -> None:
-    """Change the user in another session, behind the back of the test's own."""
+    """Change the user in another session, so that the test's own session does not know it."""
     async with AsyncSession(engine) as elsewhere:
         user = await elsewhere.get_one(shape.user, shape.id)
         for name, value in values.items():
@@ -122,13 +122,13 @@ async def change(engine: AsyncEngine, shape: Shape, **values: Any) -> None:
 
 
 async def number_of_tokens(engine: AsyncEngine, shape: Shape) -> int:
-    """Count the stored records, as any other connection sees them."""
+    """Return the number of stored records, as another connection reads it."""
     async with engine.connect() as connection:
         return len((await connection.execute(select(shape.token.__table__))).all())
 
 
 async def test_a_token_is_issued_and_read(engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy) -> None:
-    """The store sees the users, the record's `user_id` is the user's `id`, and a request gets the user by it."""
+    """A token is issued and read with the expected number of SELECTs, and the read returns the user."""
     token = await strategy.issue(user)
 
     async with AsyncSession(engine) as later:
@@ -144,7 +144,7 @@ async def test_a_token_is_issued_and_read(engine: AsyncEngine, shape: Shape, use
 
 
 async def test_the_store_sees_the_users(session: AsyncSession, shape: Shape) -> None:
-    """Nothing has to be passed for it."""
+    """The store finds the user class by itself, without `users=`."""
     assert SQLAlchemyTokenStore[Any, Any](session, shape.token).sees_users
 
 
@@ -160,7 +160,7 @@ async def test_the_limit_holds(session: AsyncSession, shape: Shape, user: Any) -
 async def test_a_password_changed_meanwhile_fails_the_login(
     engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """A login that was checked by the password of before stores no token."""
+    """A login stores no token if the password has changed since the user was loaded."""
     await change(engine, shape, **{shape.password: "another hash"})
 
     with pytest.raises(CredentialsChanged):
@@ -172,7 +172,7 @@ async def test_a_password_changed_meanwhile_fails_the_login(
 async def test_a_user_deactivated_meanwhile_fails_the_login(
     engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """A login that was checked while the user was active stores no token."""
+    """A login stores no token if the user was deactivated after being loaded."""
     await change(engine, shape, **shape.inactive)
 
     with pytest.raises(CredentialsChanged):
@@ -184,7 +184,7 @@ async def test_a_user_deactivated_meanwhile_fails_the_login(
 async def test_an_inactive_user_is_refused(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """The row just read decides, whatever the session has loaded of the user."""
+    """A token of an inactive user is refused, even if the session has loaded the user as active before."""
     token = await strategy.issue(user)
     await change(engine, shape, **shape.inactive)
 
@@ -196,7 +196,7 @@ async def test_an_inactive_user_is_refused(
 async def test_a_user_whose_object_says_inactive_is_refused(
     engine: AsyncEngine, shape: Shape, user: Any, strategy: Strategy, *, sees_users: bool
 ) -> None:
-    """Where Python works out who is active, and the SQL looks at less, nobody is let in by the SQL alone."""
+    """If `is_active` is looser in SQL than in Python, a user who is inactive in Python is refused."""
     token = await strategy.issue(user)
     await change(engine, shape, **shape.inactive)
 
@@ -212,7 +212,7 @@ async def test_a_user_whose_object_says_inactive_is_refused(
 async def test_an_object_from_before_the_activation_hinders_nobody(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """Where `is_active` is loaded, the row just read decides, whatever the session has loaded before."""
+    """A user who is active again is accepted, even if the session has loaded the user as inactive before."""
     token = await strategy.issue(user)
     await change(engine, shape, **shape.inactive)
     await session.refresh(user)
@@ -228,7 +228,7 @@ async def test_an_object_from_before_the_activation_hinders_nobody(
 async def test_a_deleted_user_takes_the_tokens_along(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """They go first: the foreign key has no cascade, so the database would else refuse the deletion."""
+    """A deletion deletes the tokens first, because without a cascade the foreign key would forbid it."""
     await strategy.issue(user)
 
     await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
@@ -239,7 +239,7 @@ async def test_a_deleted_user_takes_the_tokens_along(
 async def test_a_number_that_is_used_again_brings_no_tokens_along(
     session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """A new user who has the id of a deleted one is not logged in by that one's tokens."""
+    """A new user with the id of a deleted one is not logged in by the old tokens."""
     token = await strategy.issue(user)
     await SQLAlchemyUserDatabase[Any, Any](session, shape.user).delete(user)
 
@@ -251,7 +251,7 @@ async def test_a_number_that_is_used_again_brings_no_tokens_along(
 async def test_a_refused_deletion_leaves_the_tokens(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """Where another table still refers to the user, the error is the database's own, and the user stays logged in."""
+    """A deletion that another table's foreign key forbids raises the database's own error and keeps the tokens."""
     token = await strategy.issue(user)
 
     async with invoice(engine, shape):
@@ -264,7 +264,7 @@ async def test_a_refused_deletion_leaves_the_tokens(
 
 @asynccontextmanager
 async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
-    """Let a row of another table refer to the user for a while, and SQLite keep foreign keys, as the servers do."""
+    """During the block, a row of another table refers to the user, and SQLite enforces foreign keys as servers do."""
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "checkout", keep_foreign_keys)
     (key,) = shape.token.__table__.c.user_id.foreign_keys
@@ -281,7 +281,7 @@ async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
 
 
 def keep_foreign_keys(dbapi: Any, *_: object) -> None:
-    """Let a connection to SQLite refuse what breaks a foreign key."""
+    """Make a connection to SQLite enforce foreign keys."""
     dbapi.execute("PRAGMA foreign_keys = ON")
 
 
@@ -289,7 +289,7 @@ def keep_foreign_keys(dbapi: Any, *_: object) -> None:
 async def test_a_login_locks_the_user_in_every_table(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any
 ) -> None:
-    """A change of the password, a deactivation and a deletion wait for a login, whichever table they begin with."""
+    """A login locks the user's row in every table, so a change of the user waits, whichever table it begins with."""
     users = statements_for(session, shape.token).users
     assert users is not None
 
@@ -305,7 +305,7 @@ async def test_a_login_locks_the_user_in_every_table(
 async def test_a_deletion_locks_the_user_before_the_tokens(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any, strategy: Strategy
 ) -> None:
-    """It takes its locks in the order of a login, so that the two cannot dead-lock, and no token comes in between."""
+    """A deletion locks the user before the tokens, like a login, so the two cannot deadlock or interleave."""
     await strategy.issue(user)
 
     with sent_to(engine) as statements:

@@ -1,4 +1,4 @@
-"""Users as applications map them: each shape with its token class, all of which the SQL store has to see."""
+"""The shapes in which applications map their users, each with a token class; the store must find all of them."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,16 +17,16 @@ __all__ = ["LOOSER_SQL", "SHAPES", "Shape"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One way to map users and tokens.
+    """A way to map users and tokens.
 
     Attributes:
-        user: The class that the application's user database is over.
+        user: The user class of the application's user database.
         token: The token class.
-        reads: How many SELECTs a read takes.
-        id: The id of each user that is made, as where numbers are used again.
-        password: The field of the password's hash.
-        active: What else to set to make an active user.
-        inactive: What to set to deactivate one.
+        reads: The number of SELECTs that a read takes.
+        id: The id of every user that the tests create, as in databases that reuse ids.
+        password: The name of the attribute with the password hash.
+        active: The other attributes of an active user.
+        inactive: The attributes whose change deactivates the user.
     """
 
     user: type[Any]
@@ -38,18 +38,18 @@ class Shape:
     inactive: Mapping[str, Any] = field(default_factory=lambda: {"is_active": False})
 
     def new_user(self) -> Any:
-        """Make a user."""
+        """Return a new user."""
         return self.user(**{"id": self.id, self.password: "hash"} | dict(self.active))
 
     @property
     def metadata(self) -> MetaData:
-        """The metadata of both."""
+        """The metadata of both tables."""
         found: MetaData = self.token.metadata
         return found
 
 
 def two_bases() -> Shape:
-    """Two declarative bases, and so two registries, over one MetaData."""
+    """Two declarative bases with one MetaData, and so two registries."""
 
     class Base(DeclarativeBase):
         pass
@@ -67,7 +67,7 @@ def two_bases() -> Shape:
 
 
 def tokens_first() -> Shape:
-    """The token class is mapped before the users."""
+    """A token class that is mapped before the users."""
 
     class Base(DeclarativeBase):
         pass
@@ -114,22 +114,22 @@ def _joined(refers_to: str, **options: Any) -> Shape:
 
 
 def joined_by_user() -> Shape:
-    """`class User(Person)` in a table of its own, to which the tokens refer."""
+    """`class User(Person)` with its own table, to which the tokens refer."""
     return _joined("user.id")
 
 
 def joined_by_person() -> Shape:
-    """`class User(Person)`, and the tokens refer to the table of the person, who may be no user."""
+    """`class User(Person)` with tokens that refer to the table of `Person`, which has other rows too."""
     return _joined("person.id")
 
 
 def joined_eagerly() -> Shape:
-    """`class User(Person)`, where a SELECT of persons or users joins the tables of all subclasses."""
+    """`class User(Person)` with a SELECT that joins the tables of all subclasses."""
     return _joined("person.id", with_polymorphic="*")
 
 
 def joined_by_other_names() -> Shape:
-    """`class User(Person)`, whose key has another name than the person's."""
+    """`class User(Person)` with a primary key of another name than that of `Person`."""
 
     class Base(DeclarativeBase):
         pass
@@ -148,7 +148,7 @@ def joined_by_other_names() -> Shape:
 
 
 def subclass() -> Shape:
-    """All that a user needs is on the parent class, and the users are a subclass with more to it."""
+    """Users that are a subclass with its own table, while the parent class has all columns that a login needs."""
 
     class Base(DeclarativeBase):
         pass
@@ -167,7 +167,7 @@ def subclass() -> Shape:
 
 
 def single_table() -> Shape:
-    """`class User(Person)` in the table of the person."""
+    """`class User(Person)` in the table of `Person`."""
 
     class Base(DeclarativeBase):
         pass
@@ -187,7 +187,7 @@ def single_table() -> Shape:
 
 
 def sqlmodel() -> Shape:
-    """A SQLModel class, whose UUIDs are SQLAlchemy's own, and tokens in a declarative base over its MetaData."""
+    """An SQLModel class with SQLAlchemy's own type for UUIDs, and tokens in a declarative base with its MetaData."""
 
     class User(SQLModel, table=True):
         __tablename__ = "sqlmodel_user"
@@ -198,14 +198,14 @@ def sqlmodel() -> Shape:
     class Base(DeclarativeBase):
         metadata = SQLModel.metadata
 
-    # Its MetaData is everybody's, so the tables have names of their own.
+    # All SQLModel classes share one MetaData, so these tables need unique names.
     user_id = mapped_column(ForeignKey("sqlmodel_user.id"), index=True, nullable=False)
     fields = {"__tablename__": "sqlmodel_token", "user_id": user_id}
     return Shape(user=User, token=type("Token", (SQLAlchemyBaseKnoxTokenTableUUID, Base), fields), id=uuid.uuid4())
 
 
 def own_uuids() -> Shape:
-    """UUIDs in SQLAlchemy's own type, and a token class that says nothing of the key."""
+    """Users with SQLAlchemy's own type for UUIDs, and a token class that does not define `user_id`."""
 
     class Base(DeclarativeBase):
         pass
@@ -220,7 +220,7 @@ def own_uuids() -> Shape:
 
 
 def imperative() -> Shape:
-    """A plain class that is mapped to a Table imperatively."""
+    """A plain class that is mapped imperatively to a Table."""
 
     class User:
         def __init__(self, **fields: Any) -> None:
@@ -237,7 +237,7 @@ def imperative() -> Shape:
 
 
 def hybrid() -> Shape:
-    """An `is_active` that is worked out of another column, in Python and in SQL."""
+    """An `is_active` that is computed from another column, in Python and in SQL."""
 
     class Base(DeclarativeBase):
         pass
@@ -257,7 +257,7 @@ def hybrid() -> Shape:
 
 
 def looser_sql() -> Shape:
-    """An `is_active` whose SQL looks at less than its Python does."""
+    """An `is_active` that is true in SQL for more users than in Python."""
 
     class Base(DeclarativeBase):
         pass
@@ -307,7 +307,7 @@ def flags() -> Shape:
 
 
 def renamed() -> Shape:
-    """Attributes that have other names than their columns, and synonyms."""
+    """Attributes with other names than their columns, and synonyms."""
 
     class Base(DeclarativeBase):
         pass
@@ -324,7 +324,7 @@ def renamed() -> Shape:
 
 
 def properties() -> Shape:
-    """Columns and expressions under `column_property`."""
+    """Columns and SQL expressions as `column_property`."""
 
     class Base(DeclarativeBase):
         pass
@@ -348,7 +348,7 @@ def properties() -> Shape:
 
 
 def two_tables() -> Shape:
-    """One class over a join of two tables."""
+    """One class that is mapped to a join of two tables."""
 
     class Base(DeclarativeBase):
         pass
@@ -369,12 +369,12 @@ def two_tables() -> Shape:
 
 
 def _kind(name: str, **options: Any) -> dict[str, Any]:
-    """Return the mapper's options of one class of a hierarchy."""
+    """Return the mapper options of one class in a hierarchy."""
     return {"polymorphic_identity": name} | options
 
 
 def _tokens(base: type[DeclarativeBase], refers_to: str) -> type[Any]:
-    """Make a token class whose foreign key has no cascade."""
+    """Return a token class whose foreign key has no cascade."""
     fields = {"user_id": mapped_column(ForeignKey(refers_to), index=True, nullable=False)}
     return type("Token", (SQLAlchemyBaseKnoxTokenTable, base), fields)
 

@@ -1,4 +1,4 @@
-"""Pages of the application whose users log in by cookie: what a route may answer, and what it may do to the token."""
+"""An application whose users log in by cookie: routes with different responses, and routes that revoke the token."""
 
 from typing import Annotated, Any
 
@@ -9,7 +9,18 @@ from starlette.background import BackgroundTask
 
 from fastapi_users_knox import KnoxCookieTransport, KnoxSettings
 from tests.models import User
-from tests.site import Backend, CurrentWorld, Knox, Users, build_app, create_users, credentials, knox_backend, shared
+from tests.site import (
+    Backend,
+    CurrentWorld,
+    Knox,
+    Manager,
+    Users,
+    build_app,
+    create_users,
+    credentials,
+    knox_backend,
+    shared,
+)
 from tests.strategies import HOUR
 
 REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
@@ -22,16 +33,34 @@ BEARER = knox_backend("bearer")
 
 @shared
 def create_app(*backends: Backend, renews_cookies: bool = True) -> FastAPI:
-    """Build an application: each backend's routes under its name, and pages that need a user of any of them."""
+    """Build an application with each backend's routes under its name, and pages that require a user."""
     app, users = build_app(*backends, renews_cookies=renews_cookies, registers=False), create_users(*backends)
     get_strategy = backends[0].get_strategy
     _add_routes(app, users, get_strategy)
-    _add_endings(app, users, get_strategy)
+    _add_early_route(app, users, get_strategy)
+    _add_revoking_routes(app, users, get_strategy)
     return app
 
 
+def _add_early_route(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add a route whose own dependency reads the token before the transport looks for it."""
+
+    async def read_early(
+        request: Request,
+        strategy: Annotated[Knox, Depends(get_strategy)],
+        user_manager: Annotated[Manager, Depends(users.get_user_manager)],
+    ) -> None:
+        await strategy.read_token(request.cookies[KnoxCookieTransport().cookie_name], user_manager)
+
+    @app.get("/early")
+    async def early(
+        _read: Annotated[None, Depends(read_early)], user: Annotated[User, Depends(users.current_user())]
+    ) -> str:
+        return user.email
+
+
 def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add what a route can answer with."""
+    """Add routes with every kind of response."""
     current_user = users.current_user()
     needs_user = [Depends(current_user)]
 
@@ -62,7 +91,7 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
 
     @app.get("/passive")
     async def passive(strategy: Annotated[Knox, Depends(get_strategy)], request: Request) -> bool:
-        """Look at the token without using it."""
+        """Read the token without recording its use."""
         return await strategy.read_record(request.cookies.get("__Host-knox")) is not None
 
     @app.websocket("/ws")
@@ -72,8 +101,8 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
         await websocket.close()
 
 
-def _add_endings(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add routes that end or swap the presented token, and answer as if they had not."""
+def _add_revoking_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add routes that revoke or rotate the token presented, but return an ordinary response."""
     Current = Annotated[tuple[User, str], Depends(users.authenticator.current_user_token())]  # noqa: N806
     OfRequest = Annotated[Knox, Depends(get_strategy)]  # noqa: N806
 
