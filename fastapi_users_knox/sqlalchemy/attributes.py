@@ -58,6 +58,7 @@ def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
 
 
 def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
+    """Return the hybrid attribute of this name, also under a synonym; `None` for any other attribute."""
     while name in mapper.synonyms:
         name = mapper.synonyms[name].name
     found = mapper.all_orm_descriptors.get(name)

@@ -31,6 +31,7 @@ class _EngineState:
     """
 
     def __init__(self) -> None:
+        """Begin with no attempts."""
         self.attempts = Attempts()
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -105,4 +106,5 @@ class Database:
         return await (run_to_the_end(writing) if self.bind().dialect.name == "sqlite" else writing)
 
     def _engine_state(self) -> _EngineState:
+        """Return what this process remembers about the engine."""
         return _engines.setdefault(self.bind().engine.pool, _EngineState())

@@ -66,7 +66,9 @@ def options_to_write(dialect: Dialect) -> Mapping[str, str]:
 
 
 def begin_writing(connection: Connection, no_rows: Update) -> None:
-    """Take SQLite's write lock first, because SQLite may refuse it to a transaction that has already read.
+    """Take SQLite's write lock at the start of a transaction.
+
+    SQLite lets one transaction write at a time, and may refuse the lock to a transaction that has already read.
 
     Args:
         connection: A connection in whose transaction nothing has been read yet.
@@ -91,17 +93,17 @@ def writing_in_time(connection: AsyncConnection, *, patience: float) -> Abstract
         case "postgresql":
             return _writing_postgresql(connection, patience)
         case "sqlite":
-            return _writing_changed(connection, _SQLITE_WAIT, round(patience * 1000))
+            return _writing_with_setting(connection, _SQLITE_WAIT, round(patience * 1000))
         case _:
             # Do not wait for a lock at all, because MySQL counts in whole seconds.
-            return _writing_changed(connection, _MYSQL_WAIT, 0)
+            return _writing_with_setting(connection, _MYSQL_WAIT, 0)
 
 
 @asynccontextmanager
 async def reading(connection: AsyncConnection, *, patience: float) -> AsyncIterator[None]:
     """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
     if connection.dialect.name == "sqlite":
-        async with _changed(connection, *_SQLITE_WAIT, round(patience * 1000)):
+        async with _with_setting(connection, *_SQLITE_WAIT, round(patience * 1000)):
             yield
     else:
         await connection.execution_options(isolation_level="READ COMMITTED")
@@ -153,19 +155,21 @@ def _codes(error: exc.DBAPIError) -> Sequence[object]:
 
 @asynccontextmanager
 async def _writing_postgresql(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
+    """Run one transaction whose statements are cancelled after this time."""
     async with connection.begin():
         await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
         yield
 
 
 @asynccontextmanager
-async def _writing_changed(connection: AsyncConnection, wait: tuple[str, str], value: int) -> AsyncIterator[None]:
-    async with _changed(connection, *wait, value), connection.begin():
+async def _writing_with_setting(connection: AsyncConnection, wait: tuple[str, str], value: int) -> AsyncIterator[None]:
+    """Run one transaction with a changed setting of the connection."""
+    async with _with_setting(connection, *wait, value), connection.begin():
         yield
 
 
 @asynccontextmanager
-async def _changed(connection: AsyncConnection, query: str, change: str, value: int) -> AsyncIterator[None]:
+async def _with_setting(connection: AsyncConnection, query: str, change: str, value: int) -> AsyncIterator[None]:
     """Change a setting of the connection, and restore it afterwards."""
     usual = (await connection.exec_driver_sql(query)).one()
     await connection.exec_driver_sql(change.format(value, value))

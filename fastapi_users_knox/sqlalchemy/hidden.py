@@ -20,19 +20,20 @@ _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
 @event.listens_for(Session, "persistent_to_deleted")
-def _remember(_session: Session, instance: object) -> None:
+def _remember_deletion(_session: Session, instance: object) -> None:
     """Remember a deletion, because the object may be a user."""
-    _deleted.append(_key(instance))
+    _deleted.append(_identity(instance))
 
 
 @event.listens_for(Session, "deleted_to_persistent")
-def _forget(_session: Session, instance: object) -> None:
+def _forget_deletion(_session: Session, instance: object) -> None:
     """Forget a deletion that was rolled back."""
     with suppress(ValueError):
-        _deleted.remove(_key(instance))
+        _deleted.remove(_identity(instance))
 
 
-def _key(instance: object) -> tuple[Mapper[object], object]:
+def _identity(instance: object) -> tuple[Mapper[object], object]:
+    """Return what identifies an object: the mapper of its class hierarchy, and its id."""
     state = inspect(instance, raiseerr=True)
     return state.mapper.base_mapper, state.dict.get("id")
 
@@ -76,10 +77,12 @@ def refuse_hidden(database: Database, connection: Connection, user_id: object) -
 
 
 def _user_tables(statements: Statements) -> Sequence[Table]:
+    """Return the tables of the users; none if the store cannot see the users."""
     return [] if statements.users is None else [cast("Table", table) for table in statements.users.mapper.tables]
 
 
 def _sees_user(statements: Statements, user_id: object) -> ColumnElement[bool]:
+    """Return an expression for whether the row of the user can be seen."""
     if statements.users is None:
         return false()
     of_id = statements.users.columns["id"]
@@ -87,5 +90,6 @@ def _sees_user(statements: Statements, user_id: object) -> ColumnElement[bool]:
 
 
 def _is_deleted(statements: Statements, user_id: object) -> bool:
+    """Return whether this process has deleted the user lately."""
     users = statements.users
     return users is not None and (users.mapper.base_mapper, user_id) in _deleted

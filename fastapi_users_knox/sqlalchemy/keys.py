@@ -82,6 +82,7 @@ def _unique_columns(table: Table) -> Iterator[Iterable[ColumnElement[Any]]]:
 
 
 def _is_partial(index: Index) -> bool:
+    """Return whether an index covers only the rows that match a condition."""
     return any(option.endswith("_where") for option in index.dialect_kwargs)
 
 
@@ -93,6 +94,7 @@ def _stated_types(token_class: type[Any]) -> Iterator[type]:
 
 
 def _may_hold(column_type: TypeEngine[Any], stated_types: Iterable[type]) -> bool:
+    """Return whether a column can store values of these types."""
     held = _python_type(_plain(column_type))
     return held is None or all(issubclass(stated, held) or issubclass(held, stated) for stated in stated_types)
 
@@ -113,6 +115,7 @@ def _plain(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
 
 
 def _converts(decorator: TypeDecorator[Any]) -> bool:
+    """Return whether a decorated type changes values."""
     return any(getattr(type(decorator), name) is not getattr(TypeDecorator, name) for name in _CONVERSIONS)
 
 

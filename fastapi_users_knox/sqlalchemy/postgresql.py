@@ -13,8 +13,9 @@ class OpenTransaction:
     """What is known about the transaction that the caller has begun.
 
     Attributes:
-        is_joinable: Whether the store's writes can be part of it. Each of its statements must see what others have
-            committed by then, it must end in one COMMIT, and it must neither be read-only nor have failed.
+        is_joinable: Whether the store's writes can be part of it, whoever has begun it. Each of its statements must see
+            what others have committed by then, it must end in one COMMIT, and it must neither be read-only nor have
+            failed.
         tables: The identifiers of the tables that it finds by their names; `None` if they are not known.
     """
 
@@ -28,7 +29,7 @@ def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> Open
         return OpenTransaction()
     settings = [func.current_setting(f"transaction_{name}") for name in ("isolation", "read_only")]
     try:
-        isolation, read_only, *found = connection.execute(select(*settings, *_oids(connection, tables))).one()
+        isolation, read_only, *found = connection.execute(select(*settings, *_table_ids(connection, tables))).one()
     except exc.DBAPIError:
         return OpenTransaction()
     return OpenTransaction(is_joinable=(isolation, read_only) == ("read committed", "off"), tables=found)
@@ -36,19 +37,21 @@ def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> Open
 
 def tables_found(connection: Connection, tables: Sequence[Table]) -> Sequence[int | None]:
     """Return the identifiers of the tables that these names find in the open transaction."""
-    return list(connection.execute(select(*_oids(connection, tables))).one())
+    return list(connection.execute(select(*_table_ids(connection, tables))).one())
 
 
 def has_row_security(connection: Connection, tables: Sequence[Table]) -> ColumnElement[bool]:
     """Return an expression for whether row-level security is in force for one of the tables."""
-    return or_(false(), *[func.row_security_active(_name(connection, table)) for table in tables])
+    return or_(false(), *[func.row_security_active(_quoted_name(connection, table)) for table in tables])
 
 
-def _oids(connection: Connection, tables: Sequence[Table]) -> Sequence[ColumnElement[int]]:
-    return [cast(func.to_regclass(_name(connection, table)), BigInteger) for table in tables]
+def _table_ids(connection: Connection, tables: Sequence[Table]) -> Sequence[ColumnElement[int]]:
+    """Return expressions for the identifiers of the tables that these names find."""
+    return [cast(func.to_regclass(_quoted_name(connection, table)), BigInteger) for table in tables]
 
 
-def _name(connection: Connection, table: Table) -> str:
+def _quoted_name(connection: Connection, table: Table) -> str:
+    """Return the quoted name of a table, with its schema if it has one."""
     preparer, schema = connection.dialect.identifier_preparer, connection.schema_for_object(table)
     return preparer.quote(table.name) if schema is None else f"{preparer.quote(schema)}.{preparer.quote(table.name)}"
 

@@ -66,6 +66,7 @@ def _fetch(
     *,
     may_commit: bool,
 ) -> Sequence[Row[Any]]:
+    """Run the SELECT in the greenlet of the session, in autocommit if that is possible."""
     # It is passed each time, so that a session with several engines uses the same one for all of it.
     routing = {"mapper": mapper, "clause": statement}
     with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
@@ -81,6 +82,7 @@ def _fetch(
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
+    """Return whether the SELECT may run without a transaction on this session."""
     # In autocommit, what a hook sets for its transaction would be lost before the SELECT.
     if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False

@@ -42,6 +42,7 @@ async def read_on_second_connection(
     """
 
     def read_prepared(connection: Connection) -> T:
+        """Run the listeners, then the read."""
         run_begin_hooks(session.sync_session, connection)
         return read(connection)
 
@@ -71,6 +72,7 @@ async def write_on_second_connection(
     """
 
     def write_prepared(connection: Connection) -> T:
+        """Take the write lock of SQLite, run the listeners, then the write."""
         begin_writing(connection, no_rows)
         run_begin_hooks(session.sync_session, connection)
         return write(connection)

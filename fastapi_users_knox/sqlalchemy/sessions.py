@@ -64,16 +64,17 @@ def has_begin_hooks(session: Session) -> bool:
 def has_execute_hooks(session: AsyncSession) -> bool:
     """Return whether the application changes how the session executes statements, by listeners or by a method."""
     return bool(session.sync_session.dispatch.do_orm_execute) or any(
-        _is_own(type(each).execute) for each in (session, session.sync_session)
+        _is_overridden(type(each).execute) for each in (session, session.sync_session)
     )
 
 
 def has_own_execute(session: AsyncSession) -> bool:
     """Return whether the application has overridden `execute` of the asynchronous session."""
-    return _is_own(type(session).execute)
+    return _is_overridden(type(session).execute)
 
 
-def _is_own(execute: Callable[..., object]) -> bool:
+def _is_overridden(execute: Callable[..., object]) -> bool:
+    """Return whether the application has overridden `execute`."""
     return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}  # SQLModel's only adds types.
 
 
@@ -93,6 +94,7 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
     seen: dict[str, object] = {}
 
     def instead(state: ORMExecuteState) -> Result[Any]:
+        """Note the options, and return an empty result instead of sending the statement."""
         seen.update({**state.statement.get_execution_options(), **state.local_execution_options})
         return IteratorResult(SimpleResultMetaData([]), iter(()))
 
@@ -133,7 +135,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
 
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
-    """Return a connection's execution options, such as `schema_translate_map`, except those for how it begins."""
+    """Return a connection's execution options, such as `schema_translate_map`, except those of the BEGIN."""
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
@@ -194,6 +196,7 @@ def close_transaction(session: Session) -> None:
 
 
 def _loaded_names(mapped: object) -> set[str]:
+    """Return the names of the mapped attributes that are loaded."""
     return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())
 
 

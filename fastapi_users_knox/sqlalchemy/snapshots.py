@@ -63,6 +63,7 @@ async def read_latest(
     """
 
     def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:
+        """Read, and raise an error if the rows are only hidden."""
         rows = connection.execute(statement, parameters).all()
         if not rows:
             explain(connection)

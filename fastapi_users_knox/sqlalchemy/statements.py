@@ -94,12 +94,12 @@ class Statements:
         self.users: UserClass | None = users
         self.user: type[Any] | None = users.mapper.class_ if users else None
         self.insert: Insert = insert(self.table)
-        self._mine = (
+        self._same_user_and_audience = (
             self.columns["user_id"] == bindparam("user_id"),
             self.columns["audience"] == bindparam("audience"),
         )
-        self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._mine)
-        self.removal: Removal = self.removal_of(self.columns["id"] == bindparam("id"), *self._mine)
+        self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._same_user_and_audience)
+        self.removal: Removal = self.removal_of(self.columns["id"] == bindparam("id"), *self._same_user_and_audience)
 
     @lru_cache(maxsize=32)  # noqa: B019 (the object lives as long as the mapped class)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
@@ -134,7 +134,7 @@ class Statements:
             is_removed.append(self.columns["digest"].in_(bindparam("replaces", expanding=True)))
         if has_device:
             is_removed.append(self.columns["device_id"] == bindparam("device_id"))
-        return self.removal_of(*self._mine, or_(*is_removed))
+        return self.removal_of(*self._same_user_and_audience, or_(*is_removed))
 
     def removal_of(self, *where: ColumnElement[bool]) -> "Removal":
         """Build the removal of the records that match all these conditions."""
@@ -145,9 +145,8 @@ class Statements:
 
     def values(self, record: TokenRecord[Any], digest: bytes) -> dict[str, object]:
         """Return the values of a row for a record, by the keys of the columns."""
-        return {self.columns[name].key: getattr(record, name) for name in _RECORD} | {
-            self.columns["digest"].key: digest
-        }
+        values = {self.columns[name].key: getattr(record, name) for name in _RECORD}
+        return {**values, self.columns["digest"].key: digest}
 
     def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
         """Return the SQL of `TokenRecord.is_live`."""
@@ -181,6 +180,7 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
 
 @cache
 def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None) -> Statements:
+    """Build the statements once for each token class and class of users."""
     if not all(name in tokens.columns for name in (*_RECORD, "digest")):
         raise TypeError(
             "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "

@@ -51,14 +51,14 @@ class UTCDateTime(TypeDecorator[datetime]):
 _UUID = Uuid(native_uuid=False).with_variant(Uuid(), "postgresql")
 
 
-def _exact(length: int) -> String:
+def _exact_text(length: int) -> String:
     """Return a text type that compares character by character; MySQL's default ignores case."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
 
 
-def _unicode(length: int) -> String:
+def _unicode_text(length: int) -> String:
     """Return a text type for any character, whatever the character set of the MySQL database."""
     return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
 
@@ -76,7 +76,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
     @classmethod
     def __declare_last__(cls) -> None:
-        """Delete the tokens of each user that the ORM deletes, whatever the foreign key does.
+        """Listen to the ORM, so that the tokens of each user that it deletes are deleted too, whatever the key does.
 
         Otherwise, on a database that does not enforce foreign keys (SQLite's default), a new user with the same number
         would be logged in by them. On one that enforces them without a cascade, the user could not be deleted.
@@ -122,14 +122,14 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         digest: Mapped[bytes] = mapped_column(
             LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb"), unique=True, nullable=False
         )
-        audience: Mapped[str] = mapped_column(_exact(64), nullable=False)
+        audience: Mapped[str] = mapped_column(_exact_text(64), nullable=False)
         created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         authenticated_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
         last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-        name: Mapped[str | None] = mapped_column(_unicode(128))
-        device_id: Mapped[str | None] = mapped_column(_exact(128))
-        user_agent: Mapped[str | None] = mapped_column(_unicode(256))
+        name: Mapped[str | None] = mapped_column(_unicode_text(128))
+        device_id: Mapped[str | None] = mapped_column(_exact_text(128))
+        user_agent: Mapped[str | None] = mapped_column(_unicode_text(256))
         ip_address: Mapped[str | None] = mapped_column(String(64))
 
         @declared_attr
@@ -147,6 +147,7 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
 def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
+    """Check the key `user_id` of each token class when it is configured."""
     with suppress(
         NoReferencedTableError
     ):  # If the users are mapped later, the store checks the key when it is created.

@@ -130,11 +130,13 @@ def _refuse_other_tables(connection: Connection, database: Database, found: Open
 
 
 def _run_with_options(connection: Connection, database: Database, work: Work[T], options: Mapping[str, object]) -> T:
+    """Run the work with the options of the application's hooks."""
     with with_options(connection, options):
         begin_writing(connection, database.sql.no_rows)
         return work(connection)
 
 
 def _run_in_savepoint(connection: Connection, database: Database, work: Work[T], options: Mapping[str, object]) -> T:
+    """Run the work in a SAVEPOINT."""
     with connection.begin_nested():
         return _run_with_options(connection, database, work, options)

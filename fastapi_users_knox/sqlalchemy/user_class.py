@@ -85,6 +85,7 @@ class UserClass:
         return referred.issuperset(self.mapper.primary_key)
 
     def _has_referred_id(self) -> bool:
+        """Return whether `id` of the class is the column that `user_id` refers to."""
         own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}
         keys = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in own))
         return not keys.isdisjoint(same_keys(self.referred, self.mapper))
@@ -104,7 +105,11 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
     """
     try:
         check_key(tokens)
-        seen = [UserClass(mapper=mapper, referred=key) for key in referred_columns(tokens) for mapper in _on(key.table)]
+        seen = [
+            UserClass(mapper=mapper, referred=key)
+            for key in referred_columns(tokens)
+            for mapper in _mappers_on(key.table)
+        ]
     except NoReferencedTableError as error:
         raise _refusal(tokens, str(error)) from error
     if not seen:
@@ -131,10 +136,11 @@ def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
 
 def topmost_on(table: FromClause) -> set[Mapper[Any]]:
     """Return the mappers of the classes that use the table, except those that inherit from another of them."""
-    return _topmost(_on(table))
+    return _topmost(_mappers_on(table))
 
 
 def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
+    """Return the topmost class that can be used."""
     fitting = {user.mapper: user for user in seen if not user.missing}
     if not fitting:
         reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
@@ -143,17 +149,20 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
     chosen = fitting[topmost[0]]
     if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
         names = ", ".join(mapper.class_.__name__ for mapper in topmost)
-        raise _refusal(tokens, f"several classes match that read different rows or columns: {names}")
+        raise _refusal(tokens, f"there are several that read different rows or columns: {names}")
     return chosen
 
 
-def _on(table: FromClause) -> set[Mapper[Any]]:
+def _mappers_on(table: FromClause) -> set[Mapper[Any]]:
+    """Return the mappers of all classes that use the table."""
     return {mapper for registry in _all_registries() for mapper in registry.mappers if table in mapper.tables}
 
 
 def _topmost(mappers: set[Mapper[Any]]) -> set[Mapper[Any]]:
+    """Return the mappers that do not inherit from another one of these."""
     return {it for it in mappers if it.inherits is None or mappers.isdisjoint(it.inherits.iterate_to_root())}
 
 
 def _refusal(tokens: Mapper[Any], why: str) -> UserClassError:
+    """Return the error, with the fix."""
     return UserClassError(f"the users of {tokens.class_.__name__} cannot be found: {why}; {_FIX}")

@@ -114,6 +114,7 @@ class UserRows(Generic[UP, ID]):
         commits: list[object] = []
 
         def note(committed: Session) -> None:
+            """Note a commit."""
             commits.append(committed)
 
         event.listen(session, "after_commit", note)
@@ -156,9 +157,11 @@ class UserRows(Generic[UP, ID]):
         return await read_on_second_connection(session, bind.engine, options, partial(self._read, id=id))
 
     def _read_on_session(self, session: Session, id: ID) -> StoredRow | None:
+        """Read the row on the session's connection."""
         return self._read(session.connection(self._routing(id)), id)
 
     def _read(self, connection: Connection, id: ID) -> StoredRow | None:
+        """Return the row; `None` if row-level security may hide it."""
         row = connection.execute(self._row_of(id)).mappings().one_or_none()
         return None if row is None and self._may_hide(connection) else _by_name(row)
 
@@ -169,6 +172,7 @@ class UserRows(Generic[UP, ID]):
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
 
     def _row_of(self, id: ID) -> Select[Any]:
+        """Build the SELECT of a row, with the credentials as SQL reads them."""
         table = self.user_class
         mapper = class_mapper(table)
         columns = {attribute.key: attribute.class_attribute for attribute in mapper.column_attrs}
@@ -177,15 +181,18 @@ class UserRows(Generic[UP, ID]):
         return select(*[column.label(f"knox_{name}") for name, column in columns.items()]).where(table.id == id)
 
     def _routing(self, id: ID) -> dict[str, Any]:
+        """Return the arguments by which a session with several engines selects its engine."""
         return {"mapper": class_mapper(self.user_class), "clause": self._row_of(id)}
 
 
 def _by_name(row: RowMapping | None) -> StoredRow:
+    """Return the values of a row by attribute name; empty without a row."""
     return {} if row is None else {str(name).removeprefix("knox_"): value for name, value in row.items()}
 
 
 @contextmanager
 def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
+    """Set the session of a scope to this one, if the scope has none yet."""
     if scoped.registry.has():  # It is scoped by something else, such as the request.
         yield
         return
@@ -198,11 +205,13 @@ def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) 
 
 @cache
 def _find_credentials(users: Mapper[Any]) -> Select[Any]:
+    """Build the SELECT of the credentials once for each class."""
     columns = [_expression(users, name) for name in ("hashed_password", "is_active")]
     return select(*columns).where(users.class_.id == bindparam("id"))
 
 
 def _expression(users: Mapper[Any], name: str) -> ColumnElement[Any]:
+    """Return the SQL expression of an attribute, or raise `UserClassError`."""
     expression = in_sql(users, name)
     if expression is None:
         reason = why_not_in_sql(users, name)

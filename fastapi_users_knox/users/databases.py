@@ -87,26 +87,33 @@ class _AnyUsers(Generic[UP, ID]):
     derives_activity = False
 
     def __init__(self, user_db: BaseUserDatabase[UP, ID]) -> None:
+        """Take the user database."""
         self._user_db = user_db
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:  # noqa: ARG002 (no sessions)
+        """Return the credentials of the user that the user database loads."""
         user = await self._user_db.get(id)
         return None if user is None else Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
 
     async def stored(self, id: ID) -> StoredUser:
+        """Return the fields of the user that the user database loads."""
         user = await self._user_db.get(id)
         return {} if user is None else {**vars(user), "is_active": user.is_active}
 
     async def committed(self, user: UP, id: ID) -> StoredUser | None:  # noqa: ARG002 (the protocol's)
+        """Return the stored fields, because each change is stored at once."""
         return await self.stored(id)
 
     def id_of(self, user: UP) -> ID:
+        """Return the id of the object."""
         return cast("ID", user.id)
 
     def noting_commits(self) -> AbstractContextManager[Collection[object]]:
+        """Collect nothing, because there is no session."""
         return nullcontext(())
 
     def is_pending(self, user: UP) -> bool:  # noqa: ARG002 (the protocol's)
+        """Return `False`, because each change is stored at once."""
         return False
 
     async def flush(self) -> None:
@@ -122,6 +129,7 @@ class _AnyUsers(Generic[UP, ID]):
         """Do nothing."""
 
     def sharing_session(self) -> AbstractContextManager[None]:
+        """Do nothing."""
         return nullcontext()
 
 

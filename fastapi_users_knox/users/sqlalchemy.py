@@ -27,9 +27,9 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return UserSource()
     is_plain = (
-        _is(user_manager.get, BaseUserManager.get)
-        and _is(user_db.get, SQLAlchemyUserDatabase.get)
-        and _is(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
+        _is_function(user_manager.get, BaseUserManager.get)
+        and _is_function(user_db.get, SQLAlchemyUserDatabase.get)
+        and _is_function(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
         # An application may compute in Python who is active, which no SELECT can.
         and in_sql(class_mapper(user_db.user_table), "is_active") is not None
     )
@@ -38,5 +38,6 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
     return UserSource(session=open_session(user_db.session), user_class=user_db.user_table)
 
 
-def _is(method: object, function: object) -> bool:
+def _is_function(method: object, function: object) -> bool:
+    """Return whether a bound method is this function, and so not overridden."""
     return getattr(method, "__func__", None) is function
