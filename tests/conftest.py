@@ -23,14 +23,14 @@ SERVER_FIXTURES = {
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
-# One of each kind reaches every line; what another driver, level or release does differently is not in our lines.
-MEASURED = {"sqlite", "postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
-VARIANTS = {*SQLITE, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
+# One server of each kind reaches every line; what another driver, level or release does differently is not in ours.
+MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
+VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
 
 # Those that start a server, a browser or other processes by themselves, or follow a page in a process of its own.
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
-    *("tests.test_example_program", "tests.test_races", "tests.cookie.test_chromium"),
+    *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Tokens in Redis: the store."""
+"""The token store over Redis."""
 
 from fastapi_users_knox.redis.store import RedisTokenStore
 

@@ -1,4 +1,4 @@
--- What the scripts share that look at several records, or write; it stands behind fields.lua.
+-- What the scripts share that read several records, or write. It follows fields.lua.
 
 local GRACE = 60000
 
@@ -9,11 +9,11 @@ end
 
 local function is_expired(record)
   local expires_at = field(record, EXPIRES_AT)
-  return expires_at ~= nil and expires_at <= told.now
+  return expires_at ~= nil and expires_at <= arguments.now
 end
 
 local function is_too_old(record)
-  return told.created_since ~= nil and record[CREATED_AT] < told.created_since
+  return arguments.created_since ~= nil and record[CREATED_AT] < arguments.created_since
 end
 
 local function is_live(record)
@@ -24,42 +24,42 @@ local function active_at(record)
   return field(record, LAST_USED_AT) or record[CREATED_AT]
 end
 
--- Return the score of a record in its index.
+-- Return the score of a record in the index.
 local function score(record)
   local expires_at = field(record, EXPIRES_AT)
   return expires_at and math.ceil(expires_at / 1000) or '+inf'
 end
 
--- Let a record's key live as long as the record, and GRACE longer.
-local function extend(digest, record)
+-- Let the key of a record expire GRACE after the record.
+local function set_ttl(digest, record)
   local expires_at = field(record, EXPIRES_AT)
   if expires_at then
-    redis.call('PEXPIRE', base .. digest, math.max(1, expires_at - told.now + GRACE))
+    redis.call('PEXPIRE', base .. digest, math.max(1, expires_at - arguments.now + GRACE))
   else
     redis.call('PERSIST', base .. digest)
   end
 end
 
--- Let the index live at least as long as the key of this record of it.
-local function outlive(index, digest)
-  local ttl, its_ttl = redis.call('PTTL', index), redis.call('PTTL', base .. digest)
-  if its_ttl == -1 then
+-- Let the index exist at least as long as the key of one of its records.
+local function extend_index(index, digest)
+  local ttl, record_ttl = redis.call('PTTL', index), redis.call('PTTL', base .. digest)
+  if record_ttl == -1 then
     redis.call('PERSIST', index)
-  elseif (ttl ~= -1 and ttl < its_ttl) or redis.call('ZCARD', index) == 1 then -- The one record has just made it.
-    redis.call('PEXPIRE', index, its_ttl)
+  elseif (ttl ~= -1 and ttl < record_ttl) or redis.call('ZCARD', index) == 1 then -- An index of one record may be new.
+    redis.call('PEXPIRE', index, record_ttl)
   end
 end
 
--- Put a record's key and its place in the index under another digest.
+-- Store a record under another digest, with the same score in the index.
 local function move(index, old, new)
   redis.call('RENAME', base .. old, base .. new)
   redis.call('ZADD', index, redis.call('ZSCORE', index, old), new)
   redis.call('ZREM', index, old)
 end
 
--- Return the user's records, or the first ones to expire, as pairs of digest and record; and the digests of the index
--- whose records are gone.
-local function look(index, most)
+-- Return pairs of the digest and the record of each of a user's records, or of the `most` that expire first. Also
+-- return those digests of the index that have no record any more.
+local function read_all(index, most)
   local found, gone = {}, {}
   for _, digest in ipairs(redis.call('ZRANGE', index, 0, most and most - 1 or -1)) do
     local record = read(digest)
@@ -73,8 +73,8 @@ local function look(index, most)
   return found, gone
 end
 
--- Let the index live as long as the longest of its records, by Redis's own clock.
-local function fit(index)
+-- Let the index expire together with the last of its records' keys.
+local function shorten_index(index)
   local longest = 0
   for _, digest in ipairs(redis.call('ZRANGE', index, 0, -1, 'REV')) do
     local ttl = redis.call('PTTL', base .. digest)
@@ -84,40 +84,40 @@ local function fit(index)
   if longest > 0 then redis.call('PEXPIRE', index, longest) end
 end
 
--- Delete records, and let the index not outlive the longest of what is left.
+-- Delete records, and shorten the life of the index if it depended on one of them.
 local function delete(index, digests)
   local index_ttl, was_longest = redis.call('PTTL', index), false
   for _, digest in ipairs(digests) do
     local ttl = redis.call('PTTL', base .. digest)
-    -- Of a record that Redis has expired nothing is known, but that it was not the longest of an index that goes on.
-    -- A little less is as long: the two were set by commands that may each have had a millisecond of their own.
+    -- The times to live of a record and of its index were set by two commands, so they may differ by milliseconds.
+    -- If Redis has expired a record's key (-2), an index with a time to live did not depend on it.
     local is_as_long = index_ttl ~= -1 and ttl + 1000 >= index_ttl
     was_longest = was_longest or ttl == -1 or is_as_long or (index_ttl == -1 and ttl == -2)
     redis.call('DEL', base .. digest)
     redis.call('ZREM', index, digest)
   end
-  if was_longest then fit(index) end
+  if was_longest then shorten_index(index) end
 end
 
--- Return what a call has answered before: the client repeats a call whose answer was lost.
-local function recall(answer_key)
+-- Return the answer that was kept when this call was run before. A client repeats a call if its answer was lost.
+local function kept_answer(answer_key)
   return redis.call('GET', answer_key)
 end
 
--- Answer with an array, and keep what is not empty for a repetition; the client deletes it once it is there.
-local function answer_with(answer_key, answer)
+-- Return an array, and keep it for a repetition unless it is empty. The caller deletes it after it has received it.
+local function keep_answer(answer_key, answer)
   if #answer == 0 then return '[]' end
   local text = cjson.encode(answer)
   redis.call('SET', answer_key, text, 'PX', GRACE)
   return text
 end
 
--- End the user's records for which the question is answered with true, and answer with them.
-local function end_those(index, answer_key, is_meant)
+-- Remove and return those records of a user for which the function returns true.
+local function remove_where(index, answer_key, is_meant)
   refuse_replica()
-  local answered = recall(answer_key)
+  local answered = kept_answer(answer_key)
   if answered then return answered end
-  local found, gone = look(index)
+  local found, gone = read_all(index)
   local answer = {}
   for _, pair in ipairs(found) do
     if is_meant(pair[1], pair[2]) then
@@ -125,5 +125,5 @@ local function end_those(index, answer_key, is_meant)
     end
   end
   delete(index, gone)
-  return answer_with(answer_key, answer)
+  return keep_answer(answer_key, answer)
 end

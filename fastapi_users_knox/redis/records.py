@@ -1,4 +1,4 @@
-"""How a record and a digest are written in Redis: the scripts read and write the same."""
+"""The format of records and digests in Redis, which the Lua scripts share."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
@@ -13,28 +13,28 @@ __all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 _FIELDS = 12
-_FEWEST = 4  # Fields that are always there; what is empty at the end is left out, to save memory.
+_MIN_FIELDS = 4  # These are always stored. Empty fields at the end are omitted, to save memory.
 
 
 def text_of(value: bytes) -> str:
-    """Write bytes, such as a digest, as text that any client can decode: base64url without padding (RFC 4648 §5)."""
+    """Encode bytes, such as a digest, as base64url without padding (RFC 4648 §5), which every client can decode."""
     return urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
 def milliseconds(moment: datetime | None) -> int | None:
-    """Count the milliseconds since 1970 UTC."""
+    """Return a time as milliseconds since 1970 UTC."""
     return None if moment is None else (moment - _EPOCH) // MILLISECOND
 
 
 def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
-    """Return the fields in the order in which they are stored."""
+    """Return the fields of a record in the order in which they are stored."""
     fields = [
         text_of(record.id.bytes),
         str(record.user_id),
         milliseconds(record.created_at),
         milliseconds(record.expires_at),
         milliseconds(record.last_used_at),
-        None,  # which call has noted its last use
+        None,  # RENEWED_BY, which only the scripts write
         record.audience,
         record.device_id,
         record.name,
@@ -42,13 +42,13 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
         record.ip_address,
         None if record.authenticated_at == record.created_at else milliseconds(record.authenticated_at),
     ]
-    while len(fields) > _FEWEST and not fields[-1]:
+    while len(fields) > _MIN_FIELDS and not fields[-1]:
         fields.pop()
     return fields
 
 
 def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
-    """Make the record of its stored fields, and of the user's id that was made of its text."""
+    """Return the record with these stored fields, and with the user's id as the application has it."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
     id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
     user_agent, ip_address = client

@@ -1,14 +1,14 @@
--- End records of a user: one, those of an audience, or all.
+-- Remove records of a user: one of them, those of one audience, or all.
 --
--- KEYS[1]  the user's index      KEYS[2]  where the answer is kept
--- ARGV[1]  audience              whose records; absent: every audience's
---          id                    of the one record to end; absent: all
---          keep                  the id of one that stays
--- Result   an array of the records that have ended, live or not
--- Idempotent: repeated, it finds its answer, if that was not empty.
+-- KEYS[1]  the user's index      KEYS[2]  where to keep the answer
+-- ARGV[1]  audience              the audience of the records; every audience if it is absent
+--          id                    the id of the one record to remove; all records if it is absent
+--          keep                  the id of one record that stays
+-- Result   an array of the records that were removed, live or not
+-- Idempotent: a repetition finds its answer, unless that was empty.
 
-return end_those(KEYS[1], KEYS[2], function(_, record)
-  return record[ID] ~= told.keep
-    and (told.id == nil or record[ID] == told.id)
-    and (told.audience == nil or audience_of(record) == told.audience)
+return remove_where(KEYS[1], KEYS[2], function(_, record)
+  return record[ID] ~= arguments.keep
+    and (arguments.id == nil or record[ID] == arguments.id)
+    and (arguments.audience == nil or audience_of(record) == arguments.audience)
 end)

@@ -1,9 +1,9 @@
--- Put a live record under a new digest.
+-- Store a live record under a new digest.
 --
--- KEYS[1]  the user's index      KEYS[2]  where the record is           KEYS[3]  where it is to be
+-- KEYS[1]  the user's index      KEYS[2]  where the record is stored    KEYS[3]  where to store it
 -- ARGV[1]  now, created_since    milliseconds
--- Result   1 if the record is under the new digest, else 0
--- Idempotent: repeated, it finds the record where it is to be, under a digest that only this call knows.
+-- Result   1 if the record is stored under the new digest, otherwise 0
+-- Idempotent: a repetition finds the record under the new digest, which only this call knows.
 
 refuse_replica()
 local index, digest = KEYS[1], digest_of(KEYS[2])

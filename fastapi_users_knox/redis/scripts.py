@@ -1,4 +1,4 @@
-"""The scripts, and how they are run: by the client's own means, with its errors told as ours."""
+"""The Lua scripts, and the function that runs them on the application's client."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -12,44 +12,44 @@ from redis.exceptions import RedisClusterException, RedisError
 
 from fastapi_users_knox.errors import StoreUnavailable
 
-__all__ = ["Client", "reaching", "run"]
+__all__ = ["Client", "raising_unavailable", "run"]
 
 Client = Redis | RedisCluster
 
 _directory = files(__package__)
 _FIELDS, _RECORDS = ((_directory / name).read_bytes() for name in ("fields.lua", "records.lua"))
 _SCRIPTS = {
-    # The client library's own, but made once, as it hashes the text; which client is to run it, each call says.
+    # redis-py's own class, made once because it hashes the text. Each call passes the client that runs the script.
     name: AsyncScript(cast("Redis", None), _FIELDS + shared + (_directory / f"{name}.lua").read_bytes())
     for shared, names in (
-        (b"", ("get",)),  # Read at every request, so it brings only what it needs.
+        (b"", ("get",)),  # It runs at every request, so it contains only what it needs.
         (_RECORDS, ("add", "confirm", "list", "purge", "remove", "renew", "rotate")),
     )
     for name in names
 }
 
 
-async def run(client: Client, script: str, keys: Sequence[str], **told: object) -> Any:  # noqa: ANN401 (a script's own)
-    """Run a script, in one round trip where the server knows it; the client library loads it where it does not.
+async def run(client: Client, script: str, keys: Sequence[str], **arguments: object) -> Any:  # noqa: ANN401 (a script's result)
+    """Run a script in one round trip. If the server does not know the script yet, redis-py loads it first.
 
     Args:
-        client: The application's.
-        script: The name of its file.
-        keys: All in one slot.
-        told: What the script's header says; `None` is left out.
+        client: The application's client.
+        script: The name of the script's file.
+        keys: The script's keys, all in one slot.
+        arguments: The arguments in the script's header. Those that are `None` are omitted.
 
     Raises:
-        StoreUnavailable: Redis cannot be reached, or refuses.
+        StoreUnavailable: Redis cannot be reached, or refuses the script.
     """
-    known = {name: value for name, value in told.items() if value is not None}
-    with reaching():
-        # In bytes, as the scripts make keys of their own, whatever the client's encoding is.
-        return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(known)], client)
+    passed = {name: value for name, value in arguments.items() if value is not None}
+    with raising_unavailable():
+        # Keys are passed as bytes, because the scripts build keys too, whatever encoding the client has.
+        return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(passed)], client)
 
 
 @contextmanager
-def reaching() -> Iterator[None]:
-    """Turn what Redis in trouble raises into `StoreUnavailable`."""
+def raising_unavailable() -> Iterator[None]:
+    """Raise `StoreUnavailable` instead of the errors of redis-py and of the network."""
     try:
         yield
     except (RedisError, RedisClusterException, OSError) as error:

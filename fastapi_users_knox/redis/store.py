@@ -1,58 +1,49 @@
-"""The token store over Redis: one script a verb, on the keys of one user, which are all in one slot of a cluster."""
+"""The token store over Redis. Each verb runs one script on the keys of one user."""
 
 import asyncio
 import json
-import logging
-import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar, overload
+from datetime import datetime
+from functools import partial
+from typing import Any, Generic, overload
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from redis.asyncio import Redis, RedisCluster
 
-from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached, describe
+from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
-from fastapi_users_knox.redis.records import MILLISECOND, fields_of, milliseconds, record_of, text_of
-from fastapi_users_knox.redis.scripts import Client, reaching, run
-from fastapi_users_knox.store import Attempts, check_batch_size
-from fastapi_users_knox.tokens import PresentedToken, routing_tag
+from fastapi_users_knox.redis.after_reads import MAX_DELAY, write_after_read
+from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
+from fastapi_users_knox.redis.keys import Keys
+from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
+from fastapi_users_knox.redis.scripts import Client, run
+from fastapi_users_knox.store import check_batch_size
+from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["RedisTokenStore"]
 
-_logger = logging.getLogger("fastapi_users_knox")
-
-T = TypeVar("T")
-
-_USERS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
-_PATIENCE = 0.5  # seconds, where a request must not be held up
-_NOT_AUTHORIZED = 0  # what add.lua answers
-_UNCONFIRMED = timedelta(seconds=10)
-
-_attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
-
 
 class RedisTokenStore(Generic[UP, ID]):
-    """The `TokenStore` on Redis from 6.2 on, and on Valkey: standalone, behind Sentinel, or a cluster.
+    """The `TokenStore` on Redis 6.2 or later, and on Valkey: standalone, behind Sentinel, or as a cluster.
 
-    A read is one round trip to the master; a login takes two, as does what ends something. The store cannot see
-    the users, so it does not check a login's `credentials`: pass `user_db` to the strategy for that.
+    A read is one round trip to the master. A login takes two, and so does a verb that removes records. The store cannot
+    see the users, so it does not check the `credentials` of a login: pass `user_db` to the strategy for this check.
 
     Args:
-        redis: The application's client; connections, time-outs and repeated calls are its business.
+        redis: The application's client, which also decides on connections, time-outs and repeated calls.
         parse_id: Converts the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
             `user.id`.
-        users: The name of the user table, which becomes part of the keys. Two tables whose users have the same ids,
-            such as customers and staff numbered from 1, need different names. Required with a `parse_id`, as ids that
-            are no UUIDs may occur in several tables; letters, digits and `_.-`, at most 64.
-        key_prefix: What all keys begin with, any text without braces; applications that share one Redis differ in it.
+        users: The name of the user table, which becomes part of the keys: at most 64 letters, digits, `_`, `.` and `-`.
+            Two tables with the same ids, such as customers and staff that are both numbered from 1, need different
+            names. It is required with a `parse_id`, because only UUIDs are unique among all tables.
+        key_prefix: The beginning of all keys, any text without braces. Applications that share one Redis need
+            different prefixes.
 
     Raises:
-        TypeError: `redis` is no asynchronous client, or `users` is missing.
-        ValueError: `users` or `key_prefix` has other characters. Braces would decide which slot a key is in.
+        TypeError: `redis` is not an asynchronous client, or `users` is missing.
+        ValueError: `users` or `key_prefix` contains other characters. Braces would change the slot of a key.
     """
 
     sees_users = False
@@ -66,18 +57,14 @@ class RedisTokenStore(Generic[UP, ID]):
     def __init__(
         self, redis: Client, *, parse_id: Callable[[str], Any] = UUID, users: str = "", key_prefix: str = "knox:"
     ) -> None:
-        """Take the client; nothing is sent yet."""
+        """Keep the client. Nothing is sent yet."""
         if not isinstance(redis, Redis | RedisCluster):
             raise TypeError(f"redis must be a client of redis.asyncio, not {type(redis).__name__}")
         if parse_id is not UUID and not users:
             raise TypeError("users is missing: with a parse_id, name the user table, such as users='customer'")
-        if not _USERS.fullmatch(users):
-            raise ValueError("users must be at most 64 letters, digits, '_', '.' or '-'")
-        if "{" in key_prefix or "}" in key_prefix:
-            raise ValueError("key_prefix must have no braces")
+        self._keys = Keys.of_table(users, key_prefix=key_prefix)
         self._redis = redis
         self._parse_id: Callable[[str], ID] = parse_id
-        self._key_prefix = f"{key_prefix}{users}:" if users else key_prefix
 
     async def add(
         self,
@@ -90,17 +77,15 @@ class RedisTokenStore(Generic[UP, ID]):
         limit: int | None = None,
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
-        credentials: Credentials | None = None,  # noqa: ARG002 (Redis knows no users)
+        credentials: Credentials | None = None,  # noqa: ARG002 (the store does not see the users)
     ) -> Added[ID]:
-        """Store a record, and confirm it: one that is not, as its login has failed, goes by itself in ten seconds.
+        """Store the record and confirm it. If the login fails in between, the record expires within ten seconds.
 
         Raises:
-            KnoxError: `parse_id` does not give back the user's id.
+            KnoxError: `parse_id` does not return the user's id.
         """
         self._check_id(record.user_id)
-        index = self._index(record.user_id)
-        keys = [index, _answer_key(index), self._key(record.user_id, digest)]
-        told = {
+        arguments = {
             "record": fields_of(record),
             "now": milliseconds(now),
             "created_since": milliseconds(created_since),
@@ -108,24 +93,25 @@ class RedisTokenStore(Generic[UP, ID]):
             "limit": limit,
             "limit_policy": limit_policy,
             "replaces": [text_of(replaced) for replaced in replaces],
-            "unconfirmed": _UNCONFIRMED // MILLISECOND,
         }
+        index, key = self._keys.index(record.user_id), self._keys.record(record.user_id, digest)
         try:
-            answer = await self._add_confirmed(keys, told)
+            answer = await add_and_confirm(self._redis, index, key, arguments)
         except StoreUnavailable:
+            # Redis may have stored the record all the same, and then it would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(_PATIENCE):
+                async with asyncio.timeout(MAX_DELAY):
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
-        if answer == _NOT_AUTHORIZED:
+        if answer == NOT_AUTHORIZED:
             raise InvalidToken
         if limit is not None and answer is None:
             raise TokenLimitReached(limit)
-        ended = [(why, self._record(fields)) for why, fields in json.loads(answer)]
+        removed = [(why, self._record(fields)) for why, fields in json.loads(answer)]
         return Added(
-            expired=tuple(old for why, old in ended if why == "expired"),
-            replaced=tuple(old for why, old in ended if why == "replaced"),
-            evicted=tuple(old for why, old in ended if why == "evicted"),
+            expired=tuple(old for why, old in removed if why == "expired"),
+            replaced=tuple(old for why, old in removed if why == "replaced"),
+            evicted=tuple(old for why, old in removed if why == "evicted"),
         )
 
     async def get(
@@ -133,17 +119,17 @@ class RedisTokenStore(Generic[UP, ID]):
         token: PresentedToken,
         *,
         audience: str,
-        users: UserSource | None = None,  # noqa: ARG002 (Redis has no users)
+        users: UserSource | None = None,  # noqa: ARG002 (the store does not see the users)
     ) -> Found[UP, ID] | None:
-        """Find a record, if the index of its user holds it too."""
-        keys = [f"{self._base(token.tag)}{text_of(digest)}" for digest in token.digests]
+        """Find a record that is also in the index of its user."""
+        keys = [self._keys.presented(token.tag, digest) for digest in token.digests]
         found = await run(self._redis, "get", keys, audience=audience)
         if found is None:
             return None
         number, text = found
         fields = json.loads(text)
         if not self._can_parse(fields[1]):
-            return None  # It is of an application that has the same prefix.
+            return None  # It belongs to another application with the same prefix.
         return Found(record=self._record(fields), digest=token.digests[number - 1])
 
     async def renew(
@@ -156,10 +142,9 @@ class RedisTokenStore(Generic[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Write to the one record."""
-        if not self._claim("renew", found, now, unused_since):
-            return False
-        renewing = self._swap(
+        """Run the script on the keys of one record."""
+        renew = partial(
+            self._change_record,
             "renew",
             found,
             digest or found.digest,
@@ -169,22 +154,23 @@ class RedisTokenStore(Generic[UP, ID]):
             expires_at=milliseconds(expires_at),
             call=secrets.randbits(32),
         )
-        return await _beside(renewing) or False
+        what = ("renew", found.record.id)
+        return bool(await write_after_read(renew, client=self._redis, what=what, now=now, tried_since=unused_since))
 
     async def rotate(
         self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
     ) -> bool:
         """Rename the record's key."""
-        return await self._swap(
+        return await self._change_record(
             "rotate", found, digest, now=milliseconds(now), created_since=milliseconds(created_since)
         )
 
     async def remove(
         self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> TokenRecord[ID] | None:
-        """End one record, which takes the longer the more records the user has."""
-        ended = await self._remove(user_id, audience=audience, id=text_of(id.bytes))
-        return next((record for record in ended if record.is_live(now, created_since=created_since)), None)
+        """Remove one record. The script reads all records of the user to find it."""
+        removed = await self._remove(user_id, audience=audience, id=text_of(id.bytes))
+        return next((record for record in removed if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
         self,
@@ -195,15 +181,15 @@ class RedisTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """End them by one script."""
-        ended = await self._remove(user_id, audience=audience, keep=None if keep is None else text_of(keep.bytes))
-        return [record for record in ended if record.is_live(now, created_since=created_since)]
+        """Remove the records by one script."""
+        removed = await self._remove(user_id, audience=audience, keep=None if keep is None else text_of(keep.bytes))
+        return [record for record in removed if record.is_live(now, created_since=created_since)]
 
     async def list(
         self, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> Sequence[TokenRecord[ID]]:
-        """Read all of the user's records of the audience, and pick."""
-        texts = await run(self._redis, "list", [self._index(user_id)], audience=audience)
+        """Read all records of the user and audience, and return the live ones."""
+        texts = await run(self._redis, "list", [self._keys.index(user_id)], audience=audience)
         records = [self._record(json.loads(text)) for text in texts]
         live = [record for record in records if record.is_live(now, created_since=created_since)]
         return sorted(live, key=lambda record: record.created_at, reverse=True)
@@ -218,95 +204,47 @@ class RedisTokenStore(Generic[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Go through all indexes, user by user; a batch is how many keys Redis looks at in one trip.
+        """Find the indexes of all users, and run the script for each of them.
 
-        Redis's own expiry deletes what has expired, a minute later; what is left for this verb is the rest.
+        A batch is the number of keys that Redis examines in one round trip. Redis itself deletes an expired record
+        after a minute, so this verb finds only those that Redis has not deleted yet and those that are too old.
         """
         check_batch_size(batch_size)
-        told = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
+        arguments = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
+        purge = partial(remove_and_forget_answer, self._redis, "purge")
         if seen is None:
-            return sum([len(await self._finish("purge", index, **told)) async for index in self._indexes(batch_size)])
-        if not self._claim("purge", seen, now, tried_since or now):
-            return 0
-        index = self._index(seen.record.user_id)
-        return len(await _beside(self._finish("purge", index, digest=text_of(seen.digest), **told)) or ())
+            indexes = self._keys.find_indexes(self._redis, batch_size=batch_size)
+            return sum([len(await purge(index, arguments)) async for index in indexes])
+        index = self._keys.index(seen.record.user_id)
+        purge_one = partial(purge, index, {**arguments, "digest": text_of(seen.digest)})
+        what, tried_since = ("purge", seen.record.id), tried_since or now
+        purged = await write_after_read(purge_one, client=self._redis, what=what, now=now, tried_since=tried_since)
+        return len(purged or ())
 
-    # What follows serves the verbs above, in their order.
+    # Helpers of the verbs above, in their order.
 
     def _check_id(self, user_id: ID) -> None:
-        with suppress(Exception):  # Whatever an application's own function raises.
+        with suppress(Exception):  # The application's own function may raise anything.
             if self._parse_id(str(user_id)) == user_id:
                 return
-        raise KnoxError(f"parse_id(str(user.id)) must equal user.id, a {type(user_id).__name__}")
-
-    def _can_parse(self, user_id: str) -> bool:
-        with suppress(Exception):  # Whatever an application's own function raises.
-            self._parse_id(user_id)
-            return True
-        return False
-
-    def _base(self, tag: str) -> str:
-        return f"{self._key_prefix}{{{tag}}}:"
-
-    def _index(self, user_id: ID) -> str:
-        return f"{self._base(routing_tag(user_id))}user:{user_id}"
-
-    def _key(self, user_id: ID, digest: bytes) -> str:
-        return f"{self._base(routing_tag(user_id))}{text_of(digest)}"
+        kind = type(user_id).__name__
+        raise KnoxError(f"parse_id(str(user.id)) must equal user.id: pass a parse_id that returns ids of type {kind}")
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))
 
-    async def _add_confirmed(self, keys: Sequence[str], told: Mapping[str, object]) -> Any:  # noqa: ANN401 (the script's)
-        with reaching():  # As for Redis's own time-outs: after this time the record is gone.
-            async with asyncio.timeout(_UNCONFIRMED.total_seconds()):
-                answer = await run(self._redis, "add", keys, **told)
-                if answer not in {None, _NOT_AUTHORIZED} and not await run(
-                    self._redis, "confirm", keys, now=told["now"]
-                ):
-                    # All of the user's records are gone: ended, or lost with Redis's memory.
-                    raise StoreUnavailable if told["by"] is None else InvalidToken
-                return answer
+    def _can_parse(self, user_id: str) -> bool:
+        with suppress(Exception):  # The application's own function may raise anything.
+            self._parse_id(user_id)
+            return True
+        return False
 
-    async def _finish(self, script: str, index: str, **told: object) -> Sequence[Any]:
-        """Run a script that keeps its answer for the case that it is lost, and let go of the answer once it is here."""
-        answer_key = _answer_key(index)
-        answer: Sequence[Any] = json.loads(await run(self._redis, script, [index, answer_key], **told))
-        if answer:
-            with suppress(StoreUnavailable), reaching():
-                await self._redis.delete(answer_key.encode())
-        return answer
-
-    def _claim(self, what: str, found: Found[UP, ID], now: datetime, tried_since: datetime) -> bool:
-        attempts = _attempts.setdefault(self._redis, Attempts())
-        return attempts.claim((what, found.record.id), now, tried_since=tried_since)
-
-    async def _swap(self, script: str, found: Found[UP, ID], digest: bytes, **told: object) -> bool:
-        """Run a script on the key of a record and the one it may be renamed to."""
+    async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
+        """Run a script on the key of a record and the key that it may be renamed to."""
         user_id = found.record.user_id
-        keys = [self._index(user_id), self._key(user_id, found.digest), self._key(user_id, digest)]
-        return bool(await run(self._redis, script, keys, **told))
+        keys = [self._keys.index(user_id), *(self._keys.record(user_id, each) for each in (found.digest, digest))]
+        return bool(await run(self._redis, script, keys, **arguments))
 
-    async def _remove(self, user_id: ID, **told: object) -> Sequence[TokenRecord[ID]]:
-        return [self._record(fields) for fields in await self._finish("remove", self._index(user_id), **told)]
-
-    async def _indexes(self, count: int) -> AsyncIterator[str]:
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self._key_prefix) + "{*}:user:*"
-        with reaching():
-            async for key in self._redis.scan_iter(match=pattern.encode(), count=count):
-                yield key.decode() if isinstance(key, bytes) else key
-
-
-def _answer_key(index: str) -> str:
-    """Name a key for the answer of one call."""
-    return f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"
-
-
-async def _beside(writing: Awaitable[T]) -> T | None:
-    """Do what must not fail the request nor hold it up: in time or not at all; `None` if it was skipped, and logged."""
-    try:
-        async with asyncio.timeout(_PATIENCE):
-            return await writing
-    except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
-        _logger.warning("A token's use was not written (last_used_at, expires_at): %s", describe(error))
-        return None
+    async def _remove(self, user_id: ID, **arguments: object) -> Sequence[TokenRecord[ID]]:
+        removed = await remove_and_forget_answer(self._redis, "remove", self._keys.index(user_id), arguments)
+        return [self._record(fields) for fields in removed]

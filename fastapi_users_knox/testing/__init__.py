@@ -1,4 +1,4 @@
-"""What helps to test: the contract suite for token stores, as pytest tests."""
+"""Tools for tests: the contract of a token store as a pytest suite, and what a store's own tests need beside it."""
 
 from fastapi_users_knox.testing.contract import OpenStore, TokenStoreContract, new_digest, new_record
 

@@ -61,7 +61,7 @@ async def test_a_soft_deletion_revokes_the_tokens(folder: Path, monkeypatch: pyt
 async def test_a_user_manager_may_take_more(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A user manager with its own `__init__` arguments still revokes the tokens at a password reset."""
+    """The function that `__init__` takes sends the mail about a reset, and the tokens are revoked."""
     changed_by("own_init.diff", folder, monkeypatch)
     users = load("users")
     app = load("app").app

@@ -1,4 +1,4 @@
-"""A user manager as an application writes it, and a user with tokens of two audiences."""
+"""A user manager like an application's own, and a user who has tokens of two audiences."""
 
 import uuid
 from dataclasses import dataclass, field, replace
@@ -24,11 +24,16 @@ Strategy = KnoxStrategy[User, uuid.UUID]
 
 
 class UserDatabase(SQLAlchemyUserDatabase[User, uuid.UUID]):
-    """The users, in FastAPI-Users' own adapter."""
+    """FastAPI-Users' own adapter for SQLAlchemy, on the tests' user table."""
 
 
 class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager whose hooks, as applications' do, call no `super()`."""
+    """A user manager whose hooks do not call `super()`, like those of most applications.
+
+    Attributes:
+        refuses_deletion: Whether the hook before a deletion raises.
+        fails_afterwards: Whether the hooks after a change raise.
+    """
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
@@ -36,20 +41,20 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
     fails_afterwards = False
 
     async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:  # noqa: ARG002
-        """Do as told."""
+        """Raise if the test wants the hooks to fail."""
         self._fail()
 
     async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Do as told."""
+        """Raise if the test wants the hooks to fail."""
         self._fail()
 
     async def on_before_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Do as told."""
+        """Refuse the deletion if the test wants it to be refused."""
         if self.refuses_deletion:
             raise HTTPException(409)
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Do as told."""
+        """Raise if the test wants the hooks to fail."""
         self._fail()
 
     def _fail(self) -> None:
@@ -59,7 +64,15 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
 
 @dataclass(kw_only=True)
 class Account:
-    """A user with two tokens of one audience and one of another; the first is presented with the request at hand."""
+    """A user with two tokens of one audience and one token of another.
+
+    Attributes:
+        app: What the current request has.
+        user: The user.
+        user_id: The user's id.
+        events: The events that were published, except those of the logins.
+        tokens: The tokens by name. Requests present the one named `laptop`, unless a test says otherwise.
+    """
 
     app: App
     user: User
@@ -68,13 +81,13 @@ class Account:
     tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Keep the id, which the object may lose with its session."""
+        """Keep the user's id, because the object may not be able to load it once its session is closed."""
         identity = inspect(self.user).identity
         assert identity is not None
         self.user_id = identity[0]
 
     def strategy(self, settings: KnoxSettings = WEB, presented: str = "") -> Strategy:
-        """Make a strategy for a request that one of our tokens has authenticated, or another."""
+        """Return the strategy of a request that presents this text; an issued token counts as authenticated."""
         request = request_with(("Authorization", f"Bearer {presented}"))
         if isinstance(presented, IssuedToken):
             note_authenticated(request, presented.record)
@@ -94,18 +107,18 @@ class Account:
         kind: type[Manager] = Manager,
         users: type[UserDatabase] = UserDatabase,
     ) -> Manager:
-        """Make a user manager over the strategies, or over the usual one."""
+        """Return a user manager with these strategies; by default, with one strategy of the audience `web`."""
         token = self.tokens.get(presented, presented)
         return kind(users(self.app.session, User), PASSWORDS, knox=strategies or self.strategy(presented=token))
 
     async def log_in(self) -> None:
-        """Get the three tokens."""
+        """Issue the three tokens."""
         for name, settings in {"laptop": WEB, "phone": WEB, "script": API}.items():
             self.tokens[name] = await self.strategy(settings).issue(self.user)
         self.events.clear()
 
     async def alive(self) -> list[str]:
-        """Name the tokens that are accepted."""
+        """Return the names of the tokens that are accepted."""
         manager = self.manager()
         found = []
         for name, settings in {"laptop": WEB, "phone": WEB, "script": API}.items():
@@ -113,19 +126,19 @@ class Account:
                 found.append(name)
         return found
 
-    def told(self) -> list[str]:
-        """Return the reasons of all revocations."""
+    def revoke_reasons(self) -> list[str]:
+        """Return the reason of each `TokenRevoked` event, in their order."""
         return [event.reason for event in self.events if isinstance(event, TokenRevoked)]
 
     async def alive_later(self, open_app: OpenApp) -> list[str]:
-        """Name the tokens that the next request finds accepted, once the user is active in any case."""
+        """Return the names of the tokens that the next request accepts, after the user was activated again."""
         async with open_app() as app:
             await app.session.execute(update(User).where(User.__table__.c.id == self.user_id).values(is_active=True))
             await app.session.commit()
             return await replace(self, app=app).alive()
 
     async def reset(self, manager: Manager) -> None:
-        """Reset the forgotten password by the token that was sent by mail."""
+        """Reset the forgotten password with the reset token that the application sends by mail."""
         fingerprint = manager.password_helper.hash(self.user.hashed_password)
         data = {"sub": str(self.user.id), "password_fgpt": fingerprint, "aud": manager.reset_password_token_audience}
         await manager.reset_password(generate_jwt(data, SECRET, 3600), "another password")

@@ -1,4 +1,4 @@
-"""Fixtures for the user manager: a user who is logged in, on each kind of store."""
+"""Fixtures of the user manager's tests: a user who is logged in, on each kind of store."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,7 +17,7 @@ from tests.models import create_user
 
 @pytest.fixture(params=["sqlite", "postgresql-asyncpg", "redis-7"])
 async def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenApp]:
-    """Open what each request of an application has, on each kind of store."""
+    """Return a function that opens what one request of an application has, on each kind of store."""
     backend = backend_of(request.param, request, tmp_path)
     await backend.empty()
     async with backend.serving() as open_app:
@@ -26,21 +26,21 @@ async def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 @pytest.fixture
 async def app(open_app: OpenApp) -> AsyncIterator[App]:
-    """Give what one request of an application has."""
+    """Return what one request of an application has."""
     async with open_app() as app:
         yield app
 
 
 @pytest.fixture
 async def account(app: App) -> Account:
-    """Give a user who is logged in."""
+    """Return a user who is logged in."""
     account = Account(app=app, user=await create_user(app.session))
     await account.log_in()
     return account
 
 
 @pytest.fixture
-async def away() -> AsyncIterator[Strategy]:
-    """Give a strategy whose store cannot be reached."""
+async def unavailable() -> AsyncIterator[Strategy]:
+    """Return a strategy whose store is unavailable."""
     async with Redis(port=1, retry=Retry(NoBackoff(), 0)) as redis:
         yield Strategy(RedisTokenStore(redis), request=None, user_db=None, clock=lambda: NOW)

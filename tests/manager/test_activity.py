@@ -1,4 +1,4 @@
-"""Deactivations are seen wherever the activity comes from: a column, SQL or Python."""
+"""A deactivation revokes the tokens, also if `is_active` is computed from another column in SQL or in Python."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,11 +20,11 @@ pytestmark = pytest.mark.anyio
 
 
 class Base(DeclarativeBase):
-    """The metadata of these users."""
+    """The declarative base of these tables."""
 
 
 class Columns:
-    """What all of them have."""
+    """The columns that both kinds of users have."""
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(default="ada@example.org")
@@ -35,13 +35,13 @@ class Columns:
 
 
 class Hybrid(Columns, Base):
-    """A user whose activity SQL works out."""
+    """A user whose `is_active` is a hybrid property, so SQL can compute it."""
 
     __tablename__ = "hybrid"
 
     @hybrid_property
     def is_active(self) -> bool:
-        """Whether the status says so."""
+        """Whether the user's status is `active`."""
         return self.status == "active"
 
     @is_active.inplace.expression
@@ -51,41 +51,41 @@ class Hybrid(Columns, Base):
 
 
 class Plain(Columns, Base):
-    """A user whose activity Python works out."""
+    """A user whose `is_active` is a plain property, so only Python can compute it."""
 
     __tablename__ = "plain"
 
     @property
     def is_active(self) -> bool:
-        """Whether the status says so."""
+        """Whether the user's status is `active`."""
         return self.status == "active"
 
 
 class HybridToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
-    """Their token record."""
+    """A token record of a `Hybrid` user."""
 
     __tablename__ = "hybrid_token"
     user_id: Mapped[int] = mapped_column(ForeignKey("hybrid.id"))
 
 
 class PlainToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
-    """Theirs."""
+    """A token record of a `Plain` user."""
 
     __tablename__ = "plain_token"
     user_id: Mapped[int] = mapped_column()
 
 
 class Manager(KnoxUserManagerMixin[Any, int], IntegerIDMixin, BaseUserManager[Any, int]):
-    """A user manager."""
+    """A user manager of either kind of users."""
 
     async def change(self, user: object, **fields: object) -> None:
-        """Update a user."""
+        """Update fields of a user."""
         await self._update(user, fields)
 
 
 @pytest.fixture
 async def session(tmp_path: Path) -> AsyncIterator[AsyncSession]:
-    """Give a session on empty tables."""
+    """Return a session on empty tables."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/users.db")
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
@@ -102,7 +102,7 @@ KINDS: list[Any] = [
 
 @pytest.mark.parametrize(("users", "tokens", "seen"), KINDS)
 async def test_a_derived_deactivation_is_for_good(session: AsyncSession, users: Any, tokens: Any, seen: Any) -> None:
-    """An update of another field that makes a user inactive ends the tokens, which do not revive with the user."""
+    """An update of `status` that makes a user inactive revokes the tokens, and an activation does not restore them."""
     session.add(user := users(id=1))
     await session.commit()
     user_db: Any = SQLAlchemyUserDatabase(session, users)
@@ -120,7 +120,7 @@ async def test_a_derived_deactivation_is_for_good(session: AsyncSession, users: 
 
 
 async def test_a_derived_deactivation_is_refused_where_it_could_not_end_tokens(session: AsyncSession) -> None:
-    """An update that might deactivate a user is refused inside of `begin()`, before anything is changed."""
+    """An update that might deactivate a user is refused inside `begin()`, before anything is changed."""
     session.add(user := Hybrid(id=1))
     await session.commit()
     user_db: Any = SQLAlchemyUserDatabase(session, Hybrid)

@@ -1,4 +1,4 @@
-"""A request that is cancelled leaves no change without its revocation, wherever the cancellation comes."""
+"""Wherever a request is cancelled, no change of a user is stored without the revocation that belongs to it."""
 
 import asyncio
 import gc
@@ -31,24 +31,24 @@ _cancel: ContextVar[Callable[[], object]] = ContextVar("_cancel")
 
 
 class CancelledBefore(UserDatabase):
-    """Users whose request is cancelled just before the change is stored."""
+    """A user database that cancels the request just before it stores a change."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Cancel the request, and store the change."""
         _cancel.get()()
         return await super().update(user, update_dict)
 
     async def delete(self, user: User) -> None:
-        """Delete a user."""
+        """Cancel the request, and delete the user."""
         _cancel.get()()
         await super().delete(user)
 
 
 class CancelledAfter(UserDatabase):
-    """Users whose request is cancelled when the change is stored, and again."""
+    """A user database that cancels the request right after it has committed a change."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, cancel the request, and cancel it again after the refresh."""
         for key, value in update_dict.items():
             setattr(user, key, value)
         await self.session.commit()
@@ -58,22 +58,28 @@ class CancelledAfter(UserDatabase):
         return user
 
     async def delete(self, user: User) -> None:
-        """Delete a user."""
+        """Delete the user, and cancel the request."""
         await super().delete(user)
         _cancel.get()()
 
 
 class Soft(Manager):
-    """A user manager that deletes softly."""
+    """A user manager whose deletion only replaces the e-mail address."""
 
     async def delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Delete a user softly."""
+        """Replace the e-mail address of a user."""
         await self.user_db.update(user, {"email": f"{user.id}@deleted.example.org"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verb:
-    """Something that stores a change."""
+    """An act of the user manager that stores a change.
+
+    Attributes:
+        act: Performs it.
+        alive: The names of the tokens that are accepted afterwards.
+        kind: The class of the user manager.
+    """
 
     act: Callable[[Account, Manager], Coroutine[Any, Any, object]]
     alive: list[str]
@@ -81,12 +87,12 @@ class Verb:
 
 
 async def update(account: Account, manager: Manager) -> None:
-    """Change the password."""
+    """Change the user's password."""
     await manager.update(BaseUserUpdate(password="another password"), account.user)
 
 
 async def reset(account: Account, manager: Manager) -> None:
-    """Reset the password."""
+    """Reset the user's password."""
     await account.reset(manager)
 
 
@@ -104,7 +110,7 @@ VERBS = {
 
 
 async def stored(open_app: OpenApp, account: Account) -> object:
-    """Return what the next request finds stored of the user."""
+    """Return what is stored about the user, as the next request reads it."""
     async with open_app() as app:
         user = User.__table__.c
         columns = select(user.hashed_password, user.email, user.is_active)
@@ -113,7 +119,7 @@ async def stored(open_app: OpenApp, account: Account) -> object:
 
 @pytest.fixture(params=VERBS)
 def verb(request: pytest.FixtureRequest) -> Verb:
-    """Give each way to store a change."""
+    """Return each act that stores a change."""
     return VERBS[request.param]
 
 
@@ -121,7 +127,7 @@ def verb(request: pytest.FixtureRequest) -> Verb:
 async def test_a_scope_that_is_cancelled_around_a_change(
     account: Account, open_app: OpenApp, verb: Verb, users: type[UserDatabase]
 ) -> None:
-    """Anyio cancels again and again: a change that has begun is stored, and its tokens have ended by then."""
+    """A change that runs when its AnyIO scope is cancelled, again and again, is stored, and its tokens are revoked."""
     before = await stored(open_app, account)
 
     with anyio.CancelScope() as scope:
@@ -137,7 +143,7 @@ async def test_a_scope_that_is_cancelled_around_a_change(
 async def test_a_task_that_is_cancelled_in_a_change(
     account: Account, open_app: OpenApp, verb: Verb, users: type[UserDatabase]
 ) -> None:
-    """So it is when the request's task is cancelled, which goes on as a cancellation."""
+    """A change whose task is cancelled is stored, its tokens are revoked, and then the task ends as cancelled."""
     before = await stored(open_app, account)
 
     async def request() -> None:
@@ -154,7 +160,7 @@ async def test_a_task_that_is_cancelled_in_a_change(
 
 
 class CancelledAt(Awaitable[object]):
-    """Work that is cancelled where it waits for the n-th time."""
+    """An awaitable that calls `cancel` when its work waits for the n-th time."""
 
     def __init__(self, work: Coroutine[Any, Any, object], number: int, cancel: Callable[[], object]) -> None:
         self._work = work
@@ -162,7 +168,7 @@ class CancelledAt(Awaitable[object]):
         self._cancel = cancel
 
     def __await__(self) -> Generator[Any, Any, object]:
-        """Run the work step by step."""
+        """Run the work step by step, and cancel it at the chosen step."""
         thrown: BaseException | None = None
         while True:
             try:
@@ -180,7 +186,11 @@ class CancelledAt(Awaitable[object]):
 
 
 async def cancelled_at(number: int, open_app: OpenApp, verb: Verb) -> bool:
-    """Cancel a request where it waits for the n-th time, judge what is left, and return whether it came to that."""
+    """Cancel a request when it waits for the n-th time, and check what is stored.
+
+    Returns:
+        Whether the request was cancelled; false if it waits less often than that.
+    """
     async with open_app() as app:
         account = Account(app=app, user=await create_user(app.session))
         await account.log_in()
@@ -188,16 +198,16 @@ async def cancelled_at(number: int, open_app: OpenApp, verb: Verb) -> bool:
         with anyio.CancelScope() as scope:
             manager = account.manager(kind=verb.kind)
             await CancelledAt(verb.act(account, manager), number, scope.cancel)
-    gc.collect()  # A connection to SQLite that was torn out of a read keeps its lock until then.
+    gc.collect()  # A connection to SQLite that was cancelled during a read keeps its lock until it is collected.
     is_stored = await stored(open_app, account) != before
     assert await account.alive_later(open_app) == (verb.alive if is_stored else ALL)
     return scope.cancel_called
 
 
 async def test_a_change_is_cancelled_wherever_it_waits(open_app: OpenApp, verb: Verb) -> None:
-    """Wherever a request is cancelled: nothing was stored and the tokens live, or it was and they have ended."""
+    """Wherever a request is cancelled, the change is stored and its tokens are revoked, or neither has happened."""
     number = 1
-    gc.freeze()  # What is there by now stays, so looking for garbage each time takes no longer than all the rest.
+    gc.freeze()  # Each collection then skips the objects that exist by now, and takes far less time.
     while await cancelled_at(number, open_app, verb):
         number += 1
 
@@ -205,7 +215,7 @@ async def test_a_change_is_cancelled_wherever_it_waits(open_app: OpenApp, verb: 
 
 
 def site(open_app: OpenApp, users: type[UserDatabase]) -> FastAPI:
-    """Make an application with FastAPI-Users' route by which users change themselves."""
+    """Return an application with FastAPI-Users' users router, which has `PATCH /users/me`."""
 
     async def get_app() -> AsyncIterator[App]:
         async with open_app() as app:
@@ -229,17 +239,17 @@ def site(open_app: OpenApp, users: type[UserDatabase]) -> FastAPI:
 
 
 class FailingRefresh(UserDatabase):
-    """Users whose refresh after the commit fails."""
+    """A user database whose refresh after the commit fails."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, and fail."""
         await super().update(user, update_dict)
         raise ConnectionError("the database has gone")
 
 
 @pytest.mark.parametrize("users", [CancelledBefore, CancelledAfter])
 async def test_a_request_that_times_out(account: Account, open_app: OpenApp, users: type[UserDatabase]) -> None:
-    """A new password by `PATCH /users/me` ends the other tokens, though the request is cancelled in between."""
+    """A new password by `PATCH /users/me` revokes the other tokens, even if the request is cancelled meanwhile."""
     with anyio.CancelScope() as scope:
         _cancel.set(scope.cancel)
         async with client_of(site(open_app, users)) as client:
@@ -251,7 +261,7 @@ async def test_a_request_that_times_out(account: Account, open_app: OpenApp, use
 
 
 async def test_a_request_that_fails_after_the_change(account: Account, open_app: OpenApp) -> None:
-    """A new password by `PATCH /users/me` ends the other tokens, though the answer is 500."""
+    """A new password by `PATCH /users/me` revokes the other tokens, even if the request fails after the commit."""
     headers = bearing(account.tokens["laptop"])
 
     async with client_of(site(open_app, FailingRefresh)) as client:

@@ -1,4 +1,4 @@
-"""Deletions of every kind end the user's tokens, before a hook runs; one that is refused ends none."""
+"""Every kind of deletion revokes the user's tokens before a hook runs; a refused deletion revokes none."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -22,51 +22,51 @@ ALL = ["laptop", "phone", "script"]
 
 
 class Soft(Manager):
-    """A user manager that keeps deleted users, active ones, under another address."""
+    """A user manager whose deletion keeps the user active and only replaces the e-mail address."""
 
     async def delete(self, user: User, request: Request | None = None) -> None:
-        """Delete a user softly."""
+        """Replace the e-mail address, and call both hooks."""
         await self.on_before_delete(user, request)
         await self.user_db.update(user, {"email": f"{user.id}@deleted.example.org"})
         await self.on_after_delete(user, request)
 
 
 class SoftByUpdate(Manager):
-    """One that deletes by an update of its own."""
+    """A user manager whose deletion calls the manager's own `_update`."""
 
     async def delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Delete a user softly."""
+        """Mark the user as deleted by an update."""
         await self._update(user, {"is_verified": True})
 
 
 class SoftBase(BaseUserManager[User, uuid.UUID]):
-    """A soft deletion in an application's own base class."""
+    """An application's own base class, which overrides `delete` without calling `super()`."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
 
     async def delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Delete a user softly."""
+        """Mark the user as deleted in the user database."""
         await self.user_db.update(user, {"is_verified": True})
 
 
 class SoftAfter(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, SoftBase):
-    """That base class after the mixin."""
+    """A user manager with the mix-in before that base class."""
 
 
 class SoftBefore(UUIDIDMixin, SoftBase, KnoxUserManagerMixin[User, uuid.UUID]):
-    """That base class before the mixin."""
+    """A user manager with the mix-in after that base class."""
 
 
 class SoftInherited(Soft):
-    """A class below that overrides nothing."""
+    """A subclass that overrides nothing."""
 
 
 class SoftOverridden(Soft):
-    """A class below that overrides it once more, with an argument of its own."""
+    """A subclass that overrides `delete` once more, with an additional argument."""
 
     async def delete(self, user: User, request: Request | None = None, *, why: str = "") -> None:  # noqa: ARG002
-        """Delete a user softly."""
+        """Delete the user as the base class does."""
         await super().delete(user, request)
 
 
@@ -75,16 +75,16 @@ KINDS: list[Any] = [Soft, SoftByUpdate, SoftAfter, SoftBefore, SoftInherited, So
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_soft_deletion_ends_all(account: Account, kind: Any) -> None:
-    """Whichever class deletes softly, and in whichever way: once it has returned, all tokens have ended."""
+    """A soft deletion revokes all tokens, in whichever class and by whichever means the application writes it."""
     await account.manager(account.strategy(WEB), account.strategy(API), kind=kind).delete(account.user)
 
     assert await account.alive() == []
-    assert account.told() == ["deleted"] * 3
+    assert account.revoke_reasons() == ["deleted"] * 3
 
 
 @pytest.mark.parametrize("kind", [Soft, SoftOverridden])
 async def test_a_soft_deletion_that_a_hook_refuses_ends_nothing(account: Account, kind: type[Manager]) -> None:
-    """Nothing was stored, so the user stays logged in."""
+    """A soft deletion that the hook refuses before anything is stored revokes no token."""
     manager = account.manager(kind=kind)
     manager.refuses_deletion = True
 
@@ -96,7 +96,7 @@ async def test_a_soft_deletion_that_a_hook_refuses_ends_nothing(account: Account
 
 @pytest.mark.parametrize("kind", [Soft, SoftOverridden])
 async def test_a_soft_deletion_that_raises_once_it_is_stored_ends_all(account: Account, kind: type[Manager]) -> None:
-    """What was stored decides, whatever raises afterwards."""
+    """A soft deletion that is stored revokes all tokens, even if the hook after it raises."""
     manager = account.manager(kind=kind)
     manager.fails_afterwards = True
 
@@ -104,31 +104,31 @@ async def test_a_soft_deletion_that_raises_once_it_is_stored_ends_all(account: A
         await manager.delete(account.user)
 
     assert await account.alive() == []
-    assert account.told() == ["deleted"] * 3
+    assert account.revoke_reasons() == ["deleted"] * 3
 
 
 class Relaxed(Soft):
-    """A user manager whose deletions end nothing."""
+    """A user manager whose deletions revoke no tokens."""
 
     revoke_on_deletion = False
 
 
-async def test_a_soft_deletion_can_be_told_to_end_nothing(account: Account) -> None:
-    """The switch holds for overrides too."""
+async def test_a_soft_deletion_can_leave_the_tokens_valid(account: Account) -> None:
+    """With `revoke_on_deletion = False`, an override of `delete` revokes no tokens either."""
     await account.manager(kind=Relaxed).delete(account.user)
 
     assert await account.alive() == ALL
 
 
 class Reusing(Manager):
-    """A user manager during whose hook somebody registers, is given the same id, and logs in."""
+    """A user manager whose hook registers a new user under the id of the deleted one, and logs the new user in."""
 
     account: Account
     new_token: str
     alive_in_hook: list[str]
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Register somebody."""
+        """Register a new user under the same id, note which old tokens are accepted, and log in."""
         session, user_id = self.account.app.session, self.account.user_id
         newcomer = User(id=user_id, email="newcomer@example.org", hashed_password="hash")
         session.add(newcomer)
@@ -138,16 +138,16 @@ class Reusing(Manager):
 
 
 class ReusingBelow(Reusing):
-    """The same, with a deletion that calls `super()`."""
+    """A subclass whose `delete` calls `super()`."""
 
     async def delete(self, user: User, request: Request | None = None) -> None:
-        """Delete a user."""
+        """Delete the user as the base class does."""
         await super().delete(user, request)
 
 
 @pytest.mark.parametrize("kind", [Reusing, ReusingBelow])
 async def test_nobody_inherits_tokens_with_an_id(account: Account, kind: type[Reusing]) -> None:
-    """Whoever is given the id of a deleted user has none of their tokens, not for a moment, and keeps their own."""
+    """A new user with the id of a deleted one never inherits the old tokens, and keeps the new token."""
     manager = account.manager(account.strategy(WEB), account.strategy(API), kind=kind)
     assert isinstance(manager, Reusing)
     manager.account = account
@@ -157,21 +157,21 @@ async def test_nobody_inherits_tokens_with_an_id(account: Account, kind: type[Re
     assert manager.alive_in_hook == []
     assert await account.alive() == []
     assert await account.strategy().read_token(manager.new_token, manager) is not None
-    assert account.told() == ["deleted"] * 3
+    assert account.revoke_reasons() == ["deleted"] * 3
 
 
 class FailingInDatabase(Manager):
-    """A user manager whose hook leaves the session's transaction failed."""
+    """A user manager whose hook after a deletion fails in the database, which leaves the transaction failed."""
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Break a constraint."""
+        """Break a constraint of the database."""
         assert isinstance(self.user_db, UserDatabase)
         self.user_db.session.add(User(email=None))
         await self.user_db.session.commit()
 
 
 async def test_a_hook_that_fails_in_the_database_keeps_no_token(account: Account, open_app: OpenApp) -> None:
-    """The tokens have ended before the hook, and its error stays as it is."""
+    """The tokens are revoked before the hook runs, so its error in the database keeps none, and is raised unchanged."""
     with pytest.raises(IntegrityError):
         await account.manager(kind=FailingInDatabase).delete(account.user)
 
@@ -180,29 +180,29 @@ async def test_a_hook_that_fails_in_the_database_keeps_no_token(account: Account
 
 
 class FailingAfter(UserDatabase):
-    """Users whose deletion raises once it is stored."""
+    """A user database whose `delete` raises after it has committed."""
 
     async def delete(self, user: User) -> None:
-        """Delete a user."""
+        """Delete the user, and fail."""
         await super().delete(user)
         await self.session.execute(text("SELECT nothing FROM nowhere"))
 
 
 async def test_a_deletion_that_raises_once_it_is_stored_ends_all(account: Account, open_app: OpenApp) -> None:
-    """The user is gone, so the tokens are."""
+    """A deletion that is committed revokes all tokens, even if `delete` raises afterwards."""
     manager = account.manager(account.strategy(WEB), account.strategy(API), users=FailingAfter)
 
     with pytest.raises(SQLAlchemyError):
         await manager.delete(account.user)
 
-    assert account.told() == ["deleted"] * 3
+    assert account.revoke_reasons() == ["deleted"] * 3
     async with open_app() as app:
         assert await app.store.remove_all(account.user_id, audience=None, now=NOW) == []
 
 
 @asynccontextmanager
 async def invoice_of(account: Account) -> AsyncIterator[None]:
-    """Store what refers to the user by a foreign key that restricts."""
+    """Store a row whose foreign key keeps the database from deleting the user."""
     metadata = MetaData()
     User.metadata.tables["user"].to_metadata(metadata)
     invoices = Table("invoice", metadata, Column("user_id", ForeignKey("user.id"), nullable=False))
@@ -220,38 +220,38 @@ async def invoice_of(account: Account) -> AsyncIterator[None]:
 async def test_a_deletion_that_the_database_refuses_ends_nothing(
     account: Account, open_app: OpenApp, kind: type[Manager]
 ) -> None:
-    """Another table's foreign key refuses it: the database's own error stays as it is, and so do the tokens."""
+    """A deletion that another table's foreign key forbids raises the database's own error and revokes no token."""
     async with invoice_of(account):
         with pytest.raises(IntegrityError):
             await account.manager(kind=kind).delete(account.user)
 
         assert await account.alive_later(open_app) == ALL
-        assert account.told() == []
+        assert account.revoke_reasons() == []
         await account.app.session.rollback()
 
 
 class Vanishing(KnoxStrategy[User, uuid.UUID]):
-    """A strategy whose store fails after it was looked at."""
+    """A strategy whose store fails only after the check before the deletion."""
 
     async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
-        """Fail as a store that is unavailable does."""
+        """Raise as if the store were unavailable."""
         raise StoreUnavailable
 
 
 class Noting(Manager):
-    """A user manager that notes whom it has deleted."""
+    """A user manager that notes whether its hook after a deletion has run."""
 
     noted = False
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Note it."""
+        """Note that the hook has run."""
         self.noted = True
 
 
 async def test_a_store_that_fails_after_the_deletion_stops_no_hook(
     account: Account, open_app: OpenApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The deletion is stored, so what follows it is done; the answer is 503, and the log has the user's id."""
+    """If the store fails after a deletion, the hook still runs, `StoreUnavailable` is raised and an error logged."""
     manager = account.manager(
         Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW), kind=Noting
     )
@@ -267,12 +267,12 @@ async def test_a_store_that_fails_after_the_deletion_stops_no_hook(
 
 
 class Household(Manager):
-    """A user manager that deletes a member along with a user, who is then refused."""
+    """A user manager that deletes another user first, and then refuses to delete the user of the call."""
 
     member: User
 
     async def delete(self, user: User, request: Request | None = None) -> None:
-        """Delete the member, and refuse the user."""
+        """Delete the member, and refuse the deletion of anybody else."""
         if user is not self.member:
             await self.delete(self.member)
             raise HTTPException(409)
@@ -280,7 +280,7 @@ class Household(Manager):
 
 
 async def test_one_deletion_within_another_is_that_of_its_own_user(account: Account) -> None:
-    """A deletion that is stored while another user's is refused ends the tokens of its own user alone."""
+    """A deletion inside another user's deletion, which is refused, revokes only the tokens of its own user."""
     member = Account(app=account.app, user=await create_user(account.app.session))
     await member.log_in()
     manager = account.manager(kind=Household)

@@ -1,4 +1,4 @@
-"""User managers with an `__init__` of their own, wherever it is."""
+"""User managers that have an `__init__` of their own, in the class itself or in a base class, work with the mix-in."""
 
 import uuid
 from typing import Any
@@ -22,14 +22,14 @@ Mixin = KnoxUserManagerMixin[User, uuid.UUID]
 
 
 class Base(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """An application's own base class."""
+    """A base class of an application, without an `__init__`."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
 
 
 class ByKeyword(Base):
-    """One that takes a keyword more."""
+    """A base class with an additional keyword argument."""
 
     def __init__(self, user_db: Users, password_helper: PasswordHelperProtocol | None = None, *, mailer: str) -> None:
         super().__init__(user_db, password_helper)
@@ -37,7 +37,7 @@ class ByKeyword(Base):
 
 
 class ByPosition(Base):
-    """One that takes another argument instead of the password helper."""
+    """A base class with another positional argument in place of the password helper."""
 
     def __init__(self, user_db: Users, mailer: str) -> None:
         super().__init__(user_db, PASSWORDS)
@@ -45,7 +45,7 @@ class ByPosition(Base):
 
 
 class First(Base):
-    """One that takes its argument first, and the password helper last."""
+    """A base class whose own argument comes first and whose password helper comes last."""
 
     def __init__(self, mailer: str, user_db: Users, password_helper: PasswordHelperProtocol | None = None) -> None:
         super().__init__(user_db, password_helper)
@@ -53,7 +53,7 @@ class First(Base):
 
 
 class OnlyUsers(Base):
-    """One that takes nothing but the users."""
+    """A base class that takes only the user database."""
 
     mailer = "smtp"
 
@@ -62,23 +62,23 @@ class OnlyUsers(Base):
 
 
 class WithKeyword(Mixin, ByKeyword):
-    """The mixin before such a base class."""
+    """The mix-in with a base class that takes a keyword argument."""
 
 
 class WithPosition(Mixin, ByPosition):
-    """The same."""
+    """The mix-in with a base class that takes another positional argument."""
 
 
 class WithFirst(Mixin, First):
-    """The same."""
+    """The mix-in with a base class whose own argument comes first."""
 
 
 class WithOnlyUsers(Mixin, OnlyUsers):
-    """The same."""
+    """The mix-in with a base class that takes only the user database."""
 
 
 class Own(Mixin, Base):
-    """A user manager that takes more itself."""
+    """A user manager with an additional argument of its own."""
 
     def __init__(self, user_db: Users, mailer: str, *, knox: KnoxStrategy[User, uuid.UUID]) -> None:
         super().__init__(user_db, PASSWORDS, knox=knox)
@@ -86,7 +86,7 @@ class Own(Mixin, Base):
 
 
 class PassingOn(Mixin, ByKeyword):
-    """A user manager that takes more itself, and so does its base class."""
+    """A user manager with an additional argument, over a base class with another one."""
 
     def __init__(self, *args: Any, sender: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -110,7 +110,7 @@ WAYS: list[tuple[Any, Any]] = [
 
 @pytest.mark.parametrize(("kind", "arguments"), WAYS)
 async def test_an_init_of_ones_own_works(account: Account, kind: Any, arguments: Any) -> None:
-    """Arguments reach the application's own `__init__` as they were given, and the tokens end as always."""
+    """Each argument reaches the application's own `__init__` unchanged, and a new password revokes the tokens."""
     positional, named = arguments(UserDatabase(account.app.session, User), account.strategy())
 
     manager = kind(*positional, **named)
@@ -121,14 +121,14 @@ async def test_an_init_of_ones_own_works(account: Account, kind: Any, arguments:
 
 
 class Forgetful(Mixin, Base):
-    """A user manager that forgets the strategy."""
+    """A user manager whose `__init__` calls FastAPI-Users' own, and so passes over the mix-in's."""
 
     def __init__(self, user_db: Users, knox: KnoxStrategy[User, uuid.UUID]) -> None:  # noqa: ARG002
         BaseUserManager.__init__(self, user_db)
 
 
 class Dropping(Mixin, Base):
-    """A user manager that passes no strategy on."""
+    """A user manager whose `__init__` does not pass `knox=` to the mix-in's."""
 
     def __init__(self, user_db: Users, **_kwargs: object) -> None:
         forgotten: dict[str, Any] = {}
@@ -136,13 +136,13 @@ class Dropping(Mixin, Base):
 
 
 async def test_a_strategy_that_is_not_passed_on_is_missed(account: Account) -> None:
-    """At construction, the error names the argument and where it belongs."""
+    """A manager that does not pass `knox=` on fails at construction, with an error that shows the correct call."""
     with pytest.raises(TypeError, match=r"knox= must be a KnoxStrategy.*super\(\).__init__\(user_db, knox=strategy\)"):
         Dropping(UserDatabase(account.app.session, User), knox=account.strategy())
 
 
 async def test_an_init_that_is_passed_over_is_missed(account: Account) -> None:
-    """Where our `__init__` has not run, the first change fails so, and nothing is stored."""
+    """If the mix-in's `__init__` has not run, a change raises a `TypeError` that names `knox=`, and stores nothing."""
     manager = Forgetful(UserDatabase(account.app.session, User), account.strategy())
     change = BaseUserUpdate(password="another password")
 

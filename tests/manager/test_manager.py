@@ -1,4 +1,4 @@
-"""The user manager that ends tokens when the password, the activity or the user changes, on every kind of store."""
+"""The user manager revokes tokens when a password changes and when a user is deactivated or deleted, on every store."""
 
 import uuid
 from datetime import timedelta
@@ -24,24 +24,24 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_reset_ends_all(account: Account) -> None:
-    """fastapi-users: a reset of the password ends every token, the presented one too."""
+    """A reset of the password, as FastAPI-Users does it, revokes every token, including the presented one."""
     await account.reset(account.manager())
 
     assert await account.alive() == []
-    assert account.told() == ["password_reset"] * 3
+    assert account.revoke_reasons() == ["password_reset"] * 3
 
 
 async def test_a_change_spares_the_presented_token(account: Account) -> None:
-    """Who changes the password stays logged in, here alone."""
+    """A user who changes the password stays logged in with the presented token; all others are revoked."""
     await account.manager().update(BaseUserUpdate(password="another password"), account.user, safe=True)
 
     assert await account.alive() == ["laptop"]
-    assert account.told() == ["password_changed"] * 2
+    assert account.revoke_reasons() == ["password_changed"] * 2
 
 
 @pytest.mark.parametrize("presented", ["", "junk", "knox_" + "0" * 51])
 async def test_a_change_by_another_ends_all(account: Account, presented: str) -> None:
-    """A change by an administrator, whose token is not the user's, or by a script, ends every token."""
+    """A new password revokes every token of the user if the request presents none of them, as in a script."""
     manager = account.manager(presented=presented)
 
     await manager.update(BaseUserUpdate(password="another password"), account.user)
@@ -50,7 +50,7 @@ async def test_a_change_by_another_ends_all(account: Account, presented: str) ->
 
 
 async def test_an_administrators_own_token_is_not_the_users(account: Account) -> None:
-    """An administrator who changes another's password presents a token, and neither saves one by it nor loses it."""
+    """An administrator who changes a user's password revokes all of that user's tokens and none of their own."""
     admin = Account(app=account.app, user=await create_user(account.app.session))
     await admin.log_in()
 
@@ -61,7 +61,7 @@ async def test_an_administrators_own_token_is_not_the_users(account: Account) ->
 
 
 async def test_a_token_beside_the_right_one_changes_nothing(account: Account) -> None:
-    """A token that was planted in a cookie ends, and the one that authenticated the request stays."""
+    """Only the token that authenticated the request is kept; another one of the user's in a cookie is revoked."""
     strategy = account.strategy(presented=account.tokens["laptop"])
     request = request_with(("Cookie", f"x={account.tokens['phone']}"))
     beside: Strategy = KnoxStrategy(account.app.store, API, request=request, user_db=None, clock=lambda: NOW)
@@ -72,16 +72,16 @@ async def test_a_token_beside_the_right_one_changes_nothing(account: Account) ->
 
 
 async def test_other_changes_end_nothing(account: Account) -> None:
-    """A change of what no token depends on ends none."""
+    """A change of fields that do not concern tokens revokes none."""
     await account.manager().update(BaseUserUpdate(is_verified=True), account.user)
     await account.manager().update(BaseUserUpdate(email="eve@example.org"), account.user)
 
     assert await account.alive() == ["laptop", "phone", "script"]
-    assert account.told() == []
+    assert account.revoke_reasons() == []
 
 
 async def test_a_failing_hook_keeps_no_token_alive(account: Account) -> None:
-    """An application's hook that raises once the password is stored does not save the tokens."""
+    """A new password revokes the tokens, even if the application's hook raises afterwards."""
     manager = account.manager()
     manager.fails_afterwards = True
 
@@ -96,7 +96,7 @@ async def test_a_failing_hook_keeps_no_token_alive(account: Account) -> None:
 
 
 async def test_a_change_after_a_reset_is_a_change(account: Account) -> None:
-    """What is a reset is known of each call by itself."""
+    """A change of the password after a reset keeps the presented token: the reset affects only its own call."""
     manager = account.manager()
     await account.reset(manager)
     await account.log_in()
@@ -106,31 +106,31 @@ async def test_a_change_after_a_reset_is_a_change(account: Account) -> None:
     assert await account.alive() == ["laptop"]
 
 
-# the activity and the user
+# deactivation and deletion
 
 
 async def test_deactivation_ends_all_for_good(account: Account) -> None:
-    """Tokens that end as the user is made inactive do not revive when the user is active again."""
+    """A deactivation revokes all tokens, and they stay revoked when the user is activated again."""
     await account.manager().update(BaseUserUpdate(is_active=False), account.user)
-    told = account.told()
+    reasons = account.revoke_reasons()
     await account.manager().update(BaseUserUpdate(is_active=True), account.user)
 
-    assert told == ["deactivated"] * 3
+    assert reasons == ["deactivated"] * 3
     assert await account.alive() == []
 
 
-async def test_deletion_ends_all_and_tells(account: Account) -> None:
-    """With the user all tokens go, and each is told of once, though the database may have deleted it by itself."""
+async def test_deletion_revokes_and_publishes_all(account: Account) -> None:
+    """A deletion revokes all tokens and publishes each once, even if the database has deleted the rows by itself."""
     manager, user_id = account.manager(account.strategy(WEB), account.strategy(API)), account.user.id
 
     await manager.delete(account.user)
 
-    assert account.told() == ["deleted"] * 3
+    assert account.revoke_reasons() == ["deleted"] * 3
     assert await account.app.store.remove_all(user_id, audience=None, now=NOW) == []
 
 
 async def test_a_refused_deletion_ends_nothing(account: Account) -> None:
-    """A hook that refuses the deletion leaves the user logged in."""
+    """A deletion that the hook refuses revokes no token."""
     manager = account.manager()
     manager.refuses_deletion = True
 
@@ -141,7 +141,7 @@ async def test_a_refused_deletion_ends_nothing(account: Account) -> None:
 
 
 async def test_a_hook_that_fails_after_the_deletion_keeps_no_token(account: Account) -> None:
-    """Once the user is deleted the tokens end, whatever the hook does."""
+    """The tokens of a deleted user are revoked, even if the hook raises."""
     manager, user_id = account.manager(), account.user.id
     manager.fails_afterwards = True
 
@@ -151,11 +151,11 @@ async def test_a_hook_that_fails_after_the_deletion_keeps_no_token(account: Acco
     assert await account.app.store.remove_all(user_id, audience=None, now=NOW) == []
 
 
-# what an application chooses
+# options
 
 
 class Lenient(Manager):
-    """A user manager that ends nothing."""
+    """A user manager that revokes no tokens."""
 
     revoke_on_password_reset = False
     revoke_on_password_change = False
@@ -164,7 +164,7 @@ class Lenient(Manager):
 
 
 async def test_all_can_be_switched_off(account: Account) -> None:
-    """Each kind of change can be told to end nothing; an inactive user is refused all the same."""
+    """With all switches off, no change revokes tokens; those of an inactive user are still refused meanwhile."""
     manager = account.manager(kind=Lenient)
     await manager.update(BaseUserUpdate(password="another password"), account.user)
     await account.reset(manager)
@@ -175,25 +175,25 @@ async def test_all_can_be_switched_off(account: Account) -> None:
     assert inactive == []
     assert await account.alive() == ["laptop", "phone", "script"]
     await manager.delete(account.user)
-    assert account.told() == []
+    assert account.revoke_reasons() == []
 
 
 class Strict(Manager):
-    """A user manager to whom the e-mail address matters."""
+    """A user manager that revokes tokens when the e-mail address changes."""
 
     revoke_on_email_change = True
 
 
 async def test_a_change_of_email_can_end_the_others(account: Account) -> None:
-    """Where it is switched on, a change of the e-mail address ends all but the presented token."""
+    """With `revoke_on_email_change`, a new e-mail address revokes all tokens except the presented one."""
     await account.manager(kind=Strict).update(BaseUserUpdate(email="eve@example.org"), account.user)
 
     assert await account.alive() == ["laptop"]
-    assert account.told() == ["email_changed"] * 2
+    assert account.revoke_reasons() == ["email_changed"] * 2
 
 
 async def test_other_factors_end_the_others_by_one_call(account: Account) -> None:
-    """A new second factor, of which FastAPI-Users knows nothing, ends all but the presented token."""
+    """`revoke_other_tokens`, called for example after a new second factor, revokes all but the presented token."""
     ended = await account.manager().revoke_other_tokens(account.user)
 
     assert ended == 2
@@ -201,18 +201,18 @@ async def test_other_factors_end_the_others_by_one_call(account: Account) -> Non
 
 
 async def test_several_strategies_over_one_store(account: Account) -> None:
-    """The presented token is spared by all of them, whichever audience it is of."""
+    """With several strategies over one store, the presented token is kept, whatever its audience is."""
     presented = account.tokens["script"]
     strategies = [account.strategy(settings, presented) for settings in (WEB, API)]
 
     await account.manager(*strategies).update(BaseUserUpdate(password="another password"), account.user)
 
     assert await account.alive() == ["script"]
-    assert account.told() == ["password_changed"] * 2
+    assert account.revoke_reasons() == ["password_changed"] * 2
 
 
 async def test_several_stores(account: Account, redis_7_server: Any) -> None:
-    """Tokens in a second store end too."""
+    """A deactivation revokes the tokens in every store."""
     async with Redis.from_url(redis_7_server.url()) as redis:
         store: RedisTokenStore[User, uuid.UUID] = RedisTokenStore(redis, key_prefix="second:")
         second: Strategy = KnoxStrategy(store, request=None, user_db=None, clock=lambda: NOW)
@@ -226,14 +226,14 @@ async def test_several_stores(account: Account, redis_7_server: Any) -> None:
 
 @pytest.mark.parametrize("knox", [Depends(lambda: None), None, [], [None], "strategy"])
 async def test_anything_else_than_a_strategy_is_refused(account: Account, knox: Any) -> None:
-    """A `Depends` object, which a script may pass by mistake, shows at construction."""
+    """Anything but strategies as `knox=`, such as a `Depends` object from a script, is refused at construction."""
     with pytest.raises(TypeError, match="KnoxStrategy"):
         Manager(SQLAlchemyUserDatabase(account.app.session, User), knox=knox)
 
 
-async def test_a_store_that_is_away_is_found_out_before(account: Account, away: Strategy) -> None:
-    """Where the tokens could not be ended nothing is changed, so every request can be repeated."""
-    manager = account.manager(away)
+async def test_an_unavailable_store_is_noticed_before_the_change(account: Account, unavailable: Strategy) -> None:
+    """If a store is unavailable, nothing is changed and nothing is revoked, so the request can be repeated."""
+    manager = account.manager(unavailable)
     user_id, password = account.user.id, account.user.hashed_password
 
     with pytest.raises(StoreUnavailable):
@@ -251,15 +251,15 @@ async def test_a_store_that_is_away_is_found_out_before(account: Account, away: 
 
 
 class Vanishing(KnoxStrategy[User, uuid.UUID]):
-    """A strategy whose store goes away after it was looked at."""
+    """A strategy whose store fails only after the check before the change."""
 
     async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
-        """Fail as a store that is away does."""
+        """Raise as if the store were unavailable."""
         raise StoreUnavailable
 
 
 async def test_a_store_that_goes_away_saves_no_other_store(account: Account) -> None:
-    """The tokens in the stores that are left end, the answer is 503, and a deactivation can be repeated."""
+    """If one store fails after the change, the tokens in the others are revoked, and a retry revokes the rest."""
     vanishing = Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
     manager = account.manager(vanishing, account.strategy())
 
@@ -273,11 +273,11 @@ async def test_a_store_that_goes_away_saves_no_other_store(account: Account) -> 
     await account.manager().update(BaseUserUpdate(is_active=False), account.user)
 
     assert alive == []
-    assert account.told() == ["deactivated"] * 3
+    assert account.revoke_reasons() == ["deactivated"] * 3
 
 
 async def test_each_audience_has_its_own_listeners(account: Account) -> None:
-    """Each token is told of to the listeners of its own audience's strategy."""
+    """Each revoked token is published to the listeners of the strategy that has its audience."""
     heard: dict[str, list[KnoxEvent[uuid.UUID]]] = {"web": [], "api": []}
     strategies: list[Strategy] = [
         KnoxStrategy(
@@ -300,8 +300,8 @@ async def test_each_audience_has_its_own_listeners(account: Account) -> None:
     assert audiences == {"web": ["web", "web"], "api": ["api"]}
 
 
-async def test_a_deletion_is_told_within_the_grace(account: Account) -> None:
-    """Records that have expired are not told of as ended by the deletion."""
+async def test_a_deletion_publishes_no_expired_records(account: Account) -> None:
+    """Records that have already expired are not published as revoked by the deletion."""
     late: Strategy = KnoxStrategy(
         account.app.store,
         WEB,
@@ -313,4 +313,4 @@ async def test_a_deletion_is_told_within_the_grace(account: Account) -> None:
 
     await account.manager(late).delete(account.user)
 
-    assert account.told() == []
+    assert account.revoke_reasons() == []

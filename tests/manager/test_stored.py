@@ -1,4 +1,4 @@
-"""What was stored decides: whatever raises after a change, its tokens end; what the database refused ends none."""
+"""A change that is stored revokes tokens, even if something raises afterwards; one that is not stored revokes none."""
 
 import asyncio
 import uuid
@@ -36,73 +36,73 @@ EMAIL = BaseUserUpdate(email="eve@example.org")
 
 
 class Strict(Manager):
-    """A user manager to whom the e-mail address matters."""
+    """A user manager that revokes tokens when the e-mail address changes."""
 
     revoke_on_email_change = True
 
 
 class FailingRefresh(UserDatabase):
-    """Users whose refresh after a commit fails in the database, and leaves the transaction failed."""
+    """A user database whose `update` fails after the commit, and leaves a failed transaction behind."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, and fail in the database."""
         await super().update(user, update_dict)
         await self.session.execute(text("SELECT nothing FROM nowhere"))
         raise AssertionError
 
 
 class LostAnswer(UserDatabase):
-    """Users whose connection breaks when the database has committed."""
+    """A user database whose connection breaks after the commit."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, invalidate the connection, and use it again."""
         await super().update(user, update_dict)
         await (await self.session.connection()).invalidate()
         return await super().update(user, {})
 
 
 class Indexing(UserDatabase):
-    """Users who are put into a search index once they are stored."""
+    """A user database whose `update` stores the change and then raises, because its search index is unavailable."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, and raise."""
         await super().update(user, update_dict)
         raise RuntimeError("the index is down")
 
 
 class Blind(UserDatabase):
-    """Users among whom no address is found to be taken, as if somebody took it a moment later."""
+    """A user database that finds no address taken, as if another user registered it a moment later."""
 
     async def get_by_email(self, email: str) -> User | None:  # noqa: ARG002
-        """Find nobody."""
+        """Return no user."""
         return None
 
 
 class Unreadable(UserDatabase):
-    """Users whose database is lost once the change is stored."""
+    """A user database whose `update` stores the change and then loses the database, so nothing can be read."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, lose the database, and raise."""
         await super().update(user, update_dict)
         self.session = AsyncSession(create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere"))
         raise RuntimeError("the database is down")
 
 
 class Refusing(UserDatabase):
-    """Users who are changed in memory alone."""
+    """A user database whose `update` changes the object but stores nothing."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store nothing."""
+        """Change the object, and raise."""
         for field, value in update_dict.items():
             setattr(user, field, value)
         raise RuntimeError("not now")
 
 
 class Changing(UserDatabase):
-    """Users who are changed in the database alone."""
+    """A user database whose `update` stores the change but does not change the object."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change."""
+        """Store the change, and raise."""
         await self.session.execute(update(User).where(User.__table__.c.id == user.id).values(**update_dict))
         await self.session.commit()
         raise RuntimeError("too late")
@@ -117,36 +117,36 @@ class Changing(UserDatabase):
 async def test_what_is_stored_before_an_error_counts(
     account: Account, open_app: OpenApp, users: type[UserDatabase], change: BaseUserUpdate, alive: list[str]
 ) -> None:
-    """A change that is stored ends the tokens, though storing it has raised, and the error stays as it is."""
+    """A change that is committed revokes the tokens even if `update` raises, and the caller gets that error."""
     manager = account.manager(kind=Strict, users=users)
 
     with pytest.raises((SQLAlchemyError, RuntimeError)):
         await manager.update(change, account.user)
 
     assert await account.alive_later(open_app) == alive
-    assert account.told() == [account.told()[0]] * (3 - len(alive))
+    assert account.revoke_reasons() == [account.revoke_reasons()[0]] * (3 - len(alive))
 
 
 async def test_a_reset_that_is_stored_before_an_error_counts(account: Account, open_app: OpenApp) -> None:
-    """A reset ends all tokens, though storing it has raised."""
+    """A reset that is committed revokes all tokens, even if `update` of the user database raises."""
     with pytest.raises(RuntimeError):
         await account.reset(account.manager(users=Indexing))
 
     assert await account.alive_later(open_app) == []
-    assert account.told() == ["password_reset"] * 3
+    assert account.revoke_reasons() == ["password_reset"] * 3
 
 
 class Auditing(Manager):
-    """A user manager whose own code fails once the change is stored."""
+    """A user manager whose override of `update` raises after the change is stored."""
 
     async def update(self, *args: Any, **kwargs: Any) -> User:
-        """Store a change."""
+        """Store the change, and raise."""
         await super().update(*args, **kwargs)
         raise RuntimeError("the audit log is down")
 
 
 class AuditingBelow(Manager):
-    """The same, one level deeper."""
+    """A user manager whose override of `_update` raises after the change is stored."""
 
     async def _update(self, user: User, update_dict: dict[str, Any]) -> User:
         await super()._update(user, update_dict)
@@ -155,7 +155,7 @@ class AuditingBelow(Manager):
 
 @pytest.mark.parametrize("kind", [Auditing, AuditingBelow])
 async def test_an_override_that_raises_keeps_no_token(account: Account, kind: type[Manager]) -> None:
-    """An application's override that raises after the change does not save the tokens."""
+    """A new password revokes the tokens, even if the application's override raises afterwards."""
     with pytest.raises(RuntimeError):
         await account.manager(kind=kind).update(PASSWORD, account.user)
 
@@ -164,7 +164,7 @@ async def test_an_override_that_raises_keeps_no_token(account: Account, kind: ty
 
 @pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg", "mariadb", "redis-7"], indirect=True)
 async def test_what_the_database_refuses_ends_nothing(account: Account, open_app: OpenApp) -> None:
-    """An update that breaks a constraint ends no token, and the database's own error stays as it is."""
+    """An update that breaks a constraint revokes no token, and the database's own error is raised."""
     other = await create_user(account.app.session)
     both = BaseUserUpdate(password="another password", is_active=False, email=other.email)
 
@@ -172,11 +172,11 @@ async def test_what_the_database_refuses_ends_nothing(account: Account, open_app
         await account.manager(kind=Strict, users=Blind).update(both, account.user)
 
     assert await account.alive_later(open_app) == ALL
-    assert account.told() == []
+    assert account.revoke_reasons() == []
 
 
 async def test_the_object_alone_proves_nothing(account: Account, open_app: OpenApp) -> None:
-    """A user object that was changed and not stored ends no tokens, and one that was not changed keeps none alive."""
+    """What is stored decides, not the user object: it may be changed without being stored, or stored but unchanged."""
     with pytest.raises(RuntimeError):
         await account.manager(users=Refusing).update(PASSWORD, account.user)
     refused = await account.alive_later(open_app)
@@ -194,7 +194,7 @@ async def test_the_object_alone_proves_nothing(account: Account, open_app: OpenA
 async def test_what_cannot_be_read_ends_the_tokens(
     account: Account, open_app: OpenApp, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Where it cannot be found out whether a change is stored, the tokens end, and the log says why."""
+    """If an update raises and the database cannot be read afterwards, the tokens are revoked, and the log says why."""
     with pytest.raises(RuntimeError, match="the database is down"):
         await account.manager(users=Unreadable).update(PASSWORD, account.user)
 
@@ -203,18 +203,18 @@ async def test_what_cannot_be_read_ends_the_tokens(
 
 
 class Vanishing(KnoxStrategy[User, uuid.UUID]):
-    """A strategy whose store fails after it was looked at."""
+    """A strategy whose store fails only after the check before the change."""
 
     async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
-        """Fail as a store that is unavailable does."""
+        """Raise as if the store were unavailable."""
         raise StoreUnavailable
 
 
 class Broken(KnoxStrategy[User, uuid.UUID]):
-    """A strategy whose store fails in a way of its own."""
+    """A strategy whose store has a bug."""
 
     async def revoke_all(self, *_: Any, **__: Any) -> list[TokenRecord[uuid.UUID]]:
-        """Fail."""
+        """Raise an unexpected error."""
         raise KeyError("a mistake")
 
 
@@ -222,7 +222,7 @@ class Broken(KnoxStrategy[User, uuid.UUID]):
 async def test_a_failed_revocation_is_an_error_in_the_log(
     account: Account, caplog: pytest.LogCaptureFixture, kind: type[Strategy]
 ) -> None:
-    """If the tokens cannot be revoked after the change, the answer is 503, and the log has the user and the reason."""
+    """If the revocation after a change fails, `StoreUnavailable` is raised, and the log has the user and the reason."""
     failing = kind(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
 
     with pytest.raises(StoreUnavailable):
@@ -234,7 +234,7 @@ async def test_a_failed_revocation_is_an_error_in_the_log(
 
 
 async def test_a_failed_revocation_hides_no_earlier_error(account: Account, caplog: pytest.LogCaptureFixture) -> None:
-    """Where storing the change has raised already, the failed revocation is in the log, and the error stays."""
+    """If the update has already raised, a failed revocation is only logged, and the caller gets the first error."""
     failing = Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
 
     with pytest.raises(RuntimeError, match="the index is down"):
@@ -244,7 +244,7 @@ async def test_a_failed_revocation_hides_no_earlier_error(account: Account, capl
 
 
 async def test_a_users_own_hash_may_be_upgraded_at_login(account: Account) -> None:
-    """A login that stores the password under a newer hash ends nothing."""
+    """A login that replaces an outdated password hash with a newer one revokes no token."""
     manager = account.manager()
     await manager.user_db.update(account.user, {"hashed_password": OLD_HASH})
     form = OAuth2PasswordRequestForm(username=account.user.email, password="a password")
@@ -255,7 +255,7 @@ async def test_a_users_own_hash_may_be_upgraded_at_login(account: Account) -> No
 
 
 async def test_sessions_may_be_scoped_by_the_task(account: Account, open_app: OpenApp) -> None:
-    """A user database that looks its session up by the task finds the request's own while the change is stored."""
+    """A scoped session with the current task as its scope is still the request's own while the change is stored."""
     scoped: Any = async_scoped_session(async_sessionmaker(account.app.session.bind), scopefunc=asyncio.current_task)
     user = await scoped().get(User, account.user_id)
     manager = Manager(SQLAlchemyUserDatabase(scoped, User), PASSWORDS, knox=account.strategy())
@@ -268,7 +268,7 @@ async def test_sessions_may_be_scoped_by_the_task(account: Account, open_app: Op
 
 
 async def test_sessions_may_be_scoped_by_anything(account: Account, open_app: OpenApp) -> None:
-    """So does one that looks its session up by the request."""
+    """A scoped session with any other scope works too, and is not removed."""
     scoped: Any = async_scoped_session(async_sessionmaker(account.app.session.bind), scopefunc=lambda: "request")
     user = await scoped().get(User, account.user_id)
     manager = Manager(SQLAlchemyUserDatabase(scoped, User), PASSWORDS, knox=account.strategy())
@@ -282,7 +282,7 @@ async def test_sessions_may_be_scoped_by_anything(account: Account, open_app: Op
 
 @pytest.mark.parametrize("fails", [True, False])
 async def test_users_need_no_sqlalchemy(redis_7_server: RedisServer, *, fails: bool) -> None:
-    """Users in any other database are read by their adapter, past which nothing is stored."""
+    """Users outside of SQLAlchemy are read through their adapter, and a new password revokes their tokens."""
     kind: type[MemoryUserDatabase[int]] = FailingPeople if fails else MemoryUserDatabase
     users = kind(make_id=iter(range(1, 9)).__next__)
     person = await users.create({"email": "ada@example.org"})
@@ -298,13 +298,13 @@ async def test_users_need_no_sqlalchemy(redis_7_server: RedisServer, *, fails: b
 
 
 class FailingPeople(MemoryUserDatabase[int]):
-    """Users elsewhere who are put into a search index once they are stored."""
+    """A user database without SQLAlchemy whose `update` raises after the change is stored."""
 
     async def update(self, user: Person[int], update_dict: dict[str, Any]) -> Person[int]:
-        """Store a change."""
+        """Store the change, and raise."""
         await super().update(user, update_dict)
         raise RuntimeError("the index is down")
 
 
 class PeopleManager(KnoxUserManagerMixin[Person[int], int], IntegerIDMixin, BaseUserManager[Person[int], int]):
-    """A user manager of those."""
+    """A user manager of users without SQLAlchemy."""

@@ -1,4 +1,4 @@
-"""Tokens of every audience end in one transaction of each store, and each is published once, to its own listeners."""
+"""Tokens of all audiences are revoked in one transaction of each store, and each is published once, by its strategy."""
 
 import asyncio
 import uuid
@@ -24,18 +24,18 @@ PASSWORD = BaseUserUpdate(password="another password")
 
 
 class Counting(KnoxStrategy[User, uuid.UUID]):
-    """A strategy that counts what its store is asked to do."""
+    """A strategy that counts its calls of `revoke_all`."""
 
     calls = 0
 
     async def revoke_all(self, *args: Any, **kwargs: Any) -> list[TokenRecord[uuid.UUID]]:
-        """Count, and revoke."""
+        """Count the call, and revoke."""
         self.calls += 1
         return await super().revoke_all(*args, **kwargs)
 
 
 async def test_every_audience_of_a_store_ends_at_once(account: Account) -> None:
-    """Two strategies over one store revoke by one call, and so in one transaction."""
+    """Two strategies over one store revoke all tokens with one call, so in one transaction."""
     strategies = [
         Counting(account.app.store, settings, request=None, user_db=None, clock=lambda: NOW) for settings in (WEB, API)
     ]
@@ -48,7 +48,7 @@ async def test_every_audience_of_a_store_ends_at_once(account: Account) -> None:
 
 @pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg"], indirect=True)
 async def test_it_takes_one_statement(account: Account) -> None:
-    """In SQL that is one DELETE."""
+    """Over SQL, the tokens of all audiences are revoked with one DELETE."""
     manager = account.manager(account.strategy(WEB), account.strategy(API))
     engine: Any = account.app.session.bind
 
@@ -60,7 +60,7 @@ async def test_it_takes_one_statement(account: Account) -> None:
 
 @pytest.mark.parametrize("change", [INACTIVE, PASSWORD])
 async def test_each_is_published_once_to_its_own_audience(account: Account, change: BaseUserUpdate) -> None:
-    """Whichever strategy comes first, a token is published by the one of its audience, or else by the first."""
+    """Each revoked token is published by the strategy of its audience, or by the first if no strategy has it."""
     heard: dict[str, list[tuple[str, str]]] = {"web": [], "api": [], "other": []}
 
     def strategy(audience: str) -> Strategy:
@@ -80,7 +80,7 @@ async def test_each_is_published_once_to_its_own_audience(account: Account, chan
 
 @pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg"], indirect=True)
 async def test_two_stores_over_one_table_publish_once(account: Account) -> None:
-    """Where each strategy has a store object of its own, a token is still published once, by its own strategy."""
+    """If each strategy has its own store object over one table, each token is still published once, by its strategy."""
     heard: dict[str, list[str]] = {"web": [], "api": []}
 
     def strategy(settings: KnoxSettings) -> Strategy:
@@ -96,7 +96,7 @@ async def test_two_stores_over_one_table_publish_once(account: Account) -> None:
 
 
 async def test_a_cancelled_listener_keeps_no_other_store(account: Account, redis_7_server: RedisServer) -> None:
-    """The next store is reached whatever a listener of the first does."""
+    """A listener of the first store that raises `CancelledError` does not keep the tokens of the next store valid."""
 
     async def listen(_event: object) -> None:
         raise asyncio.CancelledError

@@ -1,4 +1,4 @@
-"""What is not committed is not stored: a refused change ends nothing, and no revocation commits it."""
+"""A change that is refused before its commit revokes no token, and no revocation commits it by accident."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -25,25 +25,25 @@ USERS = User.__table__.c
 
 
 class Raw(Manager):
-    """A user manager of an application that updates users by fields of its own."""
+    """A user manager that lets the test update any fields."""
 
     async def change(self, user: User, fields: dict[str, Any]) -> User:
-        """Update a user."""
+        """Update fields of a user."""
         return await self._update(user, fields)
 
 
 def raw(account: Account, **options: Any) -> Raw:
-    """Make that user manager."""
+    """Return a user manager that lets the test update any fields."""
     manager = account.manager(kind=Raw, **options)
     assert isinstance(manager, Raw)
     return manager
 
 
 class RefusingLate(Manager):
-    """A user manager that refuses a deletion which it has sent to the database."""
+    """A user manager that flushes a deletion to the database and then refuses it."""
 
     async def delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Delete a user, and think better of it."""
+        """Delete the user, flush, and raise."""
         assert isinstance(self.user_db, UserDatabase)
         await self.user_db.session.execute(delete(KnoxToken).where(KnoxToken.__table__.c.user_id == user.id))
         await self.user_db.session.delete(user)
@@ -52,10 +52,10 @@ class RefusingLate(Manager):
 
 
 class RefusingUpdate(UserDatabase):
-    """Users whose update is refused when it was sent to the database."""
+    """A user database that flushes an update to the database and then refuses it."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Send a change, and think better of it."""
+        """Flush the change, and raise."""
         for name, value in update_dict.items():
             setattr(user, name, value)
         await self.session.flush()
@@ -63,26 +63,26 @@ class RefusingUpdate(UserDatabase):
 
 
 class Deferring(UserDatabase):
-    """Users whose changes are committed by the request, once it is over."""
+    """A user database that flushes changes and leaves the commit to the end of the request."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Send a change."""
+        """Flush the change."""
         for name, value in update_dict.items():
             setattr(user, name, value)
         await self.session.flush()
         return user
 
     async def delete(self, user: User) -> None:
-        """Send a deletion."""
+        """Flush the deletion."""
         await self.session.delete(user)
         await self.session.flush()
 
 
 class DeferringAll(UserDatabase):
-    """Users whose changes are not even sent before that."""
+    """A user database that only changes the object, and leaves the flush and the commit to the end of the request."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Take note of a change."""
+        """Change the object."""
         for name, value in update_dict.items():
             setattr(user, name, value)
         return user
@@ -90,7 +90,7 @@ class DeferringAll(UserDatabase):
 
 @pytest.fixture
 async def in_memory() -> AsyncIterator[Account]:
-    """Give a user who is logged in, in a database that has one connection."""
+    """Return a user who is logged in, in a database that has only one connection."""
     engine = create_async_engine("sqlite+aiosqlite://")
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -101,14 +101,14 @@ async def in_memory() -> AsyncIterator[Account]:
 
 
 async def hash_of(session: AsyncSession, user_id: uuid.UUID) -> str:
-    """Return the hash that is stored of a user's password."""
+    """Return the password hash that is stored for a user."""
     found = await session.execute(select(USERS.hashed_password).where(USERS.id == user_id))
     return str(found.scalar_one())
 
 
 @pytest.mark.parametrize("open_app", DATABASES, indirect=True)
 async def test_a_deletion_that_is_refused_once_flushed_is_not_stored(account: Account, open_app: OpenApp) -> None:
-    """An override that deletes, flushes and raises leaves the user, the tokens, and its own error."""
+    """An override that deletes, flushes and raises leaves the user and the tokens; its own error is raised."""
     with pytest.raises(HTTPException, match="409"):
         await account.manager(kind=RefusingLate).delete(account.user)
     email = account.user.email
@@ -116,12 +116,12 @@ async def test_a_deletion_that_is_refused_once_flushed_is_not_stored(account: Ac
 
     assert email
     assert await account.alive_later(open_app) == ALL
-    assert account.told() == []
+    assert account.revoke_reasons() == []
 
 
 @pytest.mark.parametrize("open_app", DATABASES, indirect=True)
 async def test_an_update_that_is_refused_once_flushed_is_not_stored(account: Account, open_app: OpenApp) -> None:
-    """A user database that sets, flushes and raises leaves the password, the tokens, and its own error."""
+    """A user database that sets, flushes and raises leaves the password and the tokens; its own error is raised."""
     with pytest.raises(HTTPException, match="409"):
         await account.manager(users=RefusingUpdate).update(PASSWORD, account.user)
     hashed_password = account.user.hashed_password
@@ -133,7 +133,7 @@ async def test_an_update_that_is_refused_once_flushed_is_not_stored(account: Acc
 
 
 async def test_a_refused_change_leaves_the_callers_own_work(account: Account, open_app: OpenApp) -> None:
-    """What the caller had sent before is still theirs to commit when they have handled the refusal."""
+    """After a refused change, the caller can still commit what it had flushed before."""
     session = account.app.session
     session.add(User(email="newcomer@example.org", hashed_password="hash"))
     await session.flush()
@@ -150,7 +150,7 @@ async def test_a_refused_change_leaves_the_callers_own_work(account: Account, op
 
 
 async def test_a_refused_deletion_is_rolled_back_on_the_only_connection(in_memory: Account) -> None:
-    """Where no second connection can see what is committed, nothing of the deletion stays, and the object is loaded."""
+    """A refused deletion is rolled back even if no second connection can check it, and the user object is usable."""
     with pytest.raises(HTTPException, match="409"):
         await in_memory.manager(kind=RefusingLate).delete(in_memory.user)
 
@@ -159,7 +159,7 @@ async def test_a_refused_deletion_is_rolled_back_on_the_only_connection(in_memor
 
 
 async def test_a_refused_update_is_rolled_back_on_the_only_connection(in_memory: Account) -> None:
-    """The same holds for an update."""
+    """A refused update is rolled back even if no second connection can check it, and the user object is usable."""
     with pytest.raises(HTTPException, match="409"):
         await in_memory.manager(users=RefusingUpdate).update(PASSWORD, in_memory.user)
 
@@ -169,10 +169,10 @@ async def test_a_refused_update_is_rolled_back_on_the_only_connection(in_memory:
 
 
 class CommittingElsewhere(UserDatabase):
-    """Users whose update another session stores, while this one's is refused."""
+    """A user database whose update is stored by another session, while its own session is refused."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:
-        """Store a change, and send another that is refused."""
+        """Store the change in another session, change something else in this one, and raise."""
         async with AsyncSession(self.session.bind) as other:
             await other.execute(update(User).where(USERS.id == user.id).values(**update_dict))
             await other.commit()
@@ -181,7 +181,7 @@ class CommittingElsewhere(UserDatabase):
 
 
 async def test_a_revocation_commits_nothing_that_was_raised_out_of(account: Account, open_app: OpenApp) -> None:
-    """Where a change is stored and its tokens end, what the session has besides is rolled back."""
+    """If an update has raised but is stored, its tokens are revoked, and other pending changes are rolled back."""
     with pytest.raises(HTTPException, match="409"):
         await account.manager(users=CommittingElsewhere).update(PASSWORD, account.user)
     await account.app.session.commit()
@@ -196,7 +196,7 @@ async def test_a_revocation_commits_nothing_that_was_raised_out_of(account: Acco
 async def test_a_change_that_returns_is_stored_along_with_its_revocation(
     account: Account, open_app: OpenApp, users: type[UserDatabase]
 ) -> None:
-    """Where the request would commit later, the change is committed first, on whichever session the tokens are."""
+    """A change that the request would commit later is committed before its tokens are revoked in another session."""
     async with open_app() as tokens:
         strategy: Strategy = KnoxStrategy(tokens.store, WEB, request=None, user_db=None, clock=lambda: NOW)
         await account.manager(strategy, users=users).update(PASSWORD, account.user)
@@ -208,7 +208,7 @@ async def test_a_change_that_returns_is_stored_along_with_its_revocation(
 
 @pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg", "mariadb", "redis-7"], indirect=True)
 async def test_a_deletion_that_returns_is_stored_along_with_its_revocation(account: Account, open_app: OpenApp) -> None:
-    """The same holds for a deletion."""
+    """A deletion that the request would commit later is committed before its tokens are revoked in another session."""
     async with open_app() as tokens:
         strategy: Strategy = KnoxStrategy(tokens.store, WEB, request=None, user_db=None, clock=lambda: NOW)
         await account.manager(strategy, users=Deferring).delete(account.user)
@@ -219,7 +219,7 @@ async def test_a_deletion_that_returns_is_stored_along_with_its_revocation(accou
 
 
 async def test_a_change_that_cannot_be_committed_ends_nothing(account: Account, open_app: OpenApp) -> None:
-    """The database refuses it when it is sent: its own error is raised, and the tokens stay."""
+    """A change that the database refuses at the flush raises the database's own error and revokes no token."""
     change = {"password": "another password", "is_superuser": None}
 
     with pytest.raises(IntegrityError):
@@ -230,7 +230,7 @@ async def test_a_change_that_cannot_be_committed_ends_nothing(account: Account, 
 
 @pytest.mark.parametrize("open_app", ["sqlite", "postgresql-asyncpg"], indirect=True)
 async def test_a_store_inside_of_begin_is_refused_before_the_change(account: Account, open_app: OpenApp) -> None:
-    """Tokens that could not be ended after the change keep it from being made, on whichever session they are."""
+    """If the session of the token store is inside `begin()`, a change of the user is refused before it is made."""
     async with open_app() as tokens, tokens.session.begin():
         strategy: Strategy = KnoxStrategy(tokens.store, WEB, request=None, user_db=None, clock=lambda: NOW)
         with pytest.raises(KnoxError, match="begin"):
@@ -244,7 +244,7 @@ async def test_a_store_inside_of_begin_is_refused_before_the_change(account: Acc
 
 @pytest.mark.parametrize("change", [{"is_verified": True}, {"password": "another password"}, {"is_active": False}])
 async def test_an_expired_user_can_be_updated(account: Account, change: dict[str, Any]) -> None:
-    """Nothing of the object is read that FastAPI-Users itself would not read."""
+    """An update reads no expired attribute of the user object that FastAPI-Users itself would not read."""
     account.app.session.expire(account.user)
 
     updated = await raw(account, presented="").change(account.user, change)
@@ -254,33 +254,33 @@ async def test_an_expired_user_can_be_updated(account: Account, change: dict[str
 
 
 class Elsewhere(UserDatabase):
-    """Users of whom another session changes something while this one's update is refused."""
+    """A user database that refuses an update while another session changes another column."""
 
     async def update(self, user: User, update_dict: dict[str, Any]) -> User:  # noqa: ARG002
-        """Store something else."""
+        """Store a change of another column in another session, and raise."""
         await verify_elsewhere(self.session, user)
         raise HTTPException(409)
 
 
 class Late(Manager):
-    """A user manager that refuses a deletion while another session changes something."""
+    """A user manager that refuses a deletion while another session changes a column of the user."""
 
     async def on_before_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Refuse."""
+        """Store a change of another column in another session, and refuse."""
         assert isinstance(self.user_db, UserDatabase)
         await verify_elsewhere(self.user_db.session, user)
         raise HTTPException(409)
 
 
 async def verify_elsewhere(session: AsyncSession, user: User) -> None:
-    """Change a column that has nothing to do with tokens."""
+    """Change `is_verified`, which does not concern tokens, in another session."""
     async with AsyncSession(session.bind) as other:
         await other.execute(update(User).where(USERS.id == user.id).values(is_verified=True))
         await other.commit()
 
 
 async def test_what_another_session_changes_proves_nothing(account: Account, open_app: OpenApp) -> None:
-    """A refused update or deletion ends nothing, whatever else of the user is stored at that moment."""
+    """A refused update or deletion revokes no token, even if another session changes the user at that moment."""
     with pytest.raises(HTTPException):
         await account.manager(users=Elsewhere).update(PASSWORD, account.user)
     await account.app.session.rollback()
@@ -292,27 +292,27 @@ async def test_what_another_session_changes_proves_nothing(account: Account, ope
 
 
 class Relaxed(Manager):
-    """A user manager whose deletions end nothing."""
+    """A user manager whose deletions revoke no tokens."""
 
     revoke_on_deletion = False
 
     async def delete(self, user: User, request: Request | None = None) -> None:
-        """Run the hook of a deletion that never takes place."""
+        """Run the hook after a deletion, without deleting the user."""
         await self.on_after_delete(user, request)
 
 
 class Nesting(Manager):
-    """A user manager that has another one delete, and then refuses."""
+    """A user manager whose hook lets another manager delete the user, and then refuses the deletion."""
 
     async def on_before_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Refuse."""
+        """Delete by another manager, and refuse."""
         assert isinstance(self.user_db, UserDatabase)
         await Relaxed(self.user_db, self.password_helper, knox=self._knox).delete(user)
         raise HTTPException(409)
 
 
 async def test_another_managers_deletion_is_its_own(account: Account) -> None:
-    """The hook of one manager's deletion does not end the tokens of another's, which is then refused."""
+    """The hook of another manager's deletion does not revoke the tokens for this manager's, which is then refused."""
     with pytest.raises(HTTPException):
         await account.manager(kind=Nesting).delete(account.user)
 
@@ -324,22 +324,22 @@ async def test_another_managers_deletion_is_its_own(account: Account) -> None:
 async def test_whatever_is_stored_as_inactive_is_a_deactivation(
     account: Account, open_app: OpenApp, users: type[UserDatabase], inactive: object
 ) -> None:
-    """The activity that is stored decides, and not how the update spells it."""
+    """An update revokes the tokens if it leaves the user inactive in the database, whatever false value it passes."""
     await raw(account, users=users).change(account.user, {"is_active": inactive})
 
     assert await account.alive_later(open_app) == []
-    assert account.told() == ["deactivated"] * 3
+    assert account.revoke_reasons() == ["deactivated"] * 3
 
 
 class Indifferent(Raw):
-    """A user manager to whom no update matters."""
+    """A user manager whose updates revoke no tokens."""
 
     revoke_on_deactivation = False
     revoke_on_password_change = False
 
 
 async def test_updates_may_end_nothing(account: Account, open_app: OpenApp) -> None:
-    """With all switches off, an update is FastAPI-Users' own."""
+    """With the switches for updates off, a deactivation revokes no token."""
     manager = account.manager(kind=Indifferent)
     assert isinstance(manager, Indifferent)
 

@@ -345,7 +345,7 @@ async def test_a_refresh_that_cannot_be_written_fails_no_request(program: Progra
             assert await site.read(token) == 200
 
 
-async def test_what_a_read_writes_does_not_wait(redis_7: RedisServer) -> None:
+async def test_what_a_read_writes_does_not_wait(redis_7: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """Of a Redis that is silent, a renewal and a purge give up by themselves, even where the client never would."""
     async with Redis.from_url(redis_7.url(), socket_timeout=None, socket_connect_timeout=None) as client:
         store: RedisTokenStore[Any, Any] = RedisTokenStore(client)
@@ -356,6 +356,7 @@ async def test_what_a_read_writes_does_not_wait(redis_7: RedisServer) -> None:
             purged = await store.purge(audience="web", now=NOW + 2 * HOUR, seen=found, tried_since=NOW)
 
     assert (renewed, purged) == (False, 0)
+    assert caplog.messages == ["Skipped updating last_used_at and expires_at: TimeoutError"] * 2
 
 
 async def test_an_answer_that_came_too_late_is_nobodys(redis_7: RedisServer) -> None:

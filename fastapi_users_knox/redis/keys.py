@@ -1,0 +1,66 @@
+"""The names of the keys in Redis. All keys of one user contain the same tag, so they are in one slot of a cluster."""
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Self
+
+from fastapi_users_knox.redis.records import text_of
+from fastapi_users_knox.redis.scripts import Client, raising_unavailable
+from fastapi_users_knox.tokens import routing_tag
+
+__all__ = ["Keys", "new_answer_key"]
+
+_USERS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keys:
+    """The names of the keys of one user table.
+
+    Attributes:
+        prefix: The text that all of them begin with.
+    """
+
+    prefix: str
+
+    @classmethod
+    def of_table(cls, users: str, *, key_prefix: str) -> Self:
+        """Return the names for a user table.
+
+        Raises:
+            ValueError: `users` or `key_prefix` contains characters that are not allowed.
+        """
+        if not _USERS.fullmatch(users):
+            raise ValueError("users must be at most 64 letters, digits, '_', '.' or '-'")
+        if "{" in key_prefix or "}" in key_prefix:
+            raise ValueError("key_prefix must not contain braces")
+        return cls(prefix=f"{key_prefix}{users}:" if users else key_prefix)
+
+    def index(self, user_id: object) -> str:
+        """Return the key of a user's index."""
+        return f"{self._base(routing_tag(user_id))}user:{user_id}"
+
+    def record(self, user_id: object, digest: bytes) -> str:
+        """Return the key of the record of a user that is stored under a digest."""
+        return self.presented(routing_tag(user_id), digest)
+
+    def presented(self, tag: str, digest: bytes) -> str:
+        """Return the key of the record of a presented token with this routing tag."""
+        return f"{self._base(tag)}{text_of(digest)}"
+
+    async def find_indexes(self, client: Client, *, batch_size: int) -> AsyncIterator[str]:
+        """Find the indexes of all users; `batch_size` is the number of keys that Redis examines in one round trip."""
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix) + "{*}:user:*"
+        with raising_unavailable():
+            async for key in client.scan_iter(match=pattern.encode(), count=batch_size):
+                yield key.decode() if isinstance(key, bytes) else key
+
+    def _base(self, tag: str) -> str:
+        return f"{self.prefix}{{{tag}}}:"
+
+
+def new_answer_key(index: str) -> str:
+    """Return a new key, in the same slot as the index, for the answer of one call."""
+    return f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"

@@ -1,0 +1,74 @@
+"""What a store that cannot be reached promises."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from fastapi_users_knox.errors import KnoxError, StoreUnavailable
+from fastapi_users_knox.records import Found
+from fastapi_users_knox.testing.contract.base import (
+    HOUR,
+    NOW,
+    SECOND,
+    Promises,
+    Store,
+    add,
+    find,
+    new_digest,
+    new_record,
+)
+
+__all__ = ["OutagePromises"]
+
+Verb = Callable[[], Awaitable[Any]]
+
+
+class OutagePromises(Promises):
+    """Failing clearly where an answer is needed, and skipping the writes after reads."""
+
+    @pytest.fixture
+    def lost(self, user_id: Any) -> Found[Any, Any]:
+        """Return a record that was read before the store could not be reached any more."""
+        return Found(record=new_record(user_id), digest=new_digest())
+
+    async def test_an_unavailable_store_raises(self, lost_store: Store, lost: Found[Any, Any], user_id: Any) -> None:
+        """Every verb raises `StoreUnavailable` if the store cannot be reached, except for the writes after reads."""
+        verbs: tuple[Verb, ...] = (
+            lambda: add(lost_store, lost.record),
+            lambda: find(lost_store, lost.record, lost.digest),
+            lambda: lost_store.rotate(lost, new_digest(), now=NOW),
+            lambda: lost_store.remove(user_id, lost.record.id, audience="web", now=NOW),
+            lambda: lost_store.remove_all(user_id, audience="web", now=NOW),
+            lambda: lost_store.list(user_id, audience="web", now=NOW),
+            lambda: lost_store.purge(audience="web", now=NOW),
+        )
+
+        for verb in verbs:
+            with pytest.raises(StoreUnavailable) as raised:
+                await verb()
+            assert isinstance(raised.value, KnoxError)
+
+    async def test_a_renewal_that_fails_is_skipped(
+        self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """`renew` raises nothing, logs once, and does not try again for the length of `now - unused_since`."""
+        renewed, logged = [], []
+        for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
+            renewed.append(await lost_store.renew(lost, now=now, unused_since=now - HOUR))
+            logged.append(len(caplog.records))
+
+        assert renewed == [False, False, False]
+        assert 0 < logged[0] == logged[1] < logged[2]
+
+    async def test_a_purge_of_one_record_that_fails_is_skipped(
+        self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """With `seen`, `purge` raises nothing, logs once, and does not try again what it tried after `tried_since`."""
+        purged, logged = [], []
+        for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
+            purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))
+            logged.append(len(caplog.records))
+
+        assert purged == [0, 0, 0]
+        assert 0 < logged[0] == logged[1] < logged[2]
