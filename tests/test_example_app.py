@@ -96,7 +96,7 @@ def redis_with_socket() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-async def client(example_engine: AsyncEngine, place: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it sets the token store)
+async def client(example_engine: AsyncEngine, place: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (sets the store)
     """Open a client of the example, wherever its tokens are stored."""
     async with calling(app, example_engine) as client:
         yield client
@@ -122,7 +122,7 @@ async def log_in(client: AsyncClient, password: str = JANE["password"]) -> dict[
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
-async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
+async def statuses(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
     """Call the protected route with each header and return the statuses."""
     return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]
 
@@ -164,10 +164,10 @@ async def test_logout_revokes_one_token_and_logout_all_the_others(client: AsyncC
     laptop, phone, tablet = [await log_in(client) for _ in range(3)]
 
     logged_out = await client.post("/auth/logout", headers=laptop)
-    assert (logged_out.status_code, await knock(client, laptop, phone, tablet)) == (204, [401, 200, 200])
+    assert (logged_out.status_code, await statuses(client, laptop, phone, tablet)) == (204, [401, 200, 200])
 
     logged_out = await client.post("/auth/logout-all", headers=phone)
-    assert (logged_out.status_code, await knock(client, laptop, phone, tablet)) == (204, [401, 401, 401])
+    assert (logged_out.status_code, await statuses(client, laptop, phone, tablet)) == (204, [401, 401, 401])
 
 
 @pytest.mark.parametrize("place", ["socket"], indirect=True)
@@ -176,10 +176,10 @@ async def test_redis_is_reached_by_a_socket(client: AsyncClient) -> None:
     """A token is issued, accepted and revoked over a Unix socket."""
     headers = await log_in(client)
 
-    before = await knock(client, headers)
+    before = await statuses(client, headers)
     await client.post("/auth/logout", headers=headers)
 
-    assert [*before, *await knock(client, headers)] == [200, 401]
+    assert [*before, *await statuses(client, headers)] == [200, 401]
 
 
 @pytest.mark.usefixtures("jane")
@@ -187,12 +187,12 @@ async def test_a_sixth_login_revokes_the_oldest_token(client: AsyncClient) -> No
     """The example allows five tokens, and a sixth login revokes the oldest."""
     headers = [await log_in(client) for _ in range(6)]
 
-    assert await knock(client, *headers) == [401, 200, 200, 200, 200, 200]
+    assert await statuses(client, *headers) == [401, 200, 200, 200, 200, 200]
 
 
 @pytest.mark.usefixtures("jane")
 async def test_the_password_is_reset(client: AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """The printed token sets a new password, and the old one no longer works."""
+    """The printed token sets a new password, and the old password no longer works."""
     await client.post("/auth/forgot-password", json={"email": JANE["email"]})
     token = capsys.readouterr().out.split()[-1]
 
@@ -201,7 +201,7 @@ async def test_the_password_is_reset(client: AsyncClient, capsys: pytest.Capture
 
     assert reset.status_code == 200
     assert refused.json() == {"detail": "LOGIN_BAD_CREDENTIALS"}
-    assert await knock(client, await log_in(client, "an-even-better-one")) == [200]
+    assert await statuses(client, await log_in(client, "an-even-better-one")) == [200]
 
 
 @pytest.mark.usefixtures("jane")
@@ -225,7 +225,7 @@ async def test_a_deleted_user_leaves_no_tokens(client: AsyncClient, jane: str, e
 
     async with example_engine.connect() as connection:
         left = await connection.scalar(select(func.count()).select_from(db.KnoxToken))
-    assert (deleted.status_code, left, await knock(client, headers)) == (204, 0, [401])
+    assert (deleted.status_code, left, await statuses(client, headers)) == (204, 0, [401])
 
 
 class Overtaken(RedisTokenStore[db.User, UUID]):
@@ -293,7 +293,7 @@ async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: st
     cookie = browser.headers["Set-Cookie"].partition(";")[0]
     header = await log_in(client)
 
-    greeted = await knock(client, {"Cookie": cookie}, {})
+    greeted = await statuses(client, {"Cookie": cookie}, {})
     talks = [
         await talk(app, "/authenticated-websocket", [(name.lower().encode(), value.encode())])
         for name, value in [("Cookie", cookie), *header.items()]
@@ -313,6 +313,6 @@ async def test_a_changed_password_revokes_other_sessions(client: AsyncClient, ja
     await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})
     refused = await client.get("/authenticated-route", headers=elsewhere)
 
-    assert await knock(client, here) == [200]
+    assert await statuses(client, here) == [200]
     assert refused.status_code == 401
     assert refused.headers["WWW-Authenticate"] == 'Bearer error="invalid_token"'

@@ -67,6 +67,6 @@ async def log_in(client: AsyncClient, password: str = JANE["password"], **header
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
-async def knock(client: AsyncClient, *headers: Mapping[str, str]) -> list[int]:
+async def statuses(client: AsyncClient, *headers: Mapping[str, str]) -> list[int]:
     """Call the protected route with each header and return the statuses."""
     return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]

@@ -35,7 +35,7 @@ def call(app: FastAPI) -> None:
     """Start the application, log Jane in by each of its logins, and use the tokens."""
     with TestClient(app, base_url="https://testserver") as client:
         answers = [client.post(path, data=LOGIN) for path in LOGINS]
-        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # She is not registered yet.
+        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # She is not registered, or has no login.
             client.post("/auth/register", json=JANE)
             answers = [client.post(path, data=LOGIN) for path in LOGINS]
         for answer in answers:

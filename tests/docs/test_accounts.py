@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from tests.docs.folder import JANE, LOGIN, calling, changed_by, knock, load, log_in, register
+from tests.docs.folder import JANE, LOGIN, calling, changed_by, load, log_in, register, statuses
 
 NEW_PASSWORD = "a new one, and a better"
 
@@ -20,7 +20,7 @@ async def test_a_second_factor_logs_the_other_devices_out(folder: Path, monkeypa
         answer = await client.post("/second-factor", headers=laptop)
 
         assert answer.json() == {"revoked": 1}
-        assert await knock(client, laptop, phone) == [200, 401]
+        assert await statuses(client, laptop, phone) == [200, 401]
     await load("db").engine.dispose()
 
 
@@ -35,7 +35,7 @@ async def test_a_change_of_the_address_may_log_the_other_devices_out(
 
         answer = await client.patch("/users/me", headers=laptop, json={"email": "jane@example.net"})
 
-        assert (answer.status_code, await knock(client, laptop, phone)) == (200, [200, 401])
+        assert (answer.status_code, await statuses(client, laptop, phone)) == (200, [200, 401])
     await load("db").engine.dispose()
 
 
@@ -52,7 +52,7 @@ async def test_a_soft_deletion_revokes_the_tokens(folder: Path, monkeypatch: pyt
         deleted = await client.delete(f"/users/{user_id}", headers=headers)
         refused = await client.post("/auth/login", data=LOGIN)
 
-        assert (deleted.status_code, refused.status_code, await knock(client, headers)) == (204, 400, [401])
+        assert (deleted.status_code, refused.status_code, await statuses(client, headers)) == (204, 400, [401])
     async with db.engine.connect() as connection:
         assert await connection.scalar(select(db.User.email)) == f"{user_id}@example.com"
     await db.engine.dispose()
@@ -78,7 +78,7 @@ async def test_a_user_manager_may_take_more(
         await client.post("/auth/forgot-password", json={"email": JANE["email"]})
         await client.post("/auth/reset-password", json={"token": tokens[0], "password": NEW_PASSWORD})
 
-        assert await knock(client, headers) == [401]
+        assert await statuses(client, headers) == [401]
     sent = capsys.readouterr().out
     assert sent == f"{JANE['email']} Your password was reset, and all your devices were logged out.\n"
     await load("db").engine.dispose()

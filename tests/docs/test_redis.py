@@ -13,7 +13,7 @@ from sqlalchemy import update
 from fastapi_users_knox import StoreUnavailable
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.testing.contract import add, find, new_record
-from tests.docs.folder import LOGIN, SRC, calling, changed_by, knock, load, log_in, register
+from tests.docs.folder import LOGIN, SRC, calling, changed_by, load, log_in, register, statuses
 from tests.docs.test_settings import NOW
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis
 from tests.servers import skip_if_unavailable
@@ -42,10 +42,10 @@ async def test_the_tokens_move_to_redis(
         await register(client)
         laptop, phone = await log_in(client), await log_in(client)
         stored = redis_server.ask("KEYS", "knox:*")
-        before = await knock(client, laptop, phone)
+        before = await statuses(client, laptop, phone)
         await client.post("/auth/logout-all", headers=phone)
 
-        assert (before, await knock(client, laptop, phone)) == ([200, 200], [401, 401])
+        assert (before, await statuses(client, laptop, phone)) == ([200, 200], [401, 401])
         assert len(stored) == 3
         assert redis_server.ask("KEYS", "*") == []
     await load("db").engine.dispose()

@@ -12,7 +12,7 @@ from httpx import AsyncClient
 from sqlalchemy import select, update
 
 from fastapi_users_knox import SessionRead, get_knox_router
-from tests.docs.folder import DOCS, LOGIN, SRC, calling, knock, load, log_in
+from tests.docs.folder import DOCS, LOGIN, SRC, calling, load, log_in, statuses
 
 DEVICE = {"X-Device-Id": "b7e2f6a0-4c0d-4a53-8a1b-2f5c1f4f0b1e", "X-Device-Name": "Jane's phone"}
 # The routes of the tutorial's application.
@@ -110,7 +110,7 @@ async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str)
 
     assert (refused.status_code, one.status_code, every.status_code) == (403, 204, 204)
     assert ([session["name"] for session in sessions], len(left)) == (["Jane's phone", None], 1)
-    assert await knock(client, laptop, phone) == [401, 401]
+    assert await statuses(client, laptop, phone) == [401, 401]
 
 
 async def test_every_route_is_in_the_table(client: AsyncClient) -> None:

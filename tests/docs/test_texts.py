@@ -39,7 +39,7 @@ def added(diff: str) -> list[str]:
 
 
 def test_the_swap_is_short() -> None:
-    """The swap from JWTs adds at most 12 lines, imports and the table's class included, and none is too wide."""
+    """The swap adds at most 12 lines, imports and the table's class included, and is at most 100 characters wide."""
     for name in ("swap.diff", "swap_short.diff"):
         diff = (SRC / name).read_text()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fastapi_users_knox import ClientInfo, TokenLimitHit, tokens
-from tests.docs.folder import LOGIN, SRC, calling, changed_by, knock, load, log_in, register
+from tests.docs.folder import LOGIN, SRC, calling, changed_by, load, log_in, register, statuses
 
 ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -21,7 +21,7 @@ async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.
     async with calling(load("app").app) as client:
         await register(client)
 
-        assert await knock(client, await log_in(client), {}) == [200, 401]
+        assert await statuses(client, await log_in(client), {}) == [200, 401]
     await load("db").engine.dispose()
 
 
@@ -33,7 +33,7 @@ async def test_after_the_swap_everybody_can_be_logged_out() -> None:
 
         answer = await client.post("/auth/logout-all", headers=phone)
 
-        assert (answer.status_code, await knock(client, laptop, phone)) == (204, [401, 401])
+        assert (answer.status_code, await statuses(client, laptop, phone)) == (204, [401, 401])
 
 
 @pytest.mark.usefixtures("jane")
@@ -44,7 +44,7 @@ async def test_a_new_password_logs_the_other_devices_out() -> None:
 
         answer = await client.patch("/users/me", json={"password": "a-better-password"}, headers=laptop)
 
-        assert (answer.status_code, await knock(client, laptop, phone)) == (200, [200, 401])
+        assert (answer.status_code, await statuses(client, laptop, phone)) == (200, [200, 401])
 
 
 @pytest.mark.usefixtures("jane")
@@ -73,7 +73,7 @@ async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytes
         knox = await log_in(client)
         refused = [(await client.post(f"/auth/{route}", headers=jwt)).status_code for route in ("logout", "logout-all")]
 
-        assert await knock(client, jwt, knox) == [200, 200]
+        assert await statuses(client, jwt, knox) == [200, 200]
         assert refused == [401, 401]
     await db.engine.dispose()
 
@@ -106,13 +106,13 @@ async def test_audiences_keep_apart() -> None:
 
         assert made.json().items() >= {"expiry": None, "token_type": "bearer"}.items()
         assert made.json()["access_token"].startswith("api_")
-        assert (refused.status_code, await knock(client, person, machine, second)) == (401, [200, 200, 200])
+        assert (refused.status_code, await statuses(client, person, machine, second)) == (401, [200, 200, 200])
 
         await client.post("/auth/logout-all", headers=person)
-        assert await knock(client, person, machine) == [401, 200]
+        assert await statuses(client, person, machine) == [401, 200]
 
         await client.post("/api-tokens/logout-all", headers=machine)
-        assert await knock(client, machine, second) == [401, 401]
+        assert await statuses(client, machine, second) == [401, 401]
 
 
 async def test_the_listener_writes_an_audit_log(

@@ -44,7 +44,7 @@ def route(verb: str, user_id: object, session_id: object) -> tuple[str, str]:
 
 
 async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device, ada: User) -> None:
-    """A superuser sees the same sessions as their user, and none is marked as current."""
+    """A superuser sees the same list as the user, but with no session marked as current."""
     own = await laptop.sessions()
 
     response = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")

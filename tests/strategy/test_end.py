@@ -59,7 +59,7 @@ async def of_another_audience(knox: Knox, _other: User) -> str:
 
 
 async def expired(knox: Knox, _other: User) -> str:
-    """Return a token that will have expired."""
+    """Return a token that expires before the call."""
     return await knox.strategy(SETTINGS).issue(knox.user, token_ttl=MILLISECOND)
 
 
