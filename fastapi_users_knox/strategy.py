@@ -1,8 +1,8 @@
 """The strategy: FastAPI-Users' three verbs, and what an application can do with tokens beyond them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
-from types import EllipsisType, MappingProxyType
+from types import EllipsisType
 from typing import Generic
 from uuid import UUID
 
@@ -44,11 +44,6 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         describe_client: Returns what is stored about the client at login.
         clock: Returns the current time, timezone-aware.
 
-    Attributes:
-        store: The token store.
-        settings: The settings.
-        context: What this package's own modules need of the strategy.
-
     Raises:
         TypeError: An argument has the wrong type, or `user_db` is missing.
     """
@@ -75,11 +70,19 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     ) -> None:
         """Check the arguments. Nothing is sent to the store."""
         publisher = Publisher(listeners, request, describe_client)
-        self.store: TokenStore[UP, ID] = store
-        self.settings: KnoxSettings = settings
-        self.context: Context[UP, ID] = checked_context(
+        self._context: Context[UP, ID] = checked_context(
             store, settings, connection=request, user_db=user_db, publisher=publisher, clock=clock
         )
+
+    @property
+    def store(self) -> TokenStore[UP, ID]:
+        """The token store."""
+        return self._context.store
+
+    @property
+    def settings(self) -> KnoxSettings:
+        """The settings."""
+        return self._context.settings
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
         """Return the active user to whom a live token belongs, and `None` for any other text."""
@@ -98,27 +101,25 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user_manager: Loads the user.
             touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
         """
-        return await reading.authenticate(self.context, token, user_manager, touch=touch)
+        return await reading.authenticate(self._context, token, user_manager, touch=touch)
 
     async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user, and `None` for any other text.
 
-        It writes nothing and loads no user. With a store that cannot see the users, `user_db` is queried for whether
-        the user is active.
+        It writes nothing and loads no user. With a store that cannot see the users, it queries `user_db`.
         """
-        return await reading.read_record(self.context, token)
+        return await reading.read_record(self._context, token)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, the newest first."""
-        return await reading.list_records(self.context, user.id)
+        return await reading.list_records(self._context, user.id)
 
     def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record that authenticated this request, if it belongs to this user.
 
-        Other tokens that came with the request change nothing. It is `None` if no strategy of this package has
-        authenticated the request, for example because the user presented a JWT.
+        It is `None` if no strategy of this package has authenticated the request, but a JWT for example.
         """
-        record = authenticated_record(self.context.connection)
+        record = authenticated_record(self._context.connection)
         return record if record is not None and record.user_id == user.id else None
 
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
@@ -126,7 +127,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Refresh and rotation do not make a record fresh again, and neither does a token that is issued by another one.
         """
-        return self.context.now() - record.authenticated_at <= within
+        return self._context.now() - record.authenticated_at <= within
 
     async def write_token(self, user: UP) -> IssuedToken:
         """Issue a token at login: `issue` with its defaults."""
@@ -160,7 +161,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted since it was loaded.
         """
-        return await issuing.issue(self.context, user, by=by, token_ttl=token_ttl, name=name, replace=replace)
+        return await issuing.issue(self._context, user, by=by, token_ttl=token_ttl, name=name, replace=replace)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
         """Replace the text of a live token by a new one; the record's id, `created_at` and `expires_at` stay.
@@ -169,7 +170,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             InvalidToken: It is not a live token of this user, the user is not active, or another call has just
                 rotated it.
         """
-        return await issuing.rotate(self.context, token, user)
+        return await issuing.rotate(self._context, token, user)
 
     async def destroy_token(self, token: str, user: UP) -> None:
         """Revoke the session of a token: logout. If one cookie came several times, the sessions of all its values.
@@ -177,11 +178,11 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Raises:
             InvalidToken: It is not a live token of this user.
         """
-        await revoking.log_out(self.context, token, user)
+        await revoking.log_out(self._context, token, user)
 
     async def revoke(self, user: UP, id: UUID, *, reason: RevokeReason = "session_revoked") -> bool:
         """Revoke one session of a user by its record's id, and return whether it was live."""
-        return await revoking.revoke(self.context, user.id, id, reason=reason)
+        return await revoking.revoke(self._context, user.id, id, reason=reason)
 
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """Revoke all sessions of a user in this audience, and return how many live ones there were.
@@ -197,7 +198,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Raises:
             InvalidToken: The token to keep is not a live token of this user. Then nothing was revoked.
         """
-        return await revoking.revoke_others(self.context, user, keep=keep, reason=reason)
+        return await revoking.revoke_others(self._context, user, keep=keep, reason=reason)
 
     async def revoke_all(
         self,
@@ -207,7 +208,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         audience: str | None = None,
         keep: UUID | None = None,
         seen: Iterable[TokenRecord[ID]] = (),
-        publishers: Mapping[str, Publisher] = MappingProxyType({}),
+        peers: Sequence["KnoxStrategy[UP, ID]"] = (),
     ) -> list[TokenRecord[ID]]:
         """Revoke all sessions of a user in one transaction, and return the records that were live.
 
@@ -219,11 +220,21 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
             seen: Records that the database may have deleted together with the user. They are published too.
-            publishers: For some audiences, who publishes the events instead of this strategy.
+            peers: Other strategies. The event of a record goes to the listeners of the first one of its audience, and
+                to those of this strategy if there is none.
         """
+        publishers = {peer.settings.audience: peer for peer in reversed(peers)}
+
+        async def publish(record: TokenRecord[ID]) -> None:
+            await publishers.get(record.audience, self).publish_revoked(record, reason)
+
         return await revoking.revoke_all(
-            self.context, user_id, reason=reason, audience=audience, keep=keep, seen=seen, publishers=publishers
+            self._context, user_id, audience=audience, keep=keep, seen=seen, publish=publish
         )
+
+    async def publish_revoked(self, record: TokenRecord[ID], reason: RevokeReason) -> None:
+        """Publish that a token was revoked, for a record that another strategy has removed."""
+        await revoking.publish_revoked(self._context, record, reason)
 
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many were deleted.
@@ -236,4 +247,4 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Raises:
             ValueError: The batch size is less than 1 or more than 10,000.
         """
-        return await revoking.purge(self.context, batch_size=batch_size)
+        return await revoking.purge(self._context, batch_size=batch_size)

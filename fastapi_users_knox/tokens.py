@@ -42,17 +42,15 @@ class ParsedToken:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PresentedToken:
-    """A token that a client has presented. It is made once, where the text comes in, and the text goes no further.
+    """A token that a client has presented, as a store sees it: without the text.
 
     Attributes:
         tag: The routing tag.
         digests: The digests under which the token may be stored, 32 bytes each; the first is that of a new token.
-        cookie_text: The text, if it came in a cookie that may have to be renewed; `None` otherwise.
     """
 
     tag: str
     digests: tuple[bytes, ...] = field(repr=False)
-    cookie_text: str | None = field(default=None, repr=False)
 
 
 def generate(tag: str, *, prefix: str) -> str:

@@ -120,11 +120,11 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         _is_reset.set(False)  # What a hook does afterwards is not part of the reset.
         update = partial(super()._update, user, update_dict)
         reason = partial(self._reason, is_reset=is_reset)
-        return await update_user(self._account, user, update, update_dict=update_dict, reason=reason)
+        return await update_user(self._knox_account, user, update, update_dict=update_dict, reason=reason)
 
     async def _delete(self, user: UP, delete: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call an implementation of `delete`."""
-        await (delete_user(self._account, user, delete) if self.revoke_on_deletion else delete())
+        await (delete_user(self._knox_account, user, delete) if self.revoke_on_deletion else delete())
 
     @property
     def _revocation(self) -> Revocation[UP, ID]:
@@ -132,7 +132,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
 
     @property
-    def _account(self) -> Account[UP, ID]:
+    def _knox_account(self) -> Account[UP, ID]:
         return Account(user_db=self.user_db, revocation=self._revocation, manager=self)
 
     def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:

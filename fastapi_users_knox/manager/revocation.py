@@ -10,7 +10,7 @@ from uuid import UUID
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.errors import StoreUnavailable, describe
-from fastapi_users_knox.events import Publisher, RevokeReason
+from fastapi_users_knox.events import RevokeReason
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
@@ -71,11 +71,10 @@ class Revocation(Generic[UP, ID]):
         for strategy in self.strategies:
             if any(strategy.store is store for store in done):
                 continue
+            peers = self._peers(strategy)
             unpublished = [record for record in _seen_in(strategy.store, seen or {}) if record.id not in revoked]
             try:
-                ended = await strategy.revoke_all(
-                    user_id, reason=reason, keep=keep, seen=unpublished, publishers=self._publishers(strategy)
-                )
+                ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unpublished, peers=peers)
             except (Exception, CancelledError) as error:  # noqa: BLE001 (whatever it is, the next store must be tried)
                 failure = error
                 _log_failure(user_id, reason, error)
@@ -86,10 +85,9 @@ class Revocation(Generic[UP, ID]):
             raise StoreUnavailable from failure
         return len(revoked)
 
-    def _publishers(self, strategy: KnoxStrategy[UP, ID]) -> Mapping[str, Publisher]:
-        """Return the publisher of each audience: of several strategies, that of the first over the same store."""
-        same_store_first = sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
-        return {peer.settings.audience: peer.context.publisher for peer in reversed(same_store_first)}
+    def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
+        """Return all strategies, first those over the same store, whose listeners are meant for its records."""
+        return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
 
 
 def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:

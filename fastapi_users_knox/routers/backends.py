@@ -49,7 +49,7 @@ def knox_strategy(
         clock: Returns the current time, timezone-aware.
 
     Raises:
-        TypeError: An argument is not what it should be, for example a `Depends` object instead of a dependency.
+        TypeError: A dependency or the settings are something else, for example a `Depends` object.
     """
     _check_dependency("get_token_store", get_token_store)
     if not isinstance(settings, KnoxSettings):

@@ -1,4 +1,4 @@
-"""Tokens in SQL: the table mix-ins and the store."""
+"""Tokens in SQL: the mixins for the table, and the store."""
 
 from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.table import (

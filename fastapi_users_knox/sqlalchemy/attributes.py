@@ -1,4 +1,4 @@
-"""What SQL reads of a mapped class's attributes, and where the object's own word counts beside the row's."""
+"""The SQL of a mapped class's attributes, and whether a user is active by the row and by the object."""
 
 import dis
 import inspect
@@ -17,39 +17,42 @@ __all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
 
 
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
-    """Return an attribute as SQL reads it, or `None` if it is worked out in Python, or is not there.
+    """Return the SQL expression of an attribute; `None` if it is computed in Python, or does not exist.
 
-    A hybrid attribute counts only if its SQL means what its Python says, as far as `_has_expression` can see.
+    The expression of a hybrid attribute is used only if it means the same as its Python code, as far as
+    `_has_expression` can determine.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):
         return None
-    with suppress(Exception):  # A hybrid attribute may run any code, which for SQL may be wrong in any way.
+    with suppress(
+        Exception
+    ):  # A hybrid attribute may run any code, and raise any error when it is called on the class.
         expression = getattr(mapper.class_, name).expression
         return expression if isinstance(expression, ColumnElement) else None
     return None
 
 
 def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
-    """Return why `in_sql` has nothing for the attribute, and the fix where there is one."""
-    reason = f"{name} is no column or SQL expression"
+    """Return why `in_sql` returns `None` for an attribute, and how to fix it if that is possible."""
+    reason = f"{name} is not a column or SQL expression"
     if _hybrid(mapper, name) is None:
         return reason
     return (
-        f"{reason} that can be relied on: give the hybrid attribute an .expression without Python's "
-        "and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
+        f"{reason} that is known to be right: give the hybrid attribute an .expression without Python's and, or, not, "
+        "if, in and is, such as and_(cls.enabled, cls.paid)"
     )
 
 
 def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
     """Return whether a user is active.
 
-    The row just read decides, as the object may be an older one of the session. But where the object works it out in
-    Python, which may look at more than the SQL does, both have to say so.
+    The row just read decides, because the session may have loaded the object earlier. But if the class computes
+    `is_active` in Python, which may take more into account than the SQL does, both must be true.
 
     Args:
         row_value: `is_active` of the row just read.
-        user: The object that the row was loaded as; `None` if only the row was read.
+        user: The object that was loaded from the row; `None` if only the row was read.
     """
     return bool(row_value) and (user is None or _is_loaded(type(user)) or bool(user.is_active))
 
@@ -62,17 +65,17 @@ def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
 
 
 def _has_expression(hybrid: hybrid_property[Any]) -> bool:
-    """Return whether the SQL of a hybrid attribute means what its Python says.
+    """Return whether the SQL expression of a hybrid attribute means the same as its Python code.
 
-    Python's own decisions, made on the class, are no error but wrong: to Python a column is always true, so that
-    `self.enabled and self.paid` is `self.paid` alone, and `self.left is not None` always holds.
+    Python's own operators raise no error on the class, but their result is wrong. To Python a column is always true, so
+    `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None` is always true.
     """
     stated = hybrid.custom_comparator or hybrid.expr or hybrid.fget
     return isinstance(stated, FunctionType) and not _decides_in_python(stated)
 
 
 def _decides_in_python(function: FunctionType) -> bool:
-    """Return whether a function has a Python `and`, `or`, `not`, `if`, `in` or `is`."""
+    """Return whether a function contains a Python `and`, `or`, `not`, `if`, `in` or `is`."""
     return any(
         "_IF_" in step.opname or step.opname in {"UNARY_NOT", "CONTAINS_OP", "IS_OP"}
         for step in dis.get_instructions(function)
@@ -81,5 +84,5 @@ def _decides_in_python(function: FunctionType) -> bool:
 
 @cache
 def _is_loaded(user_class: type[object]) -> bool:
-    """Return whether an object has `is_active` as it was loaded, and does not work it out."""
+    """Return whether `is_active` of an object is loaded from its row, and not computed in Python."""
     return isinstance(inspect.getattr_static(user_class, "is_active"), InstrumentedAttribute)

@@ -1,4 +1,4 @@
-"""What differs between the databases: how a transaction that writes begins and waits, and what errors mean."""
+"""The differences between the databases: how a write begins and waits for locks, and what errors mean."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -23,22 +23,23 @@ __all__ = [
 ]
 
 _TRANSIENT = {
-    *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, dead-lock, lock not available
-    *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, dead-lock
+    *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
+    *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, deadlock
 }
 _SQLITE_WAIT = ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}")  # milliseconds
 _MYSQL_WAIT = (  # seconds, for tables and for rows
     "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
     "SET lock_wait_timeout = {0}, innodb_lock_wait_timeout = {1}",
 )
-_MARIADB_LOCKED = 1180  # What SKIP LOCKED answers of a locked row, instead of skipping it, where nothing may wait.
+_MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this for a locked row.
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
 def may_autocommit(bind: Engine | Connection) -> bool:
-    """Tell whether a SELECT may go without a transaction: on PostgreSQL, where the application has allowed it.
+    """Return whether a SELECT may run without a transaction: on PostgreSQL, if the application has allowed it.
 
-    There it saves two trips of three, for BEGIN and ROLLBACK; other drivers need trips to switch it on and off.
+    On PostgreSQL this saves two of three round trips, those for BEGIN and ROLLBACK. The drivers of other databases need
+    round trips to turn autocommit on and off.
     """
     return (
         isinstance(bind, Engine)
@@ -48,10 +49,10 @@ def may_autocommit(bind: Engine | Connection) -> bool:
 
 
 def options_to_write(dialect: Dialect) -> Mapping[str, str]:
-    """Return the options of a connection on which each statement is to see what others have committed by then.
+    """Return the options of a connection on which each statement sees what others have committed by then.
 
     Raises:
-        KnoxError: The database is none that the limit and the locks are known to hold on.
+        KnoxError: The locks and the limit have not been tested on this database.
     """
     match dialect.name:
         case "postgresql" | "mysql" | "mariadb":
@@ -59,19 +60,21 @@ def options_to_write(dialect: Dialect) -> Mapping[str, str]:
         case "sqlite":
             return {}
         case other:
-            raise KnoxError(f"tokens cannot be kept on {other}")
+            raise KnoxError(
+                f"tokens cannot be stored on {other}: only PostgreSQL, MariaDB, MySQL and SQLite are supported"
+            )
 
 
 def begin_writing(connection: Connection, no_rows: Update) -> None:
-    """Take SQLite's write lock: it lets one transaction write at a time, and may refuse to turn a reader into it.
+    """Take SQLite's write lock first, because SQLite may refuse it to a transaction that has already read.
 
     Args:
-        connection: One whose transaction has read nothing yet.
+        connection: A connection in whose transaction nothing has been read yet.
         no_rows: An UPDATE that changes nothing.
     """
     if connection.dialect.name != "sqlite":
         return
-    if has_open_sqlite(connection):  # An application may have its driver begin by itself.
+    if has_open_sqlite(connection):  # The application may have configured its driver to begin transactions.
         connection.execute(no_rows)
     else:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -81,8 +84,8 @@ def writing_in_time(connection: AsyncConnection, *, patience: float) -> Abstract
     """Run one transaction in which no statement waits long for a lock.
 
     Args:
-        connection: One that has not begun a transaction.
-        patience: How many seconds a statement may wait.
+        connection: A connection that has not begun a transaction.
+        patience: The number of seconds that a statement may wait.
     """
     match connection.dialect.name:
         case "postgresql":
@@ -90,13 +93,13 @@ def writing_in_time(connection: AsyncConnection, *, patience: float) -> Abstract
         case "sqlite":
             return _writing_changed(connection, _SQLITE_WAIT, round(patience * 1000))
         case _:
-            # Wait for no lock at all: MySQL counts in whole seconds.
+            # Do not wait for a lock at all, because MySQL counts in whole seconds.
             return _writing_changed(connection, _MYSQL_WAIT, 0)
 
 
 @asynccontextmanager
 async def reading(connection: AsyncConnection, *, patience: float) -> AsyncIterator[None]:
-    """Let the next statement see what others have committed by then, and SQLite not wait long for a writer."""
+    """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
     if connection.dialect.name == "sqlite":
         async with _changed(connection, *_SQLITE_WAIT, round(patience * 1000)):
             yield
@@ -106,14 +109,15 @@ async def reading(connection: AsyncConnection, *, patience: float) -> AsyncItera
 
 
 def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
-    """Return the same error as a log may show it: with the statement, but no parameters and no values of a row."""
+    """Return the same error without the parameters and values of a row, so that a log may show it."""
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
 def sees_latest(connection: Connection) -> bool:
     """Return whether each statement of the open transaction sees what others have committed by then.
 
-    On MariaDB and MySQL that is the level of the session: SET TRANSACTION for one transaction is not reported.
+    On MariaDB and MySQL this is the isolation level of the session: they do not report one that SET TRANSACTION has set
+    for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -121,29 +125,29 @@ def sees_latest(connection: Connection) -> bool:
 
 
 def has_open_sqlite(connection: Connection) -> bool:
-    """Return whether SQLite has a transaction open: what SQLAlchemy calls one may not have begun there yet."""
+    """Return whether SQLite has a transaction open: it may not have begun the one that SQLAlchemy has begun."""
     if connection.dialect.name != "sqlite":
         return False
     return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows: on SQLite one that writes has locked the whole database."""
+    """Return whether transactions lock rows: on SQLite a transaction that writes locks the whole database."""
     return connection.dialect.name != "sqlite"
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
-    """Tell whether the same work may succeed a moment later."""
+    """Return whether the same work may succeed a moment later."""
     return not _TRANSIENT.isdisjoint(_codes(error)) or getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
 
 
 def is_locked(error: exc.DBAPIError) -> bool:
-    """Tell whether a SELECT that skips what is locked has failed because all of it is."""
+    """Return whether a SELECT ... SKIP LOCKED has failed because all its rows are locked."""
     return _MARIADB_LOCKED in _codes(error)
 
 
 def _codes(error: exc.DBAPIError) -> Sequence[object]:
-    """Return SQL's own code, which MariaDB's drivers may have too, and MariaDB's."""
+    """Return the SQLSTATE, which some drivers of MariaDB provide too, and the error number of MariaDB."""
     return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 
@@ -161,9 +165,9 @@ async def _writing_changed(connection: AsyncConnection, wait: tuple[str, str], v
 
 
 @asynccontextmanager
-async def _changed(connection: AsyncConnection, ask: str, change: str, value: int) -> AsyncIterator[None]:
-    """Change a setting of the connection for a while."""
-    usual = (await connection.exec_driver_sql(ask)).one()
+async def _changed(connection: AsyncConnection, query: str, change: str, value: int) -> AsyncIterator[None]:
+    """Change a setting of the connection, and restore it afterwards."""
+    usual = (await connection.exec_driver_sql(query)).one()
     await connection.exec_driver_sql(change.format(value, value))
     await connection.rollback()
     try:
@@ -172,4 +176,4 @@ async def _changed(connection: AsyncConnection, ask: str, change: str, value: in
         try:
             await connection.exec_driver_sql(change.format(*usual))
         except exc.SQLAlchemyError:
-            await connection.invalidate()  # It must not go back to the pool as it is.
+            await connection.invalidate()  # It must not return to the pool with the changed setting.

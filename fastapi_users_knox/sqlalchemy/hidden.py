@@ -1,4 +1,4 @@
-"""Whether nothing was found because there is nothing, or because row-level security hides what there is."""
+"""Whether no row was found because there is none, or because row-level security hides the rows."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -9,18 +9,19 @@ from sqlalchemy import ColumnElement, Connection, Table, event, exists, false, i
 from sqlalchemy.orm import Mapper, Session
 
 from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.postgresql import has_row_security
 from fastapi_users_knox.sqlalchemy.statements import Statements
 
 __all__ = ["refuse_hidden", "tables_of"]
 
-# Users whom this process has deleted lately; their tokens are revoked right after that, if at all.
+# Users that this process has deleted lately. Their tokens are revoked right after the deletion, if at all.
 _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
 @event.listens_for(Session, "persistent_to_deleted")
 def _remember(_session: Session, instance: object) -> None:
-    """Remember the deletion of what may be a user."""
+    """Remember a deletion, because the object may be a user."""
     _deleted.append(_key(instance))
 
 
@@ -37,34 +38,35 @@ def _key(instance: object) -> tuple[Mapper[object], object]:
 
 
 def tables_of(statements: Statements) -> Sequence[Table]:
-    """Return the tokens' table and those of the users, if they are here."""
+    """Return the table of the tokens, and those of the users if the store sees the users."""
     return [statements.table, *_user_tables(statements)]
 
 
-def refuse_hidden(connection: Connection, statements: Statements, user_id: object, *, has_read: bool) -> None:
-    """Explain why nothing was found of a user, where the session's settings are not in force any more.
+def refuse_hidden(database: Database, connection: Connection, user_id: object) -> None:
+    """Raise an error if nothing was found of a user because row-level security hides the rows.
 
-    The user's own row decides where row-level security is in force for the users. Otherwise only the tokens are left:
-    they are hidden if this store has read one before, and the whole table is empty now.
+    That happens if the settings that the application made for its transaction have ended. If row-level security is in
+    force for the users, the user's own row shows it. Otherwise there are only the tokens: they are hidden if the store
+    has found a token before, and the whole table is empty now.
 
     Args:
-        connection: In the transaction in which nothing was found.
-        statements: Those on the table of tokens.
-        user_id: The user's.
-        has_read: Whether the store has read a token before, and has not removed it.
+        database: The database.
+        connection: The connection, in the transaction in which nothing was found.
+        user_id: The id of the user.
 
     Raises:
         KnoxError: Row-level security is in force, and hides the user.
     """
-    if connection.dialect.name != "postgresql" or _is_deleted(statements, user_id):
+    sql = database.sql
+    if connection.dialect.name != "postgresql" or _is_deleted(sql, user_id):
         return
-    users_secured = has_row_security(connection, _user_tables(statements))
-    tokens_secured = has_row_security(connection, [statements.table])
-    sees_token = exists().select_from(statements.table)
-    asked = select(users_secured, tokens_secured, _sees_user(statements, user_id), sees_token)
-    secures_users, secures_tokens, has_user, has_tokens = connection.execute(asked).one()
-    loses_user = statements.users is not None and not has_user and (secures_users or secures_tokens)
-    loses_tokens = secures_tokens and not secures_users and has_read and not has_tokens
+    users_secured = has_row_security(connection, _user_tables(sql))
+    tokens_secured = has_row_security(connection, [sql.table])
+    sees_token = exists().select_from(sql.table)
+    statement = select(users_secured, tokens_secured, _sees_user(sql, user_id), sees_token)
+    secures_users, secures_tokens, has_user, has_tokens = connection.execute(statement).one()
+    loses_user = sql.users is not None and not has_user and (secures_users or secures_tokens)
+    loses_tokens = secures_tokens and not secures_users and database.has_found_token and not has_tokens
     if loses_user or loses_tokens:
         raise KnoxError(
             "row-level security hides the rows of this user: what was set for the session's transaction, such as by "

@@ -1,8 +1,9 @@
-"""The key `user_id`: the columns it refers to, and whether it holds what they hold, each value of one user alone."""
+"""The key `user_id`: which columns it refers to, and whether it has their type and identifies one user."""
 
 import inspect
+import uuid
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_args
 
 from sqlalchemy import Column, ColumnElement, Index, Table, UniqueConstraint, Uuid
 from sqlalchemy.orm import Mapper
@@ -12,6 +13,8 @@ from fastapi_users_knox.errors import UserClassError
 
 __all__ = ["check_key", "referred_columns", "same_keys"]
 
+# FastAPI-Users' own type does not state its `python_type`. It is recognized by name, because it is not imported here.
+_GUID = ("fastapi_users_db_sqlalchemy.generics", "GUID")
 _CONVERSIONS = ("process_bind_param", "process_result_value", "bind_processor", "result_processor")
 
 
@@ -19,13 +22,13 @@ def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
     """Return the columns that `user_id` refers to.
 
     Raises:
-        NoReferencedTableError: The table of one is not in the same MetaData, or not yet.
+        NoReferencedTableError: The table of such a column is not in the same MetaData, or is not defined yet.
     """
     return [key.column for key in tokens.columns["user_id"].foreign_keys]
 
 
 def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
-    """Return the column, and the keys of the class's other tables that it repeats, as joined inheritance has them."""
+    """Return the column, and the columns of the class's other tables that have the same value in joined inheritance."""
     keys: set[Column[Any]] = set()
     new = {column}
     while new:
@@ -36,10 +39,10 @@ def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
 
 
 def check_key(tokens: Mapper[Any]) -> None:
-    """Refuse a token class whose `user_id` does not stand for one user.
+    """Refuse a token class whose `user_id` does not identify one user.
 
     Raises:
-        UserClassError: It is of another type than the users' ids, or several users may have the same.
+        UserClassError: The key has another type than the ids of the users, or several users may have the same value.
         NoReferencedTableError: The users are not mapped yet.
     """
     for column in referred_columns(tokens):
@@ -48,7 +51,7 @@ def check_key(tokens: Mapper[Any]) -> None:
 
 
 def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
-    """Refuse another type: the key is stored in another form than the id, so that no token would be accepted."""
+    """Refuse another type, because the key would be stored in another form than the id, and match no user."""
     name, own = tokens.class_.__name__, tokens.columns["user_id"].type
     if not _may_hold(column.type, _stated_types(tokens.class_)):
         raise UserClassError(
@@ -58,12 +61,12 @@ def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
     if not _stores_alike(own, column.type):
         raise UserClassError(
             f'{name}.user_id is {own!r}, but refers to "{column}", which is {column.type!r}: '
-            "leave the type out of its mapped_column(), so that it takes the type of the column it refers to"
+            "leave the type out of its mapped_column(), so that it gets the type of the column it refers to"
         )
 
 
 def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
-    """Refuse ids that are unique beside another column only: a token would be good for another tenant's user."""
+    """Refuse ids that are unique only together with another column: a token would be valid for several users."""
     if not any(set(columns) == {column} for columns in _unique_columns(column.table)):
         raise UserClassError(
             f'{tokens.class_.__name__}.user_id refers to "{column}", which several rows may share: let it refer to a '
@@ -72,7 +75,7 @@ def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
 
 
 def _unique_columns(table: Table) -> Iterator[Iterable[ColumnElement[Any]]]:
-    """Return the columns of each key of which no two rows have the same."""
+    """Return the columns of each unique key of the table."""
     yield table.primary_key
     yield from (key.columns for key in table.constraints if isinstance(key, UniqueConstraint))
     yield from (index.columns for index in table.indexes if index.unique and not _is_partial(index))
@@ -83,7 +86,7 @@ def _is_partial(index: Index) -> bool:
 
 
 def _stated_types(token_class: type[Any]) -> Iterator[type]:
-    """Return what the class states for `ID`, as in `SQLAlchemyBaseKnoxTokenTable[int]`."""
+    """Return the types that the class passes for `ID`, as in `SQLAlchemyBaseKnoxTokenTable[int]`."""
     for base in token_class.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):
             yield from (stated for stated in get_args(generic) if inspect.isclass(stated))
@@ -95,7 +98,7 @@ def _may_hold(column_type: TypeEngine[Any], stated_types: Iterable[type]) -> boo
 
 
 def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
-    """Whether the same id is stored in the same form: `VARCHAR` as `TEXT`, but no UUID of one kind as of another."""
+    """Return whether two types store an id in the same form: VARCHAR and TEXT do, two kinds of UUID may not."""
     one, other = _plain(one), _plain(other)
     if isinstance(one, TypeDecorator) or isinstance(other, TypeDecorator):
         return type(one) is type(other)
@@ -103,7 +106,7 @@ def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
 
 
 def _plain(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return what is decorated by a type that changes no values, such as SQLModel's for texts."""
+    """Return the type under a decorator that does not change values, such as SQLModel's type for texts."""
     while isinstance(column_type, TypeDecorator) and not _converts(column_type):
         column_type = column_type.impl_instance
     return column_type
@@ -115,11 +118,10 @@ def _converts(decorator: TypeDecorator[Any]) -> bool:
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:
     """Return the class of the values; `None` if the type does not state it."""
-    stated: object
+    if any((base.__module__, base.__name__) == _GUID for base in type(column_type).__mro__):
+        return uuid.UUID
     try:
         stated = column_type.python_type
     except NotImplementedError:
-        # FastAPI-Users' GUID decorates a type that states pydantic's UUID4, which is annotated.
-        decorated = getattr(getattr(column_type, "impl", None), "python_type", None)
-        stated = get_args(decorated)[0] if get_origin(decorated) is Annotated else None
+        return None
     return stated if inspect.isclass(stated) else None

@@ -1,4 +1,4 @@
-"""What only PostgreSQL has: transactions that can be joined, row-level security, and a search path for tables."""
+"""Features of PostgreSQL alone: transactions that a write can join, row-level security, and the search path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,12 @@ __all__ = ["OpenTransaction", "has_row_security", "inspect_transaction", "tables
 
 @dataclass(frozen=True, kw_only=True)
 class OpenTransaction:
-    """What is known of the transaction that the caller has begun.
+    """What is known about the transaction that the caller has begun.
 
     Attributes:
-        is_joinable: Whether our writes can be part of it, whoever has begun it. Each of its statements has to see what
-            others have committed by then, it has to end in one COMMIT, and it must neither be read-only nor have
-            failed.
-        tables: Which tables it finds by their names; `None` if that cannot be known.
+        is_joinable: Whether the store's writes can be part of it. Each of its statements must see what others have
+            committed by then, it must end in one COMMIT, and it must neither be read-only nor have failed.
+        tables: The identifiers of the tables that it finds by their names; `None` if they are not known.
     """
 
     is_joinable: bool = False
@@ -24,7 +23,7 @@ class OpenTransaction:
 
 
 def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> OpenTransaction:
-    """Inspect the open transaction by one SELECT; only on PostgreSQL it can be joined."""
+    """Inspect the open transaction by one SELECT. Only on PostgreSQL a write can join it."""
     if connection.dialect.name != "postgresql" or _autocommits(connection):
         return OpenTransaction()
     settings = [func.current_setting(f"transaction_{name}") for name in ("isolation", "read_only")]
@@ -36,12 +35,12 @@ def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> Open
 
 
 def tables_found(connection: Connection, tables: Sequence[Table]) -> Sequence[int | None]:
-    """Return which tables these names find in the open transaction."""
+    """Return the identifiers of the tables that these names find in the open transaction."""
     return list(connection.execute(select(*_oids(connection, tables))).one())
 
 
 def has_row_security(connection: Connection, tables: Sequence[Table]) -> ColumnElement[bool]:
-    """Ask whether row-level security is in force for one of the tables."""
+    """Return an expression for whether row-level security is in force for one of the tables."""
     return or_(false(), *[func.row_security_active(_name(connection, table)) for table in tables])
 
 
@@ -55,5 +54,5 @@ def _name(connection: Connection, table: Table) -> str:
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether there is no transaction though SQLAlchemy has begun one; both of PostgreSQL's drivers know it."""
+    """Return whether the driver is in autocommit, so that the transaction that SQLAlchemy has begun does not exist."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", True))

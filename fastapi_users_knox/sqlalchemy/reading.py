@@ -1,4 +1,4 @@
-"""One SELECT on the application's session, at the lowest cost."""
+"""One SELECT on the application's session, at the lowest possible cost."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -31,7 +31,7 @@ async def fetch(
             transaction is begun.
         statement: The SELECT.
         parameters: Its parameters.
-        mapper: The mapper by which a session with several engines selects one.
+        mapper: The mapper by which a session with several engines selects its engine.
     """
     if has_own_execute(session):
         with session.no_autoflush:
@@ -42,7 +42,7 @@ async def fetch(
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user and whether the user is active by the row just read, without a flush; `None` if there is none."""
+    """Return a user, and whether the row just read is active; `None` if there is no row. Nothing is flushed."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
     rows = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
@@ -52,7 +52,7 @@ async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None
 def _find_user(users: Mapper[Any]) -> Select[Any]:
     """Build the SELECT of one user once for each class, because building it is most of its cost.
 
-    `is_active` is selected beside the user, because an object that the session already has is not refreshed.
+    `is_active` is selected in addition to the user, because an object that the session already has is not refreshed.
     """
     user_class = users.class_
     return select(user_class, user_class.is_active).where(user_class.id == bindparam("id"))
@@ -66,22 +66,22 @@ def _fetch(
     *,
     may_commit: bool,
 ) -> Sequence[Row[Any]]:
-    # Given each time, so that a session with several engines uses the same one for all of it.
+    # It is passed each time, so that a session with several engines uses the same one for all of it.
     routing = {"mapper": mapper, "clause": statement}
-    with session.no_autoflush:  # Neither before the SELECT, nor before those that eager loading sends after it.
+    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
         if not (may_commit and _may_autocommit(session, mapper, statement)):
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         try:
             session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         finally:
-            # In any case, no statement of the application may run on a connection in autocommit. Closing the
-            # transaction, which has sent nothing, expires nothing that the application has loaded.
+            # Whatever happens, no statement of the application may run on a connection in autocommit. The transaction
+            # has sent nothing, and closing it does not expire what the application has loaded.
             close_transaction(session)
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    # What a hook sets for a transaction would be lost before the SELECT.
+    # In autocommit, what a hook sets for its transaction would be lost before the SELECT.
     if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

@@ -1,4 +1,4 @@
-"""What an application has set for its session, and what a commit on it may do: both hold for our transactions too."""
+"""The application's session: its hooks and options, and how to commit it without side effects for the application."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -22,10 +22,10 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fastapi_users_knox.errors import KnoxError
 
 __all__ = [
+    "abandon_transaction",
     "close_transaction",
     "commit_keeping_loaded",
     "executing_options",
-    "give_up",
     "has_begin_hooks",
     "has_execute_hooks",
     "has_own_execute",
@@ -42,10 +42,10 @@ _BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable
 
 
 def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
-    """Return the session, or the current one of a scope.
+    """Return the session, or the current session of a scoped session.
 
     Raises:
-        TypeError: It is something else, such as a synchronous session.
+        TypeError: The argument is something else, such as a synchronous session.
     """
     current = session() if isinstance(session, async_scoped_session) else session
     if isinstance(current, AsyncSession):
@@ -57,7 +57,7 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
 
 
 def has_begin_hooks(session: Session) -> bool:
-    """Return whether `after_begin` listeners prepare each transaction: those of the session, or of its class."""
+    """Return whether the session or its class has `after_begin` listeners, which prepare each transaction."""
     return bool(session.dispatch.after_begin)
 
 
@@ -69,7 +69,7 @@ def has_execute_hooks(session: AsyncSession) -> bool:
 
 
 def has_own_execute(session: AsyncSession) -> bool:
-    """Return whether `execute` of the asynchronous session is the application's own."""
+    """Return whether the application has overridden `execute` of the asynchronous session."""
     return _is_own(type(session).execute)
 
 
@@ -80,13 +80,13 @@ def _is_own(execute: Callable[..., object]) -> bool:
 async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
     """Return the execution options that the application's hooks add to a statement, such as `schema_translate_map`.
 
-    The hooks run as for any statement, and may send some of their own in the session's transaction. The statement they
-    run for is not sent.
+    The hooks run as they do for any statement, and may send statements of their own in the session's transaction. The
+    statement for which they run is not sent.
 
     Args:
-        session: The application's.
+        session: The application's session.
         probe: The statement.
-        mapper: By which a session that routes finds its engine.
+        mapper: The mapper by which a session with several engines selects its engine.
     """
     if not has_execute_hooks(session):
         return {}
@@ -110,7 +110,7 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
 
 @contextmanager
 def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
-    """Give a connection options for a while."""
+    """Set execution options on a connection, and restore the former ones afterwards."""
     usual = connection.get_execution_options()
     connection.execution_options(**options)
     try:
@@ -120,40 +120,40 @@ def with_options(connection: Connection, options: Mapping[str, object]) -> Itera
 
 
 def run_begin_hooks(session: Session, connection: Connection) -> None:
-    """Prepare the transaction of a connection that is not the session's as the application prepares the session's.
+    """Run the session's `after_begin` listeners for the transaction of another connection.
 
-    An `after_begin` listener has to send its statements over the connection that it is given, never over the session.
+    A listener must send its statements over the connection that it receives, never over the session.
     """
     if not has_begin_hooks(session):
         return
     transaction = session.get_transaction()
-    # A transaction that is begun for the listeners' argument takes no connection, and so sends nothing.
+    # The transaction that is begun as an argument for the listeners opens no connection, and sends nothing.
     with closing(session.begin()) if transaction is None else nullcontext(transaction) as begun:
         session.dispatch.after_begin(session, begun, connection)
 
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
-    """Return a connection's execution options, such as `schema_translate_map`, but not how its transactions begin."""
+    """Return a connection's execution options, such as `schema_translate_map`, except those for how it begins."""
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
 def refuse_transaction_block(session: Session) -> None:
-    """Refuse to commit where the application has said by a block or by `begin()` that it commits itself.
+    """Refuse a session that the application commits itself, at the end of a block.
 
     Raises:
-        KnoxError: The session is in such a transaction, or in a SAVEPOINT.
+        KnoxError: The session is inside `begin()` or a SAVEPOINT.
     """
     transaction = session.get_transaction()
     is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
     if is_block or session.in_nested_transaction():
         raise KnoxError(
-            "the session is inside of begin() or begin_nested(), and writing tokens has to commit it: "
-            "open it by `async with async_sessionmaker(...)() as session`, without begin()"
+            "the session is inside begin() or begin_nested(), where tokens cannot be written, because that commits the "
+            "session: open it by `async with async_sessionmaker(...)() as session`, without begin()"
         )
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring what the application has loaded: its next attribute access could not be awaited."""
+    """Commit without expiring what the application has loaded, because an attribute cannot await its reload."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -163,22 +163,22 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back without expiring what the application has loaded: its next attribute access could not be awaited.
+    """Roll back without expiring what the application has loaded, because an attribute cannot await its reload.
 
     Args:
         session: The session.
-        deleted: An object that may not be found in it, as its deletion was flushed.
+        deleted: An object that the session may not contain any more, because its deletion was flushed.
     """
     loaded = [(each, _loaded_names(each)) for each in {*session.identity_map.values(), deleted}]
     await session.rollback()
     for each, names in loaded:
         if names and each in session:
-            with suppress(InvalidRequestError):  # It is gone.
+            with suppress(InvalidRequestError):  # Its row does not exist any more.
                 await session.refresh(each, names)
 
 
 def load_identity(user: object) -> None:
-    """Let the `id` of an expired user be read without a SELECT, which could not be awaited."""
+    """Set the `id` of an expired user, so that reading it sends no SELECT, which could not be awaited."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return
@@ -187,7 +187,7 @@ def load_identity(user: object) -> None:
 
 
 def close_transaction(session: Session) -> None:
-    """End a transaction that is open, without storing anything and without expiring what the application has loaded."""
+    """Close the open transaction without storing anything and without expiring what the application has loaded."""
     transaction = session.get_transaction()
     if transaction is not None:
         transaction.close()
@@ -197,14 +197,14 @@ def _loaded_names(mapped: object) -> set[str]:
     return vars(mapped).keys() & set(class_mapper(type(mapped)).attrs.keys())
 
 
-def give_up(session: Session, callers: SessionTransaction | None) -> None:
-    """End the transaction that is open, without storing anything.
+def abandon_transaction(session: Session, callers: SessionTransaction | None) -> None:
+    """Close the open transaction without storing anything.
 
     Args:
-        session: The application's.
-        callers: The transaction that the application has begun. What was flushed in it is lost along with it, so its
-            objects must not pass for stored: they are restored as by any other rollback. In a transaction of ours
-            nothing was flushed, and nothing that the application has loaded needs to expire.
+        session: The application's session.
+        callers: The transaction that the application has begun. What was flushed in it is lost, so the objects must not
+            look as if they were stored: it is rolled back like any other. In a transaction that the store has begun,
+            nothing was flushed, so nothing that the application has loaded needs to expire.
     """
     if callers is not None and session.get_transaction() is callers:
         session.rollback()

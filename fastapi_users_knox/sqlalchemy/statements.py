@@ -1,4 +1,4 @@
-"""The SQL of the token store, and the way from a row to a record and to a user."""
+"""The SQL of the token store, and how a row becomes a record."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ _RECORD = (
 
 
 class _Columns(Bundle[Any]):
-    """Columns that come as one tuple, which SQLAlchemy's own would give names at each execution."""
+    """Columns that are returned as one plain tuple; a `Bundle` of SQLAlchemy makes a named one at each execution."""
 
     def create_row_processor(
         self,
@@ -51,17 +51,17 @@ class _Columns(Bundle[Any]):
         procs: Sequence[Callable[[Row[Any]], Any]],
         labels: Sequence[str],  # noqa: ARG002
     ) -> Callable[[Row[Any]], Any]:
-        """Return what takes the columns' values from a row."""
+        """Return the function that takes the values of the columns from a row."""
         return lambda row: tuple([proc(row) for proc in procs])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Removal:
-    """What ends records and tells which.
+    """The statements that remove records and return them.
 
     Attributes:
-        returning: One statement, where the database has DELETE ... RETURNING.
-        finding: Elsewhere, what finds and locks them, to be deleted by their ids.
+        returning: The statement for databases that have DELETE ... RETURNING.
+        finding: The SELECT for other databases, which locks the records that are then deleted by their ids.
     """
 
     returning: ReturningDelete[Any]
@@ -69,102 +69,108 @@ class Removal:
 
 
 class Statements:
-    """The parts that the statements on one table are made of; shared by all stores over it.
+    """The statements on the table of one token class, and their parts. All stores over the class share them.
 
     Attributes:
-        mapper: The mapper of the token records' table.
-        table: The table itself.
-        of: Its columns by name, `digest` among them.
-        record: The columns of a record, each labelled with its field's name.
+        mapper: The mapper of the token class.
+        table: The table.
+        columns: The columns of the table by name, including `digest`.
+        record: The columns of a record, each labelled with the name of its field.
         no_rows: An UPDATE that changes nothing.
         insert: The INSERT of a row.
-        count: The SELECT of how many records a user has, with the parameters `user_id` and `audience`.
-        removal: What ends one record, with those parameters and `id`.
-        users: What `user_id` refers to, or `None` if the users are elsewhere.
-        user: The mapped class of that.
+        count: The SELECT that counts the records of a user, with the parameters `user_id` and `audience`.
+        removal: The removal of one record, with the parameters `user_id`, `audience` and `id`.
+        users: The class of the users to which `user_id` refers; `None` if the store cannot see the users.
+        user: The mapped class of `users`; `None` as well in that case.
     """
 
     def __init__(self, mapper: Mapper[Any], users: UserClass | None) -> None:
-        """Look the columns up."""
+        """Look up the columns, and build the statements."""
         self.mapper = mapper
         self.table: Table = cast("Table", mapper.local_table)
-        self.of: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
-        self.record: list[Label[Any]] = [self.of[name].label(name) for name in _RECORD]
-        self.no_rows: Update = update(self.table).where(false()).values({self.of["audience"]: ""})
+        self.columns: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
+        self.record: list[Label[Any]] = [self.columns[name].label(name) for name in _RECORD]
+        self.no_rows: Update = update(self.table).where(false()).values({self.columns["audience"]: ""})
         self.users: UserClass | None = users
         self.user: type[Any] | None = users.mapper.class_ if users else None
         self.insert: Insert = insert(self.table)
-        self._mine = (self.of["user_id"] == bindparam("user_id"), self.of["audience"] == bindparam("audience"))
+        self._mine = (
+            self.columns["user_id"] == bindparam("user_id"),
+            self.columns["audience"] == bindparam("audience"),
+        )
         self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._mine)
-        self.removal: Removal = self.removal_of(self.of["id"] == bindparam("id"), *self._mine)
+        self.removal: Removal = self.removal_of(self.columns["id"] == bindparam("id"), *self._mine)
 
-    @lru_cache(maxsize=32)  # noqa: B019 (shared for good, as the mapped class is)
+    @lru_cache(maxsize=32)  # noqa: B019 (the object lives as long as the mapped class)
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
 
-        What it gives is the digest, the user's `is_active`, null where there are no users here, and the record's
-        columns; with the user, it gives the user, and all that as one.
+        Its columns are the digest, the user's `is_active` (null if the store cannot see the users), and the columns of
+        the record. With the user, its rows have two elements: the user, and a tuple of those columns.
         """
-        asked = [self.of["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
+        digest_is = [self.columns["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = self.users.columns["is_active"] if self.users else null()
-        seen = (self.of["digest"], is_active.label("is_active"), *self.record)
-        # As one, the columns cost SQLAlchemy less than a dozen results beside the user do.
-        statement = select(self.user, _Columns("seen", *seen)) if with_user and self.user else select(*seen)
+        columns = (self.columns["digest"], is_active.label("is_active"), *self.record)
+        # One tuple costs SQLAlchemy less than a dozen columns in addition to the user.
+        statement = select(self.user, _Columns("token", *columns)) if with_user and self.user else select(*columns)
         if self.users is not None:
-            on = self.users.columns["id"] == self.of["user_id"]
+            on = self.users.columns["id"] == self.columns["user_id"]
             statement = statement.join_from(self.table, self.users.mapper.class_, on)
-        return statement.where(or_(*asked), self.of["audience"] == bindparam("audience"))
+        return statement.where(or_(*digest_is), self.columns["audience"] == bindparam("audience"))
 
     @lru_cache(maxsize=8)  # noqa: B019 (as above)
     def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":
-        """Build what ends records at a login, with the parameters `user_id`, `audience`, `now` and those told below.
+        """Build the removal at a login, with the parameters `user_id`, `audience`, `now` and those named below.
 
         Args:
-            is_capped: Whether those created before `created_since` end.
-            is_replacing: Whether those under one of the digests `replaces` end.
-            has_device: Whether those of the device `device_id` end.
+            is_capped: Whether it removes the records created before the parameter `created_since`.
+            is_replacing: Whether it removes the records under one of the digests in the parameter `replaces`.
+            has_device: Whether it removes the records of the device in the parameter `device_id`.
         """
-        ended = [self.of["expires_at"] <= bindparam("now")]
+        is_removed = [self.columns["expires_at"] <= bindparam("now")]
         if is_capped:
-            ended.append(self.of["created_at"] < bindparam("created_since"))
+            is_removed.append(self.columns["created_at"] < bindparam("created_since"))
         if is_replacing:
-            ended.append(self.of["digest"].in_(bindparam("replaces", expanding=True)))
+            is_removed.append(self.columns["digest"].in_(bindparam("replaces", expanding=True)))
         if has_device:
-            ended.append(self.of["device_id"] == bindparam("device_id"))
-        return self.removal_of(*self._mine, or_(*ended))
+            is_removed.append(self.columns["device_id"] == bindparam("device_id"))
+        return self.removal_of(*self._mine, or_(*is_removed))
 
     def removal_of(self, *where: ColumnElement[bool]) -> "Removal":
-        """Build what ends the records for which all of these hold."""
+        """Build the removal of the records that match all these conditions."""
         return Removal(
             returning=delete(self.table).where(*where).returning(*self.record),
             finding=select(*self.record).where(*where).with_for_update(),
         )
 
     def values(self, record: TokenRecord[Any], digest: bytes) -> dict[str, object]:
-        """Return what to store of a record, by the columns' keys."""
-        return {self.of[name].key: getattr(record, name) for name in _RECORD} | {self.of["digest"].key: digest}
+        """Return the values of a row for a record, by the keys of the columns."""
+        return {self.columns[name].key: getattr(record, name) for name in _RECORD} | {
+            self.columns["digest"].key: digest
+        }
 
     def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
-        """Ask what `TokenRecord.is_live` does."""
-        unexpired = or_(self.of["expires_at"].is_(None), self.of["expires_at"] > now)
-        return unexpired if created_since is None else and_(unexpired, self.of["created_at"] >= created_since)
+        """Return the SQL of `TokenRecord.is_live`."""
+        unexpired = or_(self.columns["expires_at"].is_(None), self.columns["expires_at"] > now)
+        return unexpired if created_since is None else and_(unexpired, self.columns["created_at"] >= created_since)
 
     def active_at(self) -> ColumnElement[datetime]:
-        """Ask what `TokenRecord.active_at` does."""
-        return func.coalesce(self.of["last_used_at"], self.of["created_at"])
+        """Return the SQL of `TokenRecord.active_at`."""
+        return func.coalesce(self.columns["last_used_at"], self.columns["created_at"])
 
 
 def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | EllipsisType | None = ...) -> Statements:
     """Return the statements for a session.
 
     Args:
-        session: It has to keep the users on the same engine as the tokens.
+        session: The session. It must use the same engine for the users and the tokens.
         table: The mapped class of the token records.
-        users: That of the users; `...`: the one that `user_id` refers to; `None`: the users are elsewhere.
+        users: The mapped class of the users. `...` means the one that `user_id` refers to, and `None` that the users
+            are not in this database.
 
     Raises:
-        TypeError: The table is no token class, or `users` is no mapped class.
-        UserClassError: The users cannot be found.
+        TypeError: `table` is not a token class, or `users` is not a mapped class.
+        UserClassError: The users cannot be found, or are on another engine.
     """
     named = users if users is None or isinstance(users, EllipsisType) else mapper_of("users", users)
     statements = _statements_on(mapper_of("table", table), named)
@@ -184,5 +190,5 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
 
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
-    """Make the record of a row that ends with the record's columns."""
+    """Return the record of a row that ends with the columns of the record."""
     return TokenRecord(**dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))

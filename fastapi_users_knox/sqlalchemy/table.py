@@ -1,4 +1,4 @@
-"""The table: mix-ins in the manner of fastapi-users-db-sqlalchemy, and the column types behind them."""
+"""The table: mixins like those of fastapi-users-db-sqlalchemy, and their column types."""
 
 import uuid
 from contextlib import suppress
@@ -20,85 +20,86 @@ __all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """An aware moment, in and out, to the microsecond on every database (MySQL's own default is the second)."""
+    """A timezone-aware datetime in UTC, stored to the microsecond on every database (MySQL's default is a second)."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime
     cache_ok: bool | None = True
 
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
-        """Take PostgreSQL's aware type, and naive UTC elsewhere."""
+        """Use the timezone-aware type on PostgreSQL, and naive UTC on other databases."""
         if dialect.name in {"mysql", "mariadb"}:
             return dialect.type_descriptor(mysql.DATETIME(fsp=6))
         return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn an aware moment to UTC; a naive one raises ValueError."""
+        """Convert a timezone-aware datetime to UTC. A naive one raises ValueError."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a moment must be aware")
+            raise ValueError("the datetime must be timezone-aware")
         moment = value.astimezone(UTC)
         return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return it aware, in UTC."""
+        """Return the datetime as timezone-aware, in UTC."""
         if value is None:
             return None
         return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
 
 
-# CHAR(32) wherever there is no native type on every version and driver.
+# CHAR(32) on databases that do not have a native type in every version and driver.
 _UUID = Uuid(native_uuid=False).with_variant(Uuid(), "postgresql")
 
 
 def _exact(length: int) -> String:
-    """Return a text type that compares character by character, where MySQL would fold case."""
+    """Return a text type that compares character by character; MySQL's default ignores case."""
     return String(length).with_variant(
         mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
     )
 
 
 def _unicode(length: int) -> String:
-    """Return a text type that holds any character, whatever character set a MySQL database was made with."""
+    """Return a text type for any character, whatever the character set of the MySQL database."""
     return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
 
 
 class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
-    """A table of token records, generic in the type of the user's id; add columns by subclassing.
+    """A table of token records, generic in the type of the user's id. To add columns, subclass it.
 
-    `user_id` refers to the `id` of a table named "user"; override it for another table. It takes its type from the
-    column it refers to, so state none: a type that stores the same id in another form is refused with `UserClassError`
-    when the classes are configured, and so are an `ID` that the column cannot hold, and a column that several users may
-    have the same value of, such as one half of a primary key.
+    `user_id` refers to the `id` of a table named "user"; override it for a table of another name. It gets its type from
+    the column it refers to, so do not pass one. When SQLAlchemy configures the classes, `UserClassError` is raised for
+    a type that stores the same id in another form, for an `ID` that the column cannot store, and for a column that is
+    not unique by itself, such as one half of a primary key.
     """
 
     __tablename__ = "knox_token"
 
     @classmethod
     def __declare_last__(cls) -> None:
-        """Let a user whom the ORM deletes take the tokens along, whatever the foreign key says.
+        """Delete the tokens of each user that the ORM deletes, whatever the foreign key does.
 
-        Otherwise a new user who is given the same number would be logged in by them, where the database keeps no
-        foreign keys (SQLite's default); where it does, but without a cascade, the user could not be deleted.
+        Otherwise, on a database that does not enforce foreign keys (SQLite's default), a new user with the same number
+        would be logged in by them. On one that enforces them without a cascade, the user could not be deleted.
         """
         tokens: Mapper[Any] | None = inspect(cls, raiseerr=False)
         if tokens is None:
-            return  # SQLAlchemy calls this also for a class whose registry has been disposed of.
-        with suppress(NoReferencedTableError):  # Not mapped yet: this is called again when more is.
+            return  # SQLAlchemy calls this even for a class whose registry was disposed.
+        with suppress(NoReferencedTableError):  # The users are not mapped yet. This is called again once they are.
             for users in {mapper for key in referred_columns(tokens) for mapper in topmost_on(key.table)}:
-                if not event.contains(users.class_, "before_delete", cls._end_tokens):
-                    event.listen(users.class_, "before_delete", cls._end_tokens, propagate=True)
+                if not event.contains(users.class_, "before_delete", cls._delete_tokens):
+                    event.listen(users.class_, "before_delete", cls._delete_tokens, propagate=True)
 
     @classmethod
-    def _end_tokens(cls, users: Mapper[Any], connection: Connection, user: object) -> None:
-        """Delete the tokens of a user, before the rows of the user, in the same transaction."""
+    def _delete_tokens(cls, users: Mapper[Any], connection: Connection, user: object) -> None:
+        """Delete the tokens of a user in the same transaction, before the rows of the user."""
         tokens, session = class_mapper(cls), object_session(user)
         statement = delete(tokens.class_)
         if session is not None and session.get_bind(tokens, clause=statement).engine is not connection.engine:
             return
         for key in referred_columns(tokens):
             value = getattr(user, users.get_property_by_column(key).key)
-            # The user's rows are locked first, as at a login: that cannot come in between, nor dead-lock with this.
+            # The rows of the user are locked first, as at a login, so that no login can come in between, and none
+            # deadlocks with this.
             lock = select(key).select_from(users.persist_selectable).where(key == value)
             connection.execute(lock.with_for_update(of=users.tables))
             connection.execute(statement.where(tokens.columns["user_id"] == value))
@@ -133,12 +134,12 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
 
         @declared_attr
         def user_id(cls) -> Mapped[ID]:
-            """Refer to the user, and go with it."""
+            """Refer to the user. The database deletes the row together with the user."""
             return mapped_column(ForeignKey("user.id", ondelete="cascade"), index=True, nullable=False)
 
 
 class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
-    """A table of token records for users whose id is a UUID, in whichever type: `user_id` takes it from there."""
+    """A table of token records for users with a UUID as id. `user_id` gets its column type from the users."""
 
     if TYPE_CHECKING:
         user_id: uuid.UUID
@@ -146,5 +147,7 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
 def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
-    with suppress(NoReferencedTableError):  # Where the users are mapped later, the store checks it when it is made.
+    with suppress(
+        NoReferencedTableError
+    ):  # If the users are mapped later, the store checks the key when it is created.
         check_key(tokens)

@@ -1,4 +1,4 @@
-"""Which mapped class the users of a token class are: the one that `user_id` refers to, in whatever registry it is."""
+"""Finding the mapped class of the users: the one that `user_id` of a token class refers to, in any registry."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, FromClause, Select, Update, bindparam, inspect, select
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapper, Session
-from sqlalchemy.orm.mapper import _all_registries  # A table does not know its mappers, nor a MetaData its registries.
+from sqlalchemy.orm.mapper import _all_registries  # There is no public way from a table to its mappers.
 
 from fastapi_users_knox.errors import UserClassError
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
@@ -22,11 +22,11 @@ _FIX = "pass users= with the mapped class of the users, or users=None if the use
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UserClass:
-    """A mapped class that `user_id` refers to, seen as one of users.
+    """A mapped class that `user_id` refers to, as the class of the users.
 
     Attributes:
-        mapper: Its mapper.
-        referred: The column that `user_id` refers to, on one of the class's tables.
+        mapper: The mapper of the class.
+        referred: The column that `user_id` refers to, in one of the tables of the class.
     """
 
     mapper: Mapper[Any]
@@ -34,13 +34,13 @@ class UserClass:
 
     @cached_property
     def columns(self) -> dict[str, ColumnElement[Any]]:
-        """What SQL reads of `id`, `hashed_password` and `is_active`: columns, or expressions of hybrid attributes."""
+        """The columns, or expressions of hybrid attributes, for `id`, `hashed_password` and `is_active`."""
         found = {name: in_sql(self.mapper, name) for name in _NEEDED}
         return {name: expression for name, expression in found.items() if expression is not None}
 
     @cached_property
     def missing(self) -> list[str]:
-        """What a class of users needs, and this does not have."""
+        """What this class lacks to be the class of the users."""
         missing = [why_not_in_sql(self.mapper, name) for name in _NEEDED if name not in self.columns]
         if "id" in self.columns and not self._has_referred_id():
             missing.append(f'id is not the column "{self.referred}" that user_id refers to')
@@ -50,37 +50,37 @@ class UserClass:
 
     @cached_property
     def lock(self) -> Select[Any]:
-        """The SELECT of what a login depends on, which locks the rows of the user `user_id` in every table of theirs.
+        """The SELECT of the credentials of the user `user_id`, which locks the user's rows in every table of the class.
 
-        A change of the password, a deactivation and a deletion wait for it, in whichever of the tables they begin.
+        A change of the password, a deactivation and a deletion wait for it, whichever table they change first.
         """
-        of = self.columns
-        found = select(of["hashed_password"], of["is_active"]).select_from(self.mapper.class_)
-        # Without `of`, PostgreSQL refuses the outer joins of a mapper that loads its subclasses along.
-        return found.where(of["id"] == bindparam("user_id")).with_for_update(key_share=True, of=self.mapper.tables)
+        columns = self.columns
+        found = select(columns["hashed_password"], columns["is_active"]).select_from(self.mapper.class_)
+        # Without `of`, PostgreSQL refuses the outer joins of a mapper that loads its subclasses in the same SELECT.
+        return found.where(columns["id"] == bindparam("user_id")).with_for_update(key_share=True, of=self.mapper.tables)
 
     def reads_like(self, other: "UserClass") -> bool:
-        """Return whether the other class reads the very same rows and columns, so that either will do.
+        """Return whether the other class reads the same rows and columns, so that either can be used.
 
-        The text of a statement leaves out the values in it, such as the kinds that a class in a shared table is of.
+        The parameters are compared too, because in single-table inheritance the classes differ only in them.
         """
         own, others = self.lock.compile(), other.lock.compile()
         return (str(own), own.params) == (str(others), others.params)
 
     def check_bind(self, session: Session, tokens: Mapper[Any], clause: Update) -> None:
-        """Refuse a session that keeps the users on another engine than the tokens: no statement reads or locks both.
+        """Refuse a session that has the users on another engine than the tokens: no statement could read both.
 
         Raises:
-            UserClassError: It does.
+            UserClassError: The engines differ.
         """
         if session.get_bind(tokens, clause=clause) is not session.get_bind(self.mapper, clause=clause):
             raise UserClassError(
                 f"the session has {self.mapper.class_.__name__} and {tokens.class_.__name__} on different engines: "
-                "keep both on one, or pass users=None to SQLAlchemyTokenStore if that is meant"
+                "use one engine for both, or pass users=None to SQLAlchemyTokenStore if this is intended"
             )
 
     def _is_one_row(self) -> bool:
-        """Return whether the mapper's key is a matter of the referred row alone, and not of rows joined to it."""
+        """Return whether the referred row alone determines the mapper's key, and not rows that are joined to it."""
         referred = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in self.referred.table.columns))
         return referred.issuperset(self.mapper.primary_key)
 
@@ -91,16 +91,16 @@ class UserClass:
 
 
 def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> UserClass:
-    """Find the class of the users, or check the given one.
+    """Find the class of the users, or check the one that the application passed.
 
-    Where several classes of an inheritance hierarchy fit, it is the topmost: each user is one of those.
+    If several classes of an inheritance hierarchy match, the topmost is used, because each user is an instance of it.
 
     Args:
         tokens: The mapper of the token class.
-        users: That of the class which the application has named; `...` if it has not.
+        users: The mapper of the class that the application passed; `...` if it passed none.
 
     Raises:
-        UserClassError: There is none, there are several that differ, or the keys do not fit.
+        UserClassError: No class matches, several different classes match, or the type of `user_id` is wrong.
     """
     try:
         check_key(tokens)
@@ -118,10 +118,10 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
 
 
 def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
-    """Return the mapper of a class that an argument of the store's gives.
+    """Return the mapper of the class that was passed as this argument.
 
     Raises:
-        TypeError: It is no mapped class.
+        TypeError: It is not a mapped class.
     """
     mapper = inspect(mapped, raiseerr=False)
     if isinstance(mapper, Mapper):
@@ -130,7 +130,7 @@ def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
 
 
 def topmost_on(table: FromClause) -> set[Mapper[Any]]:
-    """Return the mappers of the classes with rows in the table, without those that inherit from another of them."""
+    """Return the mappers of the classes that use the table, except those that inherit from another of them."""
     return _topmost(_on(table))
 
 
@@ -138,12 +138,12 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
     fitting = {user.mapper: user for user in seen if not user.missing}
     if not fitting:
         reasons = [f"{user.mapper.class_.__name__}: {', '.join(user.missing)}" for user in seen]
-        raise _refusal(tokens, f"no class that its user_id refers to will do ({'; '.join(sorted(reasons))})")
+        raise _refusal(tokens, f"no class that its user_id refers to can be used ({'; '.join(sorted(reasons))})")
     topmost = sorted(_topmost(set(fitting)), key=lambda mapper: (mapper.registry is not tokens.registry, str(mapper)))
     chosen = fitting[topmost[0]]
     if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
         names = ", ".join(mapper.class_.__name__ for mapper in topmost)
-        raise _refusal(tokens, f"there are several that read different rows or columns: {names}")
+        raise _refusal(tokens, f"several classes match that read different rows or columns: {names}")
     return chosen
 
 

@@ -1,33 +1,21 @@
-"""The row of a user that is being changed: what is stored of it, whatever a session's objects say."""
+"""The stored row of a user that is being changed, whatever values the objects of the session have."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from typing import Any, Generic, cast
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    RowMapping,
-    Select,
-    StaticPool,
-    Table,
-    bindparam,
-    event,
-    select,
-)
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_session
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, bindparam, event, select
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.errors import KnoxError, UserClassError
 from fastapi_users_knox.records import ID, UP, Credentials
 from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
-from fastapi_users_knox.sqlalchemy.dialects import reading
 from fastapi_users_knox.sqlalchemy.postgresql import has_row_security
 from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.second_connection import has_second_connection, read_on_second_connection
 from fastapi_users_knox.sqlalchemy.sessions import (
     commit_keeping_loaded,
     lasting_options,
@@ -35,7 +23,6 @@ from fastapi_users_knox.sqlalchemy.sessions import (
     open_session,
     refuse_transaction_block,
     roll_back_keeping_loaded,
-    run_begin_hooks,
 )
 
 __all__ = ["UserRows"]
@@ -43,28 +30,33 @@ __all__ = ["UserRows"]
 StoredRow = Mapping[str, object]
 
 _CREDENTIALS = ("hashed_password", "is_active", "email")
-_PATIENCE = 0.3  # seconds to wait for a second connection, and for SQLite's lock
 
 
 @dataclass(frozen=True)
 class UserRows(Generic[UP, ID]):
-    """The rows behind a user database: what is stored, whatever a session's objects say."""
+    """The rows behind a user database.
+
+    Attributes:
+        session: The session of the user database.
+        user_class: The mapped class of the users.
+        load: Loads a user by id, as the user database does.
+    """
 
     session: AsyncSession | async_scoped_session[AsyncSession]
     user_class: type[Any]
     load: Callable[[ID], Awaitable[UP | None]] = field(kw_only=True)
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
-        """Return a user's credentials by a SELECT of the two columns; `None` if there is no row.
+        """Return the stored credentials of a user; `None` if there is no row.
 
         Args:
             id: The user's id.
-            latest: Whether the SELECT has a transaction of its own, which sees all that was committed before. The
-                session is committed for it, as at a login.
+            latest: Whether the SELECT gets a transaction of its own, which sees everything that was committed before.
+                The session is committed for it, as at a login.
 
         Raises:
-            KnoxError: The session is inside of `begin()`, where it cannot be committed.
-            UserClassError: SQL cannot read the two.
+            KnoxError: The session is inside `begin()`, where it cannot be committed.
+            UserClassError: The columns cannot be read by SQL.
         """
         session, mapper = open_session(self.session), class_mapper(self.user_class)
         if latest:
@@ -76,13 +68,13 @@ class UserRows(Generic[UP, ID]):
         return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
 
     def refuse_transaction_block(self) -> None:
-        """Raise `KnoxError` if the session is inside of `begin()`."""
+        """Raise `KnoxError` if the session is inside `begin()`."""
         refuse_transaction_block(open_session(self.session).sync_session)
 
     async def stored(self, id: ID) -> StoredRow:
-        """Return a user's row by attribute name, as the session's own transaction sees it; it is empty without a row.
+        """Return the row of a user by attribute name, as the session's own transaction sees it; empty without a row.
 
-        What SQL reads of `is_active` and the other credentials is among it, for hybrid attributes too.
+        It includes `is_active` and the other credentials even if they are hybrid attributes.
         """
         session = open_session(self.session)
         with session.no_autoflush:
@@ -90,34 +82,34 @@ class UserRows(Generic[UP, ID]):
             row = _by_name(found.mappings().one_or_none())
             if not row or "is_active" in row:
                 return row
-            user = await self.load(id)  # The application works out in Python who is active.
+            user = await self.load(id)  # The application computes in Python who is active.
             return {**row, "is_active": await session.run_sync(lambda _: user is not None and user.is_active)}
 
     async def committed(self, user: UP, id: ID) -> StoredRow | None:
-        """Return what is committed of a user's row; `None` if row-level security may hide it.
+        """Return the committed row of a user; `None` if row-level security may hide it.
 
-        It is read over a second connection: what the session has flushed is not stored, and the caller may go on with
-        it. Where there is no second connection, the session's transaction is rolled back first.
+        It is read over a second connection, because what the session has flushed is not committed, and the caller may
+        continue with the session. If there is no second connection, the session is rolled back first.
         """
         try:
-            return await self._read_beside(id)
+            return await self._read_committed(id)
         except Exception:  # noqa: BLE001 (whatever it is, the session may still be able to read)
             await self.roll_back(user)
             return await open_session(self.session).run_sync(self._read_on_session, id)
 
     def id_of(self, user: UP) -> ID:
-        """Return the id of a user, without a SELECT even if the object has expired."""
+        """Return the id of a user, without a SELECT even if the object is expired."""
         load_identity(user)
         return cast("ID", user.id)
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is no column of its own."""
+        """Whether `is_active` is not a column."""
         return "is_active" not in class_mapper(self.user_class).column_attrs
 
     @contextmanager
     def noting_commits(self) -> Iterator[list[object]]:
-        """Collect each commit of the session."""
+        """Collect the commits of the session in the list."""
         session = open_session(self.session).sync_session
         commits: list[object] = []
 
@@ -131,7 +123,7 @@ class UserRows(Generic[UP, ID]):
             event.remove(session, "after_commit", note)
 
     def is_pending(self, user: UP) -> bool:
-        """Return whether the session is to flush a change of this user, or the deletion."""
+        """Return whether the session has a change of this user, or its deletion, that it has not flushed yet."""
         session = open_session(self.session)
         return user in session.dirty or user in session.deleted
 
@@ -140,36 +132,28 @@ class UserRows(Generic[UP, ID]):
         await open_session(self.session).flush()
 
     async def commit(self) -> None:
-        """Commit the session; what the application has loaded stays loaded."""
+        """Commit the session. What the application has loaded stays loaded."""
         await commit_keeping_loaded(open_session(self.session))
 
     async def roll_back(self, user: UP) -> None:
-        """Roll the session back; what the application has loaded stays loaded."""
+        """Roll back the session. What the application has loaded stays loaded."""
         await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context in which another task uses the session of this task, where sessions are scoped by it."""
+        """Return a context manager in which another task uses this task's session, even if it is scoped by task."""
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
-    async def _read_beside(self, id: ID) -> StoredRow | None:
+    async def _read_committed(self, id: ID) -> StoredRow | None:
+        """Read the row over a second connection, with the options and listeners of the session."""
         session = open_session(self.session)
         bind = session.sync_session.get_bind(**self._routing(id))
-        if not isinstance(bind, Engine) or isinstance(bind.pool, StaticPool):
+        if not has_second_connection(bind):
             raise KnoxError("the session's database has no second connection")
-        options: Mapping[str, Any] = {}
+        options: Mapping[str, object] = {}
         if session.in_transaction():
             options = await (await session.connection(self._routing(id))).run_sync(lasting_options)
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(_PATIENCE):
-                second = await stack.enter_async_context(AsyncEngine(bind).connect())
-            await second.execution_options(**options)
-            await stack.enter_async_context(reading(second, patience=_PATIENCE))
-            return await second.run_sync(self._read_prepared, id)
-
-    def _read_prepared(self, connection: Connection, id: ID) -> StoredRow | None:
-        run_begin_hooks(open_session(self.session).sync_session, connection)
-        return self._read(connection, id)
+        return await read_on_second_connection(session, bind.engine, options, partial(self._read, id=id))
 
     def _read_on_session(self, session: Session, id: ID) -> StoredRow | None:
         return self._read(session.connection(self._routing(id)), id)
@@ -179,7 +163,7 @@ class UserRows(Generic[UP, ID]):
         return None if row is None and self._may_hide(connection) else _by_name(row)
 
     def _may_hide(self, connection: Connection) -> bool:
-        """Return whether row-level security is in force for the users, and so may hide one who is there."""
+        """Return whether row-level security is in force for the users, so that it may hide an existing user."""
         tables = [table for table in class_mapper(self.user_class).tables if isinstance(table, Table)]
         is_postgresql = connection.dialect.name == "postgresql"
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
@@ -202,7 +186,7 @@ def _by_name(row: RowMapping | None) -> StoredRow:
 
 @contextmanager
 def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
-    if scoped.registry.has():  # Scoped by something else, such as the request.
+    if scoped.registry.has():  # It is scoped by something else, such as the request.
         yield
         return
     scoped.registry.set(session)
@@ -222,5 +206,5 @@ def _expression(users: Mapper[Any], name: str) -> ColumnElement[Any]:
     expression = in_sql(users, name)
     if expression is None:
         reason = why_not_in_sql(users, name)
-        raise UserClassError(f"user_db must have a class of users that SQL can read: {users.class_.__name__}: {reason}")
+        raise UserClassError(f"user_db must have a user class that SQL can read: {users.class_.__name__}: {reason}")
     return expression

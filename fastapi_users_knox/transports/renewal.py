@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fastapi_users_knox.records import TokenRecord
 
-__all__ = ["KnoxCookieMiddleware", "note_invalidated", "note_presented", "note_refreshed", "renewable_text"]
+__all__ = ["KnoxCookieMiddleware", "note_invalidated", "note_presented", "note_refreshed"]
 
 _SCOPE_KEY = "fastapi_users_knox"
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
@@ -59,17 +59,10 @@ def note_presented(
         notes.presented.append(_Presented(cookie_name=cookie_name, token=token, set_cookie=set_cookie))
 
 
-def renewable_text(connection: HTTPConnection | None, text: str) -> str | None:
-    """Return the text if a cookie has brought it that the middleware may have to set again, and `None` otherwise."""
+def note_refreshed(connection: HTTPConnection | None, token: str, *, record: TokenRecord[Any]) -> None:
+    """Note that a token was refreshed and now expires as its record says."""
     notes = _notes(connection)
-    is_noted = notes is not None and any(cookie.token == text for cookie in notes.presented)
-    return text if is_noted else None
-
-
-def note_refreshed(connection: HTTPConnection | None, token: str | None, *, record: TokenRecord[Any]) -> None:
-    """Note that the token of a cookie was refreshed and now expires as its record says; `None` is not noted."""
-    notes = _notes(connection)
-    if notes is not None and token is not None:
+    if notes is not None:
         notes.refreshed[record.id] = record, token
 
 

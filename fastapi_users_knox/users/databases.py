@@ -1,4 +1,4 @@
-"""The users behind a FastAPI-Users user database of any kind, and more precisely behind its adapter for SQLAlchemy."""
+"""The users behind any user database of FastAPI-Users; its adapter for SQLAlchemy allows more precise answers."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ StoredUser = Mapping[str, Any]
 
 
 class Users(Protocol[_UP_contra, ID]):
-    """What is stored about users, whatever the objects in a session say, and the session that stores it."""
+    """What is stored about users, whatever values the objects of a session have, and the session that stores it."""
 
     @property
     def derives_activity(self) -> bool:
@@ -29,7 +29,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
-        """Return the stored credentials of a user, not those of a cache; `None` if there is no such user.
+        """Return the stored credentials of a user, and not cached ones; `None` if there is no such user.
 
         Args:
             id: The user's id.
@@ -151,10 +151,10 @@ async def load_user(
     """Return a user and whether the user is active; `None` if there is no such user.
 
     Args:
-        user_manager: The user manager, whose `parse_id` makes the id from `user_id`.
-        user_id: The id as the token store has it.
-        source: Where the manager loads its users from, if that is known already. From a plain SELECT, `is_active` is
-            read from the row, because an object that the session already has may be older.
+        user_manager: The user manager. Its `parse_id` converts `user_id` to the id.
+        user_id: The id as the token store returns it.
+        source: Where the manager loads its users from, if the caller knows that already. With a plain SELECT,
+            `is_active` is read from the row, because an object that the session already has may be older.
     """
     source = source_of(user_manager) if source is None else source
     with suppress(InvalidID, UserNotExists):
@@ -170,5 +170,5 @@ async def load_user(
 
 
 def _may_be_sqlalchemy() -> bool:
-    """Return whether FastAPI-Users' adapter for SQLAlchemy has been imported, so that a user database may be its."""
+    """Return whether FastAPI-Users' adapter for SQLAlchemy has been imported, so that a user database may use it."""
     return "fastapi_users_db_sqlalchemy" in sys.modules

@@ -1,4 +1,4 @@
-"""FastAPI-Users' adapter for SQLAlchemy: the one module that knows it."""
+"""The only module that knows FastAPI-Users' adapter for SQLAlchemy."""
 
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
@@ -15,7 +15,7 @@ __all__ = ["plain_source", "rows_of"]
 
 
 def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
-    """Return the rows behind the adapter; `None` for another user database."""
+    """Return the rows behind the adapter; `None` for a user database of another kind."""
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return None
     return UserRows(user_db.session, user_db.user_table, load=user_db.get)

@@ -1,6 +1,6 @@
 """What the verbs of one strategy share, and the door at which the text of a token becomes a value."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import EllipsisType
@@ -17,12 +17,14 @@ from fastapi_users_knox.settings import KnoxSettings
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.tokens import PresentedToken
 from fastapi_users_knox.transports.presented import CookieToken
-from fastapi_users_knox.transports.renewal import renewable_text
 
-__all__ = ["Context", "checked_context"]
+__all__ = ["Context", "Recognized", "checked_context"]
+
+Recognized = tuple[str, PresentedToken]
+"""A token that a client presented. Only the renewal of a cookie needs the text; nothing else may use it."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Context(Generic[UP, ID]):
     """What the verbs of one strategy share.
 
@@ -47,19 +49,17 @@ class Context(Generic[UP, ID]):
         now = self.clock().astimezone(UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
-    def recognize(self, text: str | None, now: datetime) -> Iterable[PresentedToken]:
-        """Make a value of a text that a client presented: this is the only place at which verbs see the text.
+    def recognize(self, text: str | None, now: datetime) -> Sequence[Recognized]:
+        """Make a value of what a client presented: one token, or several if one cookie came several times.
 
-        Returns one token, several if one cookie came several times, or none if the text does not have the shape.
+        Returns each with its text, and none if the text does not have the shape of a token.
         """
-        for each in () if text is None else CookieToken.values(text):
-            parsed = tokens.parse(each)
-            if parsed is not None:
-                yield PresentedToken(
-                    tag=parsed.tag,
-                    digests=self.settings.digests(each, now),
-                    cookie_text=renewable_text(self.connection, each),
-                )
+        values = () if text is None else CookieToken.values(text)
+        return [
+            (parsed.text, PresentedToken(tag=parsed.tag, digests=self.settings.digests(parsed.text, now)))
+            for parsed in map(tokens.parse, values)
+            if parsed is not None
+        ]
 
     def is_live(self, found: Found[UP, ID], now: datetime) -> bool:
         """Return whether the record that was found is accepted at `now`."""

@@ -32,9 +32,9 @@ async def issue(
     replace: bool,
 ) -> IssuedToken:
     """Issue a token within the limit, and publish what it replaced, evicted and found expired."""
-    now = context.now()
     if not user.is_active:
         raise CredentialsChanged
+    now = context.now()
     if by is not None and not _may_issue(context, by, user, now):
         raise invalid_token(context.connection)
     text = context.new_text(user.id)
@@ -97,8 +97,8 @@ def _new_record(
 
 def _presented_digests(context: Context[UP, ID], now: datetime) -> Sequence[bytes]:
     """Return the digests of all tokens that came with the request, in any header or cookie."""
-    presented = (token for text in presented_texts(context.connection) for token in context.recognize(text, now))
-    return [digest for token in presented for digest in token.digests]
+    texts = presented_texts(context.connection)
+    return [digest for text in texts for _, token in context.recognize(text, now) for digest in token.digests]
 
 
 async def _add(

@@ -1,5 +1,6 @@
 """Reading: who a token belongs to, and the writes that a read causes."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -14,11 +15,11 @@ from fastapi_users_knox.transports.challenges import invalid_token
 from fastapi_users_knox.transports.presented import note_authenticated
 from fastapi_users_knox.transports.renewal import note_refreshed
 from fastapi_users_knox.users import load_user, source_of, users_of
-from fastapi_users_knox.verbs.context import Context
+from fastapi_users_knox.verbs.context import Context, Recognized
 
 __all__ = ["authenticate", "find", "find_own", "list_records", "read_record"]
 
-Presented = tuple[PresentedToken, Found[UP, ID]]
+Presented = tuple[Recognized, Found[UP, ID]]
 
 
 async def authenticate(
@@ -26,11 +27,14 @@ async def authenticate(
 ) -> tuple[UP, TokenRecord[ID]] | None:
     """Return the active user and the record of a live token, and note that it authenticated the request."""
     now = context.now()
+    recognized = context.recognize(text, now)
+    if not recognized:
+        return None  # Junk costs nothing more.
     source = source_of(user_manager)
-    presented = await find(context, text, now, users=source)
+    presented = await _find(context, recognized, now, users=source)
     if presented is None:
         return None
-    token, found = presented
+    (text, token), found = presented
     if not context.is_live(found, now):
         if touch:
             await _delete_expired(context, found, now)
@@ -39,16 +43,15 @@ async def authenticate(
     if user is None:
         return None
     note_authenticated(context.connection, found.record)
-    return user, (await _write_use(context, token, found, now) if touch else found.record)
+    return user, (await _write_use(context, text, token, found, now) if touch else found.record)
 
 
 async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
     """Return the record of a live token whose user is active, as far as the store or the users show that."""
     now = context.now()
-    presented = await find(context, text, now)
-    if presented is None:
+    found = await find(context, text, now)
+    if found is None:
         return None
-    _, found = presented
     is_accepted = context.is_live(found, now) and await _is_active(context, found)
     return found.record if is_accepted else None
 
@@ -62,28 +65,32 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
     return [record for record in records if settings.is_live(record, now)]
 
 
-async def find(
-    context: Context[UP, ID], text: str | None, now: datetime, *, users: UserSource | None = None
-) -> Presented[UP, ID] | None:
+async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
     """Find the record of a presented token, live or not; of several values of one cookie, the newest accepted one."""
+    presented = await _find(context, context.recognize(text, now), now)
+    return None if presented is None else presented[1]
+
+
+async def find_own(context: Context[UP, ID], text: str, user: UP, now: datetime) -> Found[UP, ID]:
+    """Find the record of a live token of this user, or raise `InvalidToken`."""
+    found = await find(context, text, now)
+    if found is None or found.record.user_id != user.id or not context.is_live(found, now):
+        raise invalid_token(context.connection)
+    return found
+
+
+async def _find(
+    context: Context[UP, ID], recognized: Sequence[Recognized], now: datetime, *, users: UserSource | None = None
+) -> Presented[UP, ID] | None:
     audience = context.settings.audience
     presented = [
-        (token, found)
-        for token in context.recognize(text, now)
+        ((text, token), found)
+        for text, token in recognized
         if (found := await context.store.get(token, audience=audience, users=users))
     ]
     if len(presented) > 1:
         return max(presented, key=partial(_preference, context, now=now))
     return presented[0] if presented else None
-
-
-async def find_own(context: Context[UP, ID], text: str, user: UP, now: datetime) -> Found[UP, ID]:
-    """Find the record of a live token of this user, or raise `InvalidToken`."""
-    presented = await find(context, text, now)
-    found = None if presented is None else presented[1]
-    if found is None or found.record.user_id != user.id or not context.is_live(found, now):
-        raise invalid_token(context.connection)
-    return found
 
 
 def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime) -> tuple[bool, datetime]:
@@ -126,7 +133,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
 
 
 async def _write_use(
-    context: Context[UP, ID], token: PresentedToken, found: Found[UP, ID], now: datetime
+    context: Context[UP, ID], text: str, token: PresentedToken, found: Found[UP, ID], now: datetime
 ) -> TokenRecord[ID]:
     """Write that the token was used, if that is due: refresh, `last_used_at` and the new digest in one write."""
     record, settings = found.record, context.settings
@@ -145,6 +152,6 @@ async def _write_use(
         return record
     used = replace(record, last_used_at=now, expires_at=expires_at or record.expires_at)
     if expires_at is not None:
-        note_refreshed(context.connection, token.cookie_text, record=used)
+        note_refreshed(context.connection, text, record=used)
         await context.publisher.publish(TokenRefreshed, record.user_id, record=used)
     return used

@@ -1,13 +1,12 @@
 """Revoking: one session, all sessions of a user, or the session of a cookie that is about to be overwritten."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
-from types import MappingProxyType
 from uuid import UUID
 
 from fastapi_users.models import ID, UP
 
-from fastapi_users_knox.events import Publisher, RevokeReason, TokenRevoked
+from fastapi_users_knox.events import RevokeReason, TokenRevoked
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.transports.challenges import invalid_token
 from fastapi_users_knox.transports.presented import CookieToken, cookie_token
@@ -15,7 +14,7 @@ from fastapi_users_knox.transports.renewal import note_invalidated
 from fastapi_users_knox.verbs.context import Context
 from fastapi_users_knox.verbs.reading import find, find_own
 
-__all__ = ["log_out", "purge", "revoke", "revoke_all", "revoke_cookie_session", "revoke_others"]
+__all__ = ["log_out", "publish_revoked", "purge", "revoke", "revoke_all", "revoke_cookie_session", "revoke_others"]
 
 
 async def log_out(context: Context[UP, ID], text: str, user: UP) -> None:
@@ -36,20 +35,24 @@ async def revoke(context: Context[UP, ID], user_id: ID, id: UUID, *, reason: Rev
 
 async def revoke_others(context: Context[UP, ID], user: UP, *, keep: str | None, reason: RevokeReason | None) -> int:
     """Revoke the sessions of a user in this audience, except that of one token, and return how many were live."""
-    kept = None if keep is None else (await find_own(context, keep, user, context.now())).record.id
+    now = context.now()
+    kept = None if keep is None else (await find_own(context, keep, user, now)).record.id
     reason = reason or ("logout_all" if kept is None else "logout_others")
-    return len(await revoke_all(context, user.id, reason=reason, audience=context.settings.audience, keep=kept))
+    removed = await _remove_all(context, user.id, now, audience=context.settings.audience, keep=kept)
+    note_invalidated(context.connection, *removed)
+    for record in removed:
+        await publish_revoked(context, record, reason)
+    return len(removed)
 
 
 async def revoke_all(
     context: Context[UP, ID],
     user_id: ID,
     *,
-    reason: RevokeReason,
-    audience: str | None = None,
-    keep: UUID | None = None,
-    seen: Iterable[TokenRecord[ID]] = (),
-    publishers: Mapping[str, Publisher] = MappingProxyType({}),
+    audience: str | None,
+    keep: UUID | None,
+    seen: Iterable[TokenRecord[ID]],
+    publish: Callable[[TokenRecord[ID]], Awaitable[None]],
 ) -> list[TokenRecord[ID]]:
     """Revoke all sessions of a user in one transaction, and return the records that were live.
 
@@ -58,22 +61,22 @@ async def revoke_all(
     Args:
         context: The strategy's context.
         user_id: The user's id.
-        reason: The reason that the events contain.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
         seen: Records that the database may have deleted together with the user. They are published too.
-        publishers: For some audiences, who publishes the events instead of the context.
+        publish: Publishes the event of one record.
     """
-    now = context.now()
-    removed = await context.store.remove_all(
-        user_id, audience=audience, now=now, created_since=context.settings.created_since(now), keep=keep
-    )
+    removed = await _remove_all(context, user_id, context.now(), audience=audience, keep=keep)
     revoked = list({record.id: record for record in (*seen, *removed)}.values())
     note_invalidated(context.connection, *revoked)
     for record in revoked:
-        publisher = publishers.get(record.audience, context.publisher)
-        await publisher.publish(TokenRevoked, record.user_id, record=record, reason=reason)
+        await publish(record)
     return revoked
+
+
+async def publish_revoked(context: Context[UP, ID], record: TokenRecord[ID], reason: RevokeReason) -> None:
+    """Publish that the token of a record was revoked."""
+    await context.publisher.publish(TokenRevoked, record.user_id, record=record, reason=reason)
 
 
 async def revoke_cookie_session(context: Context[UP, ID], now: datetime, cookie_name: str) -> None:
@@ -92,10 +95,9 @@ async def purge(context: Context[UP, ID], *, batch_size: int) -> int:
 
 async def _revoke_presented(context: Context[UP, ID], text: str, now: datetime, reason: RevokeReason) -> None:
     """Revoke the session of a token, if it is live, even if it belongs to another user."""
-    presented = await find(context, str(text), now)
-    if presented is not None and context.is_live(presented[1], now):
-        record = presented[1].record
-        await _revoke(context, record.user_id, record.id, now, reason)
+    found = await find(context, str(text), now)
+    if found is not None and context.is_live(found, now):
+        await _revoke(context, found.record.user_id, found.record.id, now, reason)
 
 
 async def _revoke(context: Context[UP, ID], user_id: ID, id: UUID, now: datetime, reason: RevokeReason) -> bool:
@@ -105,5 +107,13 @@ async def _revoke(context: Context[UP, ID], user_id: ID, id: UUID, now: datetime
     )
     if record is not None:
         note_invalidated(context.connection, record)
-        await context.publisher.publish(TokenRevoked, user_id, record=record, reason=reason)
+        await publish_revoked(context, record, reason)
     return record is not None
+
+
+async def _remove_all(
+    context: Context[UP, ID], user_id: ID, now: datetime, *, audience: str | None, keep: UUID | None
+) -> Sequence[TokenRecord[ID]]:
+    return await context.store.remove_all(
+        user_id, audience=audience, now=now, created_since=context.settings.created_since(now), keep=keep
+    )

@@ -12,9 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_e
 
 from fastapi_users_knox import KnoxError, StoreUnavailable
 from fastapi_users_knox.sqlalchemy import UTCDateTime
+from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.dialects import is_transient, reading
 from fastapi_users_knox.sqlalchemy.statements import statements_for
-from fastapi_users_knox.sqlalchemy.transactions import Transactions
+from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
 from fastapi_users_knox.testing.contract import new_digest, new_record, presented
 from tests.backends import NOW, SQLITE, Backend
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on
@@ -105,7 +106,7 @@ async def test_work_that_fails_because_of_contention_is_retried(backend: Backend
         return "done"
 
     async with AsyncSession(engine) as session:
-        writing_it = Transactions(session, statements_for(session, KnoxToken)).write(work)
+        writing_it = run_to_commit(Database(session, statements_for(session, KnoxToken)), work)
         if failures > 3:
             with pytest.raises(StoreUnavailable):
                 await writing_it
@@ -142,7 +143,7 @@ async def test_other_databases_are_refused(tmp_path: Path) -> None:
 
     async with AsyncSession(engine) as session:
         with pytest.raises(KnoxError, match="oracle"):
-            await Transactions(session, statements_for(session, KnoxToken)).write(fail)
+            await run_to_commit(Database(session, statements_for(session, KnoxToken)), fail)
 
     await engine.dispose()
 
@@ -159,7 +160,7 @@ async def test_a_mistake_in_the_work_is_no_outage(backend: Backend) -> None:
 
     async with AsyncSession(engine) as session:
         with pytest.raises(ZeroDivisionError):
-            await Transactions(session, statements_for(session, KnoxToken)).write(fail)
+            await run_to_commit(Database(session, statements_for(session, KnoxToken)), fail)
 
     await engine.dispose()
 
@@ -173,8 +174,9 @@ async def test_a_connection_that_is_lost_in_the_work_is_an_outage(backend: Backe
     async with AsyncSession(engine) as session:
         await session.execute(select(KnoxToken))
         with pytest.raises(StoreUnavailable):
-            await Transactions(session, statements_for(session, KnoxToken)).write(
-                lambda connection: connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+            await run_to_commit(
+                Database(session, statements_for(session, KnoxToken)),
+                lambda connection: connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())"),
             )
 
         assert (await session.execute(select(KnoxToken))).all() == []
@@ -188,8 +190,9 @@ async def test_a_missing_table_is_no_outage(backend: Backend) -> None:
 
     async with AsyncSession(engine) as session:
         with pytest.raises(ProgrammingError):
-            await Transactions(session, statements_for(session, KnoxToken)).write(
-                lambda connection: connection.exec_driver_sql("SELECT * FROM forgotten")
+            await run_to_commit(
+                Database(session, statements_for(session, KnoxToken)),
+                lambda connection: connection.exec_driver_sql("SELECT * FROM forgotten"),
             )
 
     await engine.dispose()

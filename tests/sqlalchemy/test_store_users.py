@@ -257,9 +257,9 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "no foreign key": (tokens_of(None), "no foreign key"),
     "no table": (tokens_of("user.id", Unmapped), "could not find table 'user'"),
     "table without a class": (tokens_of("plain.id"), "no foreign key to a table of a mapped class"),
-    "activity in Python": (tokens_of("in_python.id"), "InPython: is_active is no column or SQL expression"),
-    "activity in Python by a hybrid": (tokens_of("half_hybrid.id"), "HalfHybrid: is_active is no column or SQL"),
-    "failing hybrid": (tokens_of("failing_hybrid.id"), "FailingHybrid: is_active is no column or SQL expression"),
+    "activity in Python": (tokens_of("in_python.id"), "InPython: is_active is not a column or SQL expression"),
+    "activity in Python by a hybrid": (tokens_of("half_hybrid.id"), "HalfHybrid: is_active is not a column or SQL"),
+    "failing hybrid": (tokens_of("failing_hybrid.id"), "FailingHybrid: is_active is not a column or SQL expression"),
     "Python's and in a hybrid": (tokens_of("and_hybrid.id"), "such as and_(cls.enabled, cls.paid)"),
     "Python's and in an expression": (tokens_of("and_expression.id"), ".expression without Python's and, or, not"),
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
@@ -311,7 +311,7 @@ def test_a_class_that_the_tokens_do_not_refer_to_is_refused(session: AsyncSessio
 
 def test_a_class_that_will_not_do_is_refused(session: AsyncSession) -> None:
     """A user class without the columns that a login checks is refused."""
-    with pytest.raises(UserClassError, match="Person: hashed_password is no column"):
+    with pytest.raises(UserClassError, match="Person: hashed_password is not a column"):
         make(session, TO_CUSTOMER_OR_EMPLOYEE, users=Person)
 
 
@@ -337,5 +337,5 @@ async def test_a_user_db_needs_what_sql_can_read(session: AsyncSession, users: t
     """A `user_db` whose `is_active` cannot be read by SQL is refused when it has to check a login."""
     user_db = SQLAlchemyUserDatabase[Any, Any](session, users)
 
-    with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is no column"):
+    with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is not a column"):
         await users_of(user_db).credentials(7)

@@ -312,7 +312,7 @@ async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
         await freezing.invalidate()
     await engine.dispose()
     assert all(outcomes)
-    assert caplog.text.count("use was not written") == 1
+    assert caplog.text.count("Skipped updating last_used_at and expires_at") == 1
 
 
 @pytest.mark.parametrize("backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb"], indirect=True)

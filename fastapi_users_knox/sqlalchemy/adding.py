@@ -1,0 +1,131 @@
+"""Adding a token: under a lock on its user's row, on the authority of another token, within the limit."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic
+from uuid import UUID
+
+from sqlalchemy import Connection, select
+
+from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.records import ID, Added, Credentials, LimitPolicy, TokenRecord
+from fastapi_users_knox.sqlalchemy.database import Database
+from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
+from fastapi_users_knox.sqlalchemy.locks import lock_user
+from fastapi_users_knox.sqlalchemy.removing import remove_rows
+
+__all__ = ["NewToken", "add_token", "refuse_unsupported_limit"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewToken(Generic[ID]):
+    """One call of `TokenStore.add`; the attributes are its arguments."""
+
+    record: TokenRecord[ID]
+    digest: bytes
+    now: datetime
+    created_since: datetime | None
+    by: UUID | None
+    limit: int | None
+    limit_policy: LimitPolicy
+    replaces: Sequence[bytes]
+    credentials: Credentials | None
+
+
+def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
+    """Refuse a limit if there is no user's row to lock.
+
+    Raises:
+        LimitUnsupported: The store cannot see the users.
+    """
+    if limit is not None and database.sql.users is None:
+        raise LimitUnsupported(
+            "token_limit_per_user needs user_id to be a foreign key to users that the store sees: with users=None "
+            "there is no user row to lock, so simultaneous logins could exceed the limit"
+        )
+
+
+def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> Added[ID]:
+    """Insert the row of a new token, and remove the rows that the new token replaces."""
+    record = new.record
+    # The lock comes first: with a DELETE before it, many simultaneous logins of one user deadlock on MariaDB.
+    _lock_unchanged_user(database, connection, new)
+    _lock_authorizing_token(database, connection, new)
+    removed = _remove_replaced(database, connection, new)
+    evicted = _make_room(database, connection, new)
+    connection.execute(database.sql.insert, database.sql.values(record, new.digest))
+    live = [old for old in removed if old.is_live(new.now, created_since=new.created_since)]
+    expired = [old for old in removed if old not in live]
+    return Added(expired=tuple(expired), replaced=tuple(live), evicted=tuple(evicted))
+
+
+def _lock_unchanged_user(database: Database, connection: Connection, new: NewToken[ID]) -> None:
+    """Lock the user's row, and check that the user is unchanged since the login was checked."""
+    if database.sql.users is None:
+        return
+    row, credentials = lock_user(database, connection, new.record.user_id), new.credentials
+    if row is None:
+        refuse_hidden(database, connection, new.record.user_id)
+        raise CredentialsChanged
+    if credentials is None:
+        return
+    hashed_password, is_active = row
+    # SQL may return 1 for true, and null for false.
+    if (hashed_password, bool(is_active)) != (credentials.hashed_password, bool(credentials.is_active)):
+        raise CredentialsChanged
+
+
+def _lock_authorizing_token(database: Database, connection: Connection, new: NewToken[ID]) -> None:
+    """Check that the token `by` is live, and lock its row, so that it is there until the commit."""
+    if new.by is None:
+        return
+    if database.sql.users is None:
+        raise KnoxError(
+            "issue(by=) needs a store that sees the users: with users=None there is no user row to lock, so a "
+            "logout-all at the same time could miss the new token"
+        )
+    columns = database.sql.columns
+    where = (columns["id"] == new.by, columns["user_id"] == new.record.user_id, database.sql.is_live(new.now, None))
+    if connection.execute(select(columns["id"]).where(*where).with_for_update()).first() is None:
+        raise InvalidToken
+
+
+def _remove_replaced(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
+    """Remove the tokens of the user that have expired, that the request presented, or that the same device has."""
+    removal = database.sql.removal_at_login(
+        is_capped=new.created_since is not None,
+        is_replacing=bool(new.replaces),
+        has_device=new.record.device_id is not None,
+    )
+    parameters = {
+        "user_id": new.record.user_id,
+        "audience": new.record.audience,
+        "now": new.now,
+        "created_since": new.created_since,
+        "replaces": new.replaces,
+        "device_id": new.record.device_id,
+    }
+    return remove_rows(database, connection, removal, parameters)
+
+
+def _make_room(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
+    """Remove as many tokens as needed to keep the limit with one more; all that are left are live.
+
+    Raises:
+        TokenLimitReached: The limit is reached, and the policy is "reject".
+    """
+    if new.limit is None:
+        return ()
+    columns, record = database.sql.columns, new.record
+    count = connection.execute(database.sql.count, {"user_id": record.user_id, "audience": record.audience})
+    excess = count.scalar_one() + 1 - new.limit
+    if excess <= 0:
+        return ()
+    if new.limit_policy == "reject":
+        raise TokenLimitReached(new.limit)
+    age = columns["created_at"] if new.limit_policy == "evict_oldest" else database.sql.active_at()
+    where = (columns["user_id"] == record.user_id, columns["audience"] == record.audience)
+    oldest = select(columns["id"]).where(*where).order_by(age, columns["id"]).limit(excess)
+    ids = connection.execute(oldest).scalars().all()
+    return remove_rows(database, connection, database.sql.removal_of(columns["id"].in_(ids)))

@@ -1,0 +1,108 @@
+"""What the verbs of one store share: the database, as one session of the application reaches it."""
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import ClauseElement, Connection, Engine, Pool
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from fastapi_users_knox.shielding import run_to_the_end
+from fastapi_users_knox.sqlalchemy.second_connection import has_second_connection
+from fastapi_users_knox.sqlalchemy.sessions import executing_options
+from fastapi_users_knox.sqlalchemy.statements import Statements
+from fastapi_users_knox.store import Attempts
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import SessionTransaction
+
+__all__ = ["Database", "Work"]
+
+T = TypeVar("T")
+Work = Callable[[Connection], T]
+
+
+class _EngineState:
+    """What this process remembers about an engine: the writes it has attempted, and who may write now.
+
+    Writers take turns only if all sessions share one connection, and so one transaction, as with SQLite in memory.
+    """
+
+    def __init__(self) -> None:
+        self.attempts = Attempts()
+        self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
+
+    def turn(self) -> asyncio.Lock:
+        """Return the lock of the running event loop, because a lock cannot be shared between event loops."""
+        return self._turns.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+
+
+_engines: WeakKeyDictionary[Pool, _EngineState] = WeakKeyDictionary()  # All copies of an engine share one pool.
+
+
+class Database:
+    """One session of the application, the statements on its tokens' table, and what the last read has shown.
+
+    Attributes:
+        session: The application's session.
+        sql: The statements.
+        last_statement: The statement of the last read. A session that routes statements to several engines finds the
+            connection of that read by it.
+        last_read_began: Whether no transaction was open before the last read, so that it saw the latest state.
+        read_transaction: The transaction that the last read began, as long as the application cannot have written
+            anything in it; `None` if there is no such transaction.
+        options: The execution options of the session's connection when it was last looked at.
+        has_found_token: Whether a token has been found, and no token has been removed since.
+    """
+
+    def __init__(self, session: AsyncSession, sql: Statements) -> None:
+        """Take the session. Nothing is sent to the database."""
+        self.session, self.sql = session, sql
+        self.last_statement: ClauseElement = sql.no_rows
+        self.last_read_began = False
+        self.read_transaction: SessionTransaction | None = None
+        self.options: Mapping[str, object] = {}
+        self.has_found_token = False
+        self._probe = sql.find(1, with_user=False)
+
+    def bind(self) -> Engine | Connection:
+        """Return what the session uses for the tokens' table: an engine, or the connection that it is bound to."""
+        return self.session.sync_session.get_bind(self.sql.mapper, clause=self.sql.no_rows)
+
+    async def connection(self, clause: ClauseElement, options: Mapping[str, object] | None = None) -> AsyncConnection:
+        """Return the connection that the session uses for a statement, in the session's transaction."""
+        return await self.session.connection({"mapper": self.sql.mapper, "clause": clause}, options)
+
+    async def hook_options(self) -> Mapping[str, object]:
+        """Return the execution options that the application's hooks add to a statement on the tokens' table."""
+        return await executing_options(self.session, self._probe, mapper=self.sql.mapper)
+
+    def has_second_connection(self) -> bool:
+        """Return whether a second connection can be opened."""
+        return has_second_connection(self.bind())
+
+    def is_read_transaction_open(self) -> bool:
+        """Return whether the session's open transaction is the one that the store's own last read began."""
+        transaction = self.session.sync_session.get_transaction()
+        return transaction is not None and transaction is self.read_transaction
+
+    @property
+    def attempts(self) -> Attempts:
+        """The writes after reads that this process has attempted lately on this engine."""
+        return self._engine_state().attempts
+
+    def turn(self) -> AbstractAsyncContextManager[None]:
+        """Return a context manager that waits for the other writers if all of them share one connection."""
+        return nullcontext() if self.has_second_connection() else self._engine_state().turn()
+
+    async def run_uncancelled(self, writing: Coroutine[Any, Any, T]) -> T:
+        """Run a write; on SQLite a cancellation is raised only after the write is done.
+
+        If the driver of SQLite were interrupted within a transaction, the file would stay locked.
+        """
+        return await (run_to_the_end(writing) if self.bind().dialect.name == "sqlite" else writing)
+
+    def _engine_state(self) -> _EngineState:
+        return _engines.setdefault(self.bind().engine.pool, _EngineState())

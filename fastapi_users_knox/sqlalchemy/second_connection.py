@@ -1,0 +1,90 @@
+"""A second connection, prepared like the application's session, for what must not touch the session's transaction."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine, StaticPool, Update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from fastapi_users_knox.sqlalchemy.dialects import begin_writing, options_to_write, reading, writing_in_time
+from fastapi_users_knox.sqlalchemy.sessions import run_begin_hooks
+
+__all__ = ["has_second_connection", "read_on_second_connection", "write_on_second_connection"]
+
+T = TypeVar("T")
+
+_PATIENCE = 0.3  # Seconds to wait for a connection, and again for a lock, because a request waits for both.
+
+
+def has_second_connection(bind: Engine | Connection) -> bool:
+    """Return whether a second connection can be opened.
+
+    It cannot if the session is bound to a connection, or if all sessions share one, as with SQLite in memory.
+    """
+    return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
+
+
+async def read_on_second_connection(
+    session: AsyncSession, engine: Engine, options: Mapping[str, object], read: Callable[[Connection], T]
+) -> T:
+    """Run a read that sees what others have committed by then.
+
+    Args:
+        session: The application's session. Its `after_begin` listeners prepare the transaction.
+        engine: The engine from which the connection is opened.
+        options: The execution options of the session's connection.
+        read: The read, which gets the connection.
+
+    Raises:
+        TimeoutError: No connection is free in time.
+    """
+
+    def read_prepared(connection: Connection) -> T:
+        run_begin_hooks(session.sync_session, connection)
+        return read(connection)
+
+    async with _connect(engine, options) as connection, reading(connection, patience=_PATIENCE):
+        return await connection.run_sync(read_prepared)
+
+
+async def write_on_second_connection(
+    session: AsyncSession,
+    engine: Engine,
+    options: Mapping[str, object],
+    write: Callable[[Connection], T],
+    *,
+    no_rows: Update,
+) -> T:
+    """Run a write in one transaction in which no statement waits long for a lock, and commit it.
+
+    Args:
+        session: The application's session. Its `after_begin` listeners prepare the transaction.
+        engine: The engine from which the connection is opened.
+        options: The execution options of the session's connection.
+        write: The write, which gets the connection.
+        no_rows: An UPDATE that changes nothing, which takes SQLite's write lock.
+
+    Raises:
+        TimeoutError: No connection is free in time.
+    """
+
+    def write_prepared(connection: Connection) -> T:
+        begin_writing(connection, no_rows)
+        run_begin_hooks(session.sync_session, connection)
+        return write(connection)
+
+    all_options = {**options, **options_to_write(engine.dialect)}
+    async with _connect(engine, all_options) as connection, writing_in_time(connection, patience=_PATIENCE):
+        return await connection.run_sync(write_prepared)
+
+
+@asynccontextmanager
+async def _connect(engine: Engine, options: Mapping[str, object]) -> AsyncIterator[AsyncConnection]:
+    """Open a connection with these execution options, if one is free in time."""
+    async with AsyncExitStack() as stack:
+        async with asyncio.timeout(_PATIENCE):
+            connection = await stack.enter_async_context(AsyncEngine(engine).connect())
+        await connection.execution_options(**options)
+        yield connection

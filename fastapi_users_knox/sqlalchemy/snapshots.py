@@ -1,0 +1,92 @@
+"""Reading tokens on the caller's session, and again if its transaction may show an older state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, Select
+
+from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.sqlalchemy.database import Database, Work
+from fastapi_users_knox.sqlalchemy.dialects import sees_latest
+from fastapi_users_knox.sqlalchemy.reading import fetch
+from fastapi_users_knox.sqlalchemy.second_connection import read_on_second_connection
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
+from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
+
+__all__ = ["read", "read_latest", "refuse_older_snapshot", "saw_latest"]
+
+
+async def read(
+    database: Database, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
+) -> Sequence[Row[Any]]:
+    """Read on the caller's session, which is not flushed, committed or rolled back.
+
+    Args:
+        database: The database.
+        statement: The SELECT.
+        parameters: Its parameters.
+        is_whole: Whether a write after this read comes before any code of the application runs on the session.
+    """
+    session = database.session
+    with raising_store_unavailable(database):
+        database.last_statement, database.last_read_began = statement, not session.in_transaction()
+        rows = await fetch(session, statement, parameters, mapper=database.sql.mapper)
+        # A transaction that this read began contains nothing of the application yet, so a write after it may end it.
+        has_begun = database.last_read_began and is_whole
+        database.read_transaction = session.sync_session.get_transaction() if has_begun else None
+        if database.last_read_began and not rows and session.in_transaction():
+            # Another backend may look for the same token next, and needs a transaction of its own for that.
+            await commit_keeping_loaded(session)
+        return rows
+
+
+def saw_latest(database: Database) -> bool:
+    """Return whether the last read certainly saw what had been committed by then."""
+    return database.last_read_began and isinstance(database.bind(), Engine)
+
+
+async def read_latest(
+    database: Database, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
+) -> Sequence[Row[Any]] | None:
+    """Read again what is committed now, if the caller's transaction may see an older snapshot; else return `None`.
+
+    Args:
+        database: The database.
+        statement: The SELECT.
+        parameters: Its parameters.
+        explain: Called if no row is found any more. It raises an error if the rows are only hidden.
+
+    Raises:
+        StoreUnavailable: No second connection is free in time. The token that the snapshot shows may have been revoked.
+        KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection does
+            not have what the session has set for its transaction.
+    """
+
+    def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:
+        rows = connection.execute(statement, parameters).all()
+        if not rows:
+            explain(connection)
+        return rows
+
+    with raising_store_unavailable(database):
+        connection, bind = await database.connection(database.last_statement), database.bind()
+        if isinstance(bind, Connection):
+            await connection.run_sync(refuse_older_snapshot)
+            return None
+        if not database.has_second_connection() or await connection.run_sync(sees_latest):
+            return None
+        database.options = {**await connection.run_sync(lasting_options), **await database.hook_options()}
+        return await read_on_second_connection(database.session, bind, database.options, read_or_explain)
+
+
+def refuse_older_snapshot(connection: Connection) -> None:
+    """Refuse a connection on which tokens would be counted and accepted by an older snapshot.
+
+    Raises:
+        KnoxError: The transaction does not see what others commit.
+    """
+    if connection.dialect.name != "sqlite" and not sees_latest(connection):
+        raise KnoxError(
+            "the session is bound to a connection whose isolation level is not READ COMMITTED, so it may show revoked "
+            'tokens: pass isolation_level="READ COMMITTED" to create_async_engine'
+        )
