@@ -1,4 +1,4 @@
-"""Connections as a server hands them to an application: any bytes, even those that clients refuse to send."""
+"""Connections as a server passes them to an application, with any bytes, even those that clients refuse to send."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -11,7 +11,7 @@ RawHeaders = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What an application sent back."""
+    """The response of an application."""
 
     status: int
     headers: dict[bytes, bytes]
@@ -19,6 +19,7 @@ class Answer:
 
 
 def _scope(kind: str, path: str, headers: RawHeaders, **more: object) -> dict[str, Any]:
+    """Return the ASGI scope of a connection."""
     return {
         "type": kind,
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -34,7 +35,7 @@ def _scope(kind: str, path: str, headers: RawHeaders, **more: object) -> dict[st
 
 
 async def send(app: Any, path: str, headers: RawHeaders = (), *, method: str = "GET", body: bytes = b"") -> Answer:
-    """Send a request with these very headers."""
+    """Send a request with these exact headers, and return the response."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -51,7 +52,7 @@ async def send(app: Any, path: str, headers: RawHeaders = (), *, method: str = "
 
 
 async def talk(app: Any, path: str, headers: RawHeaders = ()) -> list[dict[str, Any]]:
-    """Open a WebSocket, and return everything that the application sent until it closed the connection."""
+    """Open a WebSocket, and return every message that the application sent until it closed the connection."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -65,10 +66,10 @@ async def talk(app: Any, path: str, headers: RawHeaders = ()) -> list[dict[str, 
 
 
 class Socket:
-    """The browser's end of a WebSocket, as a server hands it to an application."""
+    """The client's end of a WebSocket."""
 
     def __init__(self, app: Any, path: str, headers: Mapping[str, str], scheme: str) -> None:
-        """Prepare the handshake."""
+        """Send the handshake to the application."""
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
@@ -77,12 +78,13 @@ class Socket:
         self._incoming.put_nowait({"type": "websocket.connect"})
 
     async def _take(self, message: Any) -> None:
-        if message["type"] == "websocket.close":  # as a server does
+        """Receive a message of the application, and acknowledge a close as a server does."""
+        if message["type"] == "websocket.close":
             self._incoming.put_nowait({"type": "websocket.disconnect", "code": message["code"]})
         await self._outgoing.put(message)
 
     async def receive(self) -> dict[str, Any]:
-        """Wait for what the application sends next."""
+        """Wait for the application's next message."""
         return await asyncio.wait_for(self._outgoing.get(), timeout=10)
 
     def send(self, text: str) -> None:

@@ -1,8 +1,8 @@
-"""The one application of the tests: FastAPI-Users' routers and ours, as a developer writes it.
+"""The tests' application: FastAPI-Users' routers and ours, combined as a developer would.
 
 FastAPI takes longer to build an application than most tests take, so each is built once and shared. What differs from
-one test to the next (the database, the clock, the settings) is in a `World`, which reaches the requests in the state
-of their ASGI scope, as what a lifespan yields does.
+one test to the next (the database, the clock, the settings) is in a `World`, which reaches the requests through the
+state of their ASGI scope, as the state of a lifespan does.
 """
 
 import uuid
@@ -42,13 +42,13 @@ from tests.models import KnoxToken, User, UserManager
 from tests.strategies import DEFAULTS, Clock
 
 PASSWORD = "correct horse battery staple"
-# The real hash function with its smallest parameters, as no test is about its cost.
+# The real hash function with its smallest parameters, because no test is about its cost.
 PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
 HASHED = PASSWORDS.hash(PASSWORD)
 ADA = "ada@example.org"
 
 P = ParamSpec("P")
-# Of any user class, as a test module may have one of its own.
+# For any user class, because some test modules have their own.
 Backend = AuthenticationBackend[Any, uuid.UUID]
 Users = FastAPIUsers[Any, uuid.UUID]
 Store = TokenStore[Any, uuid.UUID]
@@ -58,29 +58,29 @@ UserDatabase = SQLAlchemyUserDatabase[Any, uuid.UUID]
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
-    """What the application returns about a user."""
+    """The schema by which the application returns a user."""
 
 
 class UserCreate(schemas.BaseUserCreate):
-    """What a user registers with."""
+    """The schema by which a user registers."""
 
 
 class UserUpdate(schemas.BaseUserUpdate):
-    """What a user may change."""
+    """The schema by which a user is changed."""
 
 
-# What differs from test to test
+# what differs from test to test
 
 
 @dataclass(frozen=True, kw_only=True)
 class Database:
-    """An engine for the users, whose sessions hold their tokens too.
+    """An engine for the users and their tokens.
 
     Attributes:
         engine: The engine.
-        expire_on_commit: Whether a commit expires what a session of a request has loaded, as is SQLAlchemy's default.
-        user: The class of the users.
-        token: The class of their token records.
+        expire_on_commit: Whether a commit expires the objects of a request's session, which is SQLAlchemy's default.
+        user: The mapped class of the users.
+        token: The mapped class of their token records.
     """
 
     engine: AsyncEngine
@@ -96,7 +96,7 @@ class Database:
 
     @asynccontextmanager
     async def store(self, session: AsyncSession) -> AsyncIterator[Store]:
-        """Open the token store of a request, which shares the request's session."""
+        """Yield the token store of a request, over the request's session."""
         yield SQLAlchemyTokenStore(session, self.token)
 
     async def create_user(self, email: str = ADA, **fields: Any) -> User:
@@ -110,13 +110,13 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitDatabase(Database):
-    """An engine for the users, and another one for their tokens."""
+    """An engine for the users and another one for their tokens."""
 
     tokens: AsyncEngine
 
     @asynccontextmanager
     async def store(self, session: AsyncSession) -> AsyncIterator[Store]:
-        """Open the token store of a request on a session of its own."""
+        """Yield the token store of a request, over a separate session."""
         del session
         async with AsyncSession(self.tokens) as own:
             yield SQLAlchemyTokenStore(own, self.token)
@@ -124,27 +124,27 @@ class SplitDatabase(Database):
 
 @dataclass(frozen=True, kw_only=True)
 class RedisDatabase(Database):
-    """An engine for the users, and a Redis for their tokens."""
+    """An engine for the users and a Redis for their tokens."""
 
     redis: Redis | RedisCluster
 
     @asynccontextmanager
     async def store(self, session: AsyncSession) -> AsyncIterator[Store]:
-        """Give the token store over the client that all requests share."""
+        """Yield the token store of a request, over the client that all requests share."""
         del session
         yield RedisTokenStore(self.redis)
 
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What the requests of one test work with.
+    """The database, clock, listeners and settings with which an application serves the requests of one test.
 
     Attributes:
-        database: Where the users and their tokens are stored.
+        database: The database of the users and their tokens.
         clock: The clock of all strategies.
         listeners: The listeners of all strategies.
-        settings: The settings of each backend by its name; the others have the defaults.
-        notes: What the application's own code has noted for the test.
+        settings: The settings of each backend by its name; other backends have the defaults.
+        notes: Texts that the application's own code leaves for the test.
     """
 
     database: Database
@@ -154,27 +154,27 @@ class World:
     notes: list[str] = field(default_factory=list)
 
     def having(self, **settings: KnoxSettings) -> "World":
-        """Return the same world with other settings for some backends."""
+        """Return a copy with other settings for some backends."""
         return replace(self, settings={**self.settings, **settings})
 
     def serving(self, app: Any) -> "Served":
-        """Serve an application in this world."""
+        """Return an application that serves its requests in this world."""
         return Served(app=app, world=self)
 
     def client(self, *backends: Backend, **options: Any) -> AsyncClient:
-        """Open a client of an application with these backends; see `create_app` for the options."""
+        """Open a client of an application with these backends; see `build_app` for the options."""
         return client_of(self.serving(create_app(*backends, **options)))
 
     def user_db(self, session: AsyncSession) -> UserDatabase:
-        """Make the user database of a request."""
+        """Return a request's user database."""
         return UserDatabase(session, self.database.user)
 
     def user_manager(self, session: AsyncSession) -> Manager:
-        """Make the user manager of a request."""
+        """Return a request's user manager."""
         return UserManager(self.user_db(session), PASSWORDS)
 
     def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
-        """Make the strategy of a request at one of the backends."""
+        """Return a request's strategy at one of the backends."""
         return KnoxStrategy(
             store,
             self.settings.get(backend, DEFAULTS),
@@ -187,7 +187,7 @@ class World:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """An application in a world: an ASGI application itself."""
+    """An ASGI application that serves its requests in a world."""
 
     app: Any
     world: World
@@ -197,11 +197,11 @@ class Served:
         await self.app({**scope, "state": {"world": self.world}}, receive, send)
 
 
-# The dependencies of a request
+# the dependencies of a request
 
 
 async def get_world(connection: HTTPConnection) -> World:
-    """Return the world that the request is made in."""
+    """Return the world of the request."""
     world: World = connection.state.world
     return world
 
@@ -225,21 +225,21 @@ async def get_store(world: CurrentWorld, session: Session) -> AsyncIterator[Stor
 
 
 async def get_user_manager(world: CurrentWorld, session: Session) -> Manager:
-    """Make the user manager of a request."""
+    """Return the user manager of a request."""
     return world.user_manager(session)
 
 
-# The application
+# the application
 
 
 def knox_backend(name: str = "knox", transport: Transport | None = None) -> Backend:
-    """Return a backend of ours; the same arguments give the same backend.
+    """Return a backend of ours; the same arguments return the same backend.
 
     Args:
-        name: The name, under which the world has the settings.
-        transport: The transport, a bearer transport unless given.
+        name: The name by which the world knows the backend's settings.
+        transport: The transport, by default a bearer transport.
     """
-    chosen: Any = transport or bearer(f"{name}/login")  # a protocol, which type checkers take for unhashable
+    chosen: Any = transport or bearer(f"{name}/login")  # type checkers consider this protocol unhashable
     return _knox_backend(name, chosen)
 
 
@@ -255,7 +255,7 @@ def _knox_backend(name: str, transport: Transport) -> Backend:
 
 @cache
 def bearer(login_url: str = "knox/login", header_prefix: str = "Bearer") -> KnoxBearerTransport:
-    """Return a bearer transport; the same arguments give the same transport, and so the same application."""
+    """Return a bearer transport; the same arguments return the same one, so applications with it can be shared."""
     return KnoxBearerTransport(login_url, header_prefix=header_prefix)
 
 
@@ -263,13 +263,13 @@ COOKIES = CookieTransport(cookie_name="knox")
 
 
 def cookie_backend() -> Backend:
-    """Return a backend of ours over FastAPI-Users' own cookies."""
+    """Return a backend of ours with FastAPI-Users' `CookieTransport`."""
     return knox_backend("cookie", COOKIES)
 
 
 @cache
 def jwt_backend() -> Backend:
-    """Return a backend of FastAPI-Users' own."""
+    """Return a backend with FastAPI-Users' `JWTStrategy`."""
 
     async def get_strategy() -> Strategy[Any, uuid.UUID]:
         return JWTStrategy("the secret of a backend that is not ours", lifetime_seconds=3600)
@@ -278,14 +278,14 @@ def jwt_backend() -> Backend:
 
 
 def create_users(*backends: Backend, get_user_manager: Callable[..., Any] = get_user_manager) -> Users:
-    """Set FastAPI-Users up."""
+    """Return FastAPI-Users with these backends."""
     return Users(get_user_manager, backends)
 
 
 def shared(build: Callable[P, FastAPI]) -> Callable[P, FastAPI]:
-    """Let all tests of a run share what a function builds: the same arguments give the same application.
+    """Share the built applications between all tests of a run: the same arguments return the same application.
 
-    It is built untraced, which takes half the time; a test of the OpenAPI document measures the building of routers.
+    Building is not traced for coverage, which takes half the time; tests of the OpenAPI document build their own.
     """
     built: dict[object, FastAPI] = {}
 
@@ -295,7 +295,7 @@ def shared(build: Callable[P, FastAPI]) -> Callable[P, FastAPI]:
         if key not in built:
             with untraced():
                 app = build(*args, **options)
-                for route in app.routes:  # FastAPI finishes a router when a request is first matched against it.
+                for route in app.routes:  # FastAPI finishes a router at its first request.
                     route.matches({"type": "http", "method": "GET", "path": "/nowhere", "root_path": "", "headers": []})
             built[key] = app
         return built[key]
@@ -311,15 +311,15 @@ def build_app(
     registers: bool = True,
     get_user_manager: Callable[..., Any] = get_user_manager,
 ) -> FastAPI:
-    """Build an application, to which a test module adds routes of its own.
+    """Build an application, to which a test module may add routes.
 
     Args:
-        backends: What users log in by; each has its routes under its name.
+        backends: The backends by which users log in; each has its routes under its name.
         requires_verification: Whether unverified users are refused.
-        renews_cookies: Whether the cookie's middleware is added.
-        explains_401: Whether our handler of 401 answers is added.
-        registers: Whether FastAPI-Users' routers for users and for their registration are added.
-        get_user_manager: The dependency that makes the user manager.
+        renews_cookies: Whether `KnoxCookieMiddleware` is added.
+        explains_401: Whether our exception handler for 401 is added.
+        registers: Whether FastAPI-Users' routers for registration and users are added.
+        get_user_manager: The dependency that returns the user manager.
     """
     app, users = FastAPI(), create_users(*backends, get_user_manager=get_user_manager)
     if renews_cookies:
@@ -349,6 +349,8 @@ create_app = shared(build_app)
 
 
 def _add_route(app: FastAPI, name: str, current_user: Callable[..., Any]) -> None:
+    """Add a route and a WebSocket that return the e-mail address of the current user."""
+
     @app.get(f"/{name}")
     async def who(user: Annotated[User | None, Depends(current_user)]) -> str | None:
         return user.email if user else None
@@ -360,26 +362,26 @@ def _add_route(app: FastAPI, name: str, current_user: Callable[..., Any]) -> Non
         await websocket.close()
 
 
-# Its clients
+# clients of the application
 
 
 def client_of(app: Any) -> AsyncClient:
-    """Open a client; what the application raises reaches the test."""
+    """Open a client; an exception that the application raises reaches the test."""
     return AsyncClient(transport=ASGITransport(app), base_url="https://test")
 
 
 def credentials(email: str = ADA, password: str = PASSWORD) -> dict[str, str]:
-    """Fill in the login form."""
+    """Return the fields of the login form."""
     return {"username": email, "password": password}
 
 
 def bearing(token: str, prefix: str = "Bearer") -> dict[str, str]:
-    """Present a token in the header."""
+    """Return the header that presents a token."""
     return {"Authorization": f"{prefix} {token}"}
 
 
 async def login(client: AsyncClient, backend: str = "knox", email: str = ADA, *, device: str | None = None) -> str:
-    """Log in on a device of this name, and return the token."""
+    """Log in on a device with this name, and return the token."""
     headers = {"X-Device-Name": device} if device else {}
     response = await client.post(f"/{backend}/login", data=credentials(email), headers=headers)
     assert response.status_code == 200, response.text

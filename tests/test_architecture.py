@@ -1,4 +1,4 @@
-"""The layout: imports point one way, and what is public is listed."""
+"""The architecture: imports point downwards, public names are listed, and the explanation page is correct."""
 
 import ast
 import importlib
@@ -17,7 +17,7 @@ PACKAGE = Path(fastapi_users_knox.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From above to below. A module imports from layers below its own, never from its own but within one directory.
+# From top to bottom. A module imports only from layers below its own, and from its own directory.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("routers", "manager"),
@@ -41,12 +41,12 @@ def name_of(path: Path) -> str:
 
 
 def part_of(path: Path) -> str:
-    """Return the layer's name that a module belongs to: its own, or its directory's."""
+    """Return the name of a module's part: its directory, or its own name."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imported(path: Path) -> Iterator[str]:
-    """Find what a module imports, by full names, wherever the import stands."""
+    """Yield the full names of everything that a module imports, anywhere in its code."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -62,7 +62,7 @@ def module(path: Path) -> ModuleType:
 
 
 def modules_brought_by(statement: str, *, beside: str) -> set[str]:
-    """Run two imports in a new process, and return the top names of what the first brings that the second does not."""
+    """Return the top-level modules that importing `statement` loads in addition to `beside`, in a new process."""
     script = f"{beside}\nimport sys\nusual = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - usual))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in done.stdout.split()}
@@ -70,7 +70,7 @@ def modules_brought_by(statement: str, *, beside: str) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_downwards(path: Path) -> None:
-    """A module imports from the layers below, and from its own directory."""
+    """A module imports only from the layers below its own, and from its own directory."""
     part = part_of(path)
 
     above = [
@@ -86,7 +86,7 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_extras_are_imported_by_their_own_part(path: Path) -> None:
-    """Only the SQL store and the module for the SQLAlchemy adapter import SQLAlchemy, only the Redis store redis."""
+    """Only the SQL store and the SQLAlchemy adapter import SQLAlchemy, and only the Redis store redis."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "redis" not in tops or part_of(path) == "redis"
@@ -95,7 +95,7 @@ def test_extras_are_imported_by_their_own_part(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_the_core_does_not_depend_on_fastapi_users(path: Path) -> None:
-    """What is kept about tokens imports nothing of FastAPI-Users, and one module alone knows its SQLAlchemy adapter."""
+    """Only the upper layers import FastAPI-Users, and one module alone its SQLAlchemy adapter."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "fastapi_users" not in tops or part_of(path) in ABOVE_THE_CORE
@@ -104,7 +104,7 @@ def test_the_core_does_not_depend_on_fastapi_users(path: Path) -> None:
 
 @pytest.mark.unmeasured
 def test_the_package_needs_no_extra() -> None:
-    """Importing it imports no database client that FastAPI-Users itself does not import."""
+    """Importing the package loads no database client that FastAPI-Users does not load itself."""
     ours = modules_brought_by("import fastapi_users_knox", beside="import fastapi_users.authentication")
 
     assert "fastapi_users_knox" in ours
@@ -113,7 +113,7 @@ def test_the_package_needs_no_extra() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_what_is_public_is_listed(path: Path) -> None:
-    """Each module lists its public names, constants first, sorted, and each of them exists."""
+    """Each module lists its existing public names in a sorted `__all__`, constants first."""
     names: list[str] = module(path).__all__
 
     assert names == sorted(set(names), key=lambda name: (not name.isupper(), name))
@@ -128,7 +128,7 @@ def test_modules_are_short() -> None:
 
 
 def test_the_package_is_typed() -> None:
-    """Type checkers look into it (PEP 561)."""
+    """The package has the marker for type checkers (PEP 561)."""
     assert (PACKAGE / "py.typed").is_file()
 
 
@@ -139,7 +139,7 @@ MAP = re.findall(r"^\| [^|]+\? \| (?P<places>.+) \|$", (ROOT / "docs" / "explana
 
 @pytest.mark.parametrize("step", WALK, ids=lambda step: f"{step['path']}:{step['function']}")
 def test_each_step_of_the_walk_is_where_the_page_says(step: dict[str, str]) -> None:
-    """The page on how it works names functions that exist in the modules beside them."""
+    """Each function in the tables of the explanation page exists in the module beside it."""
     found: object = module(PACKAGE / step["path"])
     for name in step["function"].split("."):
         found = getattr(found, name)
@@ -148,7 +148,7 @@ def test_each_step_of_the_walk_is_where_the_page_says(step: dict[str, str]) -> N
 
 
 def test_the_walk_has_a_login_a_refresh_and_a_logout() -> None:
-    """The tables of the walk were found, and lead through every verb and both stores."""
+    """The tables of the explanation page cover every module of the verbs, and both stores."""
     seen = {step["path"] for step in WALK}
 
     assert {"verbs/issuing.py", "verbs/reading.py", "verbs/revoking.py"} < seen
@@ -156,7 +156,7 @@ def test_the_walk_has_a_login_a_refresh_and_a_logout() -> None:
 
 
 def test_the_map_shows_each_folder() -> None:
-    """Each folder and module at the top of the package answers one question of the map."""
+    """The map on the explanation page names each top-level folder and module of the package."""
     shown = {
         place.strip("/").split("/")[0] for places in MAP for place in re.findall(r"`([a-z_/]+(?:\.py|/))`", places)
     }

@@ -1,4 +1,4 @@
-"""The ready listener writes one line for each event, and nothing secret."""
+"""The ready listener `log_event` writes one line for each event, without secrets."""
 
 import json
 import logging
@@ -52,7 +52,7 @@ EVENTS: list[tuple[KnoxEvent[Any], dict[str, object]]] = [
 def test_an_event_is_one_line(
     event: KnoxEvent[Any], fields: dict[str, object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The line is JSON and has what is known, in the log record too; whatever a client wrote is not in it."""
+    """An event is logged as one line of JSON, with the same fields in the log record and no text of the client."""
     caplog.set_level(logging.INFO, "fastapi_users_knox.events")
 
     log_event(event)
@@ -66,7 +66,7 @@ def test_an_event_is_one_line(
 
 
 def test_an_event_outside_of_requests_has_no_address(caplog: pytest.LogCaptureFixture) -> None:
-    """What is not known is left out."""
+    """An event without a client's address is logged without the field."""
     caplog.set_level(logging.INFO, "fastapi_users_knox.events")
 
     log_event(TokenIssued(user_id=USER_ID, client=ClientInfo(), record=RECORD))

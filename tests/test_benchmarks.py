@@ -1,4 +1,4 @@
-"""What the benchmarks count, which no busy machine can change, and that what they fill in is what logins leave."""
+"""The benchmarks count statements and bytes correctly, and the data that they prepare is the same as logins leave."""
 
 import re
 import uuid
@@ -33,7 +33,7 @@ Figures = dict[tuple[str, str, str], tuple[float, ...]]
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Give a SQLite and a Redis: no case is another one on another database."""
+    """Start a SQLite database and a Redis; the cases are the same on other databases."""
     path = tmp_path_factory.mktemp("benchmarks") / "benchmark.db"
     with skip_if_unavailable(), redis("any") as server:
         yield Servers(databases={"SQLite": f"sqlite+aiosqlite:///{path}"}, redis=server.url())
@@ -41,19 +41,19 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 
 @pytest.fixture(params=["SQLite", "Redis"])
 async def place(request: pytest.FixtureRequest, servers: Servers) -> AsyncIterator[Place]:
-    """Give an empty store of each kind."""
+    """Return an empty store of each kind."""
     redis_url = servers.redis if request.param == "Redis" else None
     async with database(servers.databases["SQLite"]) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
 
 
 def figures(case: ModuleType, servers: Servers) -> Figures:
-    """Measure a case, and return its figures by group, subject and unit."""
+    """Run a case, and return its figures by group, subject and unit."""
     return {(one.group, one.subject, one.unit): one.values for one in case.measure(servers, TINY)}
 
 
 async def test_logins_and_logouts_are_what_is_timed(servers: Servers) -> None:
-    """Each strategy logs the user in and out, with the password too."""
+    """Each timed login and logout of each strategy succeeds, with and without the password."""
     async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
         user = await create_user(engine, hashed_password=PasswordHelper().hash(logins.PASSWORD))
 
@@ -63,7 +63,7 @@ async def test_logins_and_logouts_are_what_is_timed(servers: Servers) -> None:
 
 
 async def test_each_verb_of_a_store_that_grows_is_timed(place: Place) -> None:
-    """Each does what it is to do, and leaves as many tokens as there were."""
+    """Each timed verb succeeds, and leaves the number of tokens unchanged."""
     known = await fill(place, TOKENS_PER_USER)
 
     for trials in (growth.table_trials, growth.user_trials):
@@ -73,16 +73,16 @@ async def test_each_verb_of_a_store_that_grows_is_timed(place: Place) -> None:
 
 
 async def test_junk_asks_nothing(servers: Servers) -> None:
-    """Our strategies refuse each kind of junk without I/O, while those of FastAPI-Users with a store query it."""
+    """Our strategies refuse malformed tokens without I/O, while FastAPI-Users' own with a store query it."""
     async with database(servers.databases["SQLite"]) as engine, counter(engine, servers.redis) as counting:
         for text in junk.junk(await create_user(engine)).values():
-            asked = await junk.asks(counting, text)
+            queries = await junk.asks(counting, text)
 
-            assert asked == {KNOX_SQL: 0, KNOX_REDIS: 0, JWT: 0, DATABASE: 1, REDIS: 1}
+            assert queries == {KNOX_SQL: 0, KNOX_REDIS: 0, JWT: 0, DATABASE: 1, REDIS: 1}
 
 
 def test_no_verb_asks_more_for_more_tokens(servers: Servers) -> None:
-    """A read is one statement or round trip, and a logout-all is as many, however many tokens it ends."""
+    """A read and a logout-all take the same number of statements or round trips, however many tokens there are."""
     counted = figures(statements, servers)
 
     for store, unit in (("SQLite", "statements"), ("Redis", "round trips")):
@@ -90,11 +90,11 @@ def test_no_verb_asks_more_for_more_tokens(servers: Servers) -> None:
         assert counted[store, "read of junk", unit] == (0,)
         assert counted[store, "logout-all", unit] == counted[store, statements.LOGOUT_ALL_OF_MANY, unit]
     assert counted["SQLite", "logout-all", "statements"] == (1,)
-    assert counted["Redis", "logout-all", "round trips"] == (2,)  # The script, and to let go of its answer.
+    assert counted["Redis", "logout-all", "round trips"] == (2,)  # The script, and deleting its stored answer.
 
 
 def test_one_refresh_is_written_a_deadline(servers: Servers) -> None:
-    """Of all clients that find a refresh due one writes and publishes it; on a busy machine all of them may skip it."""
+    """Of simultaneous clients with a due refresh one writes and publishes it, or all skip it on a busy machine."""
     counted = figures(sliding, servers)
 
     for store in ("SQLite", "Redis"):
@@ -104,14 +104,14 @@ def test_one_refresh_is_written_a_deadline(servers: Servers) -> None:
 
 
 def test_a_token_in_redis_takes_450_bytes_at_most(servers: Servers) -> None:
-    """A token, its place in the index and its last use included, stays within the bound; ours is no plain key."""
+    """A token in Redis takes at most 450 bytes, including its index entry and its last use."""
     counted = figures(memory, servers)
 
     assert counted["Redis", REDIS, "bytes"] < counted["Redis", KNOX_REDIS, "bytes"] <= (450,)
 
 
 async def test_what_is_filled_in_is_accepted_and_listed(place: Place) -> None:
-    """The filled-in tokens with a known text authenticate their users, and each user has as many as were filled in."""
+    """The prepared tokens authenticate their users, and each user has the intended number of them."""
     known = await fill(place, 30)
 
     async with place.session() as session:
@@ -122,7 +122,7 @@ async def test_what_is_filled_in_is_accepted_and_listed(place: Place) -> None:
 
 
 async def test_what_is_filled_in_is_what_a_login_leaves(servers: Servers) -> None:
-    """Redis holds the same keys and values, to the byte, as the store has written them."""
+    """The prepared keys and values in Redis equal, to the byte, those that a login writes."""
     async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
         assert redis is not None
         place, user_id = Place(engine=engine, redis=redis), uuid.uuid4()
@@ -138,7 +138,7 @@ async def test_what_is_filled_in_is_what_a_login_leaves(servers: Servers) -> Non
 
 
 async def test_what_is_filled_in_as_used_is_what_a_use_leaves(servers: Servers) -> None:
-    """So it does for tokens that have been used, but for the number that each use has."""
+    """The prepared values of used tokens equal those that a use writes, except for the use's number."""
     async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
         assert redis is not None
         later, user_id = NOW + timedelta(hours=1), uuid.uuid4()
@@ -156,11 +156,12 @@ async def test_what_is_filled_in_as_used_is_what_a_use_leaves(servers: Servers) 
 
 
 async def _try(trial: Trial) -> None:
+    """Run all phases of a trial."""
     await trial.finish(await trial.run(await trial.prepare()))
 
 
 async def _dump(redis: Redis) -> dict[str, Any]:
-    """Return all that is there, by key."""
+    """Return all keys in Redis with their values."""
     return {
         key: await (redis.zrange(key, 0, -1, withscores=True) if ":user:" in key else redis.get(key))
         async for key in redis.scan_iter()
@@ -168,5 +169,5 @@ async def _dump(redis: Redis) -> dict[str, Any]:
 
 
 def _without_number(dump: dict[str, Any]) -> dict[str, Any]:
-    """Cut out the number of a use, of up to ten digits, which is the sixth field of a record."""
+    """Remove the number of a use, which is the sixth field of a record and has up to ten digits."""
     return {key: re.sub(r",\d{1,10},", ",", value) if isinstance(value, str) else value for key, value in dump.items()}

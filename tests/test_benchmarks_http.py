@@ -1,4 +1,4 @@
-"""The benchmark over HTTP loads servers that accept their own token alone, and counts their answers."""
+"""The benchmark over HTTP loads servers that accept only their own token, and counts the responses correctly."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -22,7 +22,7 @@ SCALE = Scale(rounds=1, calls=1, http_rounds=1, seconds=0.2, tokens=(), tokens_o
 
 
 async def test_servers_answer_to_their_own_token() -> None:
-    """Each server takes its token and refuses the other's, and a turn of each gives what it answers in a second."""
+    """Each server accepts its own token and refuses the other's, and a turn returns the responses per second."""
     with ExitStack() as stack:
         with skip_if_unavailable():
             url = stack.enter_context(postgresql()).url("postgresql+asyncpg")
@@ -47,7 +47,7 @@ async def test_servers_answer_to_their_own_token() -> None:
 
 
 async def test_the_bundled_client_counts_the_answers() -> None:
-    """It counts each answer, of a server that keeps a connection open for three requests."""
+    """The bundled client counts every response, also of a server that closes connections after three requests."""
     answered = 0
 
     async def answer(reader: StreamReader, writer: StreamWriter) -> None:

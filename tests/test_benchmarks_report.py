@@ -1,4 +1,4 @@
-"""What the benchmarks measured is judged, written down and shown on the page as it is."""
+"""The benchmarks' figures are judged, saved and shown on the page correctly."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ SCALE = Scale(rounds=3, calls=1, http_rounds=1, seconds=0.5, tokens=(1, 10), tok
 
 
 def series(subject: str, *values: float, case: str = "read", group: str = "SQLite", unit: str = "ms") -> Series:
-    """Make up what was measured of a subject."""
+    """Return made-up figures of a subject."""
     return Series(case=case, group=group, subject=subject, unit=unit, values=values)
 
 
@@ -37,7 +37,7 @@ MEASURED = (
 def bound(
     *, to: str | None = DATABASE, unit: str = "ms", case: str = "read", at_least: float = 0, at_most: float = 10
 ) -> Bound:
-    """Make up what is to be reached by ours."""
+    """Return a made-up bound on our figures."""
     return Bound(
         promise="it takes {}",
         case=case,
@@ -51,13 +51,13 @@ def bound(
 
 
 def results() -> report.Results:
-    """Make up what a run has measured."""
+    """Return the made-up results of a run."""
     verdicts = judge([bound(at_most=0.4), bound(at_most=0.5), bound(unit="bytes")], MEASURED)
     return report.Results(date="2030-01-01", facts={"cores": "2"}, scale=SCALE, series=MEASURED, verdicts=verdicts)
 
 
 def cells(line: str) -> list[str]:
-    """Split a line of a table."""
+    """Split a line of a table into its cells."""
     return re.split(r"(?<!\\)\|", line.strip("|"))
 
 
@@ -74,14 +74,14 @@ def cells(line: str) -> list[str]:
     ],
 )
 def test_a_bound_is_met_if_the_median_keeps_within(asked: Bound, is_met: bool) -> None:  # noqa: FBT001
-    """The median of the ratios is judged, or of the figures where there is no other to divide by."""
+    """A bound is met if the median of the ratios, or of the figures if there is no peer, is within it."""
     [verdict] = judge([asked], MEASURED)
 
     assert verdict.is_met is is_met
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    """The verdict has the median and the quartiles of the ratios."""
+    """The verdict holds the median and the quartiles of the ratios of each round."""
     [verdict] = judge([bound()], MEASURED)
 
     assert verdict == Verdict(
@@ -95,29 +95,29 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 
 @pytest.mark.parametrize("asked", [bound(case="login"), bound(unit="bytes"), bound(to="nobody"), bound(to="floor")])
-def test_nobody_knows_what_was_not_measured(asked: Bound) -> None:
-    """A bound is neither met nor missed if one of its figures is not there."""
+def test_a_bound_without_figures_is_not_judged(asked: Bound) -> None:
+    """A bound is neither met nor missed if one of its figures was not measured."""
     [verdict] = judge([asked], MEASURED)
 
     assert (verdict.median, verdict.is_met) == (None, None)
 
 
 def test_a_bound_has_one_limit_and_says_it() -> None:
-    """Each is a ceiling or a floor, and no two say the same."""
+    """Each bound has either an upper or a lower limit, and all sentences differ."""
     assert all((one.at_least == 0) != (one.at_most == float("inf")) for one in BOUNDS)
     assert all("{}" in one.promise or one.at_most == 0 for one in BOUNDS)
     assert len({one.sentence for one in BOUNDS}) == len(BOUNDS)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """JSON loses nothing."""
+    """Results that are saved as JSON and loaded again are equal."""
     report.save(results(), tmp_path / "results.json")
 
     assert report.load(tmp_path / "results.json") == results()
 
 
 def test_tables_are_tables() -> None:
-    """Each line has as many cells as its head, and a head has its rule below it and an empty line above it."""
+    """Generated tables are valid Markdown: rows of equal length, a rule below the head and an empty line above it."""
     for text in report.tables(results()).values():
         for block in text.split("\n\n"):
             lines = [line for line in block.splitlines() if line.startswith("|")]
@@ -127,12 +127,12 @@ def test_tables_are_tables() -> None:
 
 
 def test_each_case_has_a_table_of_its_own() -> None:
-    """The names of the files are those of the cases."""
+    """Each case is written to a file that is named after it."""
     assert set(report.tables(results())) == {"machine.md", "bounds.md", "read.md", "junk.md", "growth-of-the-table.md"}
 
 
 def test_a_table_shows_median_spread_and_ratio() -> None:
-    """Ours is beside its peer."""
+    """A table shows the median, the middle half and the ratio of each subject."""
     assert report.tables(results())["read.md"] == (
         "**SQLite**, ms\n\n"
         "|  | Median | Middle half | ÷ KnoxStrategy, SQL |\n"
@@ -143,7 +143,7 @@ def test_a_table_shows_median_spread_and_ratio() -> None:
 
 
 def test_bounds_are_shown_as_they_are() -> None:
-    """A missed bound is shown as clearly as one that was met."""
+    """The table of bounds shows which are met, missed or not measured."""
     assert [cells(line)[-1].strip() for line in report.tables(results())["bounds.md"].splitlines()[2:]] == [
         "**no**",
         "yes",
@@ -156,12 +156,12 @@ def test_bounds_are_shown_as_they_are() -> None:
     [(0, "0"), (1, "1"), (0.01234, "0.0123"), (0.5, "0.500"), (1.234, "1.23"), (447.2, "447"), (12_345.6, "12,346")],
 )
 def test_a_number_has_three_digits(value: float, text: str) -> None:
-    """No more than a measurement can say."""
+    """Numbers are shown with three significant digits."""
     assert report.number(value) == text
 
 
 def test_the_page_shows_all_that_was_generated() -> None:
-    """Each table and each plot is on the page, and nothing that is not there."""
+    """The page includes exactly the generated tables and plots."""
     included = re.findall(r'--8<-- "(.+\.md)"', PAGE)
     shown = re.findall(r"!\[.+\]\(performance/(.+)\)", PAGE)
 
@@ -171,7 +171,7 @@ def test_the_page_shows_all_that_was_generated() -> None:
 
 
 def test_the_tables_are_those_of_the_results() -> None:
-    """What the page shows is what was measured, held against what is to be reached today."""
+    """The tables on the page are those of the saved results, judged by the current bounds."""
     shown = report.load(GENERATED / "results.json")
 
     assert shown.verdicts == judge(BOUNDS, shown.series)
@@ -179,12 +179,12 @@ def test_the_tables_are_those_of_the_results() -> None:
 
 
 def test_the_page_judges_every_bound() -> None:
-    """The run that the page shows has measured all that is to be reached."""
+    """The saved results have figures for every bound."""
     assert [one for one in report.load(GENERATED / "results.json").verdicts if one.is_met is None] == []
 
 
 def test_the_names_of_this_machine_are_not_shown() -> None:
-    """The facts name what the figures depend on, and nothing else."""
+    """The page describes the machine but shows no address or name of it."""
     facts = report.load(GENERATED / "results.json").facts
 
     assert {"processor", "cores", "memory", "system", "Python"} <= set(facts)

@@ -1,4 +1,4 @@
-"""The errors: each is at once the HTTP answer of the stock routers."""
+"""The errors: each HTTP error is also the response that FastAPI-Users' routers give."""
 
 import base64
 import pickle
@@ -30,16 +30,18 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("error", "status", "detail", "headers"), ANSWERS)
-def test_an_error_is_an_answer(error: HTTPException, status: int, detail: str, headers: dict[str, str] | None) -> None:
-    """Status, detail and headers are what FastAPI answers with, and say no more than that."""
+def test_an_error_is_an_http_response(
+    error: HTTPException, status: int, detail: str, headers: dict[str, str] | None
+) -> None:
+    """The status, detail and headers of an error are its HTTP response."""
     assert (error.status_code, error.detail, error.headers) == (HTTPStatus(status), detail, headers)
 
 
 @pytest.mark.parametrize(("error", "status", "detail", "headers"), ANSWERS)
-def test_an_error_survives_a_process(
+def test_an_error_can_be_pickled(
     error: HTTPException, status: int, detail: str, headers: dict[str, str] | None
 ) -> None:
-    """A worker can hand an error on."""
+    """An error can be pickled, so worker processes can return it."""
     copy = pickle.loads(pickle.dumps(error))
 
     assert type(copy) is type(error)
@@ -48,17 +50,17 @@ def test_an_error_survives_a_process(
 
 @pytest.mark.parametrize("error", [*(error for error, *_ in ANSWERS), LimitUnsupported("why"), UserClassError("why")])
 def test_every_error_has_one_root(error: Exception) -> None:
-    """`KnoxError` catches all of them."""
+    """`KnoxError` is the base class of every error."""
     assert isinstance(error, KnoxError)
 
 
-def test_the_limit_is_answered() -> None:
-    """A handler can show the user the limit."""
+def test_the_error_has_the_limit() -> None:
+    """`TokenLimitReached` has the limit, so a handler can show it to the user."""
     assert TokenLimitReached(5).limit == 5
 
 
-def test_a_limit_that_cannot_be_kept_is_no_answer() -> None:
-    """A mistake in the set-up is the developer's to see, not the client's: the server fails, with its reason."""
+def test_an_unsupported_limit_is_no_http_response() -> None:
+    """`LimitUnsupported` is a mistake of the set-up, so it is no HTTP response, and its message has the reason."""
     error = LimitUnsupported("user_id is no foreign key")
 
     assert not isinstance(error, HTTPException)
@@ -70,11 +72,11 @@ ROW = f"Key (digest)=({SECRET.hex()}) already exists."
 
 
 class DataError(Exception):
-    """What drivers raise of a value, which their message may quote."""
+    """A driver's error about a value, which its message may quote."""
 
 
 class DriverError(Exception):
-    """Any other error that drivers raise."""
+    """Any other error of a driver."""
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ class DriverError(Exception):
     ],
 )
 def test_an_error_is_described_without_data(error: Exception, described: str | None) -> None:
-    """A driver's error is logged by its class and first line, and its message is left out where it may hold data."""
+    """A driver's error is logged by its class and first line, but without its message if that may contain data."""
     expected = described or f"{type(error).__name__}: message omitted, as it may contain data"
 
     assert describe(error) == expected
@@ -112,13 +114,13 @@ def test_an_error_is_described_without_data(error: Exception, described: str | N
         ),
     ],
 )
-def test_a_challenge_is_spelt_in_one_place(parameters: dict[str, str], challenge: str) -> None:
-    """The scheme comes first, and what is known of the error after it."""
+def test_a_challenge_is_spelt(parameters: dict[str, str], challenge: str) -> None:
+    """A challenge starts with the scheme, followed by the error and its description."""
     assert spell_challenge(**parameters) == challenge
 
 
 def test_an_outage_is_logged_with_its_cause(caplog: pytest.LogCaptureFixture) -> None:
-    """The log says what the answer does not: what is wrong with the store, in the driver's own words."""
+    """`StoreUnavailable` logs the driver's message, without the parameters of the statement."""
     refused = OSError("connection refused")
     other = DBAPIError("SELECT secrets", {"digest": "d1gest"}, refused)
 

@@ -1,4 +1,4 @@
-"""The example in this process: all its routes work together, wherever its tokens are."""
+"""The example application's routes work together, wherever its tokens are stored."""
 
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -32,7 +32,7 @@ JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 @asynccontextmanager
 async def example_database(directory: Path) -> AsyncIterator[AsyncEngine]:
-    """Make the example's tables in a database of the test's own."""
+    """Create the example's tables in a new database."""
     engine = create_async_engine(f"sqlite+aiosqlite:///{directory}/example.db")
     event.listen(engine.sync_engine, "connect", db.switch_foreign_keys_on)
     async with engine.begin() as connection:
@@ -43,9 +43,9 @@ async def example_database(directory: Path) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def calling(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Call the example, or another application made of its parts, on that database.
+    """Open a client of the example, or of another application made of its parts, on this database.
 
-    Passwords are hashed with small parameters, as no test of the example is about the cost of FastAPI-Users' hashes.
+    Passwords are hashed with small parameters, because no test of the example is about their cost.
     """
 
     async def get_async_session() -> AsyncIterator[AsyncSession]:
@@ -62,14 +62,14 @@ async def calling(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClien
 
 @pytest.fixture
 async def example_engine(tmp_path: Path) -> AsyncIterator[AsyncEngine]:
-    """Open a database."""
+    """Open a new database."""
     async with example_database(tmp_path) as engine:
         yield engine
 
 
 @pytest.fixture(params=["sql", "redis", "cluster"])
 async def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[str]:
-    """Have the tokens in the database, or in an empty Redis of each kind that a URL can name."""
+    """Store the tokens in the database, or in an empty Redis of each kind that a URL can name."""
     match request.param:
         case "redis":
             url = request.getfixturevalue("redis_7_server").url()
@@ -90,40 +90,40 @@ async def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="module")
 def redis_with_socket() -> Iterator[RedisServer]:
-    """Run a Redis that listens on a socket in the file system too."""
+    """Run a Redis that also listens on a Unix socket."""
     with skip_if_unavailable(), redis("redis-7", "--unixsocket", "socket") as server:
         yield server
 
 
 @pytest.fixture
-async def client(example_engine: AsyncEngine, place: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it sets where)
-    """Call the example, wherever its tokens are."""
+async def client(example_engine: AsyncEngine, place: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it sets the token store)
+    """Open a client of the example, wherever its tokens are stored."""
     async with calling(app, example_engine) as client:
         yield client
 
 
 @pytest.fixture
 async def jane(client: AsyncClient) -> str:
-    """Register a user, and return her id."""
+    """Register Jane and return her id."""
     return await register(client)
 
 
 async def register(client: AsyncClient) -> str:
-    """Register Jane, and return her id."""
+    """Register Jane and return her id."""
     registered = await client.post("/auth/register", json=JANE)
     assert registered.status_code == 201
     return str(registered.json()["id"])
 
 
 async def log_in(client: AsyncClient, password: str = JANE["password"]) -> dict[str, str]:
-    """Log Jane in, and return the header to send."""
+    """Log Jane in and return the Authorization header."""
     answer = await client.post("/auth/login", data={"username": JANE["email"], "password": password})
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
 async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
-    """Call the protected route with each header, and return the answers' status."""
+    """Call the protected route with each header and return the statuses."""
     return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]
 
 
@@ -139,14 +139,14 @@ async def knock(client: AsyncClient, *headers: dict[str, str]) -> list[int]:
 def test_the_place_of_the_tokens_is_printed_without_the_password(
     url: str, shown: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Wherever the URL has the password, it is left out."""
+    """The URL of Redis is printed without its password."""
     monkeypatch.setattr(tokens, "REDIS_URL", url)
 
     assert tokens.place() == shown
 
 
 async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> None:
-    """A registered user logs in, is greeted, and reads and changes her own data."""
+    """A registered user can log in, is greeted, and can read and change her own data."""
     headers = await log_in(client)
 
     greeting = await client.get("/authenticated-route", headers=headers)
@@ -159,8 +159,8 @@ async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> N
 
 
 @pytest.mark.usefixtures("jane")
-async def test_logout_ends_one_token_and_logout_all_the_others(client: AsyncClient) -> None:
-    """Logout ends the token presented; logout-all ends those of every device."""
+async def test_logout_revokes_one_token_and_logout_all_the_others(client: AsyncClient) -> None:
+    """A logout revokes the token presented, and a logout-all those of every device."""
     laptop, phone, tablet = [await log_in(client) for _ in range(3)]
 
     logged_out = await client.post("/auth/logout", headers=laptop)
@@ -173,7 +173,7 @@ async def test_logout_ends_one_token_and_logout_all_the_others(client: AsyncClie
 @pytest.mark.parametrize("place", ["socket"], indirect=True)
 @pytest.mark.usefixtures("jane")
 async def test_redis_is_reached_by_a_socket(client: AsyncClient) -> None:
-    """A token is issued, accepted and ended by way of a socket in the file system."""
+    """A token is issued, accepted and revoked over a Unix socket."""
     headers = await log_in(client)
 
     before = await knock(client, headers)
@@ -183,8 +183,8 @@ async def test_redis_is_reached_by_a_socket(client: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("jane")
-async def test_a_sixth_login_ends_the_oldest(client: AsyncClient) -> None:
-    """The example's limit is five tokens, and its policy to end the oldest."""
+async def test_a_sixth_login_revokes_the_oldest_token(client: AsyncClient) -> None:
+    """The example allows five tokens, and a sixth login revokes the oldest."""
     headers = [await log_in(client) for _ in range(6)]
 
     assert await knock(client, *headers) == [401, 200, 200, 200, 200, 200]
@@ -192,7 +192,7 @@ async def test_a_sixth_login_ends_the_oldest(client: AsyncClient) -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_the_password_is_reset(client: AsyncClient, capsys: pytest.CaptureFixture[str]) -> None:
-    """The printed token sets a new password, with which the user logs in, and with the old one no more."""
+    """The printed token sets a new password, and the old one no longer works."""
     await client.post("/auth/forgot-password", json={"email": JANE["email"]})
     token = capsys.readouterr().out.split()[-1]
 
@@ -216,7 +216,7 @@ async def test_the_address_is_verified(client: AsyncClient, capsys: pytest.Captu
 
 
 async def test_a_deleted_user_leaves_no_tokens(client: AsyncClient, jane: str, example_engine: AsyncEngine) -> None:
-    """With the user, whom a superuser deletes, the rows of the tokens go."""
+    """Deleting a user deletes the rows of their tokens."""
     headers = await log_in(client)
     async with example_engine.begin() as connection:
         await connection.execute(update(db.User).values(is_superuser=True))
@@ -229,14 +229,14 @@ async def test_a_deleted_user_leaves_no_tokens(client: AsyncClient, jane: str, e
 
 
 class Overtaken(RedisTokenStore[db.User, UUID]):
-    """A store in which each login is overtaken by another session that changes the users."""
+    """A store for which another session changes the users just before each record is added."""
 
     def __init__(self, client: Redis | RedisCluster, engine: AsyncEngine, changes: Mapping[str, Any]) -> None:
         super().__init__(client)
         self.engine, self.changes = engine, changes
 
     async def add(self, *args: Any, **options: Any) -> Added[UUID]:
-        """Store a record, when the users have been changed."""
+        """Change the users, then store the record."""
         async with self.engine.begin() as connection:
             await connection.execute(update(db.User).values(**self.changes))
         return await super().add(*args, **options)
@@ -249,7 +249,7 @@ class Overtaken(RedisTokenStore[db.User, UUID]):
 async def test_a_login_whose_user_changes_meanwhile_fails(
     tmp_path: Path, database: str, changes: Mapping[str, Any]
 ) -> None:
-    """Also where the login's session sees the database as it was, the change is seen, and no token is left."""
+    """A login during which the user changes fails, even if its session reads an older snapshot, and stores no token."""
     redis = tokens.redis
     assert redis is not None
     engine = SQLITE[database](tmp_path).create_engine()
@@ -269,7 +269,7 @@ LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "rotate", "sessio
 
 
 async def test_every_router_is_there(client: AsyncClient) -> None:
-    """The OpenAPI document lists the routes of FastAPI-Users and ours."""
+    """The OpenAPI document lists FastAPI-Users' routes and ours."""
     document = await client.get("/openapi.json")
 
     assert set(document.json()["paths"]) == {
@@ -288,7 +288,7 @@ async def test_every_router_is_there(client: AsyncClient) -> None:
 
 
 async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
-    """The cookie opens the protected route and the WebSocket, the header too, and a page elsewhere opens neither."""
+    """The route and the WebSocket accept the cookie and the header, and refuse a page of another origin."""
     browser = await client.post("/browser/login", data={"username": JANE["email"], "password": JANE["password"]})
     cookie = browser.headers["Set-Cookie"].partition(";")[0]
     header = await log_in(client)
@@ -306,8 +306,8 @@ async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: st
     assert refused[0]["type"] != "websocket.accept"
 
 
-async def test_a_changed_password_ends_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
-    """A change of the password keeps the session that made it alone, and the 401 of the others gives the reason."""
+async def test_a_changed_password_revokes_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
+    """A password change keeps only the session that made it; the others get 401 with an invalid token."""
     here, elsewhere = await log_in(client), await log_in(client)
 
     await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})

@@ -1,4 +1,4 @@
-"""The example as a program: what it prints, and that the lines that it offers work."""
+"""The example as a program: its output, and the commands that it prints."""
 
 import json
 import os
@@ -29,14 +29,14 @@ TOKEN = re.compile("knox_[0-9A-Za-z]{51}")
 
 
 def environment(port: int, redis_url: str = "") -> Mapping[str, str]:
-    """Give the example a port, perhaps a Redis, and its defaults otherwise."""
+    """Return the example's environment variables, with the defaults for all but these."""
     variables = {"PORT": str(port), "PYTHONPATH": str(ROOT), "REDIS_URL": redis_url}
     return {**os.environ, **variables} | dict.fromkeys(("DATABASE_URL", "SECRET"), "")
 
 
 @contextmanager
 def running_example(directory: Path, redis_url: str = "") -> Iterator[list[str]]:
-    """Run the example on a free port, and give the lines that it offers to try."""
+    """Run the example on a free port, and yield the commands that it prints."""
     output = directory / "output"
     with output.open("w") as log:
         process = subprocess.Popen(
@@ -56,7 +56,7 @@ def running_example(directory: Path, redis_url: str = "") -> Iterator[list[str]]
 
 
 def offered_lines(process: subprocess.Popen[bytes], output: Path) -> list[str]:
-    """Wait until all five lines are printed."""
+    """Wait until all five commands are printed, and return them."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         offered = re.findall(r"^(?:\w+=\$\(|curl |for ).*\n", output.read_text(), re.MULTILINE)
@@ -67,7 +67,7 @@ def offered_lines(process: subprocess.Popen[bytes], output: Path) -> list[str]:
 
 
 def paste(lines: list[str]) -> list[str]:
-    """Run the lines in one shell, and return what each has printed."""
+    """Run the commands in one shell, and return the output of each."""
     script = "echo ----\n".join(lines)
     with skip_if_unavailable():
         if missing := [program for program in ("bash", "curl", "sed") if shutil.which(program) is None]:
@@ -79,7 +79,7 @@ def paste(lines: list[str]) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of the example: what the pasted lines printed, and what the example did."""
+    """One run of the example, with the output of the pasted commands and of the example itself."""
 
     pasted: list[str]
     output: str
@@ -87,7 +87,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Run the example on a new database, and again on the one that this run has left."""
+    """Run the example on a new database, and once more on the same one."""
     directory, runs = tmp_path_factory.mktemp("example"), []
     for _ in range(2):
         with running_example(directory) as lines:
@@ -96,7 +96,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def test_the_lines_work_when_pasted_in_order(runs: list[Run]) -> None:
-    """The five lines do what the example says about them, on a new database and on one that they have left."""
+    """The five printed commands work as described, on a new database and on an existing one."""
     tokens = set()
     for run in runs:
         laptop, greeting, phone, ended, refused = run.pasted
@@ -110,7 +110,7 @@ def test_the_lines_work_when_pasted_in_order(runs: list[Run]) -> None:
 
 
 def test_the_events_are_in_the_output(runs: list[Run]) -> None:
-    """The example prints a line for each login and logout, and no line holds a token."""
+    """The example logs each login and logout, and no token."""
     for run in runs:
         events = [json.loads(line) for line in re.findall(r" INFO fastapi_users_knox\.events: (.*)", run.output)]
         assert [event["event"] for event in events] == ["TokenIssued"] * 2 + ["TokenRevoked"] * 2
@@ -118,7 +118,7 @@ def test_the_events_are_in_the_output(runs: list[Run]) -> None:
 
 
 def test_the_events_are_in_the_output_of_a_plain_server(tmp_path: Path) -> None:
-    """It needs no more than the application: a plain uvicorn shows the events, too."""
+    """The events are logged even if the application is run by plain uvicorn."""
     output = tmp_path / "output"
     with output.open("w") as log:
         process = subprocess.Popen(
@@ -141,7 +141,7 @@ def test_the_events_are_in_the_output_of_a_plain_server(tmp_path: Path) -> None:
 
 
 def served_at(process: subprocess.Popen[bytes], output: Path) -> str:
-    """Wait until a server prints its address."""
+    """Wait until the server prints its address, and return it."""
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end:
         if found := re.search(r"running on (http://\S+)", output.read_text()):
@@ -168,7 +168,7 @@ def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: Red
 
 
 async def test_a_taken_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a taken port the example exits before it does anything, with a message that names a way out."""
+    """On a port in use the example exits at once, with a message that says how to choose another."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("PORT", str(port))

@@ -27,7 +27,7 @@ MARK = "mark-that-the-log-must-hold"
 
 @pytest.fixture(params=["sqlite", "sqlite-wal-begin", "postgresql-asyncpg", "mariadb"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Backend, Path]:
-    """Give a database and the directory that all of it is stored in."""
+    """Return a database and the directory that holds all its files."""
     if request.param in SQLITE:
         return SQLITE[request.param](tmp_path), tmp_path
     fixture, scheme, _ = SERVERS[request.param]
@@ -36,7 +36,7 @@ def stored(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Backend, Pat
 
 
 class Story:
-    """All that can happen to tokens, with every token's text, every event and every object of ours kept."""
+    """Everything that can happen to tokens, with all their texts, the published events and the returned objects."""
 
     def __init__(self, app: App) -> None:
         self.app = app
@@ -46,7 +46,7 @@ class Story:
         self.email = ""
 
     def strategy(self, now: datetime, presented: str = "") -> KnoxStrategy[User, uuid.UUID]:
-        """Make a strategy at a time, for a request that presents a token."""
+        """Return a strategy at this time, for a request that presents this token."""
         headers = [(b"authorization", f"Bearer {presented}".encode()), (b"user-agent", MARK.encode())]
         request = HTTPConnection({"type": "http", "headers": headers, "client": ("127.0.0.1", 1)})
         settings = KnoxSettings(
@@ -62,7 +62,7 @@ class Story:
         )
 
     async def play(self) -> None:
-        """Log in and out, refresh, rotate, reach the limit, expire, and end all."""
+        """Log in and out, refresh, rotate, reach the limit, expire, and log out everywhere."""
         user, manager = await create_user(self.app.session), self.app.user_manager
         self.email = user.email
         first = await self.issue(NOW, user)
@@ -81,14 +81,14 @@ class Story:
         self.objects += [await self.strategy(NOW).list_records(user)]
 
     async def issue(self, now: datetime, user: User, presented: str = "") -> str:
-        """Log in, and keep the token."""
+        """Log in and remember the token."""
         token = await self.strategy(now, presented).write_token(user)
         self.tokens.append(token)
         self.objects.append(token)
         return token
 
     def secrets(self) -> Iterable[str]:
-        """Return what must be nowhere: each token, and each token's 43 secret characters."""
+        """Yield each token and its 43 secret characters, which must not appear anywhere."""
         for token in self.tokens:
             yield str(token)
             yield str(token)[-49:-6]
@@ -96,7 +96,7 @@ class Story:
 
 @pytest.fixture
 async def story(stored: tuple[Backend, Path], caplog: pytest.LogCaptureFixture) -> AsyncIterator[Story]:
-    """Give the story, with all that can be logged being logged."""
+    """Return the story, with all logging switched on."""
     caplog.set_level(logging.DEBUG)
     engine: AsyncEngine = stored[0].create_engine(echo="debug")
     await create_empty_tables(engine)
@@ -106,7 +106,7 @@ async def story(stored: tuple[Backend, Path], caplog: pytest.LogCaptureFixture) 
 
 
 async def test_no_file_of_the_database_holds_a_token(story: Story, stored: tuple[Backend, Path]) -> None:
-    """Neither the data nor the write-ahead log holds a token or its secret."""
+    """No file of the database, including the write-ahead log, holds a token or its secret."""
     await story.play()
 
     files = [path.read_bytes() for path in stored[1].rglob("*") if path.is_file()]
@@ -118,7 +118,7 @@ async def test_no_file_of_the_database_holds_a_token(story: Story, stored: tuple
 
 
 async def test_no_log_holds_a_token(story: Story, caplog: pytest.LogCaptureFixture) -> None:
-    """Nothing that is logged, every statement and its parameters included, holds a token or its secret."""
+    """No log message, including every statement with its parameters, holds a token or its secret."""
     await story.play()
 
     assert [secret for secret in story.secrets() if secret in caplog.text] == []
@@ -126,7 +126,7 @@ async def test_no_log_holds_a_token(story: Story, caplog: pytest.LogCaptureFixtu
 
 
 async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
-    """No object of ours shows a token, and no field of an event holds one, but for the request it came with."""
+    """No object shows a token in its repr, and no field of an event holds one except the request."""
     await story.play()
 
     shown = [repr(thing) + str(vars(thing) if hasattr(thing, "__dict__") else "") for thing in story.objects]
@@ -142,13 +142,13 @@ async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
 
 @pytest.fixture
 def saved_redis() -> Iterator[RedisServer]:
-    """Run a Redis that keeps all on disk, and as plain as it can."""
+    """Run a Redis that writes everything to disk uncompressed."""
     with skip_if_unavailable(), redis("any", "--appendonly", "yes", "--rdbcompression", "no") as server:
         yield server
 
 
 async def test_no_command_and_no_file_of_redis_holds_a_token(saved_redis: RedisServer, tmp_path: Path) -> None:
-    """Neither what is sent to Redis, nor any key or value in it, nor what it has on disk, holds a token."""
+    """No command sent to Redis, no key or value in it, and no file of it holds a token."""
     url = saved_redis.url()
     backend = RedisBackend(url=SQLITE["sqlite"](tmp_path).url, connect=partial(Redis.from_url, url))
     await backend.empty()

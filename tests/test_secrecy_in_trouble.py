@@ -1,4 +1,4 @@
-"""A store in trouble: neither what is logged about it nor what it raises shows a token or a digest."""
+"""If the store fails, neither the log nor the exception shows a token or a digest."""
 
 import base64
 import logging
@@ -34,13 +34,13 @@ NO_USE, NO_NAMELESS = "last_used_at IS NULL", "name IS NOT NULL"
 
 @dataclass(kw_only=True)
 class Trouble:
-    """A log as an application has it, and what must not be in it."""
+    """An application's log, and the secrets that it must not show."""
 
     caplog: pytest.LogCaptureFixture
     secrets: list[str]
 
     def keep(self, token: str) -> None:
-        """Take a token, and its digest as drivers, Redis and Python spell it."""
+        """Add a token as a secret, and its digest as drivers, Redis and Python write it."""
         digest = tokens.digest(token)
         encoded = [base64.b64encode(digest), base64.urlsafe_b64encode(digest)]
         spelt = [
@@ -53,7 +53,7 @@ class Trouble:
 
     @contextmanager
     def logged(self) -> Iterator[None]:
-        """Log what is raised, with its traceback, as an application's handler or a server does."""
+        """Log an exception with its traceback, as an application's handler or a server does."""
         try:
             yield
         except Exception:
@@ -66,32 +66,32 @@ class Trouble:
 
 @pytest.fixture(params=["sqlite", "sqlite-wal-begin", "postgresql-asyncpg", "mariadb"])
 def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
-    """Give a database of each kind."""
+    """Return a database of each kind."""
     return backend_of(request.param, request, tmp_path)
 
 
 @pytest.fixture
 def own_redis() -> Iterator[RedisServer]:
-    """Run a Redis of the test's own, whose settings it may change."""
+    """Run a separate Redis, so that the test may change its settings."""
     with skip_if_unavailable(), redis("any") as server:
         yield server
 
 
 @pytest.fixture
 def trouble(caplog: pytest.LogCaptureFixture) -> Trouble:
-    """Give the log."""
+    """Return the log."""
     return Trouble(caplog=caplog, secrets=[])
 
 
 def strategy_of(app: App, now: datetime = NOW) -> KnoxStrategy[User, uuid.UUID]:
-    """Make a strategy for a request whose client's name is a mark, too."""
-    asking = HTTPConnection({"type": "http", "headers": [(b"user-agent", MARK.encode())], "client": ("127.0.0.1", 1)})
+    """Return a strategy for a request whose user agent is one of the secrets."""
+    request = HTTPConnection({"type": "http", "headers": [(b"user-agent", MARK.encode())], "client": ("127.0.0.1", 1)})
     settings, users = KnoxSettings(auto_refresh=True), app.user_manager.user_db
-    return KnoxStrategy(app.store, settings, request=asking, user_db=users, clock=lambda: now)
+    return KnoxStrategy(app.store, settings, request=request, user_db=users, clock=lambda: now)
 
 
 async def use_all(trouble: Trouble, app: App, user: User, token: str) -> None:
-    """Read, log in, list and log out everywhere, and log what each of them raises."""
+    """Read, log in, list and log out everywhere, and log every exception."""
     strategy = strategy_of(app, LATER)
     with trouble.logged():
         await strategy.read_token(token, app.user_manager)
@@ -116,7 +116,7 @@ def table_of(model: type[DeclarativeBase]) -> Table:
 
 
 async def refuse(engine: AsyncEngine, rule: str) -> None:
-    """Let the database refuse rows of tokens by a rule, with its words about the row."""
+    """Add a CHECK constraint to the token table, so that the database refuses rows with an error about them."""
     metadata = MetaData()
     table_of(User).to_metadata(metadata)
     table = table_of(KnoxToken).to_metadata(metadata)
@@ -128,7 +128,7 @@ async def refuse(engine: AsyncEngine, rule: str) -> None:
 
 @pytest.fixture
 async def app(stored: Backend) -> AsyncIterator[App]:
-    """Give one request's session and store."""
+    """Return the session and the store of a request."""
     engine = stored.create_engine()
     await create_empty_tables(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
@@ -140,7 +140,7 @@ async def app(stored: Backend) -> AsyncIterator[App]:
 
 
 async def test_a_skipped_write_is_logged_without_its_parameters(app: App, trouble: Trouble) -> None:
-    """A refresh that the database refuses is logged with the reason, and shows neither token, digest nor client."""
+    """A refresh that the database refuses is logged with the reason, but without token, digest and client."""
     await refuse(engine_of(app), NO_USE)
     user = await create_user(app.session)
     token = await strategy_of(app).write_token(user)
@@ -156,7 +156,7 @@ async def test_a_skipped_write_is_logged_without_its_parameters(app: App, troubl
 async def test_a_mistake_in_the_table_is_raised_without_its_parameters(
     app: App, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A row that the database refuses at a login is the server's error, whose traceback shows none of its values."""
+    """The traceback of a login's row that the database refuses shows none of its values."""
     await refuse(engine_of(app), NO_NAMELESS)
     user = await create_user(app.session)
     made = noted_tokens(monkeypatch)
@@ -170,7 +170,7 @@ async def test_a_mistake_in_the_table_is_raised_without_its_parameters(
 
 
 async def test_an_outage_is_raised_without_its_parameters(app: App, trouble: Trouble, stored: Backend) -> None:
-    """A database that cannot answer is 503, whose traceback shows no parameter of the statement that failed."""
+    """The traceback of an unavailable database shows no parameter of the failed statement."""
     user = await create_user(app.session)
     token = await strategy_of(app).write_token(user)
     trouble.keep(token)
@@ -184,7 +184,7 @@ async def test_an_outage_is_raised_without_its_parameters(app: App, trouble: Tro
 
 
 def noted_tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keep the text of every token that is made, also of those that nobody gets."""
+    """Collect the text of every token that is generated, including those that are never returned."""
     made: list[str] = []
     generate = tokens.generate
 
@@ -212,7 +212,7 @@ async def test_redis_in_trouble_shows_no_arguments(
     refusal: tuple[str, ...],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """What Redis says as it refuses is logged and raised without the keys and arguments that it repeats."""
+    """Redis' error messages are logged and raised without the keys and arguments that they repeat."""
     made = noted_tokens(monkeypatch)
     connect = partial(Redis.from_url, own_redis.url())
     backend = RedisBackend(url=SQLITE["sqlite"](tmp_path).url, connect=connect)
@@ -230,7 +230,7 @@ async def test_redis_in_trouble_shows_no_arguments(
 
 
 async def test_a_redis_that_repeats_a_command_shows_no_arguments(tmp_path: Path, trouble: Trouble) -> None:
-    """A Redis without our command answers with the command's arguments, which neither log nor traceback shows."""
+    """If Redis does not know our command and repeats it, neither log nor traceback shows its arguments."""
     token = tokens.generate("00", prefix="")
     trouble.keep(token)
     with skip_if_unavailable(), redis("any", "--rename-command", "EVALSHA", "HIDDEN") as server:
@@ -245,7 +245,7 @@ async def test_a_redis_that_repeats_a_command_shows_no_arguments(tmp_path: Path,
 
 
 async def test_an_error_of_the_application_s_own_rows_stays_as_it_is(app: App) -> None:
-    """A login stores what the session holds first; what the database says of that is the application's to read."""
+    """A database error about the application's own pending rows is raised unchanged by a login."""
     user = await create_user(app.session)
     email = user.email
     app.session.add(User(email=email, hashed_password="hash"))

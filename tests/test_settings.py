@@ -1,4 +1,4 @@
-"""The settings: each rule refuses a value that makes no sense, names the field, and shows no secret."""
+"""The settings: an invalid value is refused with a message that names the field and shows no secret."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ TEXT = tokens.generate("00", prefix="")
 
 
 class App(BaseModel):
-    """An application's settings, as with pydantic-settings."""
+    """An application's settings, which contain ours, as with pydantic-settings."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
@@ -30,7 +30,7 @@ class App(BaseModel):
 
 
 def test_the_defaults_are_knox_s() -> None:
-    """Without a word, settings are what django-rest-knox's are, and no more is on."""
+    """The defaults are those of django-rest-knox, and every additional feature is off except `end_presented`."""
     settings = KnoxSettings()
 
     assert settings.model_dump() == {
@@ -72,8 +72,8 @@ def test_the_defaults_are_knox_s() -> None:
         ("not_before", NOW),
     ],
 )
-def test_what_makes_sense_is_taken(field: str, value: Any) -> None:
-    """The bounds of each field are legal themselves."""
+def test_a_valid_value_is_accepted(field: str, value: Any) -> None:
+    """Each field accepts its valid values, including the bounds."""
     settings = KnoxSettings(**{field: value})
 
     assert getattr(settings, field) == value
@@ -81,7 +81,7 @@ def test_what_makes_sense_is_taken(field: str, value: Any) -> None:
 
 TTL_RULE = "more than 0, at most 100 years"
 INTERVAL_RULE = "0 or more, at most 100 years"
-TOGETHER = ""  # a rule between fields stands at the model, and its message names them
+TOGETHER = ""  # a rule about several fields belongs to the model, and its message names them
 
 
 @pytest.mark.parametrize(
@@ -133,8 +133,8 @@ TOGETHER = ""  # a rule between fields stands at the model, and its message name
         ({"token_tll": HOUR}, "token_tll", "Extra inputs are not permitted"),
     ],
 )
-def test_what_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
-    """Each rule is checked at construction, and the message names the field and the rule."""
+def test_an_invalid_value_is_refused(fields: dict[str, Any], field: str, rule: str) -> None:
+    """An invalid value is refused with a message that names the field and the rule."""
     with pytest.raises(ValidationError) as refused:
         KnoxSettings(**fields)
 
@@ -155,7 +155,7 @@ def test_what_makes_no_sense_is_refused(fields: dict[str, Any], field: str, rule
 )
 @pytest.mark.parametrize("path", ["alone", "nested", "json"])
 def test_a_number_is_no_duration_and_no_moment(field: str, fix: str, number: Any, path: str) -> None:
-    """A number, which pydantic would take for seconds, is refused for every such field, and the message has the fix."""
+    """A plain number, which pydantic would read as seconds, is refused with a message that shows the fix."""
     fields = {field: number, "digest_keys": [ONE]}
 
     with pytest.raises(ValidationError) as refused:
@@ -167,8 +167,8 @@ def test_a_number_is_no_duration_and_no_moment(field: str, fix: str, number: Any
 
 
 @pytest.mark.parametrize("path", ["alone", "nested", "json"])
-def test_iso_8601_text_is_taken(path: str) -> None:
-    """What an environment variable or a file can hold is read: ISO 8601, and pydantic's spelling with colons."""
+def test_iso_8601_text_is_accepted(path: str) -> None:
+    """Durations and times may be ISO 8601 text, as in environment variables and files."""
     ages = dict(zip(DURATIONS, ["PT1H", "P30D", "00:02:00"], strict=True))
     moments = dict(zip(MOMENTS, ["2030-01-01T12:00:00Z", "2030-01-01 13:00:00+01:00"], strict=True))
 
@@ -179,14 +179,14 @@ def test_iso_8601_text_is_taken(path: str) -> None:
 
 
 def validate_by(path: str, fields: dict[str, Any]) -> KnoxSettings:
-    """Read settings by themselves, as a part of an application's, or from JSON."""
+    """Validate the settings on their own, as a part of an application's, or from JSON."""
     if path == "json":
         return App.model_validate_json(json.dumps({"knox": fields}, default=float)).knox
     return KnoxSettings.model_validate(fields) if path == "alone" else App.model_validate({"knox": fields}).knox
 
 
 def test_every_duration_and_moment_is_tested() -> None:
-    """The lists above have all fields that hold a duration or a time."""
+    """The lists above contain every field with a duration or a time."""
     annotated = {name: str(field.annotation) for name, field in KnoxSettings.model_fields.items()}
 
     assert [name for name, annotation in annotated.items() if "timedelta" in annotation] == DURATIONS
@@ -206,7 +206,7 @@ def test_every_duration_and_moment_is_tested() -> None:
 )
 @pytest.mark.parametrize("path", ["alone", "nested"])
 def test_no_message_holds_a_key(path: str, fields: dict[str, Any]) -> None:
-    """What is refused is not repeated, wherever the settings stand: a start that fails is logged."""
+    """No error message contains a key, because failures to start are logged."""
     with pytest.raises(ValidationError) as refused:
         KnoxSettings.model_validate(fields) if path == "alone" else App.model_validate({"knox": fields})
 
@@ -214,14 +214,14 @@ def test_no_message_holds_a_key(path: str, fields: dict[str, Any]) -> None:
 
 
 def test_neither_the_repr_nor_a_dump_holds_a_key() -> None:
-    """Settings can be logged."""
+    """The repr and the dumps of settings contain no key."""
     settings = App(knox=KnoxSettings(digest_keys=(SecretStr(ONE),)))
 
     assert ONE not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
 
 
 def test_settings_are_frozen() -> None:
-    """No one changes settings that others share."""
+    """Settings are frozen, because several strategies may share them."""
     settings = KnoxSettings()
 
     with pytest.raises(ValidationError, match="frozen"):
@@ -229,7 +229,7 @@ def test_settings_are_frozen() -> None:
 
 
 def test_settings_nest_in_an_application_s() -> None:
-    """They are read as a part of an application's settings, from the text that an environment holds."""
+    """Settings can be a part of an application's settings that are read as text."""
     environment = {
         "token_ttl": "PT8H",
         "token_limit_per_user": "5",
@@ -255,12 +255,12 @@ def test_settings_nest_in_an_application_s() -> None:
 
 
 def test_without_keys_the_digest_is_sha_256() -> None:
-    """One plain digest is looked up and stored."""
+    """Without keys the only digest is plain SHA-256."""
     assert KnoxSettings().digests(TEXT, NOW) == (tokens.digest(TEXT),)
 
 
 def test_the_first_key_signs_and_all_verify() -> None:
-    """There is one digest a key, in their order, and no plain one."""
+    """With keys there is one digest for each, in their order, and no plain one."""
     settings = KnoxSettings(digest_keys=(SecretStr(ONE), SecretStr(TWO)))
 
     digests = settings.digests(TEXT, NOW)
@@ -269,7 +269,7 @@ def test_the_first_key_signs_and_all_verify() -> None:
 
 
 def test_a_key_is_its_utf_8() -> None:
-    """A key that is not ASCII is hashed with as UTF-8, on every machine."""
+    """A key outside of ASCII is encoded as UTF-8."""
     key = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 16
 
     assert KnoxSettings(digest_keys=(SecretStr(key),)).digests(TEXT, NOW) == (tokens.digest(TEXT, key=key.encode()),)
@@ -277,7 +277,7 @@ def test_a_key_is_its_utf_8() -> None:
 
 @pytest.mark.parametrize(("now", "is_accepted"), [(NOW - MILLISECOND, True), (NOW, False), (NOW + MILLISECOND, False)])
 def test_unkeyed_digests_are_accepted_until_then(now: datetime, *, is_accepted: bool) -> None:
-    """Until `accept_unkeyed_until` the plain digest is looked up too, as the last one, but it is never stored."""
+    """Until `accept_unkeyed_until` the plain digest is looked up last, and it is never stored."""
     settings = KnoxSettings(digest_keys=(SecretStr(ONE),), accept_unkeyed_until=NOW)
 
     digests = settings.digests(TEXT, now)

@@ -1,4 +1,4 @@
-"""The policy: what the settings mean, in numbers alone."""
+"""The policy: the settings' arithmetic, tested with numbers alone."""
 
 import uuid
 from dataclasses import replace
@@ -28,7 +28,7 @@ TTLS = st.integers(2, 86_400_000).map(lambda number: number * MILLISECOND)
 
 @st.composite
 def refreshing_settings(draw: st.DrawFn) -> KnoxSettings:
-    """Draw settings that refresh, with a cap or without."""
+    """Draw settings with `auto_refresh`, with or without a cap."""
     ttl = draw(TTLS)
     return KnoxSettings(
         token_ttl=ttl,
@@ -40,7 +40,7 @@ def refreshing_settings(draw: st.DrawFn) -> KnoxSettings:
 
 @st.composite
 def read_records(draw: st.DrawFn) -> tuple[TokenRecord[int], datetime]:
-    """Draw a record that expires some time, and a time at which it is read."""
+    """Draw a record with any expiry, and a time at which it is read."""
     return replace(RECORD, expires_at=NOW + draw(TIMES)), NOW + draw(TIMES)
 
 
@@ -60,13 +60,13 @@ def read_records(draw: st.DrawFn) -> tuple[TokenRecord[int], datetime]:
     ],
 )
 def test_the_expiry_at_login(settings: KnoxSettings, ttl: timedelta | None, expires_at: datetime | None) -> None:
-    """A token expires when its lifetime has passed, and never after the cap."""
+    """A token expires after its lifetime, but never after the cap."""
     assert settings.expires_at(NOW, ttl) == expires_at
 
 
 @pytest.mark.parametrize("ttl", [timedelta(0), -MILLISECOND, timedelta(days=36526), timedelta(microseconds=1)])
-def test_a_lifetime_that_makes_no_sense_is_refused(ttl: timedelta) -> None:
-    """A lifetime given at a login obeys the rule of `token_ttl`: zero never means for ever."""
+def test_an_invalid_lifetime_is_refused(ttl: timedelta) -> None:
+    """A lifetime passed at a login obeys the rule of `token_ttl`: zero does not mean that it never expires."""
     with pytest.raises(ValueError, match="more than 0, at most 100 years"):
         PLAIN.expires_at(NOW, ttl)
 
@@ -85,10 +85,10 @@ def test_a_lifetime_that_makes_no_sense_is_refused(ttl: timedelta) -> None:
         (None, NOW + HOUR, NOW + HOUR),
     ],
 )
-def test_the_earliest_login_that_counts(
+def test_the_earliest_accepted_login(
     cap: timedelta | None, not_before: datetime | None, created_since: datetime | None
 ) -> None:
-    """Of the cap and the kill switch the later one decides from when on a login counts."""
+    """The later of the cap and `not_before` decides from when on logins are accepted."""
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh_max_ttl=cap, not_before=not_before)
 
     assert settings.created_since(NOW) == created_since
@@ -97,7 +97,7 @@ def test_the_earliest_login_that_counts(
 
 @given(read=read_records(), cap=TIMES.map(lambda more: HOUR + more))
 def test_live_means_before_the_expiry_and_the_cap(read: tuple[TokenRecord[int], datetime], cap: timedelta) -> None:
-    """A record is live while `now < min(expires_at, created_at + cap)`, whatever settings it was made under."""
+    """A record is live while `now < min(expires_at, created_at + cap)`, under any settings it was made."""
     record, now = read
     settings = KnoxSettings(token_ttl=HOUR, auto_refresh_max_ttl=cap)
 
@@ -111,7 +111,7 @@ def test_live_means_before_the_expiry_and_the_cap(read: tuple[TokenRecord[int], 
 def test_live_means_not_from_before_the_kill_switch(
     read: tuple[TokenRecord[int], datetime], not_before: timedelta
 ) -> None:
-    """With a kill switch, a record is live if its login was at that moment or later, and it has not expired."""
+    """A record is live only if it was created at `not_before` or later, and has not expired."""
     record, now = read
     created_at = NOW + HOUR
     settings = KnoxSettings(token_ttl=HOUR, not_before=NOW + not_before)
@@ -136,12 +136,12 @@ def test_live_means_not_from_before_the_kill_switch(
     ],
 )
 def test_a_use_is_written_after_the_interval(last_used_at: datetime | None, now: datetime, *, is_due: bool) -> None:
-    """More than `min_refresh_interval` lies between two writes, or between the login and the first."""
+    """A use is written only if more than `min_refresh_interval` has passed since the last write or the login."""
     assert PLAIN.is_write_due(replace(RECORD, last_used_at=last_used_at), now) == is_due
 
 
 def test_without_an_interval_every_use_is_written() -> None:
-    """With an interval of 0 each moment's use is due, but not twice in the same millisecond."""
+    """With an interval of 0 every use is written, except within the same millisecond."""
     settings = KnoxSettings(min_refresh_interval=timedelta(0))
 
     assert [settings.is_write_due(RECORD, NOW + later) for later in (timedelta(0), MILLISECOND)] == [False, True]
@@ -161,7 +161,7 @@ def test_without_an_interval_every_use_is_written() -> None:
 def test_a_refresh_moves_the_expiry_by_more_than_the_interval(
     settings: KnoxSettings, used_after: timedelta, expires_after: timedelta | None
 ) -> None:
-    """The expiry moves to `token_ttl` from the use, if that is later by more than `min_refresh_interval`."""
+    """A refresh moves the expiry to `now + token_ttl`, if that is later by more than the interval."""
     expected = None if expires_after is None else NOW + expires_after
 
     assert settings.refreshed_expiry(RECORD, NOW + used_after) == expected
@@ -171,7 +171,7 @@ def test_a_refresh_moves_the_expiry_by_more_than_the_interval(
     ("expires_before_cap", "refreshed"), [(MINUTE, False), (MINUTE + MILLISECOND, True), (timedelta(0), False)]
 )
 def test_the_last_refresh_is_to_the_cap(expires_before_cap: timedelta, *, refreshed: bool) -> None:
-    """Near the cap the expiry moves to the cap, if that is more than the interval later."""
+    """Near the cap a refresh moves the expiry to the cap, if that is later by more than the interval."""
     cap = NOW + DAY
     record = replace(RECORD, expires_at=cap - expires_before_cap)
 
@@ -179,13 +179,13 @@ def test_the_last_refresh_is_to_the_cap(expires_before_cap: timedelta, *, refres
 
 
 def test_a_token_that_never_expires_is_not_refreshed() -> None:
-    """For ever is not made shorter."""
+    """A token that never expires gets no expiry by a refresh."""
     assert REFRESHING.refreshed_expiry(replace(RECORD, expires_at=None), NOW + DAY) is None
 
 
 @given(settings=refreshing_settings(), read=read_records())
 def test_a_refresh_is_knox_s(settings: KnoxSettings, read: tuple[TokenRecord[int], datetime]) -> None:
-    """The expiry becomes `min(now + ttl, created + max)` if that is later by more than the interval, as in knox."""
+    """A refresh moves the expiry to `min(now + ttl, created + max)` if later by more than the interval, as in knox."""
     record, now = read
     assert settings.token_ttl is not None
     assert record.expires_at is not None
@@ -202,7 +202,7 @@ def test_a_refresh_is_knox_s(settings: KnoxSettings, read: tuple[TokenRecord[int
 def test_a_refresh_never_shortens_and_never_passes_the_cap(
     settings: KnoxSettings, read: tuple[TokenRecord[int], datetime]
 ) -> None:
-    """A new expiry is later than the old one, not after the cap, and refreshing at once again gives none."""
+    """A refreshed expiry is later than before, not after the cap, and not refreshed again at once."""
     record, now = read
     refreshed = settings.refreshed_expiry(record, now)
 

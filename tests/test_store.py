@@ -1,4 +1,4 @@
-"""What is stored about a token, and what is handed out for a new one."""
+"""The values that a store takes and returns, the issued token, and the memory of attempted writes."""
 
 import copy
 import json
@@ -42,18 +42,18 @@ ENDLESS = replace(RECORD, expires_at=None)
 def test_a_record_is_live_before_its_expiry(
     record: TokenRecord[int], now: datetime, created_since: datetime | None, *, is_live: bool
 ) -> None:
-    """Expired is `now >= expires_at`, and too old is `created_at < created_since`."""
+    """A record is live until `now >= expires_at`, and only if it was created at `created_since` or later."""
     assert record.is_live(now, created_since=created_since) == is_live
 
 
 @pytest.mark.parametrize(("last_used_at", "active_at"), [(None, NOW), (NOW + HOUR, NOW + HOUR)])
 def test_a_record_is_active_since_its_last_use(last_used_at: datetime | None, active_at: datetime) -> None:
-    """Before its first use the login counts."""
+    """A record's last activity is its last use, or its creation before the first use."""
     assert replace(RECORD, last_used_at=last_used_at).active_at == active_at
 
 
 def test_a_record_holds_no_token_and_no_digest() -> None:
-    """Its fields are these: it can be logged, listed and sent to the user."""
+    """A record has exactly these fields, so it can be logged, listed and sent to the user."""
     assert [field.name for field in fields(TokenRecord)] == [
         *("id", "user_id", "audience", "created_at", "expires_at"),
         *("last_used_at", "name", "device_id", "user_agent", "ip_address", "authenticated_at"),
@@ -61,13 +61,13 @@ def test_a_record_holds_no_token_and_no_digest() -> None:
 
 
 def test_a_record_is_frozen() -> None:
-    """What was read is not changed."""
+    """A record is frozen."""
     with pytest.raises(FrozenInstanceError):
         RECORD.expires_at = None  # type: ignore[misc]
 
 
 def test_values_can_be_made_with_their_type_arguments() -> None:
-    """A store of one's own may name the type of the ids where it makes a value."""
+    """The values can be made with explicit type arguments, as an application's own store may do."""
     record = TokenRecord[int](id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW, expires_at=None)
 
     found, added = Found[User, int](record=record, digest=b""), Added[int](expired=(record,))
@@ -76,7 +76,7 @@ def test_values_can_be_made_with_their_type_arguments() -> None:
 
 
 def test_reprs_hide_digests_and_passwords() -> None:
-    """What a store gives and is given can be logged."""
+    """The reprs of a store's arguments and results show no digest and no hashed password."""
     found: Found[User, int] = Found(record=RECORD, digest=b"DIGEST")
     credentials = Credentials(hashed_password="HASHED", is_active=True)
 
@@ -88,12 +88,12 @@ def test_reprs_hide_digests_and_passwords() -> None:
 
 
 def issued(record: TokenRecord[int] = RECORD, *, after: timedelta = timedelta(0)) -> IssuedToken:
-    """Make what a login returns, some time after the record's login."""
+    """Return an issued token, some time after the record's creation."""
     return IssuedToken("knox_secret", record=record, user="Ada", issued_at=NOW + after)
 
 
 def test_an_issued_token_is_its_text() -> None:
-    """It is a `str`, and passes for one wherever FastAPI-Users hands it on."""
+    """An issued token is a `str`, so FastAPI-Users can pass it on."""
     token = issued()
 
     assert isinstance(token, str)
@@ -103,14 +103,14 @@ def test_an_issued_token_is_its_text() -> None:
 
 
 def test_an_issued_token_knows_its_record() -> None:
-    """It brings along what the transport needs."""
+    """An issued token carries its record, its user and the time of its issue."""
     token = issued(after=HOUR)
 
     assert (token.record, token.user, token.issued_at) == (RECORD, "Ada", NOW + HOUR)
 
 
 def test_the_repr_hides_the_token() -> None:
-    """A trace that shows its variables holds the record's id, and not the text (ASVS 16.2.5)."""
+    """The repr shows the record's id and not the token (ASVS 16.2.5)."""
     token = issued()
 
     assert repr(token) == f"<IssuedToken {RECORD.id}>"
@@ -128,32 +128,32 @@ def test_the_repr_hides_the_token() -> None:
     ],
 )
 def test_expires_in_counts_from_the_making(record: TokenRecord[int], after: timedelta, seconds: int | None) -> None:
-    """It is the whole seconds left when this text was made, never more than there are; `None` is for ever."""
+    """`expires_in` is the whole seconds left when the token was issued, or None if it never expires."""
     assert issued(record, after=after).expires_in == seconds
 
 
-@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda token: pickle.loads(pickle.dumps(token))])
 async def test_an_issued_token_can_be_copied(copied: Callable[[IssuedToken], IssuedToken]) -> None:
-    """A copy knows what the token does, but has no way to the request, and so ends nothing."""
-    ended: list[str] = []
+    """A copy equals the token, but has no access to the request, so it cannot revoke the cookie's session."""
+    revoked: list[str] = []
 
-    async def end(cookie_name: str) -> None:
-        ended.append(cookie_name)
+    async def revoke(cookie_name: str) -> None:
+        revoked.append(cookie_name)
 
-    token = IssuedToken("knox_secret", record=RECORD, user="Ada", issued_at=NOW, revoke_cookie_session=end)
+    token = IssuedToken("knox_secret", record=RECORD, user="Ada", issued_at=NOW, revoke_cookie_session=revoke)
 
-    it = copied(token)
-    await it.revoke_cookie_session("knox")
+    other = copied(token)
+    await other.revoke_cookie_session("knox")
 
-    assert (it, it.record, it.user, it.issued_at) == (token, token.record, token.user, token.issued_at)
-    assert ended == []
-
-
-# the attempts
+    assert (other, other.record, other.user, other.issued_at) == (token, token.record, token.user, token.issued_at)
+    assert revoked == []
 
 
-def test_of_many_one_tries() -> None:
-    """Whoever comes first tries; the others leave it, till the try is older than they ask for."""
+# the memory of attempted writes
+
+
+def test_one_of_many_claims_succeeds() -> None:
+    """Only one claim for a record succeeds until the last attempt is older than `tried_since`."""
     attempts, record_id = Attempts(), uuid.uuid4()
 
     claims = [
@@ -165,7 +165,7 @@ def test_of_many_one_tries() -> None:
 
 
 def test_records_do_not_hinder_each_other() -> None:
-    """What was tried for one is free for another."""
+    """A claim for one record does not affect another record."""
     attempts = Attempts()
 
     claims = [attempts.claim(uuid.uuid4(), NOW, tried_since=NOW - HOUR) for _ in range(3)]
@@ -174,7 +174,7 @@ def test_records_do_not_hinder_each_other() -> None:
 
 
 def test_attempts_are_bounded() -> None:
-    """Of very many records the ones not seen for longest are forgotten, and no others."""
+    """If there are too many attempts, the ones least recently claimed are forgotten."""
     attempts = Attempts()
     ids = [uuid.uuid4() for _ in range(10_001)]
     for record_id in ids[:-1]:

@@ -1,4 +1,4 @@
-"""The token's text: made, recognised and digested."""
+"""The text of a token: it is generated, recognised and digested."""
 
 import hashlib
 import string
@@ -15,9 +15,9 @@ BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 BODY = 51  # characters after the prefix
 TAGS = st.text(BASE62, min_size=2, max_size=2)
 PREFIXES = st.text(BASE62 + "_", max_size=20)
-SOME_TEXT = st.text(st.characters())  # any code point at all, surrogates among them
+SOME_TEXT = st.text(st.characters())  # any code point, including surrogates
 
-# No release may change what these say: each is in some database, in some client, or in some secret scanner.
+# No release may change these values: databases, clients and secret scanners depend on them.
 TOKEN = "knox_Ab0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefg27jFhm"
 SHA256 = "157f5b8b6b750233b53001909686dbe27c9f7a6695f2cbb02031983bc746cd99"
 HMAC_SHA256 = "316e509af1aa4352e403783a92b201fef1abccbfae4323e7cfac15900abcf62a"  # the key is 32 times "k"
@@ -25,26 +25,26 @@ HMAC_SHA256 = "316e509af1aa4352e403783a92b201fef1abccbfae4323e7cfac15900abcf62a"
 
 @st.composite
 def new_tokens(draw: st.DrawFn) -> str:
-    """Draw a token of any prefix and tag."""
+    """Draw a token with any prefix and tag."""
     return tokens.generate(draw(TAGS), prefix=draw(PREFIXES))
 
 
 def base62(number: int, length: int) -> str:
-    """Write a number as the tokens do."""
+    """Write a number in base62, with this many digits."""
     return "".join(BASE62[number // 62**place % 62] for place in reversed(range(length)))
 
 
 def checksummed(unsigned: str) -> str:
-    """Append the checksum that the text would have, if it were a token."""
+    """Append the checksum that a token with this text would have."""
     return unsigned + base62(zlib.crc32(unsigned.encode()), 6)
 
 
-# made
+# generated
 
 
 @given(tag=TAGS, prefix=PREFIXES)
 def test_what_is_generated_is_recognised(tag: str, prefix: str) -> None:
-    """Whatever the prefix and the tag, a new token is parsed, and its tag is the user's."""
+    """A generated token is recognised, with any prefix and tag."""
     text = tokens.generate(tag, prefix=prefix)
 
     assert text.startswith(prefix + tag)
@@ -53,7 +53,7 @@ def test_what_is_generated_is_recognised(tag: str, prefix: str) -> None:
 
 
 def test_a_token_holds_256_random_bits() -> None:
-    """Each of the secret's 256 bits is sometimes set and sometimes not, and nothing else varies."""
+    """Each of the secret's 256 bits varies."""
     secrets = [tokens.generate("Ab", prefix="")[2:-6] for _ in range(300)]
 
     numbers = [sum(BASE62.index(c) * 62**place for place, c in enumerate(reversed(text))) for text in secrets]
@@ -68,7 +68,7 @@ def test_a_token_holds_256_random_bits() -> None:
 
 
 def test_the_shape_stays() -> None:
-    """A token of an earlier release is recognised: prefix, tag, secret and checksum stand where they stood."""
+    """A token of an earlier release is recognised."""
     parsed = tokens.parse(TOKEN)
 
     assert checksummed(TOKEN[:-6]) == TOKEN
@@ -77,7 +77,7 @@ def test_the_shape_stays() -> None:
 
 @given(text=new_tokens(), data=st.data(), character=st.characters())
 def test_one_changed_character_is_refused(text: str, data: st.DataObject, character: str) -> None:
-    """No character of a token, wherever it stands, can be exchanged for another."""
+    """A token with one changed character is refused, wherever it is."""
     place = data.draw(st.integers(0, len(text) - 1))
 
     changed = text[:place] + character + text[place + 1 :]
@@ -87,7 +87,7 @@ def test_one_changed_character_is_refused(text: str, data: st.DataObject, charac
 
 @given(text=new_tokens(), data=st.data())
 def test_two_swapped_neighbours_are_refused(text: str, data: st.DataObject) -> None:
-    """A slip of the keyboard makes no other token."""
+    """A token with two neighbouring characters swapped is refused."""
     place = data.draw(st.integers(0, len(text) - 2))
 
     swapped = text[:place] + text[place + 1] + text[place] + text[place + 2 :]
@@ -97,13 +97,13 @@ def test_two_swapped_neighbours_are_refused(text: str, data: st.DataObject) -> N
 
 @given(SOME_TEXT)
 def test_any_text_is_refused(text: str) -> None:
-    """Text that is no token gives `None`, and never an error."""
+    """Any text that is not a token gives None, and never an error."""
     assert tokens.parse(text) is None
 
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_refused(header: bytes) -> None:
-    """Bytes as a server decodes a header's, ISO 8859-1, give `None`."""
+    """Any bytes of a header, decoded as ISO 8859-1, give None."""
     assert tokens.parse(header.decode("latin-1")) is None
 
 
@@ -132,7 +132,7 @@ def test_any_bytes_are_refused(header: bytes) -> None:
     ids=lambda text: ascii(text)[:40],
 )
 def test_what_is_almost_a_token_is_refused(text: str | None) -> None:
-    """Another alphabet, another case, something before or behind: none of it is a token."""
+    """A token in another alphabet or case, cut, or with other characters around it is refused."""
     assert tokens.parse(text) is None
 
 
@@ -152,18 +152,18 @@ def test_what_is_almost_a_token_is_refused(text: str | None) -> None:
     ids=ascii,
 )
 def test_a_right_checksum_alone_makes_no_token(unsigned: str) -> None:
-    """The alphabet and the bounds of the length hold also where the checksum is right."""
+    """A text with a right checksum but a wrong alphabet or length is refused."""
     assert tokens.parse(checksummed(unsigned)) is None
 
 
 @pytest.mark.parametrize("prefix", ["", "_" * 20])
 def test_the_bounds_of_the_prefix_are_legal(prefix: str) -> None:
-    """A prefix has from 0 to 20 characters."""
+    """A prefix may have 0 and 20 characters."""
     assert tokens.parse(checksummed(prefix + "0" * 45)) is not None
 
 
 def test_the_repr_hides_the_token() -> None:
-    """What stands in a log by accident is no token (ASVS 16.2.5)."""
+    """The repr of a parsed token shows only its tag (ASVS 16.2.5)."""
     assert repr(tokens.parse(TOKEN)) == "ParsedToken(tag='Ab')"
 
 
@@ -171,7 +171,7 @@ def test_the_repr_hides_the_token() -> None:
 
 
 def test_the_digests_stay() -> None:
-    """The digest's input is the whole token: what is stored is found again by any later release."""
+    """The digest is computed from the whole token, as in earlier releases."""
     plain, keyed = tokens.digest(TOKEN), tokens.digest(TOKEN, key=b"k" * 32)
 
     assert plain.hex() == SHA256 == hashlib.sha256(TOKEN.encode()).hexdigest()
@@ -180,7 +180,7 @@ def test_the_digests_stay() -> None:
 
 @given(one=new_tokens(), other=new_tokens(), key=st.none() | st.binary(min_size=32))
 def test_digests_are_32_bytes_and_differ(one: str, other: str, key: bytes | None) -> None:
-    """Two tokens never have one digest, and no key gives what another gives."""
+    """Digests have 32 bytes and differ for different tokens and different keys."""
     digests = [tokens.digest(text, key=key) for text in (one, other)]
 
     assert [len(digest) for digest in digests] == [32, 32]
@@ -194,13 +194,13 @@ def test_digests_are_32_bytes_and_differ(one: str, other: str, key: bytes | None
     ids=["UUID", "int", "ObjectId"],
 )
 def test_the_tags_stay(user_id: object, tag: str) -> None:
-    """A user's routing tag is a part of keys that are stored: it is the same for ever."""
+    """A user's routing tag never changes, because it is part of stored keys."""
     assert tokens.routing_tag(user_id) == tag
 
 
 @given(st.uuids() | st.integers() | st.text())
 def test_any_id_has_a_tag(user_id: object) -> None:
-    """The tag of any kind of id is two characters, always the same ones, and fits into a token."""
+    """Any kind of id has a constant tag of two characters, which fits into a token."""
     tag = tokens.routing_tag(user_id)
 
     assert tag == tokens.routing_tag(user_id)
@@ -210,5 +210,5 @@ def test_any_id_has_a_tag(user_id: object) -> None:
 
 
 def test_the_tags_spread() -> None:
-    """Of the 3844 tags a few ten thousand users have every one, so that a cluster's slots fill evenly."""
+    """60,000 users have all of the 3844 tags, so a cluster's slots fill evenly."""
     assert len({tokens.routing_tag(number) for number in range(60_000)}) == 62**2

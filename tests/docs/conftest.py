@@ -1,4 +1,4 @@
-"""A folder for each test, in which the documented files are found by their names."""
+"""An empty folder for each test, in which the documented files can be imported by their names."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -11,7 +11,7 @@ from tests.docs.folder import SRC, TUTORIAL, calling, load, register
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Work in an empty folder, where the tutorial's files and those of the pages can be imported anew."""
+    """Change to an empty folder, and make the documented files importable anew by their names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     for path in (SRC, TUTORIAL):
@@ -22,14 +22,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def loaded_from(folder: Path) -> set[str]:
-    """Name the modules of which the files are in a folder or below it."""
+    """Return the names of the modules that were loaded from a folder."""
     files = {name: getattr(module, "__file__", None) for name, module in sys.modules.items()}
     return {name for name, file in files.items() if file and Path(file).is_relative_to(folder)}
 
 
 @pytest.fixture
-async def jane(folder: Path) -> AsyncIterator[str]:  # noqa: ARG001 (it says where the files are)
-    """Register Jane with the tutorial's application, and return her id; a page extends the application anew."""
+async def jane(folder: Path) -> AsyncIterator[str]:  # noqa: ARG001 (it makes the files importable)
+    """Register Jane with the tutorial's application, and return her id; the test can then load another application."""
     async with calling(load("app").app) as client:
         user_id = await register(client)
     await load("db").engine.dispose()

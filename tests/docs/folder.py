@@ -1,4 +1,4 @@
-"""The folder of a reader who has followed the tutorial, and what the pages put into it."""
+"""The folder of a reader who has followed the tutorial, and the changes that the other pages make to it."""
 
 import importlib
 import re
@@ -17,21 +17,21 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SRC = DOCS / "src"
 TUTORIAL = SRC / "tutorial"
-# A page says `{.python}`, as ruff would format what stands in a block of `python`, the marks of inclusion too.
+# Pages use `{.python}`, because ruff would format the include marks in a block of `python`.
 FENCE = re.compile(r"^( *)``` ?(\S+|\{[^}]+\})\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 INCLUDE = re.compile(r' *--8<-- "(.+)"\n')
-ORIGIN = "https://example.org"  # over HTTPS, as cookies are secure
+ORIGIN = "https://example.org"  # HTTPS, because the cookies are secure
 JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 LOGIN = {"username": JANE["email"], "password": JANE["password"]}
 
 
 def load(name: str) -> Any:
-    """Import a documented file, or a file of the tutorial, by the name that it has in the reader's folder."""
+    """Import a documented file by the name that it has in the reader's folder."""
     return importlib.import_module(name)
 
 
 def changed_by(name: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
-    """Apply a documented change to the tutorial's files, so that they are loaded as changed."""
+    """Copy the tutorial's files to a folder, apply a documented change, and make them importable."""
     for path in TUTORIAL.glob("*.py"):
         shutil.copy(path, folder)
     apply(name, folder)
@@ -45,7 +45,7 @@ def apply(name: str, folder: Path) -> None:
 
 @asynccontextmanager
 async def calling(app: FastAPI) -> AsyncIterator[AsyncClient]:
-    """Start a documented application, and call it."""
+    """Start a documented application, and open a client of it."""
     async with (
         app.router.lifespan_context(app),
         AsyncClient(transport=ASGITransport(app), base_url=ORIGIN) as client,
@@ -54,19 +54,19 @@ async def calling(app: FastAPI) -> AsyncIterator[AsyncClient]:
 
 
 async def register(client: AsyncClient) -> str:
-    """Register Jane, and return her id."""
+    """Register Jane and return her id."""
     answer = await client.post("/auth/register", json=JANE)
     assert answer.status_code == 201
     return str(answer.json()["id"])
 
 
 async def log_in(client: AsyncClient, password: str = JANE["password"], **headers: str) -> dict[str, str]:
-    """Log Jane in, and return the header to send."""
+    """Log Jane in and return the Authorization header."""
     answer = await client.post("/auth/login", data={**LOGIN, "password": password}, headers=headers)
     assert answer.status_code == 200, answer.text
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
 async def knock(client: AsyncClient, *headers: Mapping[str, str]) -> list[int]:
-    """Call the protected route with each header, and return the answers' status."""
+    """Call the protected route with each header and return the statuses."""
     return [(await client.get("/authenticated-route", headers=each)).status_code for each in headers]

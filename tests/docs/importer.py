@@ -1,7 +1,7 @@
-"""Import a reader's files, and call the applications in them: a program for the reader's environment.
+"""A program for the reader's environment that imports the reader's files and calls the applications in them.
 
-Each line of the input names a folder, a module in it and the environment variables. A child process, which has the
-libraries already, imports it; if it has an application, Jane logs in by every login that it has.
+Each line of the input names a folder, a module in it and the environment variables. A child process, in which the
+libraries are already imported, imports the module; if it has an application, Jane logs in by each of its logins.
 """
 
 import gc
@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
 
-# What a child process would otherwise import each time.
+# Imported once in the parent, because each child process would otherwise import them again.
 LIBRARIES = (
     "anyio._backends._asyncio",
     "fastapi_users_knox.redis",
@@ -32,10 +32,10 @@ MISSING = {404, 405}
 
 
 def call(app: FastAPI) -> None:
-    """Start the application, log Jane in by each login that it has, and use the token."""
+    """Start the application, log Jane in by each of its logins, and use the tokens."""
     with TestClient(app, base_url="https://testserver") as client:
         answers = [client.post(path, data=LOGIN) for path in LOGINS]
-        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # She is not registered yet, if she can be.
+        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # She is not registered yet.
             client.post("/auth/register", json=JANE)
             answers = [client.post(path, data=LOGIN) for path in LOGINS]
         for answer in answers:
@@ -44,7 +44,7 @@ def call(app: FastAPI) -> None:
 
 
 def use_token(client: TestClient, login: Response) -> None:
-    """Use the token of a login, by header or by cookie, on the route that takes it, if there is one."""
+    """Call the protected route, if there is one, with the token of a login."""
     assert login.status_code in {200, 204}, login.text
     client.cookies = login.cookies
     headers = {}
@@ -58,7 +58,7 @@ def use_token(client: TestClient, login: Response) -> None:
 
 
 def work(folder: str, module: str, environment: dict[str, str]) -> None:
-    """Import a module as the reader does, with all warnings shown as errors."""
+    """Import a module as the reader does, with deprecation warnings raised as errors."""
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -70,7 +70,7 @@ def work(folder: str, module: str, environment: dict[str, str]) -> None:
 
 
 def answer(request: dict[str, Any]) -> str:
-    """Do the work in a child process, and return what has gone wrong."""
+    """Import the module in a child process, and return what it printed if it failed."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         os.dup2(writing, 1)
@@ -85,7 +85,7 @@ def answer(request: dict[str, Any]) -> str:
 
 
 def say(value: object) -> None:
-    """Write a line of output."""
+    """Write a value as a line of JSON."""
     sys.stdout.write(json.dumps(value) + "\n")
     sys.stdout.flush()
 

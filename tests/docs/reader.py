@@ -1,4 +1,4 @@
-"""A reader who follows the pages in a folder outside the repository, step by step."""
+"""A reader who follows the pages step by step, in a folder outside the repository."""
 
 import json
 import os
@@ -18,11 +18,12 @@ from pathlib import Path
 from tests.docs.folder import DOCS, FENCE, INCLUDE, ROOT, SRC, TUTORIAL
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a command to end or for a server to start
+PATIENCE = 60.0  # seconds for a command to finish or for a server to start
 IMPORTER = Path(__file__).with_name("importer.py")
 TUTORIAL_FILES = {path.name for path in TUTORIAL.glob("*.py")}
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "fastapi_users_knox")
-# GitHub is the checkout, and a virtual environment has the dependencies already, but not the package.
+# Instead of cloning from GitHub, `git` copies the checkout. A new virtual environment has the dependencies already, but
+# not the package.
 GIT = """#!/bin/sh
 cp -R {checkout} "$(basename "$2")"
 """
@@ -49,7 +50,7 @@ class Step:
 
 
 def steps_of(page: str) -> Iterator[Step]:
-    """Read the blocks of a page, in their order."""
+    """Yield the blocks of a page in their order."""
     text = (DOCS / page).read_text()
     for block in FENCE.finditer(text):
         included = INCLUDE.fullmatch(block[3])
@@ -64,7 +65,7 @@ def steps_of(page: str) -> Iterator[Step]:
 
 
 def prepare(home: Path) -> dict[str, str]:
-    """Put what stands in for the network into a directory, and return the reader's environment variables."""
+    """Create the programs that replace the network, and return the reader's environment variables."""
     checkout, dependencies, programs = (home / name for name in ("checkout", "dependencies", "bin"))
     for directory in (checkout, dependencies, programs):
         directory.mkdir()
@@ -89,7 +90,7 @@ class Reader:
     """A reader with a shell and a folder, who can import files once the package is installed."""
 
     def __init__(self, folder: Path, environment: dict[str, str], importer: "Importer | None" = None) -> None:
-        """Begin in a folder."""
+        """Start in a folder with these environment variables."""
         self.folder = folder
         self.environment = environment
         self.importer = importer
@@ -102,7 +103,7 @@ class Reader:
         self.section = ""
 
     def follow(self, step: Step) -> str:
-        """Do what a block asks for, and return what has gone wrong."""
+        """Do what a block instructs, and return the error, or an empty text."""
         if self.is_complete and step.section != self.section:
             self.restore()
         self.section = step.section
@@ -122,13 +123,13 @@ class Reader:
         return ""
 
     def restore(self) -> None:
-        """Have the tutorial's files as they are at its end, as each section starts from there."""
+        """Reset the tutorial's files to their final state, from which each section starts."""
         self.stop()
         for name in TUTORIAL_FILES:
             shutil.copy(TUTORIAL / name, self.folder)
 
     def write(self, step: Step) -> str:
-        """Write a file, and check it unless it is there already, as where a page shows all of it again."""
+        """Write a file, and check it unless it exists with the same text."""
         path = self.folder / step.title
         if path.exists() and path.read_text() == step.text:
             return ""
@@ -136,7 +137,7 @@ class Reader:
         return self.check(path.stem)
 
     def apply(self, step: Step) -> str:
-        """Change the files; a page may repeat a step of the tutorial, and the short form is only for the eye."""
+        """Apply a diff; one that is already applied, as where a page repeats a step, is no error."""
         self.stop()
         command = ["git", "apply", "--unidiff-zero", "-p0", str(SRC / step.name)]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False, text=True)
@@ -144,7 +145,7 @@ class Reader:
         return done.stderr if done.returncode and again.returncode else ""
 
     def check(self, module: str) -> str:
-        """Import what was written; a file of the application is checked once all of it is there."""
+        """Import a module; a file of the application is checked only once all of them exist."""
         self.is_complete = self.is_complete or self.has_tutorial()
         if f"{module}.py" in TUTORIAL_FILES:
             module = self.application
@@ -155,12 +156,12 @@ class Reader:
         return self.importer.check(self.folder, module, self.environment)
 
     def has_tutorial(self) -> bool:
-        """Return whether the files are those of the end of the tutorial."""
+        """Return whether the folder has the final files of the tutorial."""
         files = [(self.folder / name, TUTORIAL / name) for name in TUTORIAL_FILES]
         return all(ours.exists() and ours.read_text() == theirs.read_text() for ours, theirs in files)
 
     def run(self, script: str) -> str:
-        """Run commands, and keep the directory and the variables that they leave; a server runs on."""
+        """Run commands, and keep the directory and the variables that they set; a server keeps running."""
         script = script.replace("8000", str(self.port)).replace("the-token-that-you-got", self.token)
         if script.startswith("uvicorn"):
             return self.serve(script)
@@ -185,7 +186,7 @@ class Reader:
         return ""
 
     def serve(self, command: str) -> str:
-        """Start a server, and wait until it answers."""
+        """Start a server and wait until it accepts connections."""
         self.stop()
         log = self.folder / "server.log"
         with log.open("w") as output:
@@ -204,7 +205,7 @@ class Reader:
         return log.read_text()
 
     def again(self, folder: Path, **environment: str) -> "Reader":
-        """Return a reader who has done the same, with a copy of the folder and perhaps more variables."""
+        """Return a reader with a copy of the folder, the same environment and these additional variables."""
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(".venv", "__pycache__"))
         (folder / ".venv").symlink_to(self.folder / ".venv")
         reader = Reader(folder, self.environment | environment, self.importer)
@@ -213,14 +214,14 @@ class Reader:
         return reader
 
     def stop(self) -> None:
-        """Stop the server, if one runs."""
+        """Stop the server, if one is running."""
         if self.server is not None:
             self.server.terminate()
             self.server.wait()
             self.server = None
 
     def compare(self, shown: object) -> str:
-        """Compare the fields of an answer with those that the page shows."""
+        """Compare the fields of the printed response with those that the page shows."""
         answer = json.loads(self.printed)
         self.token = answer["access_token"]
         same = isinstance(shown, dict) and [*shown] == [*answer]
@@ -228,10 +229,10 @@ class Reader:
 
 
 class Importer:
-    """The program that imports files and calls applications in the reader's environment."""
+    """The process that imports files and calls applications in the reader's environment."""
 
     def __init__(self, python: Path, folder: Path) -> None:
-        """Start it, and learn which package it has."""
+        """Start the process and read where it found the package."""
         self.errors = (folder / "importer.log").open("w+")
         self.process = subprocess.Popen(
             [python, IMPORTER],
@@ -245,7 +246,7 @@ class Importer:
         self.package = Path(self._read())
 
     def check(self, folder: Path, module: str, environment: dict[str, str]) -> str:
-        """Import a module, and return what has gone wrong."""
+        """Import a module, and return the error, or an empty text."""
         assert self.process.stdin
         request = {"folder": str(folder), "module": module, "environment": environment}
         self.process.stdin.write(json.dumps(request) + "\n")
@@ -253,11 +254,12 @@ class Importer:
         return self._read()
 
     def close(self) -> None:
-        """Let it end."""
+        """End the process."""
         self.process.communicate()
         self.errors.close()
 
     def _read(self) -> str:
+        """Return the process's next answer, or raise with its errors if it has ended."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
@@ -267,6 +269,6 @@ class Importer:
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on."""
+    """Return a local port on which nothing listens."""
     with socket.create_server((HOST, 0)) as found:
         return int(found.getsockname()[1])

@@ -1,4 +1,4 @@
-"""What the page on password changes, deactivation and deletion shows is what runs."""
+"""The applications of the page on password changes, deactivation and deletion work as the page describes."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ NEW_PASSWORD = "a new one, and a better"
 
 
 async def test_a_second_factor_logs_the_other_devices_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who sets up a second factor stays logged in; the other device does not."""
+    """Setting up a second factor revokes the user's other sessions and keeps the current one."""
     changed_by("second_factor.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -27,7 +27,7 @@ async def test_a_second_factor_logs_the_other_devices_out(folder: Path, monkeypa
 async def test_a_change_of_the_address_may_log_the_other_devices_out(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the switch on, a new e-mail address revokes the token of the other device."""
+    """With the change shown, a new e-mail address revokes the user's other sessions."""
     changed_by("email_change.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -40,7 +40,7 @@ async def test_a_change_of_the_address_may_log_the_other_devices_out(
 
 
 async def test_a_soft_deletion_revokes_the_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The user stays in the database, the token is refused, and the password opens nothing."""
+    """A soft deletion keeps the user's row, revokes the token, and makes logins fail."""
     changed_by("soft_deletion.diff", folder, monkeypatch)
     db = load("db")
     async with calling(load("app").app) as client:

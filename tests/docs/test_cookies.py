@@ -1,4 +1,4 @@
-"""What the page on cookies shows is what runs."""
+"""The applications of the page on cookies work as the page describes."""
 
 import math
 import re
@@ -25,12 +25,12 @@ HOUR = timedelta(hours=1)
 COOKIE = "__Host-knox"
 
 
-# The applications
+# the applications
 
 
 @pytest.mark.usefixtures("jane")
 async def test_a_browser_logs_in_by_cookie_and_a_program_by_header() -> None:
-    """Both are let in by the same route; the cookie is as shown, and a logout deletes it."""
+    """One route accepts the cookie and the header, the cookie is as shown, and a logout deletes it."""
     shown = re.search(r"^Set-Cookie: (.+)$", (DOCS / "cookies.md").read_text(), re.MULTILINE)
     async with calling(load("cookies").app) as browser:
         program = (await browser.post("/auth/login", data=LOGIN)).json()["access_token"]
@@ -49,7 +49,7 @@ async def test_a_browser_logs_in_by_cookie_and_a_program_by_header() -> None:
 
 
 async def shift(**by: timedelta) -> None:
-    """Move the times of all records."""
+    """Move these times of all records."""
     db = load("db")
     async with db.async_session_maker() as session:
         for record in await session.scalars(select(db.KnoxToken)):
@@ -60,7 +60,7 @@ async def shift(**by: timedelta) -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_a_refresh_moves_the_cookie() -> None:
-    """With settings that refresh, a cookie that is used 20 minutes after the login has half an hour again."""
+    """With the settings shown, a cookie used 20 minutes after the login is valid for half an hour again."""
     load("settings").settings = load("auto_refresh").settings
     async with calling(load("cookies").app) as browser:
         await browser.post("/browser/login", data=LOGIN)
@@ -72,22 +72,22 @@ async def test_a_refresh_moves_the_cookie() -> None:
 
 
 async def test_a_frontend_s_requests_are_trusted() -> None:
-    """The transport trusts whom CORS lets read the answers, and nobody else."""
+    """The transport trusts the same origins that CORS allows to read responses."""
     module = load("cookie_frontend")
     async with AsyncClient(transport=ASGITransport(module.app), base_url="https://api.example.org") as client:
         for origin, is_trusted in (("https://app.example.org", True), ("https://evil.example.org", False)):
             headers = {"Origin": origin, "Access-Control-Request-Method": "POST"}
-            asked = await client.options("/", headers=headers)
+            preflight = await client.options("/", headers=headers)
 
             scope = {"type": "http", "method": "POST", "headers": [(b"origin", origin.encode())]}
             assert module.transport.trusts(HTTPConnection(scope)) == is_trusted
-            assert (asked.headers.get("Access-Control-Allow-Origin") == origin) == is_trusted
-            assert asked.headers["Access-Control-Allow-Credentials"] == "true"
+            assert (preflight.headers.get("Access-Control-Allow-Origin") == origin) == is_trusted
+            assert preflight.headers["Access-Control-Allow-Credentials"] == "true"
 
 
 @pytest.mark.usefixtures("jane")
 async def test_no_other_page_logs_a_browser_in() -> None:
-    """A login that a page of another origin sends answers 403 and sets no cookie; one's own page's does."""
+    """A login sent by another origin's page gets 403 and sets no cookie."""
     async with calling(load("cookie_login").app) as browser:
         forged = await browser.post("/browser/login", data=LOGIN, headers={"Origin": "https://evil.example.org"})
         own = await browser.post("/browser/login", data=LOGIN, headers={"Origin": ORIGIN})
@@ -101,37 +101,37 @@ async def test_no_other_page_logs_a_browser_in() -> None:
 
 @pytest.fixture
 def module(jane: str) -> Any:  # noqa: ARG001 (it registers her)
-    """Load the application."""
+    """Load the application with the WebSocket."""
     return load("live")
 
 
 @pytest.fixture
 async def browser(module: Any) -> AsyncIterator[AsyncClient]:
-    """Give a browser that is logged in."""
+    """Return a browser that is logged in."""
     async with calling(module.app) as browser:
         await browser.post("/browser/login", data=LOGIN)
         yield browser
 
 
 def cookie_of(browser: AsyncClient) -> dict[str, str]:
-    """Return what a browser sends to open a WebSocket."""
+    """Return the headers with which a browser opens a WebSocket."""
     return {"Cookie": f"{COOKIE}={browser.cookies[COOKIE]}", "Origin": "https://test"}
 
 
 async def converse(socket: Socket) -> None:
-    """See that the WebSocket is open."""
+    """Require that the WebSocket is open, by sending a message and receiving the reply."""
     socket.send("hello")
     assert (await socket.receive())["text"] == "jane@example.org said hello"
 
 
 async def is_closed(socket: Socket) -> bool:
-    """Return whether the application closes the WebSocket with 1008."""
+    """Return whether the application closes the WebSocket with code 1008."""
     message = await socket.receive()
     return (message["type"], message["code"]) == ("websocket.close", 1008)
 
 
 async def test_a_websocket_is_opened_by_cookie_or_header(module: Any, browser: AsyncClient) -> None:
-    """It is open until the browser goes, and then forgotten."""
+    """A WebSocket opens with a cookie or a header, and is forgotten once the client disconnects."""
     token = (await browser.post("/auth/login", data=LOGIN, headers={"Cookie": ""})).json()["access_token"]
     for headers in (cookie_of(browser), {"Authorization": f"Bearer {token}"}):
         async with socket_to(module.app, "/ws", headers) as socket:
@@ -142,7 +142,7 @@ async def test_a_websocket_is_opened_by_cookie_or_header(module: Any, browser: A
 
 
 async def test_an_open_websocket_holds_no_connection(module: Any, browser: AsyncClient) -> None:
-    """However many are open, the database is free for others."""
+    """An open WebSocket keeps no database connection checked out."""
     async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
         await socket.receive()
         await converse(socket)
@@ -152,7 +152,7 @@ async def test_an_open_websocket_holds_no_connection(module: Any, browser: Async
 
 
 async def test_a_logout_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
-    """It closes what was opened with that token at once, all of it, and leaves that of another device open."""
+    """A logout closes all WebSockets that were opened with that token, and no others."""
     async with AsyncClient(transport=ASGITransport(module.app), base_url=ORIGIN) as phone:
         await phone.post("/browser/login", data=LOGIN)
         async with (
@@ -171,11 +171,11 @@ async def test_a_logout_closes_the_websocket(module: Any, browser: AsyncClient) 
 
 
 async def test_the_expiry_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
-    """It closes when the token expires, though no listener is called then."""
+    """A WebSocket is closed when its token expires, although no event is published then."""
     await shift(created_at=2 * SECOND - 10 * HOUR, expires_at=2 * SECOND - 10 * HOUR)
     db = load("db")
     async with db.async_session_maker() as session:
-        await session.execute(update(db.KnoxToken).values(last_used_at=datetime.now(UTC)))  # no refresh is due
+        await session.execute(update(db.KnoxToken).values(last_used_at=datetime.now(UTC)))  # so that no refresh is due
         await session.commit()
 
     async with socket_to(module.app, "/ws", cookie_of(browser)) as socket:
@@ -184,7 +184,7 @@ async def test_the_expiry_closes_the_websocket(module: Any, browser: AsyncClient
 
 
 async def test_a_token_that_is_revoked_meanwhile_opens_no_websocket(module: Any, browser: AsyncClient) -> None:
-    """A token that is revoked after it is read and before the WebSocket is noted is refused by the second read."""
+    """A token that is revoked while its WebSocket is being opened is refused by the second read."""
     note = module.open_till_end
 
     @contextmanager
@@ -202,7 +202,7 @@ async def test_a_token_that_is_revoked_meanwhile_opens_no_websocket(module: Any,
 
 
 async def test_an_endless_token_s_websocket_has_no_deadline(module: Any) -> None:
-    """It stays open until the token is revoked."""
+    """The WebSocket of a token that never expires stays open until the token is revoked."""
     now = datetime.now(UTC)
     record = TokenRecord(id=uuid.uuid4(), user_id=uuid.uuid4(), audience="", created_at=now, expires_at=None)
 

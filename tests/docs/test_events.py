@@ -1,4 +1,4 @@
-"""What the page on events shows is what runs."""
+"""The listeners of the page on events work as the page describes."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
 async def test_the_audit_table_has_what_happened(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A login, a logout-all and a refused login are in the table, with the records and the reasons."""
+    """The audit table holds a login, a logout-all and a refused login, with records and reasons."""
     changed_by("audit_table.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         user_id = uuid.UUID(await register(client))
@@ -40,7 +40,7 @@ async def test_the_audit_table_has_what_happened(folder: Path, monkeypatch: pyte
 async def test_a_mail_is_sent_for_a_new_device(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first device and a known one give no mail; another one does."""
+    """A mail is sent for a login from another device than before, but not for the first device."""
     changed_by("new_device.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         user_id = await register(client)
@@ -52,7 +52,7 @@ async def test_a_mail_is_sent_for_a_new_device(
 
 
 async def test_events_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each event counts under its name and reason, and the counters are served."""
+    """Each event is counted under its name and reason, and the counters are served."""
     changed_by("counters.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -69,7 +69,7 @@ async def test_events_are_counted(folder: Path, monkeypatch: pytest.MonkeyPatch)
 async def test_the_events_are_logged_as_shown(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the change that the page shows, a login is a line of the log, without the token."""
+    """With the change shown, a login writes a line to the log, without the token."""
     changed_by("log_event.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -82,7 +82,7 @@ async def test_the_events_are_logged_as_shown(
 
 
 def test_the_line_in_the_log_is_as_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """What the ready listener writes of a logout is what the page shows."""
+    """The line that `log_event` writes for a logout is the one on the page."""
     shown = json.loads((SRC / "log_event.json").read_text())
     caplog.set_level(logging.INFO, "fastapi_users_knox.events")
     record = TokenRecord(

@@ -1,4 +1,4 @@
-"""Whoever follows the pages in an empty folder, with the package as it is installed, gets what they say."""
+"""A reader who follows the pages in an empty folder, with the installed package, gets the results that they show."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from tests.docs.folder import DOCS
 from tests.docs.reader import Reader, prepare, steps_of
 from tests.redis_servers import RedisServer
 
-# The other pages start from what a reader has at the end of the tutorial.
+# These pages start from the files at the end of the tutorial.
 PAGES = (
     "sessions.md",
     "cookies.md",
@@ -23,8 +23,8 @@ PAGES = (
     "redis.md",
     "tenants.md",
 )
-APPLICATIONS = {"tenants.md": "db"}  # The rest of that application needs a PostgreSQL, as another test has it.
-# What a command prints, where the page says it.
+APPLICATIONS = {"tenants.md": "db"}  # The rest needs PostgreSQL, see test_tenants.py.
+# The output of commands, where the page shows it.
 PRINTED = {
     "use_token.sh": r'\{"message":"Hello jane@example.org!"\}\{"detail":"Unauthorized"\}',
     "purge.sh": r"\d+ expired tokens deleted\n",
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.unmeasured
 
 
 def follow(reader: Reader, page: str) -> None:
-    """Follow a page, and fail with the block that does not do what the page says."""
+    """Follow a page, and fail at the first block that does not give what the page shows."""
     for step in steps_of(page):
         wrong = reader.follow(step)
         assert not wrong, f"{page}, {step.section}, {step.name}: {wrong}"
@@ -47,14 +47,14 @@ def follow(reader: Reader, page: str) -> None:
 
 
 def test_no_page_is_left_out() -> None:
-    """Each page with something to do is followed; the first page and the README show what the tutorial does."""
+    """Every page with steps is followed; the first page and the README repeat the tutorial's."""
     pages = {page.name for page in DOCS.glob("*.md") if any(step.language in DONE for step in steps_of(page.name))}
 
     assert pages == {"index.md", "tutorial.md", *PAGES}
 
 
 def test_the_pages_can_be_followed(tmp_path: Path, variables: Mapping[str, Mapping[str, str]]) -> None:
-    """Every snippet of every page can be imported, every application logs Jane in, and every command runs."""
+    """On every page each snippet can be imported, each application logs Jane in, and each command runs."""
     (tmp_path / "reader").mkdir()
     reader = Reader(tmp_path / "reader", prepare(tmp_path))
     with ExitStack() as stack:
@@ -73,6 +73,6 @@ def test_the_pages_can_be_followed(tmp_path: Path, variables: Mapping[str, Mappi
 
 @pytest.fixture
 def variables(redis_7_server: RedisServer) -> dict[str, dict[str, str]]:
-    """Return the environment variables that a page needs, and that its reader's machine would have."""
+    """Return the environment variables that a page's reader must have."""
     redis_7_server.ask("FLUSHALL")
     return {"redis.md": {"REDIS_URL": redis_7_server.url()}}

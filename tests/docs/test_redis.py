@@ -1,4 +1,4 @@
-"""What the page on Redis shows is what runs."""
+"""The files of the page on Redis work as the page describes."""
 
 import uuid
 from pathlib import Path
@@ -21,14 +21,14 @@ from tests.servers import skip_if_unavailable
 
 @pytest.fixture
 def redis_server(redis_7_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
-    """Give an empty Redis, and its URL to the documented files."""
+    """Return an empty Redis, and pass its URL to the documented files."""
     redis_7_server.ask("FLUSHALL")
     monkeypatch.setenv("REDIS_URL", redis_7_server.url())
     return redis_7_server
 
 
 async def is_kept(store: RedisTokenStore[Any, Any], user_id: object) -> bool:
-    """Return whether a store keeps a record."""
+    """Return whether the store finds a record that was just added."""
     added = await add(store, new_record(user_id))
     return await find(store, added.record, added.digest) is not None
 
@@ -36,7 +36,7 @@ async def is_kept(store: RedisTokenStore[Any, Any], user_id: object) -> bool:
 async def test_the_tokens_move_to_redis(
     redis_server: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the swap users log in and out as before, and their tokens are in Redis."""
+    """After the change shown, users log in and out as before, and their tokens are in Redis."""
     changed_by("redis.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -54,12 +54,12 @@ async def test_the_tokens_move_to_redis(
 async def test_a_login_with_an_old_password_fails(
     redis_server: RedisServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A login during which the password is changed fails as bad credentials do, and leaves nothing."""
+    """A login during which the password changes fails as bad credentials do, and leaves no record."""
     changed_by("redis.diff", folder, monkeypatch)
     db, tokens = load("db"), load("tokens")
 
     class Overtaken(RedisTokenStore[Any, Any]):
-        """A store in which each login is overtaken by a change of the password."""
+        """A store for which the password is changed just before each record is added."""
 
         async def add(self, *args: Any, **options: Any) -> Any:
             async with db.engine.begin() as connection:
@@ -77,7 +77,7 @@ async def test_a_login_with_an_old_password_fails(
 
 
 async def test_ids_may_be_numbers_or_texts(redis_server: RedisServer) -> None:
-    """Two applications with ids of their own kinds keep apart by their prefixes."""
+    """Two applications with different kinds of ids share a Redis under different key prefixes."""
     module = load("redis_ids")
     module.redis.connection_pool.connection_kwargs["port"] = redis_server.port
 
@@ -88,7 +88,7 @@ async def test_ids_may_be_numbers_or_texts(redis_server: RedisServer) -> None:
 
 
 async def test_the_master_is_found_by_sentinels(redis_sentinel_servers: SentinelServers) -> None:
-    """A client as shown reaches the master."""
+    """The client shown finds the master through the sentinels."""
     module = load("redis_sentinel")
     module.sentinel.sentinels = [Redis(host=host, port=port) for host, port in redis_sentinel_servers.sentinels]
     module.redis.connection_pool.service_name = redis_sentinel_servers.master_name
@@ -99,7 +99,7 @@ async def test_the_master_is_found_by_sentinels(redis_sentinel_servers: Sentinel
 
 
 async def test_a_cluster_is_reached(redis_cluster_servers: ClusterServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client as shown finds the nodes."""
+    """The client shown works with a cluster."""
     monkeypatch.setenv("REDIS_URL", redis_cluster_servers.url())
     module = load("redis_cluster")
 
@@ -108,12 +108,12 @@ async def test_a_cluster_is_reached(redis_cluster_servers: ClusterServers, monke
 
 
 def settings_in(name: str) -> list[list[str]]:
-    """Read a documented file of Redis's settings."""
+    """Return the lines of a documented Redis configuration."""
     return [line.split() for line in (SRC / name).read_text().splitlines()]
 
 
-async def test_what_is_revoked_survives_a_crash() -> None:
-    """With the settings shown, Redis knows what was revoked after it is killed; full, it refuses logins only."""
+async def test_a_revocation_survives_a_crash() -> None:
+    """With the settings shown, a revocation survives a crash, and a full Redis refuses nothing but logins."""
     options = [word for name, value in settings_in("redis.conf") for word in (f"--{name}", value)]
     with skip_if_unavailable(), redis("redis-7", *options) as server:
         async with Redis.from_url(server.url(), retry=Retry(NoBackoff(), 1)) as client:
@@ -132,7 +132,7 @@ async def test_what_is_revoked_survives_a_crash() -> None:
 
 
 async def test_without_a_replica_nothing_is_accepted() -> None:
-    """With the settings shown, a master without a replica answers 503 to a read as well."""
+    """With the settings shown, a master without a replica answers 503 to reads as well."""
     with skip_if_unavailable(), redis("redis-7") as server:
         async with Redis.from_url(server.url()) as client:
             store = RedisTokenStore[Any, uuid.UUID](client)

@@ -1,4 +1,4 @@
-"""What the page on sessions shows is what runs."""
+"""The applications of the page on sessions work as the page describes."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from fastapi_users_knox import SessionRead, get_knox_router
 from tests.docs.folder import DOCS, LOGIN, SRC, calling, knock, load, log_in
 
 DEVICE = {"X-Device-Id": "b7e2f6a0-4c0d-4a53-8a1b-2f5c1f4f0b1e", "X-Device-Name": "Jane's phone"}
-# The tutorial's own routes.
+# The routes of the tutorial's application.
 OTHERS = {
     ("POST", "/auth/login"),
     ("POST", "/auth/logout"),
@@ -31,26 +31,26 @@ OTHERS = {
 
 @pytest.fixture
 async def client(jane: str) -> AsyncIterator[AsyncClient]:  # noqa: ARG001 (it registers her)
-    """Call the documented application."""
+    """Open a client of the documented application."""
     async with calling(load("sessions").app) as client:
         yield client
 
 
 async def log_in_on_phone(client: AsyncClient) -> dict[str, str]:
-    """Log in on a device that says what it is."""
+    """Log in with the headers that describe a device, and return the Authorization header."""
     answer = await client.post("/auth/login", data=LOGIN, headers=DEVICE)
     return {"Authorization": f"Bearer {answer.json()['access_token']}"}
 
 
 async def listed(client: AsyncClient, headers: dict[str, str]) -> list[SessionRead]:
-    """List the sessions."""
+    """Return the listed sessions."""
     return [
-        SessionRead.model_validate(header) for header in (await client.get("/auth/sessions", headers=headers)).json()
+        SessionRead.model_validate(session) for session in (await client.get("/auth/sessions", headers=headers)).json()
     ]
 
 
 async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
-    """The answer has the documented fields, of the documented kinds, and the headers are those of the page."""
+    """The list has the documented fields, and the headers of the device are those on the page."""
     phone = await log_in_on_phone(client)
 
     [answer] = (await client.get("/auth/sessions", headers=phone)).json()
@@ -65,7 +65,7 @@ async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
 
 
 async def test_a_device_is_listed_once(client: AsyncClient) -> None:
-    """A login with the same `X-Device-Id` takes the place of the first."""
+    """A login with the same `X-Device-Id` replaces the device's session."""
     laptop, _phone = await log_in(client), await log_in_on_phone(client)
 
     again = await log_in_on_phone(client)
@@ -78,7 +78,7 @@ async def test_a_device_is_listed_once(client: AsyncClient) -> None:
 
 
 async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
-    """One by its id, the others, and all; a rotation keeps the id."""
+    """Sessions can be revoked by id or all others at once, and a rotation keeps the id."""
     laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
     [phone_id] = [session.id for session in await listed(client, phone) if session.current]
     rotation = await client.post("/auth/rotate", headers=phone)
@@ -95,7 +95,7 @@ async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
 
 
 async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str) -> None:
-    """A superuser lists a user's sessions and revokes one or all; any other user may not."""
+    """A superuser lists a user's sessions and revokes one or all; other users get 403."""
     laptop, phone = await log_in(client), await log_in_on_phone(client)
     path = f"/users/{jane}/sessions"
     refused = await client.get(path, headers=laptop)
@@ -114,7 +114,7 @@ async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str)
 
 
 async def test_every_route_is_in_the_table(client: AsyncClient) -> None:
-    """The page names each route of the two routers, and the application has no others but the tutorial's."""
+    """The page's table lists exactly the routes of the two routers."""
     shown = re.findall(r"^\| `(\w+) (/\S+)` \|", (DOCS / "sessions.md").read_text(), re.MULTILINE)
 
     document = (await client.get("/openapi.json")).json()
@@ -124,8 +124,8 @@ async def test_every_route_is_in_the_table(client: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("jane")
-async def test_a_route_has_the_session_that_asks() -> None:
-    """A route has the record of the token that was presented; a passive one leaves it as it is."""
+async def test_a_route_receives_the_current_session() -> None:
+    """A route receives the record of the token presented, and a passive one does not record the use."""
     async with calling(load("step_up").app) as client:
         phone = await log_in_on_phone(client)
         await backdate(timedelta(hours=1))
@@ -140,14 +140,14 @@ async def test_a_route_has_the_session_that_asks() -> None:
 
 
 async def backdate(by: timedelta) -> None:
-    """Let all logins have been so long ago."""
+    """Move the creation and authentication of all sessions into the past."""
     past, db = datetime.now(UTC) - by, load("db")
     async with db.engine.begin() as connection:
         await connection.execute(update(db.KnoxToken).values(created_at=past, authenticated_at=past))
 
 
 async def read_last_use() -> list[datetime | None]:
-    """Return when each token was last used."""
+    """Return the last use of each token."""
     db = load("db")
     async with db.async_session_maker() as session:
         return [record.last_used_at for record in await session.scalars(select(db.KnoxToken))]
@@ -155,7 +155,7 @@ async def read_last_use() -> list[datetime | None]:
 
 @pytest.mark.usefixtures("jane")
 async def test_a_stale_login_is_answered_to_log_in_again() -> None:
-    """After five minutes the route is closed until the next login, which revokes the old token."""
+    """After five minutes the route gives 401 until the user logs in again."""
     async with calling(load("step_up").app) as client:
         old = await log_in(client)
         await backdate(timedelta(minutes=6))
@@ -171,7 +171,7 @@ async def test_a_stale_login_is_answered_to_log_in_again() -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_the_router_may_need_a_fresh_login() -> None:
-    """With the dependency on the router, sessions are seen only after a fresh login."""
+    """With the dependency on the router, its routes require a fresh login."""
     app, users = load("step_up").app, load("users")
     guarded = APIRouter(prefix="/guarded")
     router = get_knox_router(users.fastapi_users, users.auth_backend)
@@ -199,7 +199,7 @@ async def test_the_router_may_need_a_fresh_login() -> None:
 async def test_a_refused_client_is_answered_as_described(
     client: AsyncClient, headers: dict[str, str], path: str, challenge: str
 ) -> None:
-    """Our routes and FastAPI-Users' own answer with the header, and the page has it."""
+    """A refused request gets the `WWW-Authenticate` header that the page shows."""
     method = "POST" if path.endswith("logout") else "GET"
 
     answer = await client.request(method, path, headers=headers)

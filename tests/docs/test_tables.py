@@ -1,4 +1,4 @@
-"""What the pages show about the database is what runs."""
+"""The files of the pages on tables and databases work as the pages describe."""
 
 import os
 import subprocess
@@ -17,11 +17,11 @@ from fastapi_users_knox.sqlalchemy.reading import fetch
 from tests.docs.folder import ROOT, SRC, TUTORIAL, calling, changed_by, load, log_in, register
 from tests.servers import Server
 
-PATIENCE = 60.0  # seconds for a script to end
+PATIENCE = 60.0  # seconds for a script to finish
 
 
 async def test_the_purge_deletes_expired_tokens(folder: Path, jane: str) -> None:
-    """Run as a script, it deletes the rows of expired tokens, and prints how many."""
+    """The purge script deletes the rows of expired tokens and prints their number."""
     assert jane
     db = load("db")
     async with calling(load("app").app) as client:
@@ -47,7 +47,7 @@ async def test_the_purge_deletes_expired_tokens(folder: Path, jane: str) -> None
 
 
 async def test_foreign_keys_are_enforced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A DELETE of the application's own removes the user's tokens, too."""
+    """With the change shown, deleting a user in SQLite deletes the tokens too."""
     changed_by("foreign_keys.diff", folder, monkeypatch)
     db = load("db")
     async with calling(load("app").app) as client:
@@ -63,7 +63,7 @@ async def test_foreign_keys_are_enforced(folder: Path, monkeypatch: pytest.Monke
 
 
 async def test_a_read_may_be_one_trip(folder: Path, monkeypatch: pytest.MonkeyPatch, postgresql_server: Server) -> None:
-    """On the engine with the option, a read leaves the session without a transaction."""
+    """On the engine shown, a read starts no transaction in the session."""
     monkeypatch.setenv("DATABASE_URL", postgresql_server.url("postgresql+asyncpg"))
     changed_by("autocommit.diff", folder, monkeypatch)
     engine: AsyncEngine = load("db").engine
@@ -84,13 +84,13 @@ async def test_a_read_may_be_one_trip(folder: Path, monkeypatch: pytest.MonkeyPa
     ],
 )
 async def test_users_may_have_other_ids_and_tables(name: str, users: str, table: str) -> None:
-    """The tokens go with the user, `user_id` is indexed, and a token is issued, found and limited."""
+    """For other ids and user tables, `user_id` is indexed and cascades, and tokens are issued, found and limited."""
     module = load(name)
     engine = create_async_engine("sqlite+aiosqlite:///users.db")
     async with engine.begin() as connection:
         await connection.run_sync(module.Base.metadata.create_all)
-        [key] = await connection.run_sync(lambda it: inspect(it).get_foreign_keys("knox_token"))
-        indexes = await connection.run_sync(lambda it: inspect(it).get_indexes("knox_token"))
+        [key] = await connection.run_sync(lambda sync: inspect(sync).get_foreign_keys("knox_token"))
+        indexes = await connection.run_sync(lambda sync: inspect(sync).get_indexes("knox_token"))
     async with AsyncSession(engine, expire_on_commit=False) as session:
         user = getattr(module, users)(email="jane@example.org", hashed_password="hash")
         session.add(user)
@@ -112,7 +112,7 @@ async def test_users_may_have_other_ids_and_tables(name: str, users: str, table:
 
 
 def test_alembic_gets_the_imports_it_needs() -> None:
-    """Every column type that autogenerate writes by its full name can be found by it after the imports."""
+    """The imports shown define every column type that Alembic's autogenerate writes."""
     names: dict[str, object] = {}
     exec((SRC / "alembic_imports.mako").read_text(), names)
     table = load("db").KnoxToken.__table__
@@ -128,5 +128,5 @@ def test_alembic_gets_the_imports_it_needs() -> None:
 
 
 def as_autogenerate_writes(column: Column[object]) -> str:
-    """Name a column's type as Alembic does."""
+    """Return the name of a column's type as Alembic writes it."""
     return f"{type(column.type).__module__}.{type(column.type).__name__}"

@@ -1,4 +1,4 @@
-"""What the page on tenants shows is what runs."""
+"""The application of the page on tenants works as the page describes."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -21,7 +21,7 @@ from tests.tenants import TENANT, TenantUser, tenancy, tenant_store, tenant_user
 
 @asynccontextmanager
 async def requested_at(module: Any, host: str) -> AsyncIterator[AsyncSession]:
-    """Open the session of a request to a host."""
+    """Open the session of a request to this host."""
     scope = {"type": "http", "scheme": "https", "path": "/", "headers": [(b"host", host.encode())]}
     async for session in module.get_async_session(HTTPConnection(scope)):
         yield session
@@ -30,7 +30,7 @@ async def requested_at(module: Any, host: str) -> AsyncIterator[AsyncSession]:
 async def test_a_session_is_one_tenants(
     postgresql_server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenant's user logs in, uses the token and logs out by this session; another tenant's session knows neither."""
+    """A tenant's user can log in, use the token and log out, and another tenant's session sees neither."""
     async with tenancy(postgresql_server.url("postgresql+asyncpg"), "by_session_class") as tenant:
         monkeypatch.setenv("DATABASE_URL", tenant.engine.url.render_as_string(hide_password=False))
         changed_by("tenants.diff", folder, monkeypatch)
@@ -56,6 +56,6 @@ async def test_a_session_is_one_tenants(
 
 
 def strategy_on(session: AsyncSession) -> KnoxStrategy[TenantUser, uuid.UUID]:
-    """Make a strategy at a fixed time."""
+    """Return a strategy at a fixed time."""
     settings = KnoxSettings(token_ttl=timedelta(hours=1))
     return KnoxStrategy(tenant_store(session), settings, request=None, clock=lambda: NOW)

@@ -1,4 +1,4 @@
-"""What the README and the pages say can be looked up: files, links, commands, names and errors."""
+"""The files, links, commands, names and errors that the README and the pages mention exist."""
 
 import difflib
 import re
@@ -21,11 +21,11 @@ REPOSITORY = PROJECT["urls"]["Repository"]
 SWAPPED = ("db.py", "users.py")
 
 
-# The swap
+# the swap from JWTs
 
 
 def after(folder: Path, *changes: str) -> dict[str, str]:
-    """Apply changes to the application with JWTs, and return its files."""
+    """Apply changes to the application with JWTs and return its files."""
     for path in (SRC / "before").glob("*.py"):
         shutil.copy(path, folder)
     for change in changes:
@@ -39,7 +39,7 @@ def added(diff: str) -> list[str]:
 
 
 def test_the_swap_is_short() -> None:
-    """Imports and the table's class included, it adds 12 lines, and none is too wide for a screen."""
+    """The swap from JWTs adds at most 12 lines, imports and the table's class included, and none is too wide."""
     for name in ("swap.diff", "swap_short.diff"):
         diff = (SRC / name).read_text()
 
@@ -48,14 +48,14 @@ def test_the_swap_is_short() -> None:
 
 
 def test_the_short_form_of_the_swap_is_that_of_the_tutorial(folder: Path) -> None:
-    """The README shows the same lines as the tutorial, file by file, without context or line numbers."""
+    """The README's diff has the same changed lines as the tutorial's, without context and line numbers."""
     swapped = after(folder, "swap.diff")
 
     assert (SRC / "swap_short.diff").read_text() == "\n".join(hunks_of(name, swapped[name]) for name in SWAPPED)
 
 
 def hunks_of(name: str, changed: str) -> str:
-    """Compare a file before and after the swap, hunk by hunk."""
+    """Return the changes of a file by the swap, hunk by hunk."""
     before = (SRC / "before" / name).read_text().splitlines(keepends=True)
     lines = list(difflib.unified_diff(before, changed.splitlines(keepends=True), n=0))[2:]
     hunks = re.split(r"^@@.*\n", "".join(lines), flags=re.MULTILINE)[1:]
@@ -64,7 +64,7 @@ def hunks_of(name: str, changed: str) -> str:
 
 
 def test_the_steps_of_the_tutorial_lead_to_its_application(folder: Path) -> None:
-    """The application with JWTs becomes that of the end, file by file, by the changes shown."""
+    """Applying the tutorial's diffs to the application with JWTs gives the tutorial's final files."""
     changed = after(folder, "swap.diff", "routes.diff", "settings.diff", "user_manager.diff")
 
     new = {"schemas.py", "settings.py"}
@@ -72,7 +72,7 @@ def test_the_steps_of_the_tutorial_lead_to_its_application(folder: Path) -> None
 
 
 def test_every_change_applies_to_the_tutorial(folder: Path) -> None:
-    """Each diff of a page is one of the tutorial's application, or a step to it."""
+    """Each diff of the other pages applies to the tutorial's final files."""
     steps = {"swap.diff", "swap_short.diff", "routes.diff", "settings.diff", "user_manager.diff"}
     for change in {name for name in FILES if name.endswith(".diff")} - steps:
         for path in TUTORIAL.glob("*.py"):
@@ -81,11 +81,11 @@ def test_every_change_applies_to_the_tutorial(folder: Path) -> None:
         apply(change, folder)
 
 
-# The README
+# the README
 
 
 def test_the_readme_is_short_and_shows_what_is_tested() -> None:
-    """It has 100 lines at most, and each block of code is a file in docs/src."""
+    """The README has at most 100 lines, and each of its code blocks is a tested file."""
     readme = (ROOT / "README.md").read_text()
 
     blocks = [block for _, _, block in FENCE.findall(readme)]
@@ -96,7 +96,7 @@ def test_the_readme_is_short_and_shows_what_is_tested() -> None:
 
 
 def test_the_readme_links_to_what_is_there() -> None:
-    """Each link is absolute, as the README is shown elsewhere, and those to the repository lead to a file."""
+    """The README's links are absolute, and those to the repository lead to an existing file."""
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     own = [link.removeprefix(f"{REPOSITORY}/") for link in links if link.startswith(f"{REPOSITORY}/")]
 
@@ -109,13 +109,13 @@ def test_the_readme_links_to_what_is_there() -> None:
 
 
 def test_the_project_names_where_it_is() -> None:
-    """What is shown beside the package leads to the repository."""
+    """The project's URLs lead to the repository."""
     assert {"Repository", "Documentation", "Changelog", "Issues"} <= set(PROJECT["urls"])
     assert all(url.startswith(REPOSITORY) for url in PROJECT["urls"].values())
 
 
 def test_the_commands_exist() -> None:
-    """Each target of make is one, and so are the extras to install, from the repository."""
+    """The documented make targets, extras and repository exist."""
     targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
     tried = [line.removeprefix("make ") for line in (SRC / "try.sh").read_text().splitlines()]
@@ -129,11 +129,11 @@ def test_the_commands_exist() -> None:
     assert f"git clone {REPOSITORY}\n" in (SRC / "install.sh").read_text()
 
 
-# The pages
+# the pages
 
 
 def test_pages_include_every_file_and_have_no_code_of_their_own() -> None:
-    """A block of code on a page is an included file, and every file is on a page or in the README."""
+    """Every code block of a page is an included file, and every file is included."""
     included = set()
     for page in DOCS.rglob("*.md"):
         for _, language, block in FENCE.findall(page.read_text()):
@@ -145,7 +145,7 @@ def test_pages_include_every_file_and_have_no_code_of_their_own() -> None:
 
 
 def test_pages_name_the_file_of_each_piece_of_python() -> None:
-    """A reader is shown in which file each goes."""
+    """Every Python block shows the name of its file."""
     languages = [language for page in DOCS.rglob("*.md") for _, language, _ in FENCE.findall(page.read_text())]
 
     assert [
@@ -154,12 +154,12 @@ def test_pages_name_the_file_of_each_piece_of_python() -> None:
 
 
 def test_no_page_needs_the_repository() -> None:
-    """No file that a page shows imports the example, which is not in the wheel."""
+    """No file on a page imports the example application, which is not in the wheel."""
     assert [name for name, path in FILES.items() if "example_app" in path.read_text()] == []
 
 
 def test_the_reference_has_every_public_name() -> None:
-    """What is exported is in the reference."""
+    """The reference documents exactly the public names."""
     pages = "".join(page.read_text() for page in (DOCS / "reference").iterdir())
     documented = set(re.findall(r"^::: (\S+)$", pages, re.MULTILINE))
 
@@ -172,7 +172,7 @@ def test_the_reference_has_every_public_name() -> None:
 
 
 def test_the_errors_are_answered_as_the_table_says() -> None:
-    """Each error has its row, with status, headers and detail."""
+    """The table of errors lists every error with its status, headers and detail."""
     rows = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]*)\|", (DOCS / "reference" / "api.md").read_text(), re.MULTILINE)
     errors = {error.__name__: error for error in KnoxError.__subclasses__()}
 
@@ -185,7 +185,7 @@ def test_the_errors_are_answered_as_the_table_says() -> None:
 
 
 def test_every_setting_of_knox_has_its_row() -> None:
-    """The table maps knox's settings to ours as the settings' own descriptions do."""
+    """The table of knox's settings agrees with the descriptions of ours."""
     table = (DOCS / "knox.md").read_text()
 
     for name, field in KnoxSettings.model_fields.items():

@@ -1,4 +1,4 @@
-"""The applications that the tutorial shows do what it says of them."""
+"""The applications of the tutorial work as it describes."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @pytest.mark.parametrize("application", ["before", "tutorial"])
 async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With JWTs and with knox tokens, a user registers and logs in by the same routes and is let in."""
+    """With JWTs and with knox tokens, a user registers and logs in by the same routes and is accepted."""
     monkeypatch.syspath_prepend(SRC / application)
     async with calling(load("app").app) as client:
         await register(client)
@@ -27,7 +27,7 @@ async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.
 
 @pytest.mark.usefixtures("jane")
 async def test_after_the_swap_everybody_can_be_logged_out() -> None:
-    """Logout-all revokes every token of the user."""
+    """A logout-all revokes every token of the user."""
     async with calling(load("app").app) as client:
         laptop, phone = await log_in(client), await log_in(client)
 
@@ -38,7 +38,7 @@ async def test_after_the_swap_everybody_can_be_logged_out() -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_a_new_password_logs_the_other_devices_out() -> None:
-    """Whoever changes the password stays logged in, and the other device does not."""
+    """A new password revokes the user's other sessions and keeps the current one."""
     async with calling(load("app").app) as client:
         laptop, phone = await log_in(client), await log_in(client)
 
@@ -49,7 +49,7 @@ async def test_a_new_password_logs_the_other_devices_out() -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_the_login_answers_as_shown() -> None:
-    """The answer of a login has the documented fields, of the documented kinds."""
+    """The login response has the fields that the page shows, of the same kinds."""
     shown = json.loads((SRC / "login.json").read_text())
     async with calling(load("app").app) as client:
         response = await client.post("/auth/login", data=LOGIN)
@@ -63,7 +63,7 @@ async def test_the_login_answers_as_shown() -> None:
 
 
 async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A JWT is let in but cannot log out; a login gives a knox token."""
+    """With the change shown, a JWT is still accepted but cannot log out, and a login returns a knox token."""
     changed_by("keep_jwts.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         user_id = await register(client)
@@ -79,7 +79,7 @@ async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytes
 
 
 async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who logs in at the host of the staff gets a token for an hour, everybody else one for ten."""
+    """With the strategy shown, a login at the staff's host lasts one hour, and at another host ten."""
     changed_by("by_hand.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -94,7 +94,7 @@ async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch:
 
 @pytest.mark.usefixtures("jane")
 async def test_audiences_keep_apart() -> None:
-    """A person creates a token for a machine; each kind is revoked on its own, and a machine cannot create tokens."""
+    """API tokens and sessions are revoked separately, and an API token cannot create another one."""
     async with calling(load("audiences").app) as client:
         person = await log_in(client)
         browser = person | {"X-Device-Id": "browser"}
@@ -118,7 +118,7 @@ async def test_audiences_keep_apart() -> None:
 async def test_the_listener_writes_an_audit_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A login and a logout-all are logged, and so is a login beyond the limit; no token is."""
+    """The listener logs a login, a logout-all and a login beyond the limit, and no token."""
     changed_by("listeners.diff", folder, monkeypatch)
     caplog.set_level(logging.INFO, logger="audit")
     async with calling(load("app").app) as client:

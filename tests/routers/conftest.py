@@ -1,4 +1,4 @@
-"""Fixtures for the tests over HTTP: an application on SQLite in a file, or where a module's mark says."""
+"""Fixtures for the tests over HTTP: an application on one SQLite file, or on the backend that a module's mark names."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -30,19 +30,19 @@ from tests.strategies import HOUR, Clock
 
 @pytest.fixture(scope="package")
 def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give all tests one file, whose tables are emptied for each: to create them would take longer than most tests."""
+    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
     return tmp_path_factory.mktemp("sqlite")
 
 
 @pytest.fixture
 def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> TokenBackend:
-    """Give SQLite in a file, or the backend that a test is marked with."""
+    """Return the backend that the test is marked with, by default SQLite in a file."""
     return backend_of(getattr(request, "param", "sqlite"), request, sqlite_directory)
 
 
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: TokenBackend) -> AsyncIterator[Database]:
-    """Give the application's database, with the tokens where the backend has them."""
+    """Return the application's database, with the tokens in Redis if the backend stores them there."""
     if not isinstance(any_backend, RedisBackend):
         yield Database(engine=engine)
         return
@@ -53,19 +53,19 @@ async def database(engine: AsyncEngine, any_backend: TokenBackend) -> AsyncItera
 
 @pytest.fixture
 def clock() -> Clock:
-    """Give the strategies' clock."""
+    """Return the strategies' clock."""
     return Clock()
 
 
 @pytest.fixture
 def events() -> list[KnoxEvent[uuid.UUID]]:
-    """Give the log of all events."""
+    """Return the list to which all published events are appended."""
     return []
 
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Give the settings of each backend; a module may have others than the defaults."""
+    """Return the settings of each backend, by default the defaults; a module may override this."""
     return {}
 
 
@@ -73,38 +73,38 @@ def settings() -> Mapping[str, KnoxSettings]:
 def world(
     database: Database, clock: Clock, events: list[KnoxEvent[uuid.UUID]], settings: Mapping[str, KnoxSettings]
 ) -> World:
-    """Give what the requests work with."""
+    """Return what the requests work with: the database, the clock, the listeners and the settings."""
     return World(database=database, clock=clock, listeners=[events.append], settings=settings)
 
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Give the application's backends; a module may have others."""
+    """Return the application's backends; a module may override this."""
     return [knox_backend()]
 
 
 @pytest.fixture
 def app(world: World, backends: Sequence[Backend]) -> Served:
-    """Give the application."""
+    """Return the application."""
     return world.serving(create_app(*backends))
 
 
 @pytest.fixture
 async def client(app: Served) -> AsyncIterator[AsyncClient]:
-    """Give a client of the application."""
+    """Open a client of the application."""
     async with client_of(app) as client:
         yield client
 
 
 @pytest.fixture
 async def ada(database: Database) -> User:
-    """Give a user."""
+    """Create a user."""
     return await database.create_user()
 
 
 @pytest.fixture
 async def laptop(client: AsyncClient, ada: User, clock: Clock) -> Device:
-    """Give a device of the user's, an hour before the others."""
+    """Log the user in on a device, an hour before the others."""
     device = Device(http=client, token=await login(client, email=ada.email, device="laptop"))
     clock.now += HOUR
     return device
@@ -112,12 +112,12 @@ async def laptop(client: AsyncClient, ada: User, clock: Clock) -> Device:
 
 @pytest.fixture
 async def phone(laptop: Device, ada: User) -> Device:
-    """Give a second device."""
+    """Log the user in on a second device."""
     return Device(http=laptop.http, token=await login(laptop.http, email=ada.email, device="phone"))
 
 
 @pytest.fixture
 async def stranger(client: AsyncClient, database: Database) -> Device:
-    """Give another user's device."""
+    """Log another user in."""
     eve = await database.create_user("eve@example.org")
     return Device(http=client, token=await login(client, email=eve.email))

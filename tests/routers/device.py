@@ -1,4 +1,4 @@
-"""What users are logged in on, and the kinds of store that their sessions are tested on."""
+"""A client that is logged in, the sessions' routes, and the kinds of store that these are tested on."""
 
 import uuid
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from httpx import AsyncClient, Response
 
 from tests.site import bearing
 
-# A route knows of its store only whether the store sees the users, so that one of each kind is enough: SQL, which does,
-# and Redis, which does not. What differs between databases is tested below the routes, and one whole story on each kind
-# of server. The stores' own tests measure their coverage.
+# For a route, stores differ only in whether they can see the users, so one of each kind is enough: SQL can, and Redis
+# cannot. The differences between databases are tested with the stores, and one whole story runs on each kind of server.
+# The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)
@@ -28,7 +28,7 @@ each_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """Something that a user is logged in on."""
+    """A client that sends a user's token in the header."""
 
     http: AsyncClient
     token: str
@@ -38,14 +38,14 @@ class Device:
         return await self.http.request(method, path, headers=bearing(self.token))
 
     async def sessions(self) -> list[dict[str, Any]]:
-        """List the user's sessions."""
+        """Return the list of the user's sessions."""
         response = await self.call("GET", "/knox/sessions")
         assert response.status_code == 200, response.text
         listed: list[dict[str, Any]] = response.json()
         return listed
 
     async def id(self) -> str:
-        """Return the id of its own session."""
+        """Return the id of the current session."""
         [own] = [session["id"] for session in await self.sessions() if session["current"]]
         return str(own)
 

@@ -1,4 +1,4 @@
-"""Administrators: superusers see and end the sessions of any user, on each kind of store."""
+"""Superusers list and revoke the sessions of any user, on each kind of store."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -20,31 +20,31 @@ each_route = pytest.mark.parametrize("verb", VERBS)
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Give the application's backend, another of ours for another audience, and one that is not ours."""
+    """Return the application's backend, another with its own audience, and FastAPI-Users' JWT backend."""
     return [knox_backend(), knox_backend("api"), jwt_backend()]
 
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Give one of the backends an audience of its own."""
+    """Give one of the backends its own audience."""
     return {"api": KnoxSettings(audience="api")}
 
 
 @pytest.fixture
 async def admin(client: AsyncClient, database: Database) -> Device:
-    """Give a superuser's device."""
+    """Return a superuser's device."""
     root = await database.create_user("root@example.org", is_superuser=True)
     return Device(http=client, token=await login(client, email=root.email))
 
 
 def route(verb: str, user_id: object, session_id: object) -> tuple[str, str]:
-    """Return the method and the path of a route."""
+    """Return the method and path of a route."""
     path = f"/admin/knox/{user_id}/sessions"
     return ("DELETE", f"{path}/{session_id}") if verb == "DELETE one" else (verb, path)
 
 
 async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device, ada: User) -> None:
-    """An administrator sees the same sessions as the user, and none of them is marked as the current one."""
+    """A superuser sees the same sessions as their user, and none is marked as current."""
     own = await laptop.sessions()
 
     response = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
@@ -57,7 +57,7 @@ async def test_sessions_are_listed(admin: Device, laptop: Device, phone: Device,
 
 
 async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
-    """In the list of an administrator's own sessions, the current one is marked."""
+    """In the list of a superuser's own sessions the current one is marked."""
     await login(admin.http, email="root@example.org")
     root = (await admin.http.get("/users/me", headers=bearing(admin.token))).json()
 
@@ -67,10 +67,10 @@ async def test_the_administrator_s_own_session_is_marked(admin: Device) -> None:
     assert len(response.json()) == 2
 
 
-async def test_one_session_is_ended(
+async def test_one_session_is_revoked(
     admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """An administrator revokes one session of a user, and the event has the reason."""
+    """A superuser can revoke one session of a user, and the event has the reason "admin"."""
     laptop_id = await laptop.id()
     events.clear()
 
@@ -81,10 +81,10 @@ async def test_one_session_is_ended(
     assert reasons(events) == ["admin"]
 
 
-async def test_all_sessions_are_ended(
+async def test_all_sessions_are_revoked(
     admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """An administrator ends all of a user's sessions, those of other audiences too (ASVS 7.4.5)."""
+    """A superuser can revoke all sessions of a user, including those of other audiences (ASVS 7.4.5)."""
     api = Device(http=laptop.http, token=await login(laptop.http, "api"))
     events.clear()
 
@@ -95,18 +95,18 @@ async def test_all_sessions_are_ended(
     assert reasons(events) == ["admin"] * 3
 
 
-async def test_nothing_to_end_is_fine(admin: Device, ada: User) -> None:
-    """A user without sessions has an empty list, and nothing to end."""
+async def test_a_user_without_sessions(admin: Device, ada: User) -> None:
+    """A user without sessions has an empty list, and revoking them succeeds."""
     listed = await admin.call("GET", f"/admin/knox/{ada.id}/sessions")
     ended = await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions")
 
     assert (listed.json(), ended.status_code) == ([], 204)
 
 
-async def test_only_the_user_s_own_sessions_are_ended(
+async def test_only_the_user_s_own_sessions_can_be_revoked(
     admin: Device, laptop: Device, stranger: Device, ada: User
 ) -> None:
-    """An unknown session and that of another user than the path's are one and the same 404."""
+    """An unknown session and one of another user than the path's get the same 404."""
     ids = [uuid.uuid4(), await stranger.id()]
 
     answers = [await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{session_id}") for session_id in ids]
@@ -117,7 +117,7 @@ async def test_only_the_user_s_own_sessions_are_ended(
 
 @each_route
 async def test_an_unknown_user_is_not_found(admin: Device, *, verb: str) -> None:
-    """An unknown user and what is no id are FastAPI-Users' 404."""
+    """An unknown user id and an invalid one get FastAPI-Users' 404."""
     answers = [await admin.call(*route(verb, user_id, uuid.uuid4())) for user_id in (uuid.uuid4(), "me")]
 
     assert [(answer.status_code, answer.json()) for answer in answers] == [(404, {"detail": "Not Found"})] * 2
@@ -125,7 +125,7 @@ async def test_an_unknown_user_is_not_found(admin: Device, *, verb: str) -> None
 
 @each_route
 async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User, *, verb: str) -> None:
-    """A user who is no superuser is forbidden to, and cannot find out which users exist."""
+    """Users who are not superusers get 403, whether or not the user in the path exists."""
     laptop_id = await laptop.id()
 
     answers = [await stranger.call(*route(verb, user_id, laptop_id)) for user_id in (ada.id, uuid.uuid4(), "me")]
@@ -136,8 +136,8 @@ async def test_others_are_forbidden(laptop: Device, stranger: Device, ada: User,
 
 
 @each_route
-async def test_nobody_is_nobody(laptop: Device, ada: User, *, verb: str) -> None:
-    """Without a token, or with a bad one, the answer is 401, whether or not the user exists."""
+async def test_a_request_without_a_valid_token_is_refused(laptop: Device, ada: User, *, verb: str) -> None:
+    """Without a valid token the response is 401, whether or not the user in the path exists."""
     tokens = ["", "junk", unknown_token(ada)]
     paths = [route(verb, user_id, await laptop.id()) for user_id in (ada.id, uuid.uuid4())]
 
@@ -149,7 +149,7 @@ async def test_nobody_is_nobody(laptop: Device, ada: User, *, verb: str) -> None
 
 @pytest.mark.parametrize("backend", ["api", "jwt"])
 async def test_a_superuser_may_come_by_any_backend(admin: Device, laptop: Device, ada: User, *, backend: str) -> None:
-    """Who is a superuser is FastAPI-Users' to say, as for its users router."""
+    """A superuser may authenticate by any backend, as for FastAPI-Users' users router."""
     other = Device(http=admin.http, token=await login(admin.http, backend, "root@example.org"))
 
     response = await other.call("DELETE", f"/admin/knox/{ada.id}/sessions")

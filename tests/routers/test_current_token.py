@@ -1,4 +1,4 @@
-"""`current_token`: the user together with the record, by one read, and the answers to refused requests."""
+"""`current_token`: the user and the record in one read, and the responses to refused requests."""
 
 import uuid
 from collections.abc import Mapping
@@ -58,6 +58,8 @@ def create_site() -> FastAPI:
 
 
 def _add_route(app: FastAPI, name: str, dependency: Any) -> None:
+    """Add a route and a WebSocket that depend on `current_token`."""
+
     @app.get(f"/token/{name}")
     async def who(current: Annotated[Current | None, Depends(dependency)]) -> list[str]:
         return [current[0].email, str(current[1].id)] if current else []
@@ -77,19 +79,19 @@ def settings() -> Mapping[str, KnoxSettings]:
 
 @pytest.fixture
 def app(world: World) -> Served:
-    """Give the application."""
+    """Return the application."""
     return world.serving(create_site())
 
 
 async def test_user_and_record_are_given(laptop: Device) -> None:
-    """The route gets the user, and the record of the very token that was presented."""
+    """The route receives the user and the record of the token presented."""
     response = await laptop.call("GET", "/token/anyone")
 
     assert response.json() == ["ada@example.org", await laptop.id()]
 
 
 async def test_it_takes_one_read(laptop: Device, engine: AsyncEngine) -> None:
-    """Token, record and user come by one statement."""
+    """One SELECT reads the token, its record and the user."""
     await laptop.call("GET", "/token/anyone")
 
     with sent_to(engine) as statements:
@@ -105,7 +107,7 @@ async def test_it_takes_one_read(laptop: Device, engine: AsyncEngine) -> None:
 async def test_the_sessions_routes_read_the_token_once(
     laptop: Device, phone: Device, engine: AsyncEngine, *, method: str, path: str, statements: list[str]
 ) -> None:
-    """Token, record and user come by one statement, and the route's own work is one more."""
+    """The routes of the sessions authenticate by one SELECT, apart from their own statements."""
     path = path.format(id=await phone.id())
     await laptop.sessions()
 
@@ -117,7 +119,7 @@ async def test_the_sessions_routes_read_the_token_once(
 
 
 async def test_use_is_noted(laptop: Device, engine: AsyncEngine) -> None:
-    """A read counts as use, and refreshes the token."""
+    """A request counts as a use and refreshes the token."""
     [before] = await stored(engine)
 
     await laptop.call("GET", "/token/anyone")
@@ -127,7 +129,7 @@ async def test_use_is_noted(laptop: Device, engine: AsyncEngine) -> None:
 
 
 async def test_a_passive_read_writes_nothing(laptop: Device, engine: AsyncEngine) -> None:
-    """With `touch=False` a page that polls keeps no session alive."""
+    """With `touch=False` a page that polls does not keep its session alive."""
     rows = await stored(engine)
 
     response = await laptop.call("GET", "/token/passive")
@@ -152,7 +154,7 @@ async def test_a_passive_read_writes_nothing(laptop: Device, engine: AsyncEngine
 async def test_who_is_let_in(
     client: AsyncClient, database: Database, *, route: str, user: dict[str, Any], status: int
 ) -> None:
-    """`verified` and `superuser` let in or forbid as `current_user` does, and the header gives the reason."""
+    """`verified` and `superuser` accept or forbid as `current_user` does, and the header gives the reason."""
     await database.create_user(**user)
 
     response = await client.get(f"/token/{route}", headers=bearing(await login(client)))
@@ -174,7 +176,7 @@ async def test_who_is_let_in(
     ],
 )
 async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: dict[str, str], challenge: str) -> None:
-    """The challenge has an error only where a token was presented (RFC 6750 §3.1)."""
+    """The challenge contains an error only if a token was presented (RFC 6750 §3.1)."""
     response = await client.get(f"/token/{route}", headers=headers)
 
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
@@ -183,7 +185,7 @@ async def test_who_is_not_let_in(client: AsyncClient, *, route: str, headers: di
 
 @pytest.mark.parametrize("route", ["optional", "optional-superuser", "optional-fresh"])
 async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
-    """A user who does not meet the rules of an optional route counts as no user, as in FastAPI-Users."""
+    """On an optional route a user who does not meet the rules counts as no user, as in FastAPI-Users."""
     answers = [
         await laptop.call("GET", f"/token/{route}"),
         await laptop.http.get(f"/token/{route}"),
@@ -196,7 +198,7 @@ async def test_an_optional_route_is_open(laptop: Device, *, route: str) -> None:
 
 @pytest.mark.parametrize("route", ["anyone", "active"])
 async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Database, *, route: str) -> None:
-    """An inactive user's token is refused by every route."""
+    """Every route refuses an inactive user's token."""
     await change_user(database.engine, ada, is_active=False)
 
     response = await laptop.call("GET", f"/token/{route}")
@@ -208,7 +210,7 @@ async def test_the_inactive_are_refused(laptop: Device, ada: User, database: Dat
 async def test_whom_the_request_has_made_inactive_is_refused(
     world: World, laptop: Device, *, active: bool, status: int
 ) -> None:
-    """With `active=True` it is as in `current_user`: what the request has changed but not stored counts too."""
+    """With `active=True` a user whom the request itself has deactivated is refused, as by `current_user`."""
     app = FastAPI()
     get_current = current_token(create_users(knox_backend()), knox_backend(), active=active)
 
@@ -225,6 +227,7 @@ async def test_whom_the_request_has_made_inactive_is_refused(
 
 
 async def _deactivate(session: Session) -> User:
+    """Deactivate the user in the request's session, without writing it."""
     user = (await session.execute(select(User))).scalar_one()
     user.is_active = False
     return user
@@ -234,7 +237,7 @@ async def _deactivate(session: Session) -> User:
 async def test_a_login_must_be_fresh(
     client: AsyncClient, ada: User, clock: Clock, *, age: timedelta, status: int
 ) -> None:
-    """With `fresh_within` a login of up to so long ago will do."""
+    """`fresh_within` accepts a login up to that age."""
     device = Device(http=client, token=await login(client, email=ada.email))
     clock.now += age
 
@@ -244,7 +247,7 @@ async def test_a_login_must_be_fresh(
 
 
 async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> None:
-    """Nothing that a stolen token can do makes its login fresh, and the answer gives the reason."""
+    """Neither using nor rotating a token makes its login fresh, and the header gives the reason."""
     await laptop.call("GET", "/token/anyone")
     rotation = await laptop.call("POST", "/knox/rotate")
     rotated = Device(http=laptop.http, token=rotation.json()["access_token"])
@@ -257,7 +260,7 @@ async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> N
 
 
 async def test_a_websocket_takes_a_token(app: Served, laptop: Device) -> None:
-    """It serves WebSockets too."""
+    """`current_token` authenticates WebSockets too."""
     sent = await talk(app, "/ws/token/fresh-superuser", [(b"authorization", f"Bearer {laptop.token}".encode())])
     more = await talk(app, "/ws/token/anyone", [(b"authorization", f"Bearer {laptop.token}".encode())])
 
@@ -270,7 +273,7 @@ async def test_a_websocket_takes_a_token(app: Served, laptop: Device) -> None:
     ("headers", "challenge"), [([], b"Bearer"), ([(b"authorization", b"Bearer junk")], INVALID.encode())]
 )
 async def test_a_websocket_is_refused(app: Served, headers: list[tuple[bytes, bytes]], challenge: bytes) -> None:
-    """The handshake is refused by a 401 with the header."""
+    """A WebSocket without a valid token gets 401 with the challenge."""
     [start, *_] = await talk(app, "/ws/token/anyone", headers)
 
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
@@ -278,5 +281,5 @@ async def test_a_websocket_is_refused(app: Served, headers: list[tuple[bytes, by
 
 
 async def test_it_is_documented() -> None:
-    """A route that depends on it needs a token in the document, too."""
+    """OpenAPI documents that a route with `current_token` takes a token."""
     assert create_site().openapi()["paths"]["/token/optional"]["get"]["security"] == [{"KnoxBearer": []}]

@@ -1,4 +1,4 @@
-"""The handler of 401 answers: FastAPI-Users' own get the header `WWW-Authenticate`, too."""
+"""The exception handler that adds `WWW-Authenticate` to FastAPI-Users' 401 responses."""
 
 import pytest
 from fastapi import FastAPI
@@ -26,7 +26,7 @@ INVALID = 'Bearer error="invalid_token"'
 
 @pytest.fixture
 def explaining(world: World) -> Served:
-    """Give the application with our handler of 401 answers."""
+    """Return the application with our exception handler."""
     return world.serving(create_app(knox_backend(), explains_401=True))
 
 
@@ -43,7 +43,7 @@ def explaining(world: World) -> Served:
 async def test_fastapi_users_401_gets_the_header(
     explaining: Served, *, headers: dict[str, str], challenge: str
 ) -> None:
-    """With the handler added, `current_user` distinguishes a refused token from none."""
+    """With the handler, `WWW-Authenticate` reports an invalid token only if the request presented one."""
     async with client_of(explaining) as client:
         response = await client.get("/active", headers=headers)
 
@@ -51,8 +51,8 @@ async def test_fastapi_users_401_gets_the_header(
     assert response.headers["WWW-Authenticate"] == challenge
 
 
-async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World, ada: User) -> None:
-    """A token of ours is one wherever it stands."""
+async def test_a_revoked_token_counts_as_presented(world: World, ada: User) -> None:
+    """A revoked token in a cookie or behind another header prefix is reported as an invalid token."""
     knox = knox_backend(transport=bearer(header_prefix="Token"))
     async with world.client(knox, cookie_backend(), explains_401=True) as client:
         token = await login(client, email=ada.email)
@@ -75,7 +75,7 @@ async def test_a_dead_cookie_or_another_prefix_counts_as_presented(world: World,
     ],
 )
 async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challenge: str) -> None:
-    """Detail and headers stay, and a challenge that is there is not replaced."""
+    """The handler keeps an application's own detail and headers, including its challenge."""
     app = FastAPI()
     app.add_exception_handler(401, unauthorized)
 
@@ -92,14 +92,14 @@ async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challen
 
 
 async def test_a_websocket_s_401_gets_the_header(explaining: Served) -> None:
-    """A refused handshake has an answer, which the handler serves too."""
+    """The 401 that refuses a WebSocket handshake has the header too."""
     [start, *_] = await talk(explaining, "/ws/active", [(b"authorization", b"Bearer junk")])
 
     assert (start["type"], start["status"]) == ("websocket.http.response.start", 401)
     assert (b"www-authenticate", INVALID.encode()) in start["headers"]
 
 
-async def test_any_other_error_stays_one() -> None:
-    """Set as the handler of what is no HTTP error, it hides nothing."""
+async def test_any_other_error_is_raised_again() -> None:
+    """Registered for an exception that is not an HTTP error, the handler raises it again."""
     with pytest.raises(LookupError):
         await unauthorized(HTTPConnection({"type": "http", "headers": []}), LookupError())

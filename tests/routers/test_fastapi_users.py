@@ -1,4 +1,4 @@
-"""What FastAPI-Users does stays as it is: its routers and its `current_user`, with our backend."""
+"""FastAPI-Users' routers and `current_user` work unchanged with our backend."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.unmeasured
 async def test_bad_credentials(
     client: AsyncClient, database: Database, engine: AsyncEngine, user: dict[str, Any], form: dict[str, str]
 ) -> None:
-    """A wrong password, an unknown and an inactive user are one and the same answer, and no record."""
+    """A wrong password, an unknown user and an inactive one get the same response, and no record is stored."""
     await database.create_user(**user)
 
     response = await client.post("/knox/login", data=form)
@@ -44,7 +44,7 @@ async def test_bad_credentials(
 
 
 async def test_the_unverified(world: World) -> None:
-    """Where verification is required, an unverified user cannot log in."""
+    """With `requires_verification` an unverified user cannot log in."""
     await world.database.create_user()
 
     async with world.client(knox_backend(), requires_verification=True) as client:
@@ -68,7 +68,7 @@ async def test_the_unverified(world: World) -> None:
 async def test_who_is_let_in(
     client: AsyncClient, database: Database, route: str, user: dict[str, Any], status: int
 ) -> None:
-    """Active, verified, superuser: who is logged in is let in or forbidden as with any backend."""
+    """`current_user` accepts or forbids active, verified and superuser accounts as with any backend."""
     await database.create_user(**user)
 
     response = await client.get(f"/{route}", headers=bearing(await login(client)))
@@ -89,10 +89,10 @@ async def test_who_is_let_in(
     ],
 )
 @pytest.mark.parametrize("deactivated", [True, False])
-async def test_who_is_not(
+async def test_who_is_refused(
     client: AsyncClient, database: Database, route: str, answer: tuple[int, Any], *, deactivated: bool
 ) -> None:
-    """Without a token, or once inactive, nobody is let in; `optional` routes see no user."""
+    """Without a token, or once the user is inactive, requests get 401; optional routes get no user."""
     user = await database.create_user(is_superuser=True, is_verified=True)
     headers = bearing(await login(client)) if deactivated else {}
     await change_user(database.engine, user, is_active=False)
@@ -103,7 +103,7 @@ async def test_who_is_not(
 
 
 async def test_a_user_registers_and_changes(client: AsyncClient) -> None:
-    """The stock routers for users work unchanged beside ours."""
+    """FastAPI-Users' routers for registration and users work unchanged."""
     registered = await client.post("/register", json={"email": "ada@example.org", "password": PASSWORD})
     headers = bearing(await login(client))
 
@@ -115,7 +115,7 @@ async def test_a_user_registers_and_changes(client: AsyncClient) -> None:
 
 
 async def test_a_websocket_takes_a_token(app: Served, client: AsyncClient, database: Database) -> None:
-    """A strategy whose dependency takes an `HTTPConnection` serves WebSockets too."""
+    """A strategy whose dependency takes an `HTTPConnection` authenticates WebSockets too."""
     await database.create_user()
     token = await login(client)
 
@@ -127,14 +127,14 @@ async def test_a_websocket_takes_a_token(app: Served, client: AsyncClient, datab
 
 @pytest.mark.parametrize(("route", "is_accepted"), [("active", False), ("optional", True)])
 async def test_a_websocket_without_a_token(app: Served, route: str, *, is_accepted: bool) -> None:
-    """Where a user is needed, the connection is refused before it is accepted."""
+    """A WebSocket route that requires a user refuses the connection before accepting it."""
     sent = await talk(app, f"/ws/{route}")
 
     assert (sent[0]["type"] == "websocket.accept") == is_accepted
 
 
 async def test_a_request_with_a_token_takes_one_read(app: Served, client: AsyncClient, database: Database) -> None:
-    """Who is logged in is known after one statement."""
+    """Authenticating a request takes one SELECT."""
     await database.create_user()
     header = (b"authorization", f"bearer {await login(client)}".encode())
 

@@ -1,4 +1,4 @@
-"""Junk in headers and cookies: any bytes give 401, or nobody where a user is optional, and cost no statement."""
+"""Malformed tokens in headers and cookies give 401, or no user on optional routes, and send no statement."""
 
 from collections.abc import Sequence
 from urllib.parse import urlencode
@@ -13,7 +13,7 @@ from tests.strategies import flipped, sent_to, stored, verbs
 
 pytestmark = pytest.mark.unmeasured
 
-TOKEN = tokens.generate("00", prefix="knox_")  # of the right shape, and nobody's
+TOKEN = tokens.generate("00", prefix="knox_")  # well-formed, but never issued
 TEXTS: dict[str, bytes] = {
     "empty": b"",
     "space": b" ",
@@ -56,7 +56,7 @@ JUNK = HEADERS | COOKIES
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Take tokens by header and by cookie."""
+    """Return one backend for the header and one for the cookie."""
     return [knox_backend(), cookie_backend()]
 
 
@@ -64,7 +64,7 @@ def backends() -> Sequence[Backend]:
     ("path", "answer"), [("/active", (401, b'{"detail":"Unauthorized"}')), ("/optional", (200, b"null"))]
 )
 async def test_junk_is_refused_for_free(app: Served, database: Database, path: str, answer: tuple[int, bytes]) -> None:
-    """Text that is no token of ours authenticates nobody, and no statement is sent."""
+    """A malformed token authenticates nobody, and no statement is sent."""
     with sent_to(database.engine) as statements:
         answers = {name: await send(app, path, headers) for name, headers in JUNK.items()}
 
@@ -79,7 +79,7 @@ async def test_junk_is_refused_for_free(app: Served, database: Database, path: s
 async def test_an_unknown_token_is_refused(
     app: Served, database: Database, path: str, status: int, headers: RawHeaders
 ) -> None:
-    """A token of the right shape that nobody has issued costs one statement."""
+    """A well-formed token that was never issued is refused after one statement."""
     with sent_to(database.engine) as statements:
         answer = await send(app, path, headers)
 
@@ -92,7 +92,7 @@ FILLED_IN = urlencode(credentials()).encode()
 
 
 async def test_junk_does_not_hinder_a_login(app: Served, database: Database) -> None:
-    """A login with the right password succeeds, whatever junk comes with it."""
+    """A login with the right password succeeds, whatever malformed headers it sends."""
     await database.create_user()
 
     answers = [
@@ -105,25 +105,25 @@ async def test_junk_does_not_hinder_a_login(app: Served, database: Database) -> 
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all", "/cookie/logout", "/cookie/logout-all"])
 async def test_junk_logs_nobody_out(app: Served, path: str) -> None:
-    """Ending takes a token."""
+    """Logging out without a valid token gives 401."""
     answers = {name: (await send(app, path, headers, method="POST")).status for name, headers in JUNK.items()}
 
     assert answers == dict.fromkeys(JUNK, 401)
 
 
 async def test_junk_opens_no_websocket(app: Served) -> None:
-    """A WebSocket that needs a user is not accepted."""
+    """A WebSocket route that requires a user does not accept a malformed token."""
     sent = [message for headers in JUNK.values() for message in await talk(app, "/ws/active", headers)]
 
     assert "websocket.accept" not in {message["type"] for message in sent}
 
 
 async def test_junk_in_a_client_s_description_is_left_out(app: Served, database: Database) -> None:
-    """What a client says of itself may be any bytes: what cannot be stored is not, and the login succeeds."""
+    """A login succeeds with any bytes in the client's description; those that cannot be stored are dropped."""
     await database.create_user()
-    said = [(name, b"\0\xffA\x1b" + b"x" * 1000) for name in (b"user-agent", b"x-device-name", b"x-device-id")]
+    description = [(name, b"\0\xffA\x1b" + b"x" * 1000) for name in (b"user-agent", b"x-device-name", b"x-device-id")]
 
-    answer = await send(app, "/knox/login", [*FORM, *said], method="POST", body=FILLED_IN)
+    answer = await send(app, "/knox/login", [*FORM, *description], method="POST", body=FILLED_IN)
 
     [row] = await stored(database.engine)
     assert answer.status == 200
@@ -132,7 +132,7 @@ async def test_junk_in_a_client_s_description_is_left_out(app: Served, database:
 
 
 async def test_a_token_is_not_taken_from_the_address(client: AsyncClient, database: Database) -> None:
-    """A token in a URL is in every log on the way (ASVS 14.2.1)."""
+    """A token in the URL is not accepted, because URLs are logged (ASVS 14.2.1)."""
     await database.create_user()
     token = await login(client)
 

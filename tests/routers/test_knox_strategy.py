@@ -1,4 +1,4 @@
-"""`knox_strategy` makes the dependency that gives a backend and the user manager their strategy."""
+"""`knox_strategy` returns the dependency that provides backends and the user manager with their strategy."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -17,25 +17,25 @@ SETTINGS = KnoxSettings(token_ttl=timedelta(minutes=5))
 
 
 async def get_user_db(world: CurrentWorld, session: Session) -> UserDatabase:
-    """Make the user database of a request."""
+    """Return a request's user database."""
     return world.user_db(session)
 
 
 async def get_blind_store(store: Annotated[Store, Depends(get_store)]) -> AsyncIterator[Any]:
-    """Give a store that cannot see the users, as Redis cannot."""
+    """Yield a store that cannot see the users, such as Redis."""
     blind: Any = store
     blind.sees_users = False
     yield blind
 
 
 def named(_request: HTTPConnection) -> ClientInfo:
-    """Describe every client alike."""
+    """Return the same description for every client."""
     return ClientInfo(name="known")
 
 
 @pytest.mark.parametrize("get_token_store", [get_store, get_blind_store])
 async def test_the_dependency_serves_a_backend(world: World, get_token_store: Any) -> None:
-    """A login by it has the settings, the listeners, the client and the clock given, and the request's own headers."""
+    """A login uses the settings, listeners, client description and clock passed to `knox_strategy`."""
     events: list[KnoxEvent[Any]] = []
     get_strategy = knox_strategy(
         get_token_store,
@@ -63,7 +63,7 @@ async def test_the_dependency_serves_a_backend(world: World, get_token_store: An
 
 
 async def test_a_login_replaces_the_token_it_came_with(world: World) -> None:
-    """The request is always passed on, so a login revokes the session that it presents."""
+    """`knox_strategy` passes the request on, so a login revokes the token that it presents."""
     get_strategy = knox_strategy(get_store, clock=lambda: NOW)
     await world.database.create_user()
 
@@ -76,7 +76,7 @@ async def test_a_login_replaces_the_token_it_came_with(world: World) -> None:
 
 
 async def test_a_store_that_cannot_see_the_users_needs_the_user_database(world: World) -> None:
-    """Without it the first request raises `TypeError`, unless `None` says that the check is not wanted."""
+    """Over Redis the first request raises a TypeError unless `get_user_db` is passed or explicitly None."""
     await world.database.create_user()
     missing = AuthenticationBackend("knox", bearer(), knox_strategy(get_blind_store))
     waived = AuthenticationBackend("knox", bearer(), knox_strategy(get_blind_store, get_user_db=None))
@@ -98,12 +98,12 @@ async def test_a_store_that_cannot_see_the_users_needs_the_user_database(world: 
     ],
 )
 def test_a_wrong_argument_is_refused_at_once(arguments: list[Any], options: dict[str, Any], message: str) -> None:
-    """The mistake shows when the application is built, and the message names the argument."""
+    """A wrong argument raises a TypeError that names it when the application is built."""
     with pytest.raises(TypeError, match=message):
         knox_strategy(*arguments, **options)
 
 
 def test_its_type_is_known() -> None:
-    """What it makes is declared to return a `KnoxStrategy`, so that the routers accept its backend at once."""
+    """The dependency declares to return a `KnoxStrategy`, so routers accept its backend when they are made."""
     for get_strategy in (knox_strategy(get_store), knox_strategy(get_store, get_user_db=get_user_db)):
         assert get_strategy.__annotations__["return"].__origin__ is KnoxStrategy

@@ -1,4 +1,4 @@
-"""Login over HTTP: the answer, what it ends, the limit, and what is documented."""
+"""Logging in over HTTP: the response, what it revokes, the limit, and the OpenAPI document."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -32,13 +32,13 @@ USER_READ = KnoxBearerTransport("knox/login", user_schema=UserRead)
 
 @pytest.fixture
 async def ada(database: Database) -> User:
-    """Give a user."""
+    """Create a user."""
     return await database.create_user()
 
 
 @pytest.fixture
 def build(world: World) -> Build:
-    """Make a client of an application with these settings and this transport."""
+    """Return a function that opens a client of an application with these settings and this transport."""
 
     def build(settings: KnoxSettings = DEFAULTS, transport: Transport | None = None) -> AsyncClient:
         return world.having(knox=settings).client(knox_backend(transport=transport))
@@ -55,7 +55,7 @@ def build(world: World) -> Build:
     ],
 )
 async def test_a_login_answers(build: Build, ttl: timedelta | None, expiry: dict[str, Any]) -> None:
-    """The answer has the token, its type and its expiry, and is not to be cached (RFC 6749 §5.1)."""
+    """The login response has the token, its type and its expiry, and must not be cached (RFC 6749 §5.1)."""
     async with build(KnoxSettings(token_ttl=ttl)) as client:
         response = await client.post("/knox/login", data=credentials())
 
@@ -66,7 +66,7 @@ async def test_a_login_answers(build: Build, ttl: timedelta | None, expiry: dict
 
 
 async def test_a_login_may_answer_with_the_user(build: Build, ada: User) -> None:
-    """With `user_schema`, the user is in the answer as `/users/me` has it."""
+    """With `user_schema` the login response contains the user as `/users/me` returns it."""
     async with build(transport=USER_READ) as client:
         body = (await client.post("/knox/login", data=credentials())).json()
         me = await client.get("/users/me", headers=bearing(body["access_token"]))
@@ -77,7 +77,7 @@ async def test_a_login_may_answer_with_the_user(build: Build, ada: User) -> None
 
 @pytest.mark.usefixtures("ada")
 async def test_the_prefix_may_be_knox_s(build: Build) -> None:
-    """With `header_prefix="Token"` the answer says so, and the header is `Authorization: Token ...`."""
+    """With `header_prefix="Token"` the token is sent as `Authorization: Token ...`, and "Bearer" is refused."""
     async with build(transport=bearer(header_prefix="Token")) as client:
         token = await login(client)
         statuses = [
@@ -89,8 +89,8 @@ async def test_the_prefix_may_be_knox_s(build: Build) -> None:
 
 
 @pytest.mark.usefixtures("ada")
-async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
-    """A user who logs in again has one session, not two (ASVS 7.2.4)."""
+async def test_a_login_revokes_the_token_presented(client: AsyncClient) -> None:
+    """A login revokes the token that it presents, so the user has one session, not two (ASVS 7.2.4)."""
     old = await login(client)
 
     again = await client.post("/knox/login", data=credentials(), headers=bearing(old))
@@ -100,8 +100,8 @@ async def test_a_login_ends_the_token_presented(client: AsyncClient) -> None:
 
 
 @pytest.mark.usefixtures("ada")
-async def test_a_browser_s_login_ends_its_cookie(world: World, engine: AsyncEngine) -> None:
-    """With FastAPI-Users' cookies too a second login ends the first one's token, as browsers send it along."""
+async def test_a_browser_s_login_revokes_its_old_session(world: World, engine: AsyncEngine) -> None:
+    """With FastAPI-Users' `CookieTransport` a second login in a browser revokes the first session."""
     async with world.client(cookie_backend()) as browser:
         first = await browser.post("/cookie/login", data=credentials())
         second = await browser.post("/cookie/login", data=credentials())
@@ -113,7 +113,7 @@ async def test_a_browser_s_login_ends_its_cookie(world: World, engine: AsyncEngi
 
 @pytest.mark.usefixtures("ada")
 async def test_a_client_is_described(client: AsyncClient, engine: AsyncEngine) -> None:
-    """The record notes who logged in, for the list of sessions."""
+    """The record holds the user agent, device name and address of the client, but no forwarded address."""
     headers = {"User-Agent": "curl/8", "X-Device-Name": "phone", "X-Forwarded-For": "198.51.100.7"}
 
     await client.post("/knox/login", data=credentials(), headers=headers)
@@ -124,7 +124,7 @@ async def test_a_client_is_described(client: AsyncClient, engine: AsyncEngine) -
 
 @pytest.mark.usefixtures("ada")
 async def test_the_limit(build: Build, engine: AsyncEngine) -> None:
-    """At the limit a login answers 403, and no record is added or ended; a login that presents a token goes on."""
+    """At the limit a login gets 403 and changes no record, but one that presents a token may replace it."""
     async with build(KnoxSettings(token_limit_per_user=2)) as client:
         tokens = [await login(client) for _ in range(2)]
         rows = await stored(engine)
@@ -140,8 +140,8 @@ async def test_the_limit(build: Build, engine: AsyncEngine) -> None:
 
 
 @pytest.mark.parametrize("form", [credentials(password="wrong"), {}])
-async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form: dict[str, str]) -> None:
-    """A login that fails revokes nothing: the presented token is still accepted."""
+async def test_a_failed_login_revokes_nothing(client: AsyncClient, ada: User, form: dict[str, str]) -> None:
+    """A failed login does not revoke the token presented with it."""
     token = await login(client, email=ada.email)
 
     response = await client.post("/knox/login", data=form, headers=bearing(token))
@@ -151,13 +151,13 @@ async def test_a_failed_login_ends_nothing(client: AsyncClient, ada: User, form:
 
 
 def operation(path: str) -> dict[str, Any]:
-    """Return what the OpenAPI document says about a POST."""
+    """Return the OpenAPI operation of a POST."""
     found: dict[str, Any] = create_app(knox_backend()).openapi()["paths"][path]["post"]
     return found
 
 
 async def test_a_login_is_documented() -> None:
-    """Success, bad credentials, the limit and the outage stand in the document."""
+    """OpenAPI documents the login's success, bad credentials, the limit and the unavailable store."""
     responses = operation("/knox/login")["responses"]
 
     assert {"200", "400", "403", "503"} <= responses.keys()
@@ -168,7 +168,7 @@ async def test_a_login_is_documented() -> None:
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
 async def test_a_logout_is_documented(path: str) -> None:
-    """It needs a token, and answers 204 or 401."""
+    """OpenAPI documents that a logout requires a token and answers 204 or 401."""
     documented = operation(path)
 
     assert {"204", "401"} <= documented["responses"].keys()
@@ -177,7 +177,7 @@ async def test_a_logout_is_documented(path: str) -> None:
 
 @pytest.mark.parametrize("verb", ["login", "logout", "logout_all"])
 async def test_routes_are_named_after_their_backend(verb: str) -> None:
-    """The routes of two backends have different names, by which their addresses are found."""
+    """Route names contain the backend's name, so `url_path_for` finds the routes of each."""
     app = create_app(knox_backend("web"), knox_backend("api"))
 
     for name in ("web", "api"):

@@ -1,4 +1,4 @@
-"""Logging out over HTTP, alone and beside other backends."""
+"""Logging out over HTTP, with one backend and with several."""
 
 from collections.abc import Mapping, Sequence
 
@@ -26,42 +26,42 @@ OURS = ("web", "api")
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Give two backends of ours, and one that is not ours."""
+    """Return two backends of ours and FastAPI-Users' JWT backend."""
     return [*(knox_backend(name) for name in OURS), jwt_backend()]
 
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Give each backend of ours an audience of its own."""
+    """Give each backend of ours its own audience."""
     return {name: KnoxSettings(audience=name) for name in OURS}
 
 
 @pytest.fixture
 async def tokens(client: AsyncClient, database: Database) -> dict[str, str]:
-    """Log in by each backend."""
+    """Log in by each backend and return the tokens."""
     await database.create_user()
     return {name: await login(client, name) for name in (*OURS, "jwt")}
 
 
 async def statuses(client: AsyncClient, tokens: dict[str, str]) -> dict[str, int]:
-    """Call a protected route with each token, and return the statuses."""
+    """Call a protected route with each token and return the statuses."""
     return {name: (await client.get("/active", headers=bearing(token))).status_code for name, token in tokens.items()}
 
 
 async def test_each_backend_s_token_is_accepted(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """A backend returns `None` for a token that it refuses, and the next one is tried."""
+    """A backend that refuses a token returns None, so the next backend is tried."""
     assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
 
 
 async def test_what_no_backend_knows_is_refused(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """After the last backend it is 401, not 500."""
+    """A token that every backend refuses gives 401."""
     damaged = {name: flipped(token) for name, token in tokens.items()}
 
     assert set((await statuses(client, damaged)).values()) == {401}
 
 
-async def test_a_logout_ends_the_token(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """It answers 204 once, and 401 after that; the others stay."""
+async def test_a_logout_revokes_the_token(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """The first logout gives 204, a second one 401, and other backends' tokens stay valid."""
     answers = [(await client.post("/web/logout", headers=bearing(tokens["web"]))).status_code for _ in range(2)]
 
     assert answers == [204, 401]
@@ -72,7 +72,7 @@ async def test_a_logout_ends_the_token(client: AsyncClient, tokens: dict[str, st
 async def test_a_logout_with_another_backend_s_token_is_refused(
     client: AsyncClient, engine: AsyncEngine, tokens: dict[str, str], other: str
 ) -> None:
-    """Where nothing could be ended the answer is not success: 401, and all tokens stay."""
+    """A logout with another backend's token gives 401 and revokes nothing."""
     rows = await stored(engine)
 
     response = await client.post("/web/logout", headers=bearing(tokens[other]))
@@ -83,8 +83,8 @@ async def test_a_logout_with_another_backend_s_token_is_refused(
     assert await statuses(client, tokens) == {"web": 200, "api": 200, "jwt": 200}
 
 
-async def test_a_logout_all_ends_the_backend_s_tokens(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """All of the user's tokens of this backend end, and none of another's."""
+async def test_a_logout_all_revokes_the_backend_s_tokens(client: AsyncClient, tokens: dict[str, str]) -> None:
+    """A logout-all revokes all of the user's tokens of this backend and none of another's."""
     more = await login(client, "web")
 
     response = await client.post("/web/logout-all", headers=bearing(more))
@@ -97,7 +97,7 @@ async def test_a_logout_all_ends_the_backend_s_tokens(client: AsyncClient, token
 async def test_a_logout_all_takes_this_backend_s_token_alone(
     client: AsyncClient, engine: AsyncEngine, tokens: dict[str, str], other: str
 ) -> None:
-    """Another backend's token is not enough to end this one's."""
+    """A logout-all requires a valid token of this backend."""
     rows = await stored(engine)
     presented = tokens | {"none": "", "junk": flipped(tokens["web"])}
 
@@ -108,7 +108,7 @@ async def test_a_logout_all_takes_this_backend_s_token_alone(
 
 
 async def test_a_logout_all_spares_other_users(client: AsyncClient, database: Database, tokens: dict[str, str]) -> None:
-    """It ends the user's own tokens."""
+    """A logout-all revokes no other user's tokens."""
     await database.create_user("eve@example.org")
     eve = await login(client, "web", "eve@example.org")
 
@@ -118,7 +118,7 @@ async def test_a_logout_all_spares_other_users(client: AsyncClient, database: Da
 
 
 async def test_a_logout_all_may_need_verification(world: World, database: Database) -> None:
-    """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
+    """With `requires_verification` an unverified user gets 403 from logout-all."""
     user = await database.create_user(is_verified=True)
 
     async with world.client(knox_backend(), requires_verification=True) as client:
@@ -132,7 +132,7 @@ async def test_a_logout_all_may_need_verification(world: World, database: Databa
 
 
 async def test_a_logout_all_works_over_fastapi_users_transports(world: World) -> None:
-    """A transport that knows no logout answers 204, and a cookie is deleted."""
+    """With FastAPI-Users' own transports a logout-all gives 204 and deletes the cookie."""
     await world.database.create_user()
     stock = knox_backend("stock", BearerTransport("stock/login"))
 

@@ -1,4 +1,4 @@
-"""A token store that cannot be reached: 503, never a user, and never 500."""
+"""An unavailable token store gives 503, and never a user or a 500."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -22,22 +22,22 @@ from tests.strategies import unknown_token
 
 @pytest.fixture
 async def database(engine: AsyncEngine) -> AsyncIterator[Database]:
-    """Give users that can be reached, and tokens that cannot."""
-    # A file that aiosqlite cannot open leaves a thread behind, which may outlive the test.
+    """Return a database whose users are available and whose tokens are not."""
+    # A server that cannot be reached, because a file that aiosqlite cannot open leaves a thread that outlives the test.
     lost = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/nowhere")
     yield SplitDatabase(engine=engine, tokens=lost)
     await lost.dispose()
 
 
 def is_unavailable(response: Response) -> bool:
-    """Return whether an answer is the 503 with `Retry-After`."""
+    """Return whether a response is the 503 with `Retry-After`."""
     answer = (response.status_code, response.json(), response.headers.get("Retry-After"))
     return answer == (503, {"detail": "TOKEN_STORE_UNAVAILABLE"}, "5")
 
 
 @pytest.mark.parametrize("route", ["active", "anyone", "optional", "users/me"])
 async def test_a_read_answers_503(client: AsyncClient, database: Database, route: str) -> None:
-    """Nobody is let in while the token cannot be looked up, and an `optional` route does not treat this as no user."""
+    """A token that cannot be looked up gives 503, on an optional route too."""
     user = await database.create_user()
 
     response = await client.get(f"/{route}", headers=bearing(unknown_token(user)))
@@ -46,7 +46,7 @@ async def test_a_read_answers_503(client: AsyncClient, database: Database, route
 
 
 async def test_a_login_answers_503(client: AsyncClient, database: Database) -> None:
-    """The password is right, but no token can be stored, so none is given."""
+    """A login with the right password gives 503 if no token can be stored."""
     await database.create_user()
 
     response = await client.post("/knox/login", data=credentials())
@@ -55,7 +55,7 @@ async def test_a_login_answers_503(client: AsyncClient, database: Database) -> N
 
 
 async def test_a_wrong_password_is_still_a_wrong_password(client: AsyncClient, database: Database) -> None:
-    """What does not need the tokens is answered as ever."""
+    """A login with a wrong password gives 400 even if the token store is unavailable."""
     await database.create_user()
 
     response = await client.post("/knox/login", data=credentials(password="wrong"))
@@ -65,7 +65,7 @@ async def test_a_wrong_password_is_still_a_wrong_password(client: AsyncClient, d
 
 @pytest.mark.parametrize("path", ["/knox/logout", "/knox/logout-all"])
 async def test_a_logout_answers_503(client: AsyncClient, database: Database, path: str) -> None:
-    """A logout does not answer success while it is unknown whether the session was revoked."""
+    """A logout does not report success while it is unknown whether the session was revoked."""
     user = await database.create_user()
 
     response = await client.post(path, headers=bearing(unknown_token(user)))
@@ -84,7 +84,7 @@ async def test_a_logout_answers_503(client: AsyncClient, database: Database, pat
     ],
 )
 async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Database, method: str, path: str) -> None:
-    """The routes of sessions answer 503 as well."""
+    """Every route of the sessions gives 503 if the token store is unavailable."""
     user = await database.create_user()
 
     response = await client.request(method, path, headers=bearing(unknown_token(user)))
@@ -93,7 +93,7 @@ async def test_the_sessions_routes_answer_503(client: AsyncClient, database: Dat
 
 
 async def test_an_administrator_is_answered_503(world: World, database: Database) -> None:
-    """A superuser who is authenticated by another backend gets a 503, too."""
+    """A superuser who authenticates by another backend gets 503 too."""
     root = await database.create_user(is_superuser=True)
     async with world.client(knox_backend(), jwt_backend()) as client:
         headers = bearing(await login(client, "jwt"))
@@ -108,7 +108,7 @@ async def test_an_administrator_is_answered_503(world: World, database: Database
 
 
 async def test_junk_answers_401(client: AsyncClient) -> None:
-    """What is refused without asking the store is refused as ever."""
+    """A malformed token gives 401 even if the token store is unavailable."""
     response = await client.get("/active", headers=bearing("junk"))
 
     assert response.status_code == 401

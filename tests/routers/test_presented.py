@@ -1,4 +1,4 @@
-"""Presented means authenticated: what a password change keeps and a login replaces, whatever decoys come along."""
+"""A password change keeps, and a login replaces, the session that authenticated the request, whatever else it sends."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -49,24 +49,24 @@ REFRESHING = KnoxSettings(auto_refresh=True)
 
 
 class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """The user manager."""
+    """A user manager that revokes sessions."""
 
     reset_password_token_secret = verification_token_secret = "secret-of-the-tests-that-is-long-enough"
 
 
-# A cookie, a header and, beside ours, FastAPI-Users' JWT.
+# One backend for the cookie, one for the header, and FastAPI-Users' JWT.
 COOKIE = knox_backend("cookie", KnoxCookieTransport())
 BACKENDS = (COOKIE, knox_backend(), jwt_backend())
 
 
 async def get_user_manager(session: Session, strategy: Annotated[Knox, Depends(COOKIE.get_strategy)]) -> Manager:
-    """Make a user manager that revokes the sessions of the first two backends."""
+    """Return a user manager that revokes the sessions of the first two backends."""
     return Manager(UserDatabase(session, User), PASSWORDS, knox=strategy)
 
 
 @shared
 def create_looking() -> FastAPI:
-    """Build an application whose routes look at the cookie's session before they authenticate the user."""
+    """Build an application whose routes read the cookie's session before they authenticate the user."""
     users = create_users(*BACKENDS, get_user_manager=get_user_manager)
     bearers = create_users(*BACKENDS[1:], get_user_manager=get_user_manager)
     looking = FastAPI()
@@ -85,26 +85,26 @@ def settings() -> Mapping[str, KnoxSettings]:
 
 @pytest.fixture
 def app(world: World) -> Served:
-    """Give an application with that user manager."""
+    """Return an application with that user manager."""
     return world.serving(create_app(*BACKENDS, renews_cookies=True, get_user_manager=get_user_manager))
 
 
 @pytest.fixture
 async def eve(database: Database) -> User:
-    """Give another user."""
+    """Create another user."""
     return await database.create_user("eve@example.org")
 
 
 @pytest.fixture
 async def program(app: Served) -> AsyncIterator[AsyncClient]:
-    """Give a client that keeps no cookies."""
+    """Open a client that keeps no cookies."""
     async with client_of(app) as client:
         client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         yield client
 
 
 async def log_in(client: AsyncClient, email: str, *cookies: str) -> str:
-    """Log in by cookie, while a browser sends other cookies, and return the token of the new one."""
+    """Log in with these cookies, and return the new cookie's token."""
     headers = {"Cookie": "; ".join(cookies)} if cookies else {}
     response = await client.post("/cookie/login", data=credentials(email), headers=headers)
     assert response.status_code == 204, response.text
@@ -114,23 +114,23 @@ async def log_in(client: AsyncClient, email: str, *cookies: str) -> str:
 
 
 async def is_alive(client: AsyncClient, token: str) -> bool:
-    """Return whether a token is accepted in a header."""
+    """Return whether a token is accepted in the header."""
     return (await client.get("/users/me", headers=bearing(token))).status_code == 200
 
 
 async def change_password(client: AsyncClient, headers: dict[str, str]) -> Response:
-    """Change one's own password."""
+    """Change the current user's password."""
     return await client.patch("/users/me", json={"password": "another password"}, headers=headers)
 
 
 def decoys(user: User) -> list[str]:
-    """Make well-formed tokens that nobody has issued."""
+    """Return well-formed tokens that were never issued."""
     return [unknown_token(user) for _ in range(8)]
 
 
 @pytest.mark.parametrize("name", ["planted", NAME])
 async def test_a_change_keeps_the_session_that_made_it(program: AsyncClient, ada: User, name: str) -> None:
-    """Neither made-up tokens nor a live one that somebody planted, before or after the cookie, change what is kept."""
+    """A password change keeps only the session of its cookie, whatever live or made-up tokens come with it."""
     own, planted, phone = [await log_in(program, ada.email) for _ in range(3)]
     before = [f"{name}={token}" for token in (*decoys(ada), planted)]
     after = [f"z{number}={token}" for number, token in enumerate([*decoys(ada), phone])]
@@ -143,7 +143,7 @@ async def test_a_change_keeps_the_session_that_made_it(program: AsyncClient, ada
 
 
 async def test_a_change_by_header_keeps_the_header_s_session(program: AsyncClient, ada: User) -> None:
-    """A dead cookie is passed by, and the session in the header, which authenticates the request, is kept."""
+    """A password change keeps the header's session if that authenticates the request and the cookie is invalid."""
     own, planted = await login(program, email=ada.email), await login(program, email=ada.email)
     headers = bearing(own) | {"Cookie": f"{NAME}={decoys(ada)[0]}; x={planted}"}
 
@@ -154,7 +154,7 @@ async def test_a_change_by_header_keeps_the_header_s_session(program: AsyncClien
 
 
 async def test_what_a_jwt_authenticated_keeps_nothing(program: AsyncClient, ada: User) -> None:
-    """A token of ours beside the JWT that authenticated the request may be anybody's, and ends."""
+    """A password change that a JWT authenticates keeps none of the presented tokens."""
     planted, jwt = await login(program, email=ada.email), await login(program, "jwt", email=ada.email)
 
     response = await change_password(program, bearing(jwt) | {"Cookie": f"x={planted}", "X-Planted": planted})
@@ -163,22 +163,22 @@ async def test_what_a_jwt_authenticated_keeps_nothing(program: AsyncClient, ada:
     assert not await is_alive(program, planted)
 
 
-async def test_another_user_s_session_is_not_taken_for_one_s_own(program: AsyncClient, ada: User, eve: User) -> None:
-    """An administrator's own session authenticates the change of another's password, and keeps none of the other's."""
-    hers = await log_in(program, eve.email)
+async def test_a_change_revokes_no_other_user_s_session(program: AsyncClient, ada: User, eve: User) -> None:
+    """A password change keeps the session that made it and does not revoke a presented session of another user."""
+    other = await log_in(program, eve.email)
     own = await log_in(program, ada.email)
 
-    response = await change_password(program, {"Cookie": f"{NAME}={own}; x={hers}"})
+    response = await change_password(program, {"Cookie": f"{NAME}={own}; x={other}"})
 
     assert response.status_code == 200, response.text
-    assert [await is_alive(program, token) for token in (own, hers)] == [True, True]
+    assert [await is_alive(program, token) for token in (own, other)] == [True, True]
 
 
 @pytest.mark.parametrize("look", LOOKS)
 async def test_a_session_that_a_route_only_looks_at_is_not_kept(
     world: World, program: AsyncClient, ada: User, clock: Clock, look: str
 ) -> None:
-    """What is kept is the session that the route needs, not one that an optional dependency has found beside it."""
+    """A password change keeps the session that authenticates it, not one that an optional dependency has read."""
     planted = await log_in(program, ada.email)
     clock.now += 2 * SECOND
     own, jwt = await login(program, email=ada.email), await login(program, "jwt", email=ada.email)
@@ -191,11 +191,11 @@ async def test_a_session_that_a_route_only_looks_at_is_not_kept(
             assert not await is_alive(program, planted)
 
 
-# a login by cookie
+# logging in with a cookie
 
 
-async def test_a_login_ends_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
-    """A login revokes the session of its own cookie, whichever user had it and however many decoys come along."""
+async def test_a_login_revokes_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
+    """A login revokes the live session of its cookie, whichever user it belongs to and however many decoys are sent."""
     old, other = await log_in(program, ada.email), await log_in(program, ada.email)
     cookies = [f"{NAME}={token}" for token in (*decoys(ada), old, *decoys(eve))]
 
@@ -205,7 +205,7 @@ async def test_a_login_ends_the_session_of_its_cookie(program: AsyncClient, ada:
 
 
 async def test_a_slow_request_brings_no_user_back(program: AsyncClient, ada: User, eve: User, clock: Clock) -> None:
-    """A refreshed cookie that is answered after another user's login is worth nothing any more."""
+    """A slow response that renews the old user's cookie after another user's login does not log the old user in."""
     old = await log_in(program, ada.email)
     clock.now += HOUR
     slow = await program.get("/users/me", headers={"Cookie": f"{NAME}={old}"})
@@ -217,17 +217,17 @@ async def test_a_slow_request_brings_no_user_back(program: AsyncClient, ada: Use
 
 
 async def test_a_login_by_header_leaves_another_user_s_cookie(program: AsyncClient, ada: User, eve: User) -> None:
-    """It takes no cookie's place."""
-    hers = await log_in(program, ada.email)
+    """A login by the header transport does not revoke another user's session in the cookie."""
+    other = await log_in(program, ada.email)
 
-    response = await program.post("/knox/login", data=credentials(eve.email), headers={"Cookie": f"{NAME}={hers}"})
+    response = await program.post("/knox/login", data=credentials(eve.email), headers={"Cookie": f"{NAME}={other}"})
 
     assert response.status_code == 200
-    assert await is_alive(program, hers)
+    assert await is_alive(program, other)
 
 
-async def test_a_refused_login_ends_nothing(program: AsyncClient, ada: User) -> None:
-    """A wrong password leaves the cookie's session alone."""
+async def test_a_refused_login_revokes_nothing(program: AsyncClient, ada: User) -> None:
+    """A login with a wrong password does not revoke the cookie's session."""
     own = await log_in(program, ada.email)
 
     response = await program.post(
@@ -238,21 +238,21 @@ async def test_a_refused_login_ends_nothing(program: AsyncClient, ada: User) -> 
     assert await is_alive(program, own)
 
 
-# several cookies of one name, as after a change of the path or the domain
+# several cookies of one name, as after a change of the cookie's path or domain
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-@pytest.mark.parametrize("whose", ["own", "another's", "made-up", "junk"])
-async def test_a_login_gets_the_user_in(
-    program: AsyncClient, ada: User, eve: User, *, newest_first: bool, whose: str
+@pytest.mark.parametrize("owner", ["own", "another's", "made-up", "junk"])
+async def test_the_new_cookie_counts_beside_an_old_one(
+    program: AsyncClient, ada: User, eve: User, *, newest_first: bool, owner: str
 ) -> None:
-    """Whichever of the two cookies a browser sends first, the new one lets the user in, and can end its session."""
+    """After a login the new cookie authenticates and can be logged out, in whichever order the old one is sent."""
     old = {
         "own": await log_in(program, ada.email),
         "another's": await log_in(program, eve.email),
         "made-up": decoys(ada)[0],
         "junk": "junk",
-    }[whose]
+    }[owner]
     new = await log_in(program, ada.email, f"{NAME}={old}")
     cookies = [f"{NAME}={new}", f"{NAME}={old}"]
     headers = {"Cookie": "; ".join(cookies if newest_first else reversed(cookies))}
@@ -269,7 +269,7 @@ async def test_a_login_gets_the_user_in(
 async def test_of_two_live_cookies_the_newest_counts(
     program: AsyncClient, ada: User, eve: User, clock: Clock, *, newest_first: bool
 ) -> None:
-    """A login that did not see the old cookie, as its route is below another path, still gets the user in."""
+    """Of two live cookies of one name the session created last authenticates the request, whichever is sent first."""
     old = await log_in(program, eve.email)
     clock.now += SECOND
     new = await log_in(program, ada.email)
@@ -285,7 +285,7 @@ async def test_of_two_live_cookies_the_newest_counts(
 
 
 async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient, ada: User, clock: Clock) -> None:
-    """A refresh sets the cookie to the token that was used."""
+    """A refresh renews the cookie with the live token, not with the invalid one sent beside it."""
     new = await log_in(program, ada.email)
     clock.now += HOUR
 
@@ -295,7 +295,7 @@ async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient
 
 
 async def test_few_cookies_of_one_name_are_tried(program: AsyncClient, ada: User) -> None:
-    """Of a hundred cookies only the last 16 are tried, because each costs the store a read."""
+    """Of a hundred cookies with one name only the last 16 are tried, because each costs a read."""
     own = await log_in(program, ada.email)
     cookies = [f"{NAME}={own}", *(f"{NAME}={unknown_token(ada)}" for _ in range(100))]
 

@@ -1,4 +1,4 @@
-"""The same application behind a real server: what of the junk gets through it gives 401."""
+"""The application behind a real server: any malformed token that the server passes on gives 401."""
 
 import asyncio
 import socket
@@ -21,7 +21,7 @@ BYTES = {name: headers for name, headers in HEADERS.items() if "1 MB" not in nam
 
 @pytest.fixture(params=["h11", "httptools"])
 async def address(request: pytest.FixtureRequest, app: Served) -> AsyncIterator[Address]:
-    """Serve the application by uvicorn, with either of its parsers, on a free port."""
+    """Serve the application by uvicorn on a free port, with each of its HTTP parsers."""
     pytest.importorskip(request.param)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         server = Server(Config(app, http=request.param, ws="none", lifespan="off", log_config=None))
@@ -32,7 +32,7 @@ async def address(request: pytest.FixtureRequest, app: Served) -> AsyncIterator[
 
 
 async def answered(address: Address, headers: list[tuple[bytes, bytes]], path: bytes = b"/active") -> tuple[int, bytes]:
-    """Send these very bytes over a connection, and return the answer's status and what follows it."""
+    """Send these exact bytes over a connection, and return the status and the body of the response."""
     reader, writer = await asyncio.open_connection(*address)
     lines = [
         b"GET " + path + b" HTTP/1.1",
@@ -48,20 +48,20 @@ async def answered(address: Address, headers: list[tuple[bytes, bytes]], path: b
 
 
 async def test_junk_is_refused_behind_a_server(address: Address, database: Database) -> None:
-    """Whatever bytes a server lets through give 401, what it does not is its own 400, and nothing is 500."""
+    """A malformed header gives 401, or 400 if the server itself refuses it, and sends no statement."""
     with sent_to(database.engine) as statements:
         answers = {name: (await answered(address, headers))[0] for name, headers in BYTES.items()}
 
-    let_through = {
+    passed_on = {
         name for name, headers in BYTES.items() if not any(byte < 32 for _, header in headers for byte in header)
     }
     assert set(answers.values()) <= {400, 401}
-    assert {answers[name] for name in let_through} == {401}
+    assert {answers[name] for name in passed_on} == {401}
     assert statements == []
 
 
 async def test_a_long_header_is_refused_behind_a_server(address: Address) -> None:
-    """As much as a server takes is refused as any junk."""
+    """A malformed token gives 401 up to the longest header that the server accepts."""
     answers = [
         await answered(address, [(b"Authorization", b"Bearer " + b"a" * size)]) for size in (1_000, 10_000, 60_000)
     ]
@@ -70,7 +70,7 @@ async def test_a_long_header_is_refused_behind_a_server(address: Address) -> Non
 
 
 async def test_a_token_is_accepted_behind_a_server(address: Address, client: AsyncClient, database: Database) -> None:
-    """A token from a login is the user's, on a real connection too, and spaces around it do no harm."""
+    """A token is accepted over a real connection, also with spaces around it."""
     await database.create_user()
     token = (await login(client)).encode()
 
@@ -85,7 +85,7 @@ async def test_a_token_is_accepted_behind_a_server(address: Address, client: Asy
 
 
 async def test_a_login_behind_a_server_notes_the_address(address: Address, database: Database) -> None:
-    """What the server knows of the connection is in the record."""
+    """The record of a login holds the client's address as the server reports it."""
     await database.create_user()
 
     async with AsyncClient(base_url=f"http://{address[0]}:{address[1]}") as client:

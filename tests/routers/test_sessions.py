@@ -1,4 +1,4 @@
-"""A user's sessions over HTTP: list them, end one or the others, and rotate the token, on each kind of store."""
+"""A user's sessions over HTTP: listing and revoking them and rotating the token, on each kind of store."""
 
 import uuid
 
@@ -26,7 +26,7 @@ INVALID = 'Bearer error="invalid_token"'
 
 
 async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Device) -> None:
-    """Users see their own live sessions, the newest first, and the current one is marked."""
+    """Users see their own live sessions, newest first, and the current one is marked."""
     listed = await phone.sessions()
 
     assert [(session["name"], session["current"]) for session in listed] == [("phone", True), ("laptop", False)]
@@ -34,8 +34,8 @@ async def test_sessions_are_listed(laptop: Device, phone: Device, stranger: Devi
     assert len(await stranger.sessions()) == 1
 
 
-async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
-    """A session has its times, its device and its client, and nothing else."""
+async def test_a_session_has_its_fields(laptop: Device, clock: Clock) -> None:
+    """A session shows its times, its device and its client, and nothing else."""
     clock.now += MINUTE
 
     [session] = await laptop.sessions()
@@ -55,14 +55,14 @@ async def test_a_session_tells(laptop: Device, clock: Clock) -> None:
 
 
 async def test_a_list_is_not_cached(laptop: Device) -> None:
-    """Addresses and devices stay out of caches."""
+    """The list of sessions must not be cached, because it holds addresses and devices."""
     response = await laptop.call("GET", "/knox/sessions")
 
     assert response.headers["Cache-Control"] == "no-store"
 
 
 async def test_an_expired_session_is_not_listed(laptop: Device, phone: Device, clock: Clock) -> None:
-    """What has expired is no session any more."""
+    """An expired session is not listed."""
     laptop_id = await laptop.id()
     clock.now += 9 * HOUR
 
@@ -72,8 +72,8 @@ async def test_an_expired_session_is_not_listed(laptop: Device, phone: Device, c
     assert len(listed) == 1
 
 
-async def test_a_session_is_ended(laptop: Device, phone: Device, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """One device ends another's session: its token is refused at once."""
+async def test_a_session_is_revoked(laptop: Device, phone: Device, events: list[KnoxEvent[uuid.UUID]]) -> None:
+    """Revoking another device's session refuses its token at once."""
     phone_id = await phone.id()
     events.clear()
 
@@ -84,18 +84,18 @@ async def test_a_session_is_ended(laptop: Device, phone: Device, events: list[Kn
     assert reasons(events) == ["session_revoked"]
 
 
-async def test_the_own_session_is_ended(laptop: Device, phone: Device) -> None:
-    """A device may end its own session, which is a logout."""
+async def test_the_current_session_is_revoked(laptop: Device, phone: Device) -> None:
+    """A device may revoke its own session, which logs it out."""
     response = await laptop.call("DELETE", f"/knox/sessions/{await laptop.id()}")
 
     assert (response.status_code, response.content) == (204, b"")
     assert (await laptop.is_logged_in(), await phone.is_logged_in()) == (False, True)
 
 
-async def test_no_other_session_can_be_ended(
+async def test_only_the_user_s_live_sessions_can_be_revoked(
     laptop: Device, phone: Device, stranger: Device, clock: Clock, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """An unknown id, another user's, an ended and an expired session's: one and the same answer, and nothing ends."""
+    """Unknown, revoked, expired and other users' session ids get the same 404, and nothing is revoked."""
     ids = {"unknown": str(uuid.uuid4()), "foreign": await stranger.id(), "expired": await laptop.id()}
     third = Device(http=phone.http, token=await login(phone.http))
     ids["ended"] = await third.id()
@@ -111,15 +111,15 @@ async def test_no_other_session_can_be_ended(
     assert events == []
 
 
-async def test_what_is_no_id_is_unprocessable(laptop: Device) -> None:
-    """An id is a UUID."""
+async def test_an_id_that_is_not_a_uuid_is_unprocessable(laptop: Device) -> None:
+    """A session id that is not a UUID gets 422."""
     assert (await laptop.call("DELETE", "/knox/sessions/laptop")).status_code == 422
 
 
 async def test_the_others_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """The current session stays, the user's other sessions are revoked, and those of other users stay."""
+    """`logout-others` revokes the user's other sessions and keeps the current one and other users'."""
     third = Device(http=phone.http, token=await login(phone.http))
     events.clear()
 
@@ -133,7 +133,7 @@ async def test_the_others_are_logged_out(
 async def test_all_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """All of the user's sessions are revoked, including the current one."""
+    """`logout-all` revokes all of the user's sessions, including the current one."""
     events.clear()
 
     response = await phone.call("POST", "/knox/logout-all")
@@ -144,7 +144,7 @@ async def test_all_are_logged_out(
 
 
 async def test_a_token_is_rotated(laptop: Device, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """The answer is a login's, with a new token and the old expiry; the session stays the same."""
+    """A rotation answers as a login does, with a new token and the old expiry, for the same session."""
     [before] = await laptop.sessions()
     clock.now += MINUTE
     events.clear()
@@ -162,8 +162,8 @@ async def test_a_token_is_rotated(laptop: Device, clock: Clock, events: list[Kno
     assert [type(event).__name__ for event in events] == ["TokenRotated"]
 
 
-async def test_a_rotation_needs_no_room(world: World, ada: User) -> None:
-    """At the limit a token can be rotated, as it takes its own place."""
+async def test_a_rotation_at_the_limit_succeeds(world: World, ada: User) -> None:
+    """A token can be rotated at the limit, because no session is added."""
     async with world.having(knox=KnoxSettings(token_limit_per_user=1)).client(knox_backend()) as client:
         device = Device(http=client, token=await login(client, email=ada.email))
         response = await device.call("POST", "/knox/rotate")
@@ -173,7 +173,7 @@ async def test_a_rotation_needs_no_room(world: World, ada: User) -> None:
 
 @each_route
 async def test_a_route_needs_a_token(client: AsyncClient, method: str, path: str) -> None:
-    """Without a token each route answers 401, and no error that the client would have made (RFC 6750 §3.1)."""
+    """Without a token each route gives 401 without an error in its challenge (RFC 6750 §3.1)."""
     response = await client.request(method, path)
 
     assert (response.status_code, response.json()) == (401, {"detail": "Unauthorized"})
@@ -182,7 +182,7 @@ async def test_a_route_needs_a_token(client: AsyncClient, method: str, path: str
 
 @each_route
 async def test_a_route_refuses_a_wrong_token(world: World, clock: Clock, ada: User, *, method: str, path: str) -> None:
-    """Junk, an unknown, an expired and another backend's token are one and the same 401, and nothing ends."""
+    """A malformed, unknown or expired token and one of another backend get the same 401, and revoke nothing."""
     apart = world.having(api=KnoxSettings(audience="api"))
     async with apart.client(knox_backend(), knox_backend("api"), jwt_backend()) as client:
         expired = await login(client, email=ada.email)
@@ -202,7 +202,7 @@ async def test_a_route_refuses_a_wrong_token(world: World, clock: Clock, ada: Us
 async def test_a_route_refuses_the_inactive(
     laptop: Device, ada: User, database: Database, *, method: str, path: str
 ) -> None:
-    """An inactive user's token is refused like any other."""
+    """An inactive user's token is refused by each route."""
     await change_user(database.engine, ada, is_active=False)
 
     response = await laptop.call(method, path)
@@ -212,7 +212,7 @@ async def test_a_route_refuses_the_inactive(
 
 @each_route
 async def test_a_route_may_need_verification(world: World, database: Database, *, method: str, path: str) -> None:
-    """With `requires_verification` an unverified user is forbidden to, as by every route of such an application."""
+    """With `requires_verification` an unverified user gets 403 from each route."""
     user = await database.create_user(is_verified=True)
 
     async with world.client(knox_backend(), requires_verification=True) as client:
@@ -228,7 +228,7 @@ async def test_a_route_may_need_verification(world: World, database: Database, *
 
 
 async def test_audiences_keep_apart(world: World, ada: User) -> None:
-    """A backend's routes see and end its own sessions alone."""
+    """A backend's routes list and revoke only the sessions of its own audience."""
     settings = {name: KnoxSettings(audience=name) for name in ("knox", "api")}
     async with world.having(**settings).client(*(knox_backend(name) for name in settings)) as client:
         web, api = [Device(http=client, token=await login(client, name, ada.email)) for name in settings]
@@ -243,7 +243,7 @@ async def test_audiences_keep_apart(world: World, ada: User) -> None:
 
 
 async def test_the_stock_bearer_transport_will_do(world: World, ada: User) -> None:
-    """A transport that knows no logout answers 204, and its rotation is not cached either."""
+    """With FastAPI-Users' `BearerTransport` a rotation is not cached and revoking gives 204."""
     async with world.client(knox_backend(transport=STOCK)) as client:
         device = Device(http=client, token=await login(client, email=ada.email))
         rotation = await device.call("POST", "/knox/rotate")
@@ -255,7 +255,7 @@ async def test_the_stock_bearer_transport_will_do(world: World, ada: User) -> No
 
 
 async def test_a_cookie_is_swapped_and_deleted(world: World, ada: User) -> None:
-    """With cookies a rotation sets the new one; ending the own session deletes it, ending another's does not."""
+    """A rotation replaces the cookie, and only revoking the current session deletes it."""
     async with world.client(cookie_backend()) as browser:
         await browser.post("/cookie/login", data=credentials(ada.email))
         first = browser.cookies["knox"]

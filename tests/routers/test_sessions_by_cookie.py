@@ -1,4 +1,4 @@
-"""A user's sessions in browsers, which carry their tokens in cookies, on each kind of store."""
+"""The sessions' routes for browsers, which send their tokens in cookies, on each kind of store."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -20,14 +20,14 @@ COOKIE = "__Host-knox"
 
 
 class Browsers:
-    """Browsers, each with its own cookies, in which users are logged in."""
+    """Browsers that are logged in, each with its own cookies."""
 
     def __init__(self, app: Served, stack: AsyncExitStack) -> None:
         self._app = app
         self._stack = stack
 
     async def open(self, email: str = "ada@example.org") -> AsyncClient:
-        """Log in in a new browser."""
+        """Log in with a new browser."""
         browser = await self._stack.enter_async_context(client_of(self._app))
         response = await browser.post("/knox/login", data=credentials(email))
         assert response.status_code == 204, response.text
@@ -36,7 +36,7 @@ class Browsers:
 
 @pytest.fixture
 async def browsers(world: World) -> AsyncIterator[Browsers]:
-    """Give browsers for two users."""
+    """Return browsers for two users."""
     app = world.serving(create_app(BACKEND, renews_cookies=True))
     for email in ("ada@example.org", "eve@example.org"):
         await world.database.create_user(email)
@@ -45,24 +45,24 @@ async def browsers(world: World) -> AsyncIterator[Browsers]:
 
 
 async def sessions(browser: AsyncClient) -> list[dict[str, Any]]:
-    """List the sessions of a browser's user."""
+    """Return the list of sessions that the browser sees."""
     listed: list[dict[str, Any]] = (await browser.get("/knox/sessions")).json()
     return listed
 
 
 async def own_id(browser: AsyncClient) -> str:
-    """Return the id of the browser's own session."""
+    """Return the id of the browser's current session."""
     [own] = [session["id"] for session in await sessions(browser) if session["current"]]
     return str(own)
 
 
 async def statuses(*browsers: AsyncClient) -> list[int]:
-    """Call a protected route with each browser, and return the statuses."""
+    """Call a protected route with each browser and return the statuses."""
     return [(await browser.get("/active")).status_code for browser in browsers]
 
 
-async def test_one_browser_ends_anothers_session(browsers: Browsers) -> None:
-    """The other browser is logged out, and the one that sends the request keeps its cookie."""
+async def test_one_browser_revokes_anothers_session(browsers: Browsers) -> None:
+    """Revoking another session logs that browser out, and the requesting one keeps its cookie."""
     laptop, phone = await browsers.open(), await browsers.open()
 
     response = await laptop.delete(f"/knox/sessions/{await own_id(phone)}")
@@ -71,8 +71,8 @@ async def test_one_browser_ends_anothers_session(browsers: Browsers) -> None:
     assert await statuses(laptop, phone) == [200, 401]
 
 
-async def test_a_browser_ends_its_own_session(browsers: Browsers) -> None:
-    """It answers as a logout does: the cookie is deleted."""
+async def test_a_browser_revokes_its_own_session(browsers: Browsers) -> None:
+    """Revoking the current session deletes the browser's cookie, as a logout does."""
     laptop, phone = await browsers.open(), await browsers.open()
 
     response = await laptop.delete(f"/knox/sessions/{await own_id(laptop)}")
@@ -82,8 +82,8 @@ async def test_a_browser_ends_its_own_session(browsers: Browsers) -> None:
     assert await statuses(laptop, phone) == [401, 200]
 
 
-async def test_no_other_session_can_be_ended(browsers: Browsers, clock: Clock) -> None:
-    """An unknown, a foreign and an expired id get the same 404."""
+async def test_only_the_user_s_live_sessions_can_be_revoked(browsers: Browsers, clock: Clock) -> None:
+    """An unknown, an expired and another user's session id get the same 404."""
     old = await own_id(await browsers.open())
     clock.now += 11 * HOUR
     laptop, stranger = await browsers.open(), await browsers.open("eve@example.org")
@@ -96,7 +96,7 @@ async def test_no_other_session_can_be_ended(browsers: Browsers, clock: Clock) -
 
 
 async def test_the_others_or_all_are_logged_out(browsers: Browsers) -> None:
-    """Logging out the others spares the cookie; logging out everywhere deletes it; other users stay."""
+    """`logout-others` keeps the cookie, `logout-all` deletes it, and other users stay logged in."""
     laptop, phone, stranger = [await browsers.open(), await browsers.open(), await browsers.open("eve@example.org")]
 
     others = await laptop.post("/knox/logout-others")
@@ -109,7 +109,7 @@ async def test_the_others_or_all_are_logged_out(browsers: Browsers) -> None:
 
 
 async def test_a_rotation_sets_the_new_cookie(browsers: Browsers) -> None:
-    """The browser goes on with the new token, in the same session, and the old one is refused."""
+    """A rotation sets a cookie with the new token of the same session, and the old token is refused."""
     laptop = await browsers.open()
     old, before = laptop.cookies[COOKIE], await own_id(laptop)
 
@@ -124,8 +124,8 @@ async def test_a_rotation_sets_the_new_cookie(browsers: Browsers) -> None:
 
 @each_route
 @pytest.mark.parametrize("cookie", [None, "junk", f"knox_{'0' * 51}"])
-async def test_a_route_needs_a_good_cookie(browsers: Browsers, method: str, path: str, cookie: str | None) -> None:
-    """Without a cookie, or with a wrong one, each route answers 401, and nothing ends."""
+async def test_a_route_needs_a_valid_cookie(browsers: Browsers, method: str, path: str, cookie: str | None) -> None:
+    """Without a valid cookie each route gives 401 and revokes nothing."""
     laptop, stranger = await browsers.open(), await browsers.open("eve@example.org")
     stranger.cookies.clear()
 

@@ -1,4 +1,4 @@
-"""How the sessions' routes stand in the OpenAPI document, and where they are."""
+"""The OpenAPI document and the names of the sessions' routes."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -40,26 +40,26 @@ BACKENDS = (knox_backend(), cookie_backend())
 
 @pytest.fixture(scope="module")
 def app() -> FastAPI:
-    """Build an application, of which these tests read the document alone; the shared ones may be built unmeasured."""
+    """Build an application of which only the document is read, apart from the shared ones, which are not measured."""
     return build_app(*BACKENDS)
 
 
 def operation(app: FastAPI, name: str, backend: str = "knox") -> dict[str, Any]:
-    """Return what the document says of a route."""
+    """Return the OpenAPI operation of a route."""
     method, path = PATHS[name]
     found: dict[str, Any] = app.openapi()["paths"][path.format(backend)][method]
     return found
 
 
 def examples(documented: dict[str, Any], status: str) -> dict[str, Any]:
-    """Return the examples of a route's error, by their codes."""
+    """Return the examples of a route's error by their codes."""
     found: dict[str, Any] = documented["responses"][status]["content"]["application/json"]["examples"]
     return {code: example["value"] for code, example in found.items()}
 
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_routes_are_named_after_their_backend(app: FastAPI, name: str) -> None:
-    """The routes of two backends have different names, by which their addresses are found."""
+    """Route names contain the backend's name, so `url_path_for` finds the routes of each."""
     for backend in ("knox", "cookie"):
         path = PATHS[name][1].format(backend)
         parameters = dict.fromkeys(re.findall(r"{(\w+)}", path), "x")
@@ -67,7 +67,7 @@ async def test_routes_are_named_after_their_backend(app: FastAPI, name: str) -> 
 
 
 async def test_operations_are_named_once(app: FastAPI) -> None:
-    """Clients made from the document have a name for each operation."""
+    """Operation ids are unique, so generated clients can name each operation."""
     paths = app.openapi()["paths"].values()
     names = [operation["operationId"] for methods in paths for operation in methods.values()]
 
@@ -76,13 +76,13 @@ async def test_operations_are_named_once(app: FastAPI) -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_answers_are_documented(app: FastAPI, name: str) -> None:
-    """Each route documents what it answers, and no more."""
+    """Each route documents exactly the statuses that it answers with."""
     assert sorted(operation(app, name)["responses"]) == ANSWERS[name].split()
 
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_errors_have_their_codes(app: FastAPI, name: str) -> None:
-    """Each error has the answer as its example, and the header that comes with it."""
+    """Each error is documented with its body and its header."""
     documented = operation(app, name)
 
     assert examples(documented, "401") == {"Unauthorized": {"detail": "Unauthorized"}}
@@ -92,14 +92,14 @@ async def test_errors_have_their_codes(app: FastAPI, name: str) -> None:
 
 
 async def test_what_is_not_found_has_its_codes(app: FastAPI) -> None:
-    """For administrators, an unknown session and an unknown user have different codes."""
+    """An unknown session and an unknown user are documented with different codes."""
     assert [*examples(operation(app, "auth:{}.revoke_session"), "404")] == ["SESSION_NOT_FOUND"]
     assert [*examples(operation(app, "users:{}.sessions"), "404")] == ["Not Found"]
     assert [*examples(operation(app, "users:{}.revoke_session"), "404")] == ["Not Found", "SESSION_NOT_FOUND"]
 
 
 async def test_verification_is_documented() -> None:
-    """Where it is required, 403 is documented."""
+    """With `requires_verification` the 403 is documented."""
     app = create_app(*BACKENDS, requires_verification=True)
 
     assert examples(operation(app, "auth:{}.sessions"), "403") == {"Forbidden": {"detail": "Forbidden"}}
@@ -107,7 +107,7 @@ async def test_verification_is_documented() -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_a_route_needs_a_token(app: FastAPI, name: str) -> None:
-    """A user's routes take the backend's own tokens, an administrator's those of any backend."""
+    """A user's routes take this backend's tokens, and a superuser's routes those of any backend."""
     schemes = [scheme for requirement in operation(app, name)["security"] for scheme in requirement]
 
     assert schemes == (["KnoxBearer"] if name.startswith("auth") else ["KnoxBearer", "APIKeyCookie"])
@@ -115,14 +115,14 @@ async def test_a_route_needs_a_token(app: FastAPI, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["auth:{}.sessions", "users:{}.sessions"])
 async def test_a_list_is_of_sessions(app: FastAPI, name: str) -> None:
-    """A list has the sessions' schema."""
+    """The lists of sessions are documented with the schema `SessionRead`."""
     schema = operation(app, name)["responses"]["200"]["content"]["application/json"]["schema"]
 
     assert (schema["type"], schema["items"]) == ("array", {"$ref": "#/components/schemas/SessionRead"})
 
 
 async def test_a_session_is_documented(app: FastAPI) -> None:
-    """Every field is always there and described, and the example is a session."""
+    """Each field of `SessionRead` is required and described, and the example validates."""
     schema = app.openapi()["components"]["schemas"]["SessionRead"]
 
     assert set(schema["required"]) == set(schema["properties"]) == set(SessionRead.model_fields)
@@ -131,8 +131,8 @@ async def test_a_session_is_documented(app: FastAPI) -> None:
     assert SessionRead.model_validate(example).model_dump(mode="json") == example
 
 
-def test_a_session_tells_no_secret() -> None:
-    """Of what is stored, the user's own id and the audience are left out, and there is no room for more."""
+def test_a_session_shows_no_secret() -> None:
+    """`SessionRead` shows the record's fields without the user's id and the audience."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     record = TokenRecord(id=uuid4(), user_id=7, audience="web", created_at=now, expires_at=now + timedelta(hours=1))
 
@@ -143,7 +143,7 @@ def test_a_session_tells_no_secret() -> None:
 
 
 async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:
-    """It answers as a login of its transport does, with its model or with a cookie."""
+    """A rotation is documented with the login response of its transport."""
     bearer, cookie = [operation(app, "auth:{}.rotate", name)["responses"] for name in ("knox", "cookie")]
 
     assert bearer["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/KnoxLoginResponse"}
@@ -151,7 +151,7 @@ async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:
 
 
 async def test_a_rotation_of_a_silent_transport_is_documented() -> None:
-    """A transport that documents nothing answers 200, as FastAPI has it."""
+    """If the transport documents no login response, a rotation is documented with 200."""
 
     class Silent(BearerTransport):
         @staticmethod

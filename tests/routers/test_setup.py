@@ -20,59 +20,59 @@ MESSAGE = "backend 'jwt' must have a KnoxStrategy, but its get_strategy returns 
 
 
 def declared() -> JWTStrategy[User, uuid.UUID]:
-    """Return a strategy of FastAPI-Users' own, and say so."""
+    """Return a strategy of FastAPI-Users' own, as the annotation declares."""
     return JWTStrategy("the secret of a backend that is not ours", lifetime_seconds=3600)
 
 
 class Own(KnoxStrategy[User, uuid.UUID]):
-    """A strategy of an application's own."""
+    """An application's subclass of `KnoxStrategy`."""
 
 
 def knox() -> KnoxStrategy[User, uuid.UUID]:
-    """Stand for a strategy of ours."""
+    """Declare to return a `KnoxStrategy`."""
     raise LookupError
 
 
 def own() -> Own:
-    """Stand for a subclass of it."""
+    """Declare to return a subclass of `KnoxStrategy`."""
     raise LookupError
 
 
 def any_strategy() -> Strategy[User, uuid.UUID]:
-    """Stand for a strategy that is known when it is made."""
+    """Declare to return some strategy, whose class is known only when it is made."""
     raise LookupError
 
 
 async def generated() -> AsyncIterator[KnoxStrategy[User, uuid.UUID]]:
-    """Stand for a dependency that cleans up."""
+    """Declare to yield a `KnoxStrategy`, as a dependency that cleans up does."""
     raise LookupError
     yield
 
 
 def backend_with(get_strategy: Any) -> Backend:
-    """Make a backend."""
+    """Return a backend with this `get_strategy`."""
     return AuthenticationBackend("jwt", KnoxBearerTransport("jwt/login"), get_strategy)
 
 
 @pytest.mark.parametrize("make", MAKERS)
 async def test_another_strategy_is_refused_at_once(make: Make) -> None:
-    """Where `get_strategy` says what it returns, the router is not made."""
+    """If `get_strategy` declares another strategy, making the router raises a TypeError."""
     with pytest.raises(TypeError, match=MESSAGE):
         make(create_users(jwt_backend()), backend_with(declared))
 
 
 @pytest.mark.parametrize("make", MAKERS)
 @pytest.mark.parametrize("get_strategy", [knox, own, any_strategy, generated, partial(declared), lambda: None])
-async def test_what_may_be_ours_is_not(make: Make, get_strategy: Any) -> None:
-    """A strategy of ours, a subclass, and what does not say what it returns are taken."""
+async def test_a_strategy_that_may_be_ours_is_accepted(make: Make, get_strategy: Any) -> None:
+    """A `get_strategy` that declares a `KnoxStrategy`, a subclass or nothing is accepted."""
     assert make(create_users(jwt_backend()), backend_with(get_strategy))
 
 
 @pytest.mark.parametrize(("make", "path"), [(get_knox_router, "/sessions"), (get_knox_admin_router, "/{id}/sessions")])
-async def test_another_strategy_shows_at_the_first_request(
+async def test_an_undeclared_strategy_is_refused_at_the_first_request(
     world: World, ada: User, make: Callable[..., APIRouter], path: str
 ) -> None:
-    """Else the first request says so."""
+    """If `get_strategy` does not declare its strategy and returns another, the first request raises a TypeError."""
     root = await world.database.create_user("root@example.org", is_superuser=True)
     backend = jwt_backend()
     app, users = FastAPI(), create_users(backend)

@@ -1,4 +1,4 @@
-"""The whole story over HTTP: a user with two devices and an administrator, and what no answer may hold."""
+"""A story over HTTP of a user with two devices and an administrator, and the secrets that no response may hold."""
 
 import base64
 import uuid
@@ -18,7 +18,7 @@ SETTINGS = KnoxSettings(token_limit_per_user=3, auto_refresh=True)
 
 
 class Story:
-    """The requests of several devices; it keeps every token that an answer returned, and every other answer."""
+    """Several devices that send requests, with all tokens that were issued and all other responses."""
 
     def __init__(self, client: AsyncClient) -> None:
         self.http = client
@@ -32,52 +32,54 @@ class Story:
         return self._take(await self.http.post("/knox/login", data=credentials(email), headers=headers))
 
     async def rotate(self, device: Device) -> Device:
-        """Swap a device's token."""
+        """Rotate the token of a device."""
         return self._take(await device.call("POST", "/knox/rotate"))
 
     async def call(self, device: Device, method: str, path: str) -> int:
-        """Send any other request, and return the status."""
+        """Send any other request and return its status."""
         self.answers.append(await device.call(method, path))
         return self.answers[-1].status_code
 
     def _take(self, response: Response) -> Device:
+        """Remember the token that the response holds, and return the device that uses it."""
         assert response.status_code == 200
         self.issuing.append(response)
         self.tokens.append(response.json()["access_token"])
         return Device(http=self.http, token=self.tokens[-1])
 
     def secrets(self) -> set[str]:
-        """Return what no answer may hold: texts, their secret parts, and digests as they may be written."""
+        """Return the tokens, their secret parts and their digests in every likely spelling."""
         digests = [digest for token in self.tokens for digest in SETTINGS.digests(token, NOW)]
         texts = {*self.tokens, *(token[-49:-6] for token in self.tokens)}
         return texts | {spell(digest) for digest in digests for spell in (bytes.hex, _base64, repr)}
 
 
 def _base64(digest: bytes) -> str:
+    """Return the digest in base64 without padding."""
     return base64.b64encode(digest).decode().rstrip("=")
 
 
 def written(response: Response) -> str:
-    """Return all of an answer."""
+    """Return the headers and the body of a response as one text."""
     return f"{response.headers.multi_items()}{response.text}"
 
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Give the backend a limit, and refresh its tokens."""
+    """Give the backend a limit and let its tokens be refreshed."""
     return {"knox": SETTINGS}
 
 
 @pytest.fixture
 async def story(client: AsyncClient, database: Database) -> Story:
-    """Give a user, an administrator, and nothing that has happened yet."""
+    """Create a user and an administrator, who have not logged in yet."""
     await database.create_user()
     await database.create_user("root@example.org", is_superuser=True)
     return Story(client)
 
 
 async def play(story: Story, clock: Clock) -> list[int]:
-    """Log in, look around, end one session after the other in every way there is, and return the statuses."""
+    """Log in, look at the sessions, revoke them in every way there is, and return the statuses."""
     laptop, phone = [await story.log_in("ada@example.org", name) for name in ("laptop", "phone")]
     admin = await story.log_in("root@example.org", "desk")
     clock.now += HOUR
@@ -97,7 +99,7 @@ async def play(story: Story, clock: Clock) -> list[int]:
 
 
 async def test_the_story(story: Story, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """Each step revokes exactly the sessions it names, and the listeners receive an event for each."""
+    """Each step revokes exactly the sessions it names and publishes an event for each."""
     statuses = await play(story, clock)
 
     assert statuses == [200, 401, 200, 204, 401, 401, 204, 401, 200, 403, 204, 401, 204]
@@ -110,7 +112,7 @@ async def test_the_story(story: Story, clock: Clock, events: list[KnoxEvent[uuid
 
 
 async def test_no_answer_holds_a_token_or_a_digest(story: Story, clock: Clock) -> None:
-    """Only the login or the rotation that makes a token returns it, and no answer holds a digest."""
+    """Only the response that issues a token contains it, and no response contains a digest."""
     await play(story, clock)
 
     secrets = story.secrets()
@@ -123,7 +125,7 @@ async def test_no_answer_holds_a_token_or_a_digest(story: Story, clock: Clock) -
 
 
 async def test_no_event_shows_a_token(story: Story, clock: Clock, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """Events hold the records, and their repr shows neither a token nor a digest."""
+    """The repr of an event contains neither a token nor a digest."""
     await play(story, clock)
 
     assert [secret for event in events for secret in story.secrets() if secret in repr(event)] == []

@@ -1,4 +1,4 @@
-"""Every way to log in that FastAPI-Users has leads to the same answers, records, revocations, events and refusals."""
+"""Every way to log in that FastAPI-Users offers gives the same responses, records, revocations, events and refusals."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -52,15 +52,15 @@ NEWCOMERS: Mapping[str, tuple[Way, str]] = {
 }
 
 
-# Sessions that expire what they have loaded are the harder ones, and so stand for both kinds where the tokens are
-# beside the users. FastAPI-Users' own OAuth callback reads a user whom a commit has expired, and needs the other kind.
+# Sessions that expire objects on commit are the harder case, so they stand for both kinds where the tokens are in the
+# users' database. FastAPI-Users' OAuth callback reads the user after a commit, so it needs sessions that keep objects.
 PLACES = (("sqlite", True), ("redis-7", False))
 OAUTH_PLACES = (("sqlite", False), ("redis-7", False))
 EVERY_PLACE = (("sqlite", False), ("sqlite", True), ("redis-7", False), ("redis-7", True))
 
 
 def going(ways: Mapping[str, tuple[Way, str]], places: Sequence[tuple[str, bool]] = PLACES) -> pytest.MarkDecorator:
-    """Run a test for each of these ways, with the tokens beside the users and in Redis."""
+    """Run a test for each of these ways, with the tokens in the users' database and in Redis."""
     cases = [
         pytest.param(way, email, store, expires, id=f"{name}-{store}-{'expiring' if expires else 'keeping'}")
         for name, (way, email) in ways.items()
@@ -75,26 +75,26 @@ every_way_of_a_member = going(MEMBERS)
 
 @pytest.fixture(scope="module")
 def openid() -> Iterator[OpenID]:
-    """Give the client of a provider."""
+    """Serve a provider and return the application's client of it."""
     with serving_provider() as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def app(openid: OpenID) -> FastAPI:
-    """Give the application, which all tests share."""
+    """Return the application, which all tests share."""
     return create_app(openid)
 
 
 @pytest.fixture
 def any_backend(request: pytest.FixtureRequest, store: str, sqlite_directory: Path) -> Backend:
-    """Give where the users and their tokens are."""
+    """Return the backend with the users and their tokens."""
     return backend_of(store, request, sqlite_directory)
 
 
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: Backend, *, expire_on_commit: bool) -> AsyncIterator[Database]:
-    """Give the application's database with two users, and the tokens where the backend has them."""
+    """Return the application's database with two users; if the backend is Redis, the tokens are there."""
     async with engine.begin() as connection:
         await connection.run_sync(OAUTH_ACCOUNTS.create, checkfirst=True)
         await connection.execute(OAUTH_ACCOUNTS.delete())
@@ -112,45 +112,46 @@ async def database(engine: AsyncEngine, any_backend: Backend, *, expire_on_commi
 
 @pytest.fixture
 def site(database: Database) -> Site:
-    """Give what the application works with."""
+    """Return what the application works with."""
     return Site(database=database)
 
 
 @pytest.fixture
 def open_browser(site: Site, app: FastAPI) -> Callable[[str], AsyncClient]:
-    """Open a browser at one of the application's backends."""
+    """Return a function that opens a browser at one of the application's backends."""
     transport = ASGITransport(site.serving(app))
     return lambda backend: AsyncClient(transport=transport, base_url=f"https://test/{backend}")
 
 
 @pytest.fixture
 async def browser(open_browser: Callable[[str], AsyncClient]) -> AsyncIterator[AsyncClient]:
-    """Give a browser at the backend whose tokens are in the header."""
+    """Open a browser at the backend that takes tokens from the header."""
     async with open_browser("bearer") as browser:
         yield browser
 
 
 def token_of(response: Response) -> str:
-    """Return the token that a login has answered."""
+    """Return the token in a login response."""
     assert response.status_code == 200, response.text
     token: str = response.json()["access_token"]
     return token
 
 
-async def whose(browser: AsyncClient, token: str) -> str | None:
-    """Return the e-mail address of the user whom a token authenticates."""
+async def user_of(browser: AsyncClient, token: str) -> str | None:
+    """Return the e-mail address of the user whom a token authenticates, or None."""
     response = await browser.get("/who", headers=bearing(token))
     return response.json() if response.status_code == 200 else None
 
 
 def published(site: Site) -> list[tuple[Any, ...]]:
-    """Return the published events with the record and the reason of each, and clear the log."""
+    """Return the type of each published event with its record and reason, and clear the log."""
     events = [_described(event) for event in site.events]
     site.events.clear()
     return events
 
 
 def _described(event: Any) -> tuple[Any, ...]:
+    """Return the parts of an event that a test compares."""
     match event:
         case TokenRevoked():
             return TokenRevoked, event.record.id, event.reason
@@ -161,8 +162,8 @@ def _described(event: Any) -> tuple[Any, ...]:
 
 
 @every_way
-async def test_the_answer(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """It has the token and its expiry, and is not to be cached (RFC 6749 §5.1)."""
+async def test_the_response(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """The login response has the token and its expiry, and must not be cached (RFC 6749 §5.1)."""
     site.settings["bearer"] = KnoxSettings(token_ttl=HOUR)
 
     response = await way(browser, email, None)
@@ -175,12 +176,12 @@ async def test_the_answer(site: Site, browser: AsyncClient, way: Way, email: str
         "expiry": "2030-01-01T13:00:00Z",
     }
     assert response.headers["Cache-Control"] == "no-store"
-    assert await whose(browser, token) == email
+    assert await user_of(browser, token) == email
 
 
 @going({**MEMBERS, **NEWCOMERS}, EVERY_PLACE)
 async def test_the_user_can_be_read_after_the_login(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """What the user manager does after a login may look at the user, whom the write of the token has left alone."""
+    """`on_after_login` can read the user's attributes after the token was written."""
     await way(browser, email, None)
 
     assert site.notes == [email]
@@ -188,7 +189,7 @@ async def test_the_user_can_be_read_after_the_login(site: Site, browser: AsyncCl
 
 @every_way
 async def test_the_client_is_described(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """The record says what has logged in, and from where."""
+    """The record describes the device, user agent and address of the client."""
     await way(browser, email, PHONE)
 
     [record] = await site.records(email)
@@ -202,7 +203,7 @@ async def test_the_client_is_described(site: Site, browser: AsyncClient, way: Wa
 
 @every_way
 async def test_a_login_publishes_an_event(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """A login publishes one event with the record and the client."""
+    """A login publishes one event with the record, the client and the request."""
     await way(browser, email, PHONE)
 
     [event] = site.events
@@ -219,7 +220,7 @@ async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: 
 
     token = token_of(await way(browser, email, PHONE | bearing(other)))
 
-    assert [await whose(browser, text) for text in (other, token)] == [EVE, email]
+    assert [await user_of(browser, text) for text in (other, token)] == [EVE, email]
 
 
 @every_way
@@ -229,7 +230,7 @@ async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: 
 async def test_a_user_who_is_changed_meanwhile_is_refused(
     site: Site, browser: AsyncClient, way: Way, email: str, change: Mapping[str, object]
 ) -> None:
-    """Who was checked before the change gets no token after it."""
+    """A login fails if the user is changed between its check and its write."""
     site.meanwhile.update(change)
 
     response = await way(browser, email, None)
@@ -240,7 +241,7 @@ async def test_a_user_who_is_changed_meanwhile_is_refused(
 
 @every_way_of_a_member
 async def test_an_inactive_user_is_refused(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Who is inactive gets no token, and keeps what a reactivation may bring back."""
+    """An inactive user cannot log in, and the user's existing records stay."""
     await way(browser, email, None)
     before = await site.records(email)
     await site.change_user(email, {"is_active": False})
@@ -254,7 +255,7 @@ async def test_an_inactive_user_is_refused(site: Site, browser: AsyncClient, way
 
 @going({"careless-link": (by_careless_link, ADA)})
 async def test_no_token_is_issued_for_an_inactive_user(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """An application that issues a token without a look at the user gets none."""
+    """Even a route that does not check the user issues no token for an inactive one."""
     await site.change_user(email, {"is_active": False})
 
     response = await way(browser, email, None)
@@ -263,8 +264,8 @@ async def test_no_token_is_issued_for_an_inactive_user(site: Site, browser: Asyn
 
 
 @every_way_of_a_member
-async def test_the_presented_token_ends(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """A user who logs in again has one session, not two (ASVS 7.2.4), and an event names the one that was replaced."""
+async def test_the_presented_token_is_revoked(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
+    """A login revokes the token presented and publishes the replaced record (ASVS 7.2.4)."""
     old = token_of(await by_password(browser, email, None))
     [replaced] = await site.records(email)
     published(site)
@@ -273,14 +274,14 @@ async def test_the_presented_token_ends(site: Site, browser: AsyncClient, way: W
 
     [record] = await site.records(email)
     assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
-    assert [await whose(browser, text) for text in (old, token)] == [None, email]
+    assert [await user_of(browser, text) for text in (old, token)] == [None, email]
 
 
 @every_way_of_a_member
-async def test_a_browser_s_cookie_ends(
+async def test_a_browser_s_session_is_replaced(
     site: Site, open_browser: Callable[[str], AsyncClient], way: Way, email: str
 ) -> None:
-    """A browser that is logged in, and logs in again, has the new session only."""
+    """A second login in a browser replaces its session."""
     async with open_browser("cookie") as browser:
         first = await way(browser, email, None)
         old = browser.cookies["__Host-knox"]
@@ -294,7 +295,7 @@ async def test_a_browser_s_cookie_ends(
 
 @every_way_of_a_member
 async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """A device that logs in without the token it once had still has one record."""
+    """A login from a device replaces the device's record, even without presenting its token."""
     old = token_of(await by_password(browser, email, PHONE))
     elsewhere = token_of(await by_password(browser, email, None))
     [replaced] = [record for record in await site.records(email) if record.device_id]
@@ -304,12 +305,12 @@ async def test_the_record_of_the_device_is_replaced(site: Site, browser: AsyncCl
 
     [record] = [record for record in await site.records(email) if record.device_id]
     assert published(site) == [(TokenRevoked, replaced.id, "replaced"), (TokenIssued, record.id)]
-    assert [await whose(browser, text) for text in (old, elsewhere, token)] == [None, email, email]
+    assert [await user_of(browser, text) for text in (old, elsewhere, token)] == [None, email, email]
 
 
 @every_way_of_a_member
 async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """At the limit a login answers 403, revokes nothing, and publishes an event."""
+    """At the limit a login gets 403, revokes nothing and publishes `TokenLimitHit`."""
     site.settings["bearer"] = KnoxSettings(token_limit_per_user=1)
     token = token_of(await by_password(browser, email, None))
     published(site)
@@ -318,7 +319,7 @@ async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, ema
 
     assert (response.status_code, response.json()) == (403, {"detail": "LOGIN_TOKEN_LIMIT_REACHED"})
     assert published(site) == [(TokenLimitHit, 1)]
-    assert await whose(browser, token) == email
+    assert await user_of(browser, token) == email
     assert len(await site.records(email)) == 1
 
 
@@ -327,18 +328,18 @@ async def test_the_limit_refuses(site: Site, browser: AsyncClient, way: Way, ema
 async def test_at_the_limit_a_login_may_take_the_place_of_another(
     site: Site, browser: AsyncClient, way: Way, email: str, headers: Callable[[str], Mapping[str, str]]
 ) -> None:
-    """What a login replaces does not count."""
+    """At the limit a login succeeds if it replaces a token."""
     site.settings["bearer"] = KnoxSettings(token_limit_per_user=1)
     old = token_of(await by_password(browser, email, PHONE))
 
     token = token_of(await way(browser, email, headers(old)))
 
-    assert [await whose(browser, text) for text in (old, token)] == [None, email]
+    assert [await user_of(browser, text) for text in (old, token)] == [None, email]
 
 
 @every_way_of_a_member
 async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Where the policy says so, the oldest session is evicted, and an event is published."""
+    """With `evict_oldest` a login at the limit revokes the oldest session and publishes an event."""
     site.settings["bearer"] = KnoxSettings(token_limit_per_user=2, limit_policy="evict_oldest")
     oldest = token_of(await by_password(browser, email, None))
     [evicted] = await site.records(email)
@@ -351,4 +352,4 @@ async def test_the_limit_evicts(site: Site, browser: AsyncClient, way: Way, emai
 
     newest, _ = await site.records(email)
     assert published(site) == [(TokenRevoked, evicted.id, "evicted"), (TokenIssued, newest.id)]
-    assert [await whose(browser, text) for text in (oldest, newer, token)] == [None, email, email]
+    assert [await user_of(browser, text) for text in (oldest, newer, token)] == [None, email, email]

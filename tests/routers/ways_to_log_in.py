@@ -1,4 +1,4 @@
-"""An application with every way to log in that FastAPI-Users has, the OAuth2 provider it trusts, and who goes them."""
+"""An application with every way to log in that FastAPI-Users offers, its OAuth2 provider, and clients for each way."""
 
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -56,24 +56,24 @@ from tests.site import (
 from tests.strategies import DEFAULTS
 
 SECRET = "secret-of-the-tests-that-is-long-enough"
-TLS = create_default_context()  # made once, as it takes as long as a login
+TLS = create_default_context()  # made once, because it takes as long as a login
 IN_THE_MAIL = ["application:in-the-mail"]
 
 
 class Base(DeclarativeBase):
-    """The application's metadata."""
+    """The metadata of the application's tables."""
 
 
 class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
-    """A user's account at a provider."""
+    """A user's account at an OAuth2 provider."""
 
 
-# The other tables are those of tests.models, under the same names.
+# The other tables have the same names and columns as those of tests.models.
 OAUTH_ACCOUNTS = Base.metadata.tables["oauth_account"]
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
-    """A user."""
+    """A user with OAuth accounts."""
 
     oauth_accounts: Mapped[list[OAuthAccount]] = relationship(lazy="joined")
 
@@ -83,28 +83,28 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager that notes who has logged in."""
+    """A user manager that remembers who has logged in."""
 
     def __init__(self, user_db: UserDatabase, notes: list[str]) -> None:
-        """Take the users, and the list of those who have logged in."""
+        """Take the user database and the list to which logins are appended."""
         super().__init__(user_db, PASSWORDS)
         self._notes = notes
 
     async def on_after_login(
         self, user: User, request: Request | None = None, response: Response | None = None
     ) -> None:
-        """Note the user, whom the write of the token has left readable."""
+        """Append the user's e-mail address, which must be readable after the token was written."""
         del request, response
         self._notes.append(user.email)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Site(World):
-    """What the application works with, and what has happened on it.
+    """The application's database, clock and settings, and the events that its requests have published.
 
     Attributes:
-        settings: The settings of each backend from the next request on.
-        meanwhile: What another request changes about a user between the check of a login and its write.
+        settings: The settings of each backend, from the next request on.
+        meanwhile: The values of a user that another request changes between the check of a login and its write.
         events: The published events.
     """
 
@@ -113,15 +113,15 @@ class Site(World):
     events: list[KnoxEvent[uuid.UUID]] = field(default_factory=list)
 
     def user_db(self, session: AsyncSession) -> UserDatabase:
-        """Make the user database of a request, which knows the accounts elsewhere."""
+        """Return a request's user database, which includes OAuth accounts."""
         return UserDatabase(session, User, OAuthAccount)
 
     def user_manager(self, session: AsyncSession) -> Manager:
-        """Make the user manager of a request."""
+        """Return a request's user manager."""
         return UserManager(self.user_db(session), self.notes)
 
     def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
-        """Make the strategy of a request, which another request overtakes if the test says so."""
+        """Return a request's strategy, which another request overtakes if `meanwhile` is set."""
         make = partial(Overtaken, self) if self.meanwhile else KnoxStrategy
         return make(
             store,
@@ -133,33 +133,33 @@ class Site(World):
         )
 
     async def change_user(self, email: str, values: Mapping[str, object]) -> None:
-        """Change a user, as another request does."""
+        """Change a user on another session, as another request does."""
         async with self.database.session() as session:
             await session.execute(update(User).where(User.__table__.c.email == email).values(**values))
             await session.commit()
 
     async def records(self, email: str) -> Sequence[TokenRecord[uuid.UUID]]:
-        """List a user's live tokens; an unknown user has none."""
+        """Return the live records of a user, or nothing for an unknown one."""
         async with self.database.session() as session, self.database.store(session) as store:
             user = (await session.scalars(select(User).where(User.__table__.c.email == email))).unique().one_or_none()
             return [] if user is None else await self.strategy("bearer", store, session, None).list_records(user)
 
 
 class Overtaken(KnoxStrategy[Any, uuid.UUID]):
-    """A strategy whose logins are overtaken by another request, which changes the user after the check of a login."""
+    """A strategy for which another request changes the user between the check of a login and its write."""
 
     def __init__(self, site: Site, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._site = site
 
     async def write_token(self, user: Any) -> IssuedToken:
-        """Log a user in, who has just been changed."""
+        """Change the user, then write the token."""
         await self._site.change_user(user.email, self._site.meanwhile)
         return await super().write_token(user)
 
 
 def create_app(openid: OpenID) -> FastAPI:
-    """Build the application: for tokens in the header and in a cookie, each under its name."""
+    """Build the application, with one backend for the header and one for the cookie."""
     backends = [knox_backend("bearer"), knox_backend("cookie", KnoxCookieTransport())]
     app, users = build_app(*backends, registers=False), create_users(*backends)
     for backend in backends:
@@ -171,7 +171,7 @@ def create_app(openid: OpenID) -> FastAPI:
 
 
 def _own_router(users: Users, backend: Backend) -> APIRouter:
-    """Make the routes that the application has written itself."""
+    """Return the routes that the application adds to FastAPI-Users' own."""
     router = APIRouter()
     current_user = users.current_user(active=True)
     CurrentManager = Annotated[UserManager, Depends(users.get_user_manager)]  # noqa: N806 (a type)
@@ -210,7 +210,7 @@ def _own_router(users: Users, backend: Backend) -> APIRouter:
 
 
 def _create_provider() -> FastAPI:
-    """Make an OpenID provider; its codes and access tokens are the e-mail address in the browser's login hint."""
+    """Return an OpenID provider whose codes and access tokens are the e-mail address in the login hint."""
     app = FastAPI()
 
     @app.get("/.well-known/openid-configuration")
@@ -235,7 +235,7 @@ def _create_provider() -> FastAPI:
 
 
 class Client(OpenID):
-    """The application's client of the provider, whose requests share what a connection by TLS would need."""
+    """The application's client of the provider, which shares one TLS context between its requests."""
 
     def get_httpx_client(self) -> AsyncClient:
         """Open an HTTP client."""
@@ -244,7 +244,7 @@ class Client(OpenID):
 
 @contextmanager
 def serving_provider() -> Iterator[OpenID]:
-    """Serve the provider on a free port, and give the application's client of it."""
+    """Serve the provider on a free port and yield the application's client of it."""
     with create_server(("127.0.0.1", 0)) as listening:
         server = Server(Config(_create_provider(), ws="none", lifespan="off", log_config=None))
         thread = Thread(target=server.run, kwargs={"sockets": [listening]})
@@ -261,12 +261,12 @@ Way = Callable[[AsyncClient, str, Mapping[str, str] | None], Awaitable[Answer]]
 
 
 async def by_password(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Fill in the login form."""
+    """Log in with the login form."""
     return await browser.post("/login", data=credentials(email), headers=headers)
 
 
 async def by_oauth(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Go to the provider, and come back."""
+    """Log in at the provider and return to the application's callback."""
     begun = await browser.get("/oauth/authorize")
     async with AsyncClient(verify=TLS) as elsewhere:
         there = URL(begun.json()["authorization_url"]).copy_add_param("login_hint", email)
@@ -275,19 +275,20 @@ async def by_oauth(browser: AsyncClient, email: str, headers: Mapping[str, str] 
 
 
 async def by_link(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Follow the link that was in the mail."""
+    """Log in with a link from an e-mail."""
     return await browser.get("/link", params={"link": _link(email)}, headers=headers)
 
 
 async def by_careless_link(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Follow the link, where the application does not look at who it was sent to."""
+    """Log in with a link from an e-mail, at a route that does not check whether the user is active."""
     return await browser.get("/careless-link", params={"link": _link(email)}, headers=headers)
 
 
 async def by_registration(browser: AsyncClient, email: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Register, and be logged in at once."""
+    """Register, at a route that logs the new user in."""
     return await browser.post("/register", json={"email": email, "password": PASSWORD}, headers=headers)
 
 
 def _link(email: str) -> str:
+    """Return the token in the link of an e-mail."""
     return generate_jwt({"sub": email, "aud": IN_THE_MAIL[0]}, SECRET, 600)

@@ -265,8 +265,14 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "another key": (tokens_of("numbered.number"), 'Numbered: id is not the column "numbered.number"'),
     "several rows": (tokens_of("entrant.id"), 'Entrant: several of its rows may belong to one "entrant.id"'),
     "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
-    "two kinds of users in one table": (TO_PARTY, "several that read different rows or columns: Client, Worker"),
-    "two ways to read one column": (TO_ACCOUNT, "several that read different rows or columns: Account, OldAccount"),
+    "two kinds of users in one table": (
+        TO_PARTY,
+        "several classes match that read different rows or columns: Client, Worker",
+    ),
+    "two ways to read one column": (
+        TO_ACCOUNT,
+        "several classes match that read different rows or columns: Account, OldAccount",
+    ),
 }
 
 

@@ -1,4 +1,4 @@
-"""Pages of the application whose users log in by cookie: what a route may answer, and what it may do to the token."""
+"""An application whose users log in by cookie: routes with different responses, and routes that revoke the token."""
 
 from typing import Annotated, Any
 
@@ -22,16 +22,16 @@ BEARER = knox_backend("bearer")
 
 @shared
 def create_app(*backends: Backend, renews_cookies: bool = True) -> FastAPI:
-    """Build an application: each backend's routes under its name, and pages that need a user of any of them."""
+    """Build an application with each backend's routes under its name, and pages that require a user."""
     app, users = build_app(*backends, renews_cookies=renews_cookies, registers=False), create_users(*backends)
     get_strategy = backends[0].get_strategy
     _add_routes(app, users, get_strategy)
-    _add_endings(app, users, get_strategy)
+    _add_revoking_routes(app, users, get_strategy)
     return app
 
 
 def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add what a route can answer with."""
+    """Add routes with every kind of response."""
     current_user = users.current_user()
     needs_user = [Depends(current_user)]
 
@@ -62,7 +62,7 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
 
     @app.get("/passive")
     async def passive(strategy: Annotated[Knox, Depends(get_strategy)], request: Request) -> bool:
-        """Look at the token without using it."""
+        """Read the token without recording its use."""
         return await strategy.read_record(request.cookies.get("__Host-knox")) is not None
 
     @app.websocket("/ws")
@@ -72,8 +72,8 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
         await websocket.close()
 
 
-def _add_endings(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add routes that end or swap the presented token, and answer as if they had not."""
+def _add_revoking_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
+    """Add routes that revoke or rotate the token presented, but return an ordinary response."""
     Current = Annotated[tuple[User, str], Depends(users.authenticator.current_user_token())]  # noqa: N806
     OfRequest = Annotated[Knox, Depends(get_strategy)]  # noqa: N806
 

@@ -1,4 +1,4 @@
-"""How a token travels: out of a header, and into a login's answer."""
+"""The bearer transport: the token in the header, the tokens that a request presents, and the login response."""
 
 import json
 import uuid
@@ -25,7 +25,7 @@ BEARER = KnoxBearerTransport("auth/login")
 
 @dataclass
 class Ada:
-    """A user, as an application's ORM gives one."""
+    """A user as an application's ORM returns one."""
 
     id: int = 1
     email: str = "ada@example.org"
@@ -36,11 +36,11 @@ class Ada:
 
 
 class UserRead(BaseUser[int]):
-    """What an application returns about a user."""
+    """The schema by which an application returns a user."""
 
 
 class SpokenUserRead(BaseModel):
-    """What an application returns about a user, under other names and with a field that the user class lacks."""
+    """A schema with an alias and with a field that the user class lacks."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -49,12 +49,12 @@ class SpokenUserRead(BaseModel):
 
 
 def issued(record: TokenRecord[int] = RECORD, *, after: timedelta = timedelta(0)) -> IssuedToken:
-    """Make what a strategy hands to the transport."""
+    """Return a token as a strategy passes it to the transport."""
     return IssuedToken("knox_secret", record=record, user=Ada(), issued_at=NOW + after)
 
 
 async def answer(transport: Transport, token: str) -> dict[str, Any]:
-    """Log in, and return the body."""
+    """Log in and return the body of the response."""
     response = await transport.get_login_response(token)
     body: dict[str, Any] = json.loads(bytes(response.body))
     return body
@@ -64,7 +64,7 @@ async def answer(transport: Transport, token: str) -> dict[str, Any]:
 
 
 async def presented(transport: KnoxBearerTransport, header: bytes | None) -> str | None:
-    """Let the transport's scheme look at a request."""
+    """Return the token that the transport finds in this Authorization header."""
     scheme: Any = transport.scheme
     headers = [] if header is None else [(b"authorization", header)]
     token: str | None = await scheme(HTTPConnection({"type": "websocket", "headers": headers}))
@@ -74,7 +74,7 @@ async def presented(transport: KnoxBearerTransport, header: bytes | None) -> str
 @pytest.mark.parametrize("prefix", ["Bearer", "Token"])
 @pytest.mark.parametrize("spelling", [str, str.lower, str.upper])
 async def test_the_token_stands_behind_the_prefix(prefix: str, spelling: Any) -> None:
-    """The token is taken from `Authorization: <prefix> <token>`, the prefix in any case, on any connection."""
+    """The token is taken from `Authorization: <prefix> <token>`, in any case of letters of the prefix."""
     transport = KnoxBearerTransport("auth/login", header_prefix=prefix)
 
     assert await presented(transport, f"{spelling(prefix)} knox_secret".encode()) == "knox_secret"
@@ -82,19 +82,19 @@ async def test_the_token_stands_behind_the_prefix(prefix: str, spelling: Any) ->
 
 @pytest.mark.parametrize("header", [None, b"", b"knox_secret", b"Token knox_secret", b"Bearerknox_secret", b"\xff\0"])
 async def test_other_headers_hold_no_token(header: bytes | None) -> None:
-    """What is for another backend is none of ours."""
+    """A missing, malformed or differently prefixed Authorization header holds no token."""
     assert await presented(BEARER, header) is None
 
 
 @pytest.mark.parametrize("prefix", ["", " ", "Token ", "My Token", "Token,", 'To"ken', "T\xf6ken", "Token\n"])
 def test_a_prefix_is_one_word(prefix: str) -> None:
-    """A prefix that no header could have, or that would spoil `WWW-Authenticate`, is refused at once."""
+    """A `header_prefix` that is not one token of HTTP raises a ValueError."""
     with pytest.raises(ValueError, match="header_prefix must be one word"):
         KnoxBearerTransport("auth/login", header_prefix=prefix)
 
 
 async def test_what_is_noted_of_a_request_holds_no_token() -> None:
-    """The transport's note in the connection's scope can be logged."""
+    """The repr of what the transport stores in the connection's scope shows no token."""
     connection = HTTPConnection({"type": "http", "headers": [(b"authorization", b"Bearer knox_secret")]})
 
     scheme: Any = BEARER.scheme
@@ -105,14 +105,14 @@ async def test_what_is_noted_of_a_request_holds_no_token() -> None:
     assert "secret" not in repr(noted)
 
 
-async def test_another_prefix_is_none_of_ours() -> None:
-    """With `header_prefix="Token"`, a bearer token is for another backend."""
+async def test_a_bearer_token_is_ignored_with_another_prefix() -> None:
+    """With `header_prefix="Token"` a Bearer header is ignored."""
     transport = KnoxBearerTransport("auth/login", header_prefix="Token")
 
     assert await presented(transport, b"Bearer knox_secret") is None
 
 
-# the tokens that a login ends
+# the tokens that a login revokes
 
 
 ONE, TWO = (tokens.generate("00", prefix="knox_") for _ in range(2))
@@ -138,22 +138,22 @@ ONE, TWO = (tokens.generate("00", prefix="knox_") for _ in range(2))
     ],
 )
 def test_tokens_are_found_wherever_they_are_presented(headers: list[tuple[str, str]], found: list[str]) -> None:
-    """In any header, behind any prefix, and in cookies of any name; each once, and no junk."""
+    """Presented tokens are found in any header and any cookie, each once, and malformed ones are not."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
     assert list(presented_texts(HTTPConnection({"type": "http", "headers": raw}))) == found
 
 
 def test_without_a_request_nothing_is_presented() -> None:
-    """In a script there is none."""
+    """Without a request, as in a script, no token is presented."""
     assert list(presented_texts(None)) == []
 
 
-# the answer to a login
+# the login response
 
 
-async def test_a_login_tells_the_token_and_its_expiry() -> None:
-    """The body is RFC 6749's, with `expires_in` in seconds, and knox's `expiry` in ISO 8601."""
+async def test_a_login_returns_the_token_and_its_expiry() -> None:
+    """The login response has the fields of RFC 6749 and knox's `expiry` in ISO 8601."""
     assert await answer(BEARER, issued()) == {
         "access_token": "knox_secret",
         "token_type": "bearer",
@@ -163,7 +163,7 @@ async def test_a_login_tells_the_token_and_its_expiry() -> None:
 
 
 async def test_an_endless_login_has_no_expires_in() -> None:
-    """A token that never expires has a null `expiry`, and no `expires_in`, as RFC 6749 has no word for never."""
+    """A token that never expires has a null `expiry` and no `expires_in`."""
     assert await answer(BEARER, issued(replace(RECORD, expires_at=None))) == {
         "access_token": "knox_secret",
         "token_type": "bearer",
@@ -171,22 +171,22 @@ async def test_an_endless_login_has_no_expires_in() -> None:
     }
 
 
-async def test_a_rotation_tells_what_is_left() -> None:
-    """`expires_in` counts from now, where the token was made later than its login."""
+async def test_a_rotation_returns_the_remaining_lifetime() -> None:
+    """`expires_in` counts from the moment when the token was issued, not from the login."""
     body = await answer(BEARER, issued(after=HOUR / 4))
 
     assert (body["expires_in"], body["expiry"]) == (2700, "2030-01-01T13:00:00Z")
 
 
 async def test_milliseconds_are_answered() -> None:
-    """The expiry is exact."""
+    """`expiry` includes milliseconds, and `expires_in` is rounded down."""
     body = await answer(BEARER, issued(replace(RECORD, expires_at=NOW + timedelta(milliseconds=1500))))
 
     assert (body["expires_in"], body["expiry"]) == (1, "2030-01-01T12:00:01.500000Z")
 
 
 async def test_the_prefix_is_the_token_s_type() -> None:
-    """A client builds the header from `token_type`."""
+    """`token_type` is the header prefix, from which clients build the header."""
     body = await answer(KnoxBearerTransport("auth/login", header_prefix="Token"), issued())
 
     assert body["token_type"] == "token"
@@ -194,7 +194,7 @@ async def test_the_prefix_is_the_token_s_type() -> None:
 
 @pytest.mark.parametrize("user_schema", [None, UserRead])
 async def test_another_strategy_s_token_is_answered_as_it_is(user_schema: type[BaseModel] | None) -> None:
-    """The transport also carries a plain `str`, without knowing its expiry and user."""
+    """A plain `str` of another strategy is returned without expiry and user."""
     transport = KnoxBearerTransport("auth/login", user_schema=user_schema)
 
     assert await answer(transport, "a.jwt.token") == {"access_token": "a.jwt.token", "token_type": "bearer"}
@@ -202,7 +202,7 @@ async def test_another_strategy_s_token_is_answered_as_it_is(user_schema: type[B
 
 @pytest.mark.parametrize("token", [issued(), "a.jwt.token"])
 async def test_no_cache_keeps_a_login(token: str) -> None:
-    """The answer that holds the token forbids storing it (RFC 6749 §5.1, ASVS 14.3.2)."""
+    """The login response must not be cached (RFC 6749 §5.1, ASVS 14.3.2)."""
     response = await BEARER.get_login_response(token)
 
     assert response.status_code == 200
@@ -211,17 +211,17 @@ async def test_no_cache_keeps_a_login(token: str) -> None:
 
 
 async def test_a_logout_answers_nothing() -> None:
-    """It is 204 with an empty body."""
+    """The logout response is 204 with an empty body."""
     response = await BEARER.get_logout_response()
 
     assert (response.status_code, response.body) == (204, b"")
 
 
-# the user in the answer
+# the user in the login response
 
 
 async def test_the_user_is_answered_by_the_schema() -> None:
-    """With `user_schema`, the answer has the user as the schema describes, and no password."""
+    """With `user_schema` the login response contains the user in that schema, without the password."""
     body = await answer(KnoxBearerTransport("auth/login", user_schema=UserRead), issued())
 
     assert body["user"] == UserRead.model_validate(Ada()).model_dump()
@@ -230,7 +230,7 @@ async def test_the_user_is_answered_by_the_schema() -> None:
 
 @pytest.mark.parametrize("user_schema", [UserRead, SpokenUserRead])
 async def test_the_user_is_answered_as_by_a_route(user_schema: type[BaseModel]) -> None:
-    """The user looks the same as from a route with this schema as its `response_model`."""
+    """The user in the login response is serialized as by a route with that `response_model`."""
     app = FastAPI()
     app.get("/me", response_model=user_schema)(Ada)
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:

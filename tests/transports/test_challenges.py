@@ -1,4 +1,4 @@
-"""`WWW-Authenticate` names the scheme of the transport, and an error only where a token was presented."""
+"""`WWW-Authenticate` names the transport's scheme, with an error only if a token was presented."""
 
 from typing import Any
 
@@ -33,13 +33,13 @@ TOKEN = tokens.generate("00", prefix="")
 COOKIE = KnoxCookieTransport()
 SEVERAL = (bearer(header_prefix="Token"), COOKIE, bearer("other/login", "X-Knox"))
 PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for name in ("Token", "tOKEN", "X-Knox.2"))]
-# Of FastAPI-Users' own dependency, of ours, and of our routes.
+# Routes with FastAPI-Users' own dependency and with ours, and two routes of the knox router.
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
 @shared
 def create_site(*transports: Transport) -> FastAPI:
-    """Build an application with the handler, and routes that require more than a token of the first transport."""
+    """Build an application with the exception handler, and routes with rules for tokens of the first transport."""
     names = ["knox", *(f"other{number}" for number in range(1, len(transports)))]
     backends = [knox_backend(name, transport) for name, transport in zip(names, transports, strict=True)]
     app, users = build_app(*backends, explains_401=True), create_users(*backends)
@@ -52,16 +52,16 @@ def create_site(*transports: Transport) -> FastAPI:
 
 
 async def _nothing() -> None:
-    """Answer nothing: every request of these tests is refused before."""
+    """Return nothing; every request of these tests is refused before."""
 
 
 def answer_of(response: Response) -> tuple[int, list[str]]:
-    """Return what a refused client is answered."""
+    """Return the status and the challenges of a response."""
     return response.status_code, response.headers.get_list("WWW-Authenticate")
 
 
 async def refusals(app: Served, headers: dict[str, str]) -> list[str]:
-    """Return the challenges of all routes that refuse a request, each one once."""
+    """Return the distinct challenges of all routes, each of which must refuse the request."""
     async with client_of(app) as client:
         answers = [await client.request(method, path, headers=headers) for method, path in REFUSING]
     assert {answer.status_code for answer in answers} == {401}
@@ -80,7 +80,7 @@ async def refusals(app: Served, headers: dict[str, str]) -> list[str]:
     ],
 )
 async def test_every_refusal_names_the_prefix(world: World, *, prefix: str, presented: str, error: str | None) -> None:
-    """Whatever refuses, the client reads the scheme that the transport takes, and the error if it sent a token."""
+    """Every 401 names the transport's prefix, with an error only if a token was presented behind that prefix."""
     app = world.serving(create_site(bearer(header_prefix=prefix)))
 
     challenges = await refusals(app, {"Authorization": presented.format(prefix=prefix)})
@@ -90,7 +90,7 @@ async def test_every_refusal_names_the_prefix(world: World, *, prefix: str, pres
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_a_refused_websocket_names_the_prefix(world: World, prefix: str) -> None:
-    """The handshake's answer has the same header, by FastAPI-Users' dependency and ours."""
+    """A refused WebSocket handshake has the same challenge, by FastAPI-Users' dependency and by ours."""
     app = world.serving(create_site(bearer(header_prefix=prefix)))
     header = (b"authorization", f"{prefix} junk".encode())
 
@@ -102,7 +102,7 @@ async def test_a_refused_websocket_names_the_prefix(world: World, prefix: str) -
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_a_live_token_that_is_not_enough(world: World, ada: User, prefix: str) -> None:
-    """A user who may not, and a login that is too old, are answered in the transport's scheme."""
+    """A missing permission and an old login are reported in the transport's scheme."""
     app = world.serving(create_site(bearer(header_prefix=prefix)))
     async with client_of(app) as client:
         headers = bearing(await login(client, email=ada.email), prefix)
@@ -116,7 +116,7 @@ async def test_a_live_token_that_is_not_enough(world: World, ada: User, prefix: 
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_what_the_strategy_refuses_names_the_prefix(world: World, ada: User, prefix: str) -> None:
-    """FastAPI-Users' logout of a token of another audience is refused by the strategy, in the transport's scheme."""
+    """A logout that the strategy refuses is reported in the transport's scheme."""
     settings = {name: KnoxSettings(audience=name) for name in ("web", "api")}
     backends = [knox_backend(name, bearer("login", prefix)) for name in settings]
     async with world.having(**settings).client(*backends) as client:
@@ -137,12 +137,12 @@ async def test_what_the_strategy_refuses_names_the_prefix(world: World, ada: Use
     ],
 )
 async def test_a_cookie_has_the_scheme_bearer(world: World, *, headers: dict[str, str], challenge: str) -> None:
-    """No scheme is registered for cookies, and RFC 9110 wants one: it is Bearer, whose errors the answer gives."""
+    """A cookie's challenge is Bearer, because RFC 9110 requires a scheme and none is registered for cookies."""
     assert await refusals(world.serving(create_site(COOKIE)), headers) == [challenge]
 
 
 async def test_a_cookie_from_another_site_is_not_presented(world: World) -> None:
-    """A request whose cookie does not count is answered as one without a cookie, by every dependency."""
+    """A request that may not use its cookie is refused like one without a cookie."""
     app = world.serving(create_site(COOKIE))
     headers = {"Cookie": f"__Host-knox={TOKEN}", "Sec-Fetch-Site": "cross-site"}
     async with client_of(app) as client:
@@ -162,7 +162,7 @@ async def test_a_cookie_from_another_site_is_not_presented(world: World) -> None
     ],
 )
 async def test_several_transports_are_all_named(world: World, *, headers: dict[str, str], challenge: str) -> None:
-    """Where several would do, a client reads each (RFC 9110 §11.6.1); one that has chosen reads of its choice."""
+    """The challenge names the schemes of all transports, or only that of the token presented (RFC 9110 §11.6.1)."""
     async with client_of(world.serving(create_site(*SEVERAL))) as client:
         response = await client.get("/active", headers=headers)
 
@@ -185,5 +185,5 @@ async def test_several_transports_are_all_named(world: World, *, headers: dict[s
 async def test_fastapi_users_transports_are_bearer(
     world: World, *, transport: Transport, headers: dict[str, str], challenge: str
 ) -> None:
-    """A transport that is not ours is answered as Bearer, everywhere the same."""
+    """FastAPI-Users' own transports are challenged as Bearer."""
     assert await refusals(world.serving(create_site(transport)), headers) == [challenge]

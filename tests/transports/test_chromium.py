@@ -42,14 +42,14 @@ WEBSOCKET = """url => new Promise(resolve => {
 
 @dataclass(kw_only=True)
 class Online:
-    """An application behind a server, which notes what it was sent and what it answered."""
+    """An application behind a server, with a list of the requests that it answered."""
 
     app: Any
     port: int = 0
     answers: list[tuple[str, bool, int]] = field(default_factory=list)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a connection; note the kind, whether there was a cookie, and the status."""
+        """Serve a connection, and remember its type, whether it had a cookie, and the status."""
         has_cookie = any(name == b"cookie" for name, _ in scope["headers"])
 
         async def note(message: Any) -> None:
@@ -62,7 +62,7 @@ class Online:
 
 @asynccontextmanager
 async def serving(app: Any) -> AsyncIterator[Online]:
-    """Serve an application on a free port of this machine."""
+    """Serve an application on a free local port."""
     served = Online(app=app)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         served.port = listening.getsockname()[1]
@@ -82,20 +82,20 @@ async def site(app: Served) -> AsyncIterator[Online]:
 
 @pytest.fixture
 async def elsewhere() -> AsyncIterator[Online]:
-    """Serve somebody else's pages."""
+    """Serve the pages of another site."""
     async with serving(FastAPI()) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Run all tests on one event loop, as they share a browser."""
+    """Run all tests on one event loop, because they share a browser."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
-    """Start the machine's Chromium."""
+    """Start the Chromium that is installed on this machine."""
     with skip_if_unavailable():
         if (chromium := shutil.which("chromium")) is None:
             raise ServerUnavailable("no chromium on the PATH")
@@ -107,7 +107,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def page(chromium: Browser, site: Online, ada: User) -> AsyncIterator[Page]:
-    """Open a page of the application in a profile of its own, without any cookies, and log in."""
+    """Open a page of the application in a new profile without cookies, and log in."""
     async with await chromium.new_context() as profile:
         page = await profile.new_page()
         await page.goto(f"http://localhost:{site.port}/openapi.json")
@@ -116,15 +116,15 @@ async def page(chromium: Browser, site: Online, ada: User) -> AsyncIterator[Page
 
 
 async def fetch(page: Page, site: Online, path: str, body: dict[str, str] | None = None) -> int:
-    """Let the page send a POST to the application, and return the status as far as the page may know it."""
+    """Send a POST from the page to the application, and return the status, or 0 if the page may not read it."""
     status: int = await page.evaluate(FETCH, [f"http://localhost:{site.port}{path}", body])
     return status
 
 
 async def talk(page: Page, site: Online) -> str | None:
-    """Let the page open a WebSocket to the application, and return what it hears."""
-    heard: str | None = await page.evaluate(WEBSOCKET, f"ws://localhost:{site.port}/ws")
-    return heard
+    """Open a WebSocket from the page to the application, and return the message received."""
+    message: str | None = await page.evaluate(WEBSOCKET, f"ws://localhost:{site.port}/ws")
+    return message
 
 
 async def cookies(page: Page) -> dict[str, Any]:
@@ -133,7 +133,7 @@ async def cookies(page: Page) -> dict[str, Any]:
 
 
 async def test_the_browser_keeps_the_cookie_from_scripts(page: Page) -> None:
-    """It takes a cookie with the prefix `__Host-`, till the token's end, and no script reads it."""
+    """The browser stores the `__Host-` cookie until the token expires, and hides it from scripts."""
     cookie = (await cookies(page))["__Host-knox"]
 
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"], cookie["path"]) == (True, True, "Lax", "/")
@@ -142,7 +142,7 @@ async def test_the_browser_keeps_the_cookie_from_scripts(page: Page) -> None:
 
 
 async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Online) -> None:
-    """Its requests and its WebSockets are the user's, till the logout, which deletes the cookie."""
+    """Requests and WebSockets of the application's page authenticate until the logout deletes the cookie."""
     before = await fetch(page, site, "/plain"), await talk(page, site)
     logout = await fetch(page, site, "/cookie/logout")
     after = await fetch(page, site, "/plain"), await talk(page, site)
@@ -152,21 +152,21 @@ async def test_the_application_s_own_page_uses_the_cookie(page: Page, site: Onli
 
 
 async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Online, clock: Clock) -> None:
-    """The cookie's end moves with the token's, and with nothing else."""
-    ends = [(await cookies(page))["__Host-knox"]["expires"]]
+    """The cookie's expiry moves only when the token's does."""
+    expiries = [(await cookies(page))["__Host-knox"]["expires"]]
     for after in (0 * MINUTE, 30 * MINUTE):
         clock.now += after
         assert await fetch(page, site, "/plain") == 200
-        ends.append((await cookies(page))["__Host-knox"]["expires"])
+        expiries.append((await cookies(page))["__Host-knox"]["expires"])
 
-    assert ends[0] == ends[1] < ends[2]
+    assert expiries[0] == expiries[1] < expiries[2]
 
 
 @pytest.mark.parametrize(("host", "sends_cookie"), [("localhost", True), ("127.0.0.1", False)])
 async def test_another_page_cannot_use_it(
     page: Page, site: Online, elsewhere: Online, host: str, *, sends_cookie: bool
 ) -> None:
-    """A page of the same site sends the cookie along, and is refused; one of another site does not even send it."""
+    """Requests of another page are refused: from the same site with the cookie, from another site without it."""
     await page.goto(f"http://{host}:{elsewhere.port}/openapi.json")
     site.answers.clear()
 

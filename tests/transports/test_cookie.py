@@ -1,4 +1,4 @@
-"""How a token travels in a cookie: the cookie's attributes, and the ones that browsers would refuse."""
+"""The cookie transport: the cookie's attributes, its validation, the token in it, and the log of refused origins."""
 
 import logging
 import uuid
@@ -22,18 +22,18 @@ UNSIGNED = "knox_secret"
 
 
 def issued(expires_at: datetime | None, *, issued_at: datetime = NOW) -> IssuedToken:
-    """Make what a strategy hands to the transport."""
+    """Return a token as a strategy passes it to the transport."""
     return IssuedToken(UNSIGNED, record=replace(RECORD, expires_at=expires_at), user=None, issued_at=issued_at)
 
 
 def attributes(header: str) -> dict[str, str]:
-    """Take a `Set-Cookie` apart."""
+    """Return the parts of a `Set-Cookie` header by name."""
     parts = [part.partition("=") for part in header.split("; ")]
     return {name: value for name, _, value in parts}
 
 
 async def login_cookie(token: str, **options: Any) -> dict[str, str]:
-    """Log in, and take the cookie apart."""
+    """Log in, and return the parts of the cookie by name."""
     response = await KnoxCookieTransport(**options).get_login_response(token)
     return attributes(response.headers["Set-Cookie"])
 
@@ -50,7 +50,7 @@ async def login_cookie(token: str, **options: Any) -> dict[str, str]:
     ],
 )
 async def test_the_cookie_lives_as_long_as_the_token(token: IssuedToken, max_age: int) -> None:
-    """Max-Age is what is left of the token's life, in seconds; at most, and without an end, what browsers allow."""
+    """Max-Age is the rest of the token's life in seconds, but at most what browsers allow."""
     assert await login_cookie(token) == {
         "__Host-knox": UNSIGNED,
         "HttpOnly": "",
@@ -71,23 +71,23 @@ async def test_the_cookie_lives_as_long_as_the_token(token: IssuedToken, max_age
     ],
 )
 async def test_what_no_header_can_hold_is_refused_at_once(options: dict[str, Any]) -> None:
-    """A name, path, domain or SameSite that browsers would not understand shows when the transport is made."""
+    """A cookie name, path, domain or SameSite that is invalid in a header raises a ValueError."""
     with pytest.raises(ValueError, match=f"{list(options)[-1]}|cookie_name"):
         KnoxCookieTransport(**options)
 
 
 async def test_a_cookie_that_came_several_times_hides_its_values() -> None:
-    """No log holds them by accident."""
+    """The repr of a cookie that was sent several times shows none of its values."""
     assert "secret" not in repr(CookieToken("knox_secret", "another_secret"))
 
 
 async def test_another_strategy_s_token_ends_with_the_browser() -> None:
-    """The transport also carries a plain `str`, without knowing when it expires."""
+    """A plain `str` of another strategy is set as a cookie that lasts until the browser is closed."""
     assert "Max-Age" not in await login_cookie("a.jwt.token")
 
 
-async def test_the_cookie_is_as_it_was_asked_for() -> None:
-    """The options are FastAPI-Users' own."""
+async def test_the_options_set_the_cookie_s_attributes() -> None:
+    """The options of FastAPI-Users' `CookieTransport` set the cookie's attributes."""
     cookie = await login_cookie(
         issued(NOW + HOUR),
         cookie_name="knox",
@@ -124,7 +124,7 @@ async def test_a_logout_deletes_the_cookie() -> None:
 
 
 async def test_a_partitioned_cookie_is_so_wherever_it_is_set() -> None:
-    """Login, renewal and deletion have the attribute, as browsers take a cookie without it for another one (CHIPS)."""
+    """Login, renewal and logout all set Partitioned, because browsers would keep two cookies otherwise (CHIPS)."""
     transport = KnoxCookieTransport(partitioned=True, cookie_samesite="none")
     connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]})
     login = await transport.get_login_response(issued(NOW + HOUR))
@@ -140,13 +140,13 @@ async def test_a_partitioned_cookie_is_so_wherever_it_is_set() -> None:
     ]
 
 
-async def test_a_cookie_is_partitioned_only_if_asked() -> None:
-    """Without the option browsers keep one cookie for all sites that embed this one."""
+async def test_a_cookie_is_not_partitioned_by_default() -> None:
+    """By default the cookie is not partitioned, so it is the same in all sites that embed this one."""
     assert "Partitioned" not in await login_cookie(issued(NOW + HOUR))
 
 
 async def answer_of_a_refresh(transport: KnoxCookieTransport, connection: HTTPConnection) -> str:
-    """Let a request with the cookie refresh its token, and return the `Set-Cookie` of the answer."""
+    """Refresh the token of the request's cookie, and return the `Set-Cookie` of the response."""
     sent: list[Any] = []
 
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
@@ -166,7 +166,7 @@ async def answer_of_a_refresh(transport: KnoxCookieTransport, connection: HTTPCo
 
 
 async def test_what_the_middleware_notes_holds_no_token() -> None:
-    """The notes of a request that refreshes its token can be logged."""
+    """The repr of what a refresh stores in the connection's scope shows no token."""
     connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", b"__Host-knox=knox_secret")]})
 
     assert UNSIGNED in await answer_of_a_refresh(KnoxCookieTransport(), connection)
@@ -177,7 +177,7 @@ async def test_what_the_middleware_notes_holds_no_token() -> None:
 
 
 async def test_no_cache_keeps_a_login_or_a_logout() -> None:
-    """Both answer nothing but the cookie, and forbid storing it (ASVS 14.3.2)."""
+    """Login and logout have an empty body and must not be cached (ASVS 14.3.2)."""
     transport = KnoxCookieTransport()
     for response in (await transport.get_login_response(issued(None)), await transport.get_logout_response()):
         assert (response.status_code, response.body) == (204, b"")
@@ -186,7 +186,7 @@ async def test_no_cache_keeps_a_login_or_a_logout() -> None:
 
 
 async def test_a_subclass_answers_what_it_likes() -> None:
-    """What applications do with FastAPI-Users' transport, such as to redirect after a login, they can do with this."""
+    """A subclass can change the login response, such as to redirect, as with FastAPI-Users' transport."""
 
     class Redirecting(KnoxCookieTransport):
         async def get_login_response(self, token: str) -> Response:
@@ -219,14 +219,14 @@ async def test_a_subclass_answers_what_it_likes() -> None:
     ],
 )
 def test_a_cookie_that_browsers_refuse_is_refused_at_once(options: dict[str, Any]) -> None:
-    """A name's prefix and SameSite=None ask for what they ask for (RFC 6265bis §4.1.3), in any case of letters."""
+    """Attributes that the name's prefix or SameSite=None forbids raise a ValueError (RFC 6265bis §4.1.3)."""
     with pytest.raises(ValueError, match="must be secure"):
         KnoxCookieTransport(**options)
 
 
 @pytest.mark.parametrize("name", ["__Http-knox", "__HTTP-knox", "__Host-Http-knox", "__hOST-hTTP-knox"])
-def test_a_cookie_that_is_named_so_is_kept_from_scripts(name: str) -> None:
-    """A name that says that no script has set the cookie needs HttpOnly, in any case of letters."""
+def test_the_prefix_http_requires_httponly(name: str) -> None:
+    """A name with the prefix `__Http-` or `__Host-Http-` requires HttpOnly, in any case of letters."""
     with pytest.raises(ValueError, match="must be HttpOnly: pass cookie_httponly=True"):
         KnoxCookieTransport(name, cookie_httponly=False)
 
@@ -247,8 +247,8 @@ def test_a_cookie_that_is_named_so_is_kept_from_scripts(name: str) -> None:
         {"cookie_samesite": "strict"},
     ],
 )
-def test_a_cookie_that_browsers_take_is_taken(options: dict[str, Any]) -> None:
-    """What no rule forbids is allowed."""
+def test_a_cookie_that_browsers_accept_is_accepted(options: dict[str, Any]) -> None:
+    """Combinations of options that browsers accept are accepted."""
     assert KnoxCookieTransport(**options)
 
 
@@ -269,7 +269,7 @@ def test_a_cookie_that_browsers_take_is_taken(options: dict[str, Any]) -> None:
     ],
 )
 def test_a_trusted_origin_is_an_origin(origins: Any) -> None:
-    """What no browser would send as an `Origin`, or any page could, is a mistake."""
+    """An entry of `trusted_origins` that is not exactly one origin raises a ValueError."""
     with pytest.raises(ValueError, match="is not a valid origin"):
         KnoxCookieTransport(trusted_origins=origins)
 
@@ -288,7 +288,7 @@ def test_a_trusted_origin_is_an_origin(origins: Any) -> None:
     ],
 )
 async def test_the_token_is_taken_from_the_cookie(type_: str, cookie: bytes | None, token: str | None) -> None:
-    """It is taken from any connection, also where there is no middleware."""
+    """The token is taken from the cookie of any connection, with or without the middleware."""
     headers = [] if cookie is None else [(b"cookie", cookie)]
     scheme: Any = KnoxCookieTransport().scheme
 
@@ -296,14 +296,14 @@ async def test_the_token_is_taken_from_the_cookie(type_: str, cookie: bytes | No
 
 
 class Refusing:
-    """A transport with a clock that the test sets, which refuses requests from other origins."""
+    """A transport with a clock that the test sets, and WebSockets that it refuses."""
 
     def __init__(self) -> None:
         self.now = 0.0
         self._transport = KnoxCookieTransport(clock=lambda: self.now)
 
     async def refuse(self, *origins: str) -> None:
-        """Open a WebSocket from each origin."""
+        """Open a WebSocket from each origin, and require that it is refused."""
         for origin in origins:
             headers = [
                 (b"host", b"api.example.org"),
@@ -318,7 +318,7 @@ INVENTED = [f"https://app{number}.example.org" for number in range(200)]
 
 
 async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptureFixture) -> None:
-    """The log names an origin that may have been forgotten, but it is not flooded, and it never holds the token."""
+    """Each refused origin is logged once, at most 100 of them, and never with the token."""
     await Refusing().refuse(INVENTED[0], INVENTED[0], *INVENTED)
 
     assert len(caplog.records) == 100
@@ -329,7 +329,7 @@ async def test_a_refusal_is_logged_once_for_each_origin(caplog: pytest.LogCaptur
 
 
 async def test_invented_origins_blind_the_log_for_a_minute_only(caplog: pytest.LogCaptureFixture) -> None:
-    """After a minute a refusal is logged again, of a new origin and of one logged before, with how many were not."""
+    """After a minute refusals are logged again, with the number of those that were not logged."""
     refusing = Refusing()
     await refusing.refuse(*INVENTED)
     refusing.now = 59.9
@@ -345,8 +345,8 @@ async def test_invented_origins_blind_the_log_for_a_minute_only(caplog: pytest.L
     assert caplog.messages[1].endswith("the last such line: 0)")
 
 
-async def test_an_origin_that_keeps_asking_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
-    """The line says how often the origin was refused in between."""
+async def test_an_origin_that_is_refused_often_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    """An origin is logged once a minute, with the number of its refusals in between."""
     refusing = Refusing()
     for minute in range(3):
         refusing.now = 60.0 * minute
@@ -356,7 +356,7 @@ async def test_an_origin_that_keeps_asking_is_logged_once_a_minute(caplog: pytes
 
 
 def test_the_cookie_is_documented() -> None:
-    """The document names the cookie, and how a login and a logout may end."""
+    """OpenAPI documents the cookie's name and the responses of login and logout."""
     transport = KnoxCookieTransport(scheme_name="Browsers")
     app = FastAPI()
 

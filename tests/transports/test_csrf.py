@@ -1,4 +1,4 @@
-"""Whose pages may use the cookie: those of the application's own origin, and of the origins it trusts."""
+"""The check against CSRF: only pages of the application's own origin and of trusted origins may use the cookie."""
 
 import itertools
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ TRUSTED = "https://app.test"
 UNSAFE = ["POST", "PUT", "PATCH", "DELETE"]
 SAFE = ["GET", "HEAD", "OPTIONS"]
 
-# What browsers and programs send, and whether it is from a page that may use the cookie of https://test.
+# Sec-Fetch-Site and Origin as clients send them, and whether that page may use the cookie of https://test.
 SENDERS = [
     ("same-origin", "https://test", True),
     ("same-origin", None, True),
@@ -59,7 +59,7 @@ SENDERS = [
 
 
 def sent(site: str | None, origin: str | None) -> dict[str, str]:
-    """Fill in the headers."""
+    """Return the headers that have a value."""
     headers = {"Sec-Fetch-Site": site, "Origin": origin}
     return {name: value for name, value in headers.items() if value is not None}
 
@@ -70,14 +70,14 @@ UNCHECKED = knox_backend("cookie", KnoxCookieTransport(csrf_check=False))
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Give a cookie that another origin may use, too."""
+    """Return a cookie backend that trusts another origin, and a header backend."""
     return [TRUSTING, BEARER]
 
 
 @pytest.mark.unmeasured
 @pytest.mark.parametrize("method", UNSAFE)
 async def test_a_forged_request_has_no_cookie(browser: AsyncClient, method: str) -> None:
-    """An unsafe request from another page is one without a cookie."""
+    """The cookie of an unsafe request from another page is ignored."""
     statuses = {
         (site, origin): (await browser.request(method, "/plain", headers=sent(site, origin))).status_code
         for site, origin, _ in SENDERS
@@ -98,7 +98,7 @@ async def test_a_forged_websocket_has_no_cookie(app: Served, browser: AsyncClien
 
 @pytest.mark.unmeasured
 async def test_a_safe_request_has_the_cookie(browser: AsyncClient) -> None:
-    """Links from anywhere work, as a safe request changes nothing; what it answers no other page can read."""
+    """A safe request from any page may use the cookie, because it changes nothing and links must work."""
     statuses = {
         (await browser.request(method, "/plain", headers=sent(site, origin))).status_code
         for method in SAFE
@@ -109,7 +109,7 @@ async def test_a_safe_request_has_the_cookie(browser: AsyncClient) -> None:
 
 
 def connection(method: str | None, headers: dict[str, str], **scope: Any) -> HTTPConnection:
-    """Make a request or the opening of a WebSocket, as a server would."""
+    """Return a request, or a WebSocket's handshake, with these headers."""
     raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
     verb = {"method": method} if method else {}
     return HTTPConnection({"type": "http" if method else "websocket", "headers": raw} | verb | scope)
@@ -117,13 +117,13 @@ def connection(method: str | None, headers: dict[str, str], **scope: Any) -> HTT
 
 @pytest.mark.parametrize("method", ["TRACE", *SAFE])
 def test_safe_methods_are_trusted(method: str) -> None:
-    """GET, HEAD, OPTIONS and TRACE change nothing (RFC 9110 §9.2.1)."""
+    """GET, HEAD, OPTIONS and TRACE are trusted from any page, because they change nothing (RFC 9110 §9.2.1)."""
     assert KnoxCookieTransport().trusts(connection(method, {"Sec-Fetch-Site": "cross-site"}))
 
 
 @pytest.mark.parametrize("method", [*UNSAFE, "CONNECT", "get", "PURGE", None])
-def test_all_others_are_not(method: str | None) -> None:
-    """A method that is unknown may do anything, and so may a WebSocket."""
+def test_other_methods_are_not_trusted(method: str | None) -> None:
+    """Every other method, even an unknown one, and a WebSocket are not trusted from another page."""
     assert not KnoxCookieTransport().trusts(connection(method, {"Sec-Fetch-Site": "cross-site"}))
 
 
@@ -150,14 +150,14 @@ def test_the_own_origin_is_scheme_host_and_port(scheme: str, host: str, origin: 
     assert KnoxCookieTransport().trusts(request) == is_own
 
 
-def test_a_server_that_tells_no_scheme_speaks_http() -> None:
-    """The scheme is optional in ASGI."""
+def test_a_connection_without_a_scheme_is_http() -> None:
+    """A connection whose server gives no scheme, which ASGI allows, counts as http."""
     assert KnoxCookieTransport().trusts(connection("POST", {"Host": "test", "Origin": "http://test"}))
 
 
 @pytest.mark.parametrize("method", ["POST", None])
 def test_with_samesite_none_no_browser_is_too_old(method: str | None) -> None:
-    """Where `SameSite` keeps no browser from sending the cookie along, one that does not say from where is refused."""
+    """With SameSite=None a request without Origin and Sec-Fetch-Site is refused, as old browsers send neither."""
     everywhere = KnoxCookieTransport(cookie_samesite="none")
 
     assert not everywhere.trusts(connection(method, {"Host": "test"}))
@@ -166,7 +166,7 @@ def test_with_samesite_none_no_browser_is_too_old(method: str | None) -> None:
 
 
 async def test_other_backends_are_tried(browser: AsyncClient) -> None:
-    """A request from another page that has a token in the header is let in by that."""
+    """A request from another page is accepted if it has a token in the header."""
     token = (await browser.post("/bearer/login", data=credentials(), headers={"Cookie": ""})).json()["access_token"]
 
     headers = sent("cross-site", "https://evil.example") | {"Authorization": f"Bearer {token}"}
@@ -186,7 +186,7 @@ async def test_other_backends_are_tried(browser: AsyncClient) -> None:
     ],
 )
 async def test_nobody_is_logged_out_by_another_page(browser: AsyncClient, method: str, path: str) -> None:
-    """The routers' own routes are as safe as the application's."""
+    """Another page cannot use the cookie to call the sessions' routes."""
     sessions = (await browser.get("/cookie/sessions")).json()
 
     headers = sent("same-site", "https://evil.test")
@@ -198,7 +198,7 @@ async def test_nobody_is_logged_out_by_another_page(browser: AsyncClient, method
 
 
 async def test_a_forged_request_keeps_no_session_alive(browser: AsyncClient, clock: Clock) -> None:
-    """It refreshes neither the token nor the cookie."""
+    """A request from another page refreshes neither the token nor the cookie."""
     clock.now += 30 * MINUTE
 
     forged = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
@@ -209,8 +209,8 @@ async def test_a_forged_request_keeps_no_session_alive(browser: AsyncClient, clo
 
 
 @pytest.mark.usefixtures("ada")
-async def test_the_check_can_be_left_to_others(world: World) -> None:
-    """An application with CSRF tokens of its own can switch it off."""
+async def test_the_check_can_be_switched_off(world: World) -> None:
+    """`csrf_check=False` switches the check off for applications that have their own."""
     async with client_of(world.serving(create_app(UNCHECKED))) as browser:
         await log_in(browser)
         response = await browser.post("/plain", headers=sent("cross-site", "https://evil.example"))
@@ -220,7 +220,7 @@ async def test_the_check_can_be_left_to_others(world: World) -> None:
 
 @pytest.mark.parametrize("name", ["Origin", "Sec-Fetch-Site"])
 def test_any_headers_are_judged(name: str) -> None:
-    """No header makes the check fail with an error, and none that no browser sends is trusted."""
+    """Malformed Origin, Host and Sec-Fetch-Site headers raise no error and are not trusted."""
     odd = ["", "\0", "\xff\xfe", "://", "https://[", "https://]:443", "null", "*", "x" * 70_000]
     requests = [
         connection("POST", {name: value, "Host": host}, scheme="https") for value, host in itertools.product(odd, odd)

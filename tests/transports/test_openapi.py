@@ -1,4 +1,4 @@
-"""How the transport stands in the OpenAPI document."""
+"""How the bearer transport documents itself in OpenAPI."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ BEARER = KnoxBearerTransport("auth/login")
 
 
 class UserRead(BaseUser[int]):
-    """What an application returns about a user."""
+    """The schema by which an application returns a user."""
 
 
 def openapi(transport: Transport) -> dict[str, Any]:
-    """Return the document of an application with one login route."""
+    """Return the OpenAPI document of an application with one login route."""
     app = FastAPI()
 
     @app.post("/login", responses=transport.get_openapi_login_responses_success())
@@ -30,14 +30,14 @@ def openapi(transport: Transport) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("status", "code"), [("403", "LOGIN_TOKEN_LIMIT_REACHED"), ("503", "TOKEN_STORE_UNAVAILABLE")])
 def test_refusals_are_documented(status: str, code: str) -> None:
-    """The limit and the outage stand in the document, each with its code."""
+    """The limit and the unavailable store are documented with their codes."""
     responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
 
     assert responses[status]["content"]["application/json"]["examples"][code]["value"] == {"detail": code}
 
 
 def test_the_answer_is_documented() -> None:
-    """The document names the fields of the answer, of which a client can count on the token and its type."""
+    """The login response is documented with its fields, of which the token and its type are required."""
     document = openapi(BEARER)
 
     content = document["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]
@@ -47,15 +47,15 @@ def test_the_answer_is_documented() -> None:
     assert set(schema["properties"]) == {"access_token", "token_type", "expires_in", "expiry"}
 
 
-def test_no_expires_in_is_documented_as_no_expires_in() -> None:
-    """A client made from the document takes no `expires_in` for "expired at once"."""
+def test_expires_in_has_no_default() -> None:
+    """`expires_in` has no default, so a generated client does not read a missing one as zero."""
     schema = openapi(BEARER)["components"]["schemas"]["KnoxLoginResponse"]
 
     assert "default" not in schema["properties"]["expires_in"]
 
 
 def test_the_user_is_documented() -> None:
-    """With `user_schema`, the document has it."""
+    """With `user_schema` the login response is documented with the user."""
     transport = KnoxBearerTransport("auth/login", user_schema=UserRead)
 
     schemas = openapi(transport)["components"]["schemas"]
@@ -64,14 +64,14 @@ def test_the_user_is_documented() -> None:
 
 
 def test_two_transports_document_their_own_users() -> None:
-    """The shape of an answer is the instance's own: one without a user is not changed by another with one."""
+    """A transport without `user_schema` is not changed by another one that has it."""
     KnoxBearerTransport("auth/login", user_schema=UserRead)
 
     assert "KnoxUserLoginResponse" not in openapi(KnoxBearerTransport("auth/login"))["components"]["schemas"]
 
 
 def test_a_subclass_documents_what_it_likes() -> None:
-    """The static methods of FastAPI-Users' `Transport` can be overridden, as everywhere."""
+    """A subclass can override the static methods of FastAPI-Users' `Transport`."""
 
     class Quiet(KnoxBearerTransport):
         @staticmethod
@@ -82,14 +82,14 @@ def test_a_subclass_documents_what_it_likes() -> None:
 
 
 def test_the_class_documents_itself() -> None:
-    """Asked without an instance, as FastAPI-Users declares it, the answer is the one without a user."""
+    """Called on the class, as FastAPI-Users declares them, the methods document a login without the user."""
     assert KnoxBearerTransport.get_openapi_login_responses_success().keys() == {200, 403, 503}
     assert KnoxBearerTransport.get_openapi_logout_responses_success().keys() == {204}
 
 
 @pytest.mark.parametrize(("options", "name"), [({}, "KnoxBearer"), ({"scheme_name": "Phones"}, "Phones")])
 def test_the_scheme_is_named(options: dict[str, Any], name: str) -> None:
-    """In the document the scheme has its name, and the login route's path."""
+    """The security scheme is documented with its name and the path of the login route."""
     scheme = KnoxBearerTransport("auth/login", **options).scheme
 
     assert scheme.scheme_name == name

@@ -1,4 +1,4 @@
-"""The cookie lives on when its token is refreshed, and only then."""
+"""`KnoxCookieMiddleware` renews the cookie when its token is refreshed, and only then."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ TOKEN = KnoxCookieTransport().cookie_name
 async def test_a_refresh_moves_the_cookie(
     browser: AsyncClient, clock: Clock, path: str, status: int, body: str
 ) -> None:
-    """The same token is set anew with the new Max-Age, and is not to be cached, whatever the route answers."""
+    """A refresh sets the same token with a new Max-Age and forbids caching, whatever the route returns."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
@@ -47,8 +47,8 @@ async def test_a_refresh_moves_the_cookie(
     )
 
 
-async def test_what_a_route_says_else_stays(browser: AsyncClient, clock: Clock) -> None:
-    """Other cookies and headers are kept, but for those that let a cache keep the answer (RFC 9213)."""
+async def test_the_route_s_other_headers_stay(browser: AsyncClient, clock: Clock) -> None:
+    """Renewing the cookie keeps the route's other headers, except those that allow caching (RFC 9213)."""
     clock.now += 30 * MINUTE
 
     response = await browser.get("/own")
@@ -59,7 +59,7 @@ async def test_what_a_route_says_else_stays(browser: AsyncClient, clock: Clock) 
 
 
 async def test_a_background_task_runs(app: Served, browser: AsyncClient, clock: Clock) -> None:
-    """What comes after the answer is left alone."""
+    """A background task still runs after a response that renews the cookie."""
     clock.now += 30 * MINUTE
 
     await browser.get("/background")
@@ -79,22 +79,22 @@ async def test_a_read_without_a_refresh_sets_no_cookie(browser: AsyncClient, clo
 
 
 async def test_only_what_was_written_moves_the_cookie(browser: AsyncClient, clock: Clock) -> None:
-    """Knox #383: the cookie's end and the record's are one moment, however often the token is used in between."""
-    ends = []
+    """Knox #383: the cookie expires at the same moment as the record, however often the token is used."""
+    expiries = []
     for _ in range(10):
         clock.now += 25 * SECOND
         response = await browser.get("/plain")
         if "Set-Cookie" in response.headers:
-            ends.append(clock.now + HOUR)
+            expiries.append(clock.now + HOUR)
             assert "Max-Age=3600;" in response.headers["Set-Cookie"]
     sessions = (await browser.get("/cookie/sessions")).json()
 
-    assert len(ends) == 3  # every third request is more than 60 seconds after the last refresh
-    assert sessions[0]["expires_at"] == ends[-1].isoformat().replace("+00:00", "Z")
+    assert len(expiries) == 3  # every third request is more than 60 seconds after the last refresh
+    assert sessions[0]["expires_at"] == expiries[-1].isoformat().replace("+00:00", "Z")
 
 
 async def test_of_many_requests_one_moves_the_cookie(browser: AsyncClient, clock: Clock) -> None:
-    """Of requests that find a refresh due at once, that which writes it sets the cookie."""
+    """Of simultaneous requests with a due refresh, only the one that writes it renews the cookie."""
     clock.now += 30 * MINUTE
     token = browser.cookies[TOKEN]
     headers = {"Cookie": f"{TOKEN}={token}"}
@@ -119,7 +119,7 @@ async def test_of_many_requests_one_moves_the_cookie(browser: AsyncClient, clock
 async def test_the_cookie_follows_the_policy(
     world: World, clock: Clock, settings: KnoxSettings, after: Any, max_age: int | None
 ) -> None:
-    """The Max-Age is the record's, by the cap too; without `auto_refresh` use moves nothing, though it is noted."""
+    """The renewed Max-Age obeys the cap and the browsers' limit, and without `auto_refresh` nothing is renewed."""
     app = create_app(COOKIE, BEARER)
     async with client_of(world.having(cookie=settings).serving(app)) as browser:
         await log_in(browser)
@@ -131,8 +131,8 @@ async def test_the_cookie_follows_the_policy(
     assert max_age is None or f"Max-Age={max_age};" in response.headers["Set-Cookie"]
 
 
-async def test_a_passive_look_sets_no_cookie(browser: AsyncClient, clock: Clock) -> None:
-    """What is no use of the token keeps neither it nor its cookie alive."""
+async def test_a_passive_read_sets_no_cookie(browser: AsyncClient, clock: Clock) -> None:
+    """A passive read does not renew the cookie."""
     clock.now += 30 * MINUTE
 
     response = await browser.get("/passive")
@@ -143,7 +143,7 @@ async def test_a_passive_look_sets_no_cookie(browser: AsyncClient, clock: Clock)
 
 @pytest.mark.usefixtures("ada")
 async def test_a_header_s_refresh_sets_no_cookie(stranger: AsyncClient, clock: Clock) -> None:
-    """A token that came in the header is put into no cookie, or scripts' tokens would become browsers' sessions."""
+    """Refreshing a token from the header sets no cookie, which would turn it into a browser session."""
     token = (await stranger.post("/bearer/login", data=credentials())).json()["access_token"]
     clock.now += 30 * MINUTE
 
@@ -156,7 +156,7 @@ async def test_a_header_s_refresh_sets_no_cookie(stranger: AsyncClient, clock: C
 async def test_a_header_s_refresh_moves_no_other_cookie(
     stranger: AsyncClient, browser: AsyncClient, clock: Clock
 ) -> None:
-    """Where the cookie is junk, and the token in the header good, the cookie stays junk."""
+    """Refreshing a token from the header does not renew an invalid cookie sent beside it."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
@@ -167,7 +167,7 @@ async def test_a_header_s_refresh_moves_no_other_cookie(
     assert "Set-Cookie" not in response.headers
 
 
-# What ends or swaps the token
+# requests that revoke or rotate the token
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ async def test_a_header_s_refresh_moves_no_other_cookie(
 async def test_an_answer_sets_the_cookie_once(
     browser: AsyncClient, clock: Clock, method: str, path: str, status: int, *, is_logout: bool
 ) -> None:
-    """A request that refreshes its token and then logs out, rotates or logs in sets one cookie: the route's own."""
+    """A request that refreshes its token and then logs out, rotates or logs in sets only the route's own cookie."""
     token, sessions = browser.cookies[TOKEN], (await browser.get("/cookie/sessions")).json()
     clock.now += 30 * MINUTE
 
@@ -198,8 +198,8 @@ async def test_an_answer_sets_the_cookie_once(
 
 
 @pytest.mark.parametrize("ending", ["logout", "logout-all", "rotate", "login"])
-async def test_an_ended_token_is_not_set_anew(browser: AsyncClient, clock: Clock, ending: str) -> None:
-    """Where the route says nothing of the cookie, none that is dead by now is set."""
+async def test_a_revoked_token_is_not_set_again(browser: AsyncClient, clock: Clock, ending: str) -> None:
+    """If a route revokes or rotates the token without setting a cookie, the old token is not set again."""
     clock.now += 30 * MINUTE
 
     response = await browser.post(f"/quietly/{ending}")
@@ -210,8 +210,8 @@ async def test_an_ended_token_is_not_set_anew(browser: AsyncClient, clock: Clock
 
 
 @pytest.mark.parametrize("other", ["logout-others", "issue"])
-async def test_what_spares_the_token_spares_the_cookie(browser: AsyncClient, clock: Clock, other: str) -> None:
-    """A route that ends the others, or adds another, still moves the cookie."""
+async def test_revoking_or_issuing_others_renews_the_cookie(browser: AsyncClient, clock: Clock, other: str) -> None:
+    """A route that revokes or issues only other tokens still renews the cookie."""
     clock.now += 30 * MINUTE
 
     response = await browser.post(f"/quietly/{other}")
@@ -220,8 +220,8 @@ async def test_what_spares_the_token_spares_the_cookie(browser: AsyncClient, clo
     assert "Max-Age=3600;" in response.headers["Set-Cookie"]
 
 
-async def test_an_expired_cookie_is_not_set_anew(browser: AsyncClient, clock: Clock) -> None:
-    """What has expired stays so."""
+async def test_an_expired_token_is_not_set_again(browser: AsyncClient, clock: Clock) -> None:
+    """An expired token is not refreshed, and its cookie is not set."""
     clock.now += HOUR
 
     response = await browser.get("/plain")
@@ -230,13 +230,13 @@ async def test_an_expired_cookie_is_not_set_anew(browser: AsyncClient, clock: Cl
     assert "Set-Cookie" not in response.headers
 
 
-# Several of everything
+# several users, cookies and middlewares
 
 
 async def test_users_who_are_given_the_same_response_keep_their_own_cookies(
     app: Served, ada: User, clock: Clock
 ) -> None:
-    """A response that an application makes once and gives to many holds nobody's token after."""
+    """A response object that is shared between requests never holds another user's cookie."""
     bob = await app.world.database.create_user("bob@example.org")
     async with client_of(app) as ada_s, client_of(app) as bob_s:
         await log_in(ada_s, username=ada.email)
@@ -258,7 +258,7 @@ SPARING = KnoxSettings(**(REFRESHING.model_dump() | {"end_presented": False}))
 
 @pytest.fixture
 async def two_cookies(world: World, ada: User) -> AsyncIterator[AsyncClient]:
-    """Give a browser that is logged in by two transports; the second login would end the first token."""
+    """Return a browser that is logged in by two cookie transports; neither login revokes the other's token."""
     sparing = world.having(cookie=SPARING, admin=SPARING, bearer=SPARING)
     async with client_of(sparing.serving(create_app(COOKIE, ADMIN, BEARER))) as browser:
         await log_in(browser, "cookie", ada.email)
@@ -267,7 +267,7 @@ async def two_cookies(world: World, ada: User) -> AsyncIterator[AsyncClient]:
 
 
 async def test_of_two_cookies_the_one_that_was_used_is_moved(two_cookies: AsyncClient, clock: Clock) -> None:
-    """Each transport sets its own cookie, with its own attributes."""
+    """Of two transports' cookies only the one that authenticated is renewed, with its own attributes."""
     clock.now += 30 * MINUTE
 
     both = await two_cookies.get("/plain")
@@ -283,7 +283,7 @@ async def test_of_two_cookies_the_one_that_was_used_is_moved(two_cookies: AsyncC
 
 
 async def test_a_logout_from_one_leaves_the_other(two_cookies: AsyncClient, clock: Clock) -> None:
-    """An answer that deletes one cookie does not keep the other from living on, nor set what it deletes."""
+    """Logging out from one cookie transport deletes that cookie and does not set it again."""
     clock.now += 30 * MINUTE
 
     response = await two_cookies.post("/admin/logout")
@@ -293,7 +293,7 @@ async def test_a_logout_from_one_leaves_the_other(two_cookies: AsyncClient, cloc
 
 
 async def test_the_same_token_in_two_cookies_is_moved_in_both(two_cookies: AsyncClient, clock: Clock) -> None:
-    """It is the token that was refreshed, wherever it was."""
+    """If two cookies hold the same token, a refresh renews both."""
     token = two_cookies.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
@@ -305,7 +305,7 @@ async def test_the_same_token_in_two_cookies_is_moved_in_both(two_cookies: Async
 
 
 async def test_the_middleware_twice_sets_the_cookie_once(browser: AsyncClient, app: Served, clock: Clock) -> None:
-    """An application may be mounted in another that has the middleware too."""
+    """Two nested middlewares set the cookie once."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
@@ -318,7 +318,7 @@ async def test_the_middleware_twice_sets_the_cookie_once(browser: AsyncClient, a
 async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
     world: World, ada: User, clock: Clock
 ) -> None:
-    """Only the cookie's Max-Age stays."""
+    """Without the middleware the token is refreshed, and only the cookie's Max-Age stays."""
     app = create_app(COOKIE, BEARER, renews_cookies=False)
     async with client_of(world.serving(app)) as browser:
         await log_in(browser, username=ada.email)
@@ -335,14 +335,14 @@ async def test_without_the_middleware_the_token_is_refreshed_all_the_same(
 
 
 async def test_a_websocket_s_handshake_moves_the_cookie(browser: AsyncClient, app: Served, clock: Clock) -> None:
-    """The answer to the handshake is an answer like others."""
+    """The response to a WebSocket's handshake renews the cookie."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
     async with socket_to(app, "/ws", {"Cookie": f"{TOKEN}={token}", "Origin": "https://test"}) as socket:
-        accepted, said = await socket.receive(), await socket.receive()
+        accepted, message = await socket.receive(), await socket.receive()
 
-    assert (accepted["type"], said["text"]) == ("websocket.accept", "ada@example.org")
+    assert (accepted["type"], message["text"]) == ("websocket.accept", "ada@example.org")
     [cookie] = set_cookies(accepted["headers"])
     assert cookie.startswith(f"{TOKEN}={token}; HttpOnly; Max-Age=3600;")
-    assert "headers" not in said
+    assert "headers" not in message

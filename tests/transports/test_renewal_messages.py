@@ -1,4 +1,4 @@
-"""The middleware that renews the cookie understands every message of ASGI."""
+"""`KnoxCookieMiddleware` handles every message of the ASGI specification."""
 
 import uuid
 from typing import Any
@@ -32,7 +32,7 @@ RECORD = TokenRecord(id=uuid.UUID(int=1), user_id=1, audience="", created_at=NOW
     ],
 )
 async def test_answers_in_any_form_are_understood(sent: dict[str, Any], received: list[bytes]) -> None:
-    """The headers may be missing, in any iterable and any case (ASGI's specification)."""
+    """Response headers may be missing, any iterable, and in any case of letters, as ASGI allows."""
     answers: list[Any] = []
 
     async def app(scope: Any, _receive: object, send: Any) -> None:
@@ -52,14 +52,14 @@ async def test_answers_in_any_form_are_understood(sent: dict[str, Any], received
 
 
 async def test_what_is_no_connection_passes() -> None:
-    """A server's start and end are the application's business."""
+    """Messages that belong to no connection, such as lifespan, reach the application unchanged."""
     seen: list[Any] = []
 
     async def app(*arguments: Any) -> None:
         seen.extend(arguments)
 
     async def channel(*_: Any) -> Any:
-        """Stand for the server's."""
+        """Do nothing."""
 
     scope = {"type": "lifespan"}
     await KnoxCookieMiddleware(app)(scope, channel, channel)

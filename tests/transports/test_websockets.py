@@ -1,4 +1,4 @@
-"""A WebSocket takes the token from the cookie or the header."""
+"""A WebSocket authenticates by the token in the cookie or in the header."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ REFUSED: dict[str, Callable[[str], dict[str, str]]] = {
 
 @pytest.fixture
 async def token(stranger: AsyncClient, ada: User) -> str:
-    """Log in."""
+    """Log in and return the token."""
     response = await stranger.post("/bearer/login", data=credentials(ada.email))
     text: str = response.json()["access_token"]
     return text
@@ -40,16 +40,16 @@ async def token(stranger: AsyncClient, ada: User) -> str:
 
 @pytest.mark.parametrize("present", PRESENTING.values(), ids=PRESENTING)
 async def test_who_is_let_in(app: Served, token: str, present: Callable[[str], dict[str, str]]) -> None:
-    """The token may be in either, as FastAPI-Users tries every backend."""
+    """A WebSocket is accepted with the token in the cookie or in the header, because every backend is tried."""
     async with socket_to(app, "/ws", present(token)) as socket:
-        accepted, said = await socket.receive(), await socket.receive()
+        accepted, message = await socket.receive(), await socket.receive()
 
-    assert (accepted["type"], said["text"]) == ("websocket.accept", "ada@example.org")
+    assert (accepted["type"], message["text"]) == ("websocket.accept", "ada@example.org")
 
 
 @pytest.mark.parametrize("present", REFUSED.values(), ids=REFUSED)
-async def test_who_is_not(app: Served, token: str, present: Callable[[str], dict[str, str]]) -> None:
-    """Without a token that counts, the handshake fails."""
+async def test_who_is_refused(app: Served, token: str, present: Callable[[str], dict[str, str]]) -> None:
+    """A WebSocket is refused without a valid token, or if its page may not use the cookie."""
     async with socket_to(app, "/ws", present(token)) as socket:
         answer = await socket.receive()
 
@@ -57,7 +57,7 @@ async def test_who_is_not(app: Served, token: str, present: Callable[[str], dict
 
 
 async def test_an_expired_token_opens_none(app: Served, token: str, clock: Clock) -> None:
-    """What has ended opens nothing."""
+    """An expired token opens no WebSocket."""
     clock.now += HOUR
 
     async with socket_to(app, "/ws", {"Cookie": f"{TOKEN}={token}"}) as socket:
