@@ -11,7 +11,7 @@ from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
 from example_app.tokens import disconnect
 from example_app.users import auth_backend, cookie_backend, current_active_user, fastapi_users
-from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_knox_router, unauthorized
+from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_knox_router, unauthorized_handler
 
 
 def configure_logging() -> None:
@@ -31,7 +31,7 @@ async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="fastapi-users-knox example", lifespan=lifespan)
 app.add_middleware(KnoxCookieMiddleware)
-app.add_exception_handler(401, unauthorized)
+app.add_exception_handler(401, unauthorized_handler)
 
 app.include_router(fastapi_users.get_auth_router(auth_backend), prefix="/auth", tags=["auth"])
 app.include_router(get_knox_router(fastapi_users, auth_backend), prefix="/auth", tags=["auth"])

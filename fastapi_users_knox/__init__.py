@@ -31,7 +31,7 @@ from fastapi_users_knox.routers import (
     get_knox_admin_router,
     get_knox_router,
     knox_strategy,
-    unauthorized,
+    unauthorized_handler,
 )
 from fastapi_users_knox.settings import KnoxSettings
 from fastapi_users_knox.store import TokenStore
@@ -85,7 +85,7 @@ __all__ = [
     "get_knox_router",
     "knox_strategy",
     "log_event",
-    "unauthorized",
+    "unauthorized_handler",
 ]
 
 __version__ = "0.1.0"

@@ -33,7 +33,7 @@ from fastapi_users_knox import (
     TokenStore,
     get_knox_admin_router,
     get_knox_router,
-    unauthorized,
+    unauthorized_handler,
 )
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
@@ -325,7 +325,7 @@ def build_app(
     if renews_cookies:
         app.add_middleware(KnoxCookieMiddleware)
     if explains_401:
-        app.add_exception_handler(401, unauthorized)
+        app.add_exception_handler(401, unauthorized_handler)
     for backend in backends:
         prefix = f"/{backend.name}"
         app.include_router(users.get_auth_router(backend, requires_verification), prefix=prefix)

@@ -3,7 +3,7 @@
 from fastapi_users_knox.routers.administration import get_knox_admin_router
 from fastapi_users_knox.routers.backends import knox_strategy
 from fastapi_users_knox.routers.dependencies import current_token
-from fastapi_users_knox.routers.exception_handler import unauthorized
+from fastapi_users_knox.routers.exception_handlers import unauthorized_handler
 from fastapi_users_knox.routers.schemas import SessionRead
 from fastapi_users_knox.routers.sessions import get_knox_router
 
@@ -13,5 +13,5 @@ __all__ = [
     "get_knox_admin_router",
     "get_knox_router",
     "knox_strategy",
-    "unauthorized",
+    "unauthorized_handler",
 ]

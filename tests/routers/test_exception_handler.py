@@ -6,7 +6,7 @@ from fastapi.exceptions import HTTPException
 from fastapi.requests import HTTPConnection
 from starlette.exceptions import HTTPException as AnyHTTPException
 
-from fastapi_users_knox import unauthorized
+from fastapi_users_knox import unauthorized_handler
 from tests.asgi import talk
 from tests.models import User
 from tests.site import (
@@ -77,7 +77,7 @@ async def test_a_revoked_token_counts_as_presented(world: World, ada: User) -> N
 async def test_an_application_s_own_401_is_kept(error: AnyHTTPException, challenge: str) -> None:
     """The handler keeps an application's own detail and headers, including its challenge."""
     app = FastAPI()
-    app.add_exception_handler(401, unauthorized)
+    app.add_exception_handler(401, unauthorized_handler)
 
     @app.get("/")
     async def refuse() -> None:
@@ -102,4 +102,4 @@ async def test_a_websocket_s_401_gets_the_header(explaining: Served) -> None:
 async def test_any_other_error_is_raised_again() -> None:
     """Registered for an exception that is not an HTTP error, the handler raises it again."""
     with pytest.raises(LookupError):
-        await unauthorized(HTTPConnection({"type": "http", "headers": []}), LookupError())
+        await unauthorized_handler(HTTPConnection({"type": "http", "headers": []}), LookupError())
