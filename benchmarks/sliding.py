@@ -27,7 +27,7 @@ from tests.strategies import Clock, sent_to
 
 CASE = "sliding sessions"
 WRITES = "refresh writes per deadline"
-TOLD = "refresh events per deadline"
+PUBLISHED = "refresh events per deadline"
 SKIPPED = "skipped writes per deadline"
 
 WORKERS = 4  # the processes of an application, each with its own engine and client of Redis
@@ -136,7 +136,7 @@ async def _measure(store: str, url: str, redis_url: str | None, scale: Scale) ->
         ("p99 with refresh", "ms"): [turn.p99 for turn in due],
         ("p99 without", "ms"): [turn.p99 for turn in idle],
         (WRITES, "writes"): [turn.writes for turn in due],
-        (TOLD, "events"): [turn.refreshed for turn in due],
+        (PUBLISHED, "events"): [turn.refreshed for turn in due],
         (SKIPPED, "writes"): [turn.skipped for turn in due],
     }
     return [

@@ -100,7 +100,7 @@ def test_one_refresh_is_written_a_deadline(servers: Servers) -> None:
     for store in ("SQLite", "Redis"):
         (written,), (skipped,) = counted[store, sliding.WRITES, "writes"], counted[store, sliding.SKIPPED, "writes"]
         assert written == 1 or skipped
-        assert counted[store, sliding.TOLD, "events"] == (written,)
+        assert counted[store, sliding.PUBLISHED, "events"] == (written,)
 
 
 def test_a_token_in_redis_takes_450_bytes_at_most(servers: Servers) -> None:

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
 BACKENDS = [*SQLITE, *SERVERS, *REDIS]
-CALLERS = 16  # That is enough: a store without its locks fails with this number every time.
+CALLERS = 16  # With this number a login without the lock on its user exceeds the limit in nine runs of ten.
 # MariaDB at SERIALIZABLE locks every row that is read until the reader's transaction ends. A refresh waits until no
 # other transaction uses the token, so of many readers at once none can write, and a deadlock may abort a reader.
 UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]

@@ -35,8 +35,8 @@ __all__ = [
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
-CALLERS = 12
-FEW_CALLERS = 5  # For callers in a loop: SQLite serves them in no order, so one of many could wait for a long time.
+CALLERS = 20
+FEW_CALLERS = 10  # For callers in a loop: SQLite serves them in no order, so one of many could wait for a long time.
 
 T = TypeVar("T")
 Store = TokenStore[Any, Any]
