@@ -4,6 +4,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from anyio import CancelScope
+from anyio.lowlevel import checkpoint_if_cancelled
+
 __all__ = ["run_to_the_end"]
 
 T = TypeVar("T")
@@ -12,14 +15,20 @@ T = TypeVar("T")
 async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
     """Run work in a task of its own, and return its result. A cancellation is raised only after the work is done.
 
-    With `asyncio.shield` the caller would continue, and close its session, while the work still uses it.
+    With `asyncio.shield` the caller would continue, and close its session, while the work still uses it. AnyIO repeats
+    a cancellation in each turn of the event loop, which would be busy with nothing else, so it is shielded from here.
     """
     task, cancelled = asyncio.create_task(work), None
     while not task.done():
         try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError as error:  # It may come more than once, as it does with anyio.
+            with CancelScope(shield=True):
+                await asyncio.wait([task])
+        except asyncio.CancelledError as error:  # By asyncio's own `Task.cancel`, which may be called more than once.
             cancelled = error
     if cancelled is not None:
         raise cancelled from task.exception()
+    try:
+        await checkpoint_if_cancelled()
+    except asyncio.CancelledError as error:
+        raise error from task.exception()
     return task.result()

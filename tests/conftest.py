@@ -40,9 +40,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *_texts_among_parameters(item)}
         module = ".".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
-        if names & SERVER_NAMES or {module, module.rpartition(".")[0]} & PROGRAMS:
+        is_program = bool({module, module.rpartition(".")[0]} & PROGRAMS)
+        if names & SERVER_NAMES or is_program:
             item.add_marker("server")
-        if names & VARIANTS:
+        if names & VARIANTS or is_program:
             item.add_marker("unmeasured")
 
 

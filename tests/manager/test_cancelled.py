@@ -23,7 +23,7 @@ from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
 from tests.models import User, create_user
 from tests.site import PASSWORDS, UserRead, UserUpdate, bearing, client_of
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 ALL = ["laptop", "phone", "script"]
 

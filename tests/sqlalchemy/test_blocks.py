@@ -12,6 +12,7 @@ from tests.models import KnoxToken, User, create_user
 from tests.strategies import HOUR, Knox
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.anyio,
     pytest.mark.parametrize("any_backend", ["sqlite-memory", "sqlite", "postgresql-asyncpg", "mariadb"], indirect=True),
 ]

@@ -13,6 +13,7 @@ from tests.models import KnoxToken, User, create_user
 from tests.strategies import Knox, stored
 
 pytestmark = [
+    pytest.mark.unmeasured,
     pytest.mark.anyio,
     pytest.mark.parametrize(
         "any_backend",

@@ -15,7 +15,7 @@ from fastapi_users_knox import KnoxBearerTransport, KnoxError, KnoxSettings, Kno
 from tests.site import bearing, client_of, credentials
 from tests.tenants import ALL, Tenancy, TenantUser, TenantUserManager, tenant_store, tenant_user_manager
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 SETTINGS = KnoxSettings(auto_refresh=True, token_limit_per_user=5)
 
