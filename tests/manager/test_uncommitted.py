@@ -16,7 +16,7 @@ from tests.backends import NOW, App, OpenApp
 from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
 from tests.models import KnoxToken, User, create_empty_tables, create_user, store_on
 
-pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
+pytestmark = pytest.mark.anyio
 
 ALL = ["laptop", "phone", "script"]
 DATABASES = ["sqlite", "postgresql-asyncpg", "mariadb", "mariadb-serializable", "redis-7"]

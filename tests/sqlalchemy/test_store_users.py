@@ -1,11 +1,12 @@
 """If the store cannot find the user class by itself, the error says why and what to pass as `users`."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy import Boolean, Column, ColumnElement, ForeignKey, Integer, String, Table, join
+from sqlalchemy import Boolean, Column, ColumnElement, ForeignKey, Integer, String, Table, insert, join
 from sqlalchemy.ext.asyncio import (
     AsyncSession,
     create_async_engine,
@@ -14,7 +15,7 @@ from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import DeclarativeBase, Mapped, column_property, mapped_column, synonym
 from sqlalchemy.orm.mapper import _all_registries  # As in user_class.py.
 
-from fastapi_users_knox import KnoxError, UserClassError
+from fastapi_users_knox import Credentials, KnoxError, UserClassError
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
 from fastapi_users_knox.users import users_of
 from tests.models import KnoxToken, User
@@ -345,3 +346,17 @@ async def test_a_user_db_needs_what_sql_can_read(session: AsyncSession, users: t
 
     with pytest.raises(UserClassError, match=f"user_db must have .* {users.__name__}: is_active is not a column"):
         await users_of(user_db).credentials(7)
+
+
+async def test_credentials_are_read_by_two_columns(tmp_path: Path) -> None:
+    """The credentials of a user are read from the row, for a user class that has nothing else."""
+    engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/users.db")
+    async with engine.begin() as connection:
+        await connection.run_sync(lambda it: Base.metadata.create_all(it, [Base.metadata.tables["stranger"]]))
+        await connection.execute(insert(Stranger).values(id=7, hashed_password="hash", is_active=True))
+    async with AsyncSession(engine) as session:
+        users = users_of(SQLAlchemyUserDatabase[Any, Any](session, Stranger))
+
+        assert await users.credentials(7) == Credentials(hashed_password="hash", is_active=True)
+        assert await users.credentials(8) is None
+    await engine.dispose()

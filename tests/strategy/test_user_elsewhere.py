@@ -309,7 +309,6 @@ async def test_a_user_without_is_active_is_refused(knox: Knox) -> None:
     assert await Vault(knox.user.id, user=knox.user, is_active=True).read(knox.user_manager) is knox.user
 
 
-@pytest.mark.unmeasured
 def test_users_outside_of_sql_need_no_sqlalchemy() -> None:
     """Users outside of SQL are loaded even where SQLAlchemy is not installed."""
     script = """
