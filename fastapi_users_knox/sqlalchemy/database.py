@@ -60,7 +60,8 @@ class Database:
 
     def __init__(self, session: AsyncSession, sql: Statements) -> None:
         """Take the session. Nothing is sent to the database."""
-        self.session, self.sql = session, sql
+        self.session: AsyncSession = session
+        self.sql: Statements = sql
         self.last_statement: ClauseElement = sql.no_rows
         self.last_read_began = False
         self.read_transaction: SessionTransaction | None = None
