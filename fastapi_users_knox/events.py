@@ -133,7 +133,7 @@ class TokenLimitHit(KnoxEvent[ID]):
     """A login was refused, because the user already has as many live tokens as the limit allows.
 
     Attributes:
-        limit: The limit, in tokens.
+        limit: The largest number of live tokens.
     """
 
     limit: int

@@ -85,8 +85,8 @@ class KnoxSettings(BaseModel):
 
     token_ttl: _Ttl | None = timedelta(hours=10)
     """How long a token is valid after login, or after its last refresh. `None` means for ever. More than 0 and at most
-    100 years. The default is knox's: about a working day. A shorter time limits what a stolen token is good for; a
-    longer one asks users to log in less often. knox: `TOKEN_TTL`."""
+    100 years. The default of 10 hours is that of django-rest-knox, about a working day. A shorter time limits what a
+    stolen token is good for; a longer one asks users to log in less often. knox: `TOKEN_TTL`."""
 
     token_limit_per_user: Annotated[int, Field(ge=1)] | None = None
     """How many live tokens of this audience a user may have (ASVS 7.1.2), at least 1. `None`, the default, means no
@@ -164,7 +164,7 @@ class KnoxSettings(BaseModel):
         return tokens.digest(token, key=self.digest_keys[0].get_secret_value().encode() if self.digest_keys else None)
 
     def digests(self, token: str, now: datetime) -> tuple[bytes, ...]:
-        """Return the digests under which a token may be stored at `now`. The first is that of a new token."""
+        """Return the digests under which a token may be stored at `now`. The first digest is the one of a new token."""
         if not self.digest_keys:
             return (tokens.digest(token),)
         keyed = tuple(tokens.digest(token, key=key.get_secret_value().encode()) for key in self.digest_keys)

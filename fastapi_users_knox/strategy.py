@@ -185,7 +185,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return await revoking.revoke(self._context, user.id, id, reason=reason)
 
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
-        """Revoke all sessions of a user in this audience, and return how many live ones there were.
+        """Revoke all sessions of a user in this audience, and return the number that were live.
 
         Once it has returned, no token issued before the call is accepted any more. It needs no request, so it can be
         called in a route, in a hook of the user manager or in a script.
@@ -220,8 +220,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
             seen: Records that the database may have deleted together with the user. They are published too.
-            peers: Other strategies. The event of a record goes to the listeners of the first one of its audience, and
-                to those of this strategy if there is none.
+            peers: Other strategies with listeners. The event of a record goes to the first strategy of its audience,
+                and to this one if there is none.
         """
         publishers = {peer.settings.audience: peer for peer in reversed(peers)}
 

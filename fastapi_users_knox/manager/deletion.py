@@ -61,7 +61,7 @@ class _Deletion(Generic[UP, ID]):
 
     async def revoke(self) -> None:
         """Revoke the tokens. An error is kept for later, so that what follows a deletion is still done."""
-        for deletion in _deletions.get():  # That of an override, and those of the classes above that it calls.
+        for deletion in _deletions.get():  # An override and the base classes that it calls have one each.
             deletion.is_settled |= deletion.is_of(self.account.manager, self.user_id)
         try:
             await self.account.revocation.revoke(self.user_id, "deleted", seen=self.seen)

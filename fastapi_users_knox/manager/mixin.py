@@ -128,7 +128,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     @property
     def _revocation(self) -> Revocation[UP, ID]:
-        # An application's own `__init__` may not have called ours.
+        # It is missing if the application's own `__init__` has not called the one of this mix-in.
         return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
 
     @property

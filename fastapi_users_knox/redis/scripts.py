@@ -43,7 +43,7 @@ async def run(client: Client, script: str, keys: Sequence[str], **arguments: obj
     """
     passed = {name: value for name, value in arguments.items() if value is not None}
     with raising_unavailable():
-        # Keys are passed as bytes, because the scripts build keys too, whatever encoding the client has.
+        # As bytes, so that they equal the keys that the scripts build, whatever encoding the client uses.
         return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(passed)], client)
 
 

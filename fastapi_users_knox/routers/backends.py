@@ -102,7 +102,7 @@ def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
 
 
 def strategy_of(backend: AuthenticationBackend[UP, ID]) -> GetStrategy[UP, ID]:
-    """Make the dependency that returns a backend's strategy, and raises `TypeError` if it is not a `KnoxStrategy`."""
+    """Make a dependency that returns a backend's strategy, or raises `TypeError` if it is not a `KnoxStrategy`."""
 
     async def get_strategy(
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],

@@ -77,7 +77,7 @@ def _lock_unchanged_user(database: Database, connection: Connection, new: NewTok
 
 
 def _lock_authorizing_token(database: Database, connection: Connection, new: NewToken[ID]) -> None:
-    """Check that the token `by` is live, and lock its row, so that it is there until the commit."""
+    """Check that the token given as `by` is live, and lock its row, so that nobody deletes it before the commit."""
     if new.by is None:
         return
     if database.sql.users is None:

@@ -51,7 +51,7 @@ def check_key(tokens: Mapper[Any]) -> None:
 
 
 def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
-    """Refuse another type, because the key would be stored in another form than the id, and match no user."""
+    """Refuse a key that is stored in another form than the id of the user, because it would match no user."""
     name, own = tokens.class_.__name__, tokens.columns["user_id"].type
     if not _may_hold(column.type, _stated_types(tokens.class_)):
         raise UserClassError(

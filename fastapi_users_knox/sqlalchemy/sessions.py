@@ -42,7 +42,7 @@ _BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable
 
 
 def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
-    """Return the session, or the current session of a scoped session.
+    """Return the session itself, or the session behind an `async_scoped_session`.
 
     Raises:
         TypeError: The argument is something else, such as a synchronous session.

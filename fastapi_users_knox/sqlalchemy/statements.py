@@ -105,8 +105,9 @@ class Statements:
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
 
-        Its columns are the digest, the user's `is_active` (null if the store cannot see the users), and the columns of
-        the record. With the user, its rows have two elements: the user, and a tuple of those columns.
+        Its columns are the digest, the user's `is_active` (null if it has no user table), and the columns of
+        the record. If the user is selected too, each row has two elements: the user, and a tuple of
+        those columns.
         """
         digest_is = [self.columns["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = self.users.columns["is_active"] if self.users else null()

@@ -48,7 +48,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     Raises:
         TypeError: An argument has the wrong type, for example a synchronous session, or the user class as the table.
-        UserClassError: The users cannot be found, are on another engine than the tokens, or have ids of another type.
+        UserClassError: The user class cannot be found, is on another engine than the tokens, or has other ids.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The transaction that writes: on the caller's session, committed, and repeated after a conflict with others."""
+"""Run a write in one transaction of the caller's session, commit it, and retry it if another transaction conflicts."""
 
 import asyncio
 import random
@@ -33,7 +33,7 @@ _RETRIES = 3
 
 
 async def run_to_commit(database: Database, work: Work[T]) -> T:
-    """Do the work on the session and commit it, with what the session contains; repeat it after a conflict with others.
+    """Do the work and commit it with the pending changes of the session; retry if another transaction conflicts.
 
     What the session contains is committed even if the work raises. The work is done in a transaction in which each
     statement sees what others have committed by then, and for which the session's `after_begin` listeners have run.

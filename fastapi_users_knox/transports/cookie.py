@@ -112,7 +112,7 @@ class KnoxCookieTransport(CookieTransport):
         """Return the answer that sets the cookie, and revoke the session of the cookie that it overwrites.
 
         This holds for another user's session too. Otherwise a slow request of that session could be answered after the
-        login and renew its cookie, and the browser would be back in the session of the other user.
+        login and renew its cookie, and the browser would be switched back to the other user's session.
         """
         response = await super().get_login_response(token)
         if isinstance(token, IssuedToken):

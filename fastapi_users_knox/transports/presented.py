@@ -51,7 +51,7 @@ class CookieToken(str):
 
 
 def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
-    """Return the token in the cookies of this name, or another value if none of them has the shape of a token.
+    """Return the token in the cookies of this name. If no value has the shape of a token, return the last value.
 
     A request does not say which cookie is the newest: browsers send those with the longer path first (RFC 6265 §5.4).
     So several values are kept, at most the last 16, and of those that are live the newest session counts.
@@ -66,8 +66,8 @@ def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
 def cookie_values(connection: HTTPConnection | None, name: str) -> list[str]:
     """Return the values of the cookies of exactly this name, in the order in which they came.
 
-    Starlette's parser also strips what Unicode calls a space. Then a cookie that a subdomain may set, because browsers
-    see another name, would pass for one with the prefix `__Host-`.
+    Starlette's parser also strips the spaces of Unicode. To browsers a name that begins with such a space does not have
+    the prefix `__Host-`, so a subdomain may set that cookie; after the strip it would look like the protected one.
     """
     lines = [] if connection is None else connection.headers.getlist("cookie")
     chunks = [chunk.partition("=") for line in lines for chunk in line.split(";")]
