@@ -3,7 +3,7 @@
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import ClassVar
 
 import pytest
@@ -41,8 +41,14 @@ def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 async def connected(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Return an engine with a connection for every caller of a race."""
+    """Return an engine with an open connection for every caller of a race, and for a read that needs a second one.
+
+    A read waits for its second connection for 0.3 s only, which a busy machine may need to connect.
+    """
     engine = any_backend.create_engine(**{"pool_size": CALLERS} if "pool_size" in any_backend.options else {})
+    async with AsyncExitStack() as stack:
+        for _ in range(CALLERS if isinstance(engine.pool, QueuePool) else 1):
+            await stack.enter_async_context(engine.connect())
     yield engine
     await engine.dispose()
 
