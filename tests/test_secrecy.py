@@ -147,6 +147,7 @@ def saved_redis() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.server
 async def test_no_command_and_no_file_of_redis_holds_a_token(saved_redis: RedisServer, tmp_path: Path) -> None:
     """No command sent to Redis, no key or value in it, and no file of it holds a token."""
     url = saved_redis.url()

@@ -204,6 +204,7 @@ REDIS_REFUSALS = {
 }
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("refusal", REDIS_REFUSALS.values(), ids=REDIS_REFUSALS)
 async def test_redis_in_trouble_shows_no_arguments(
     own_redis: RedisServer,
@@ -229,6 +230,7 @@ async def test_redis_in_trouble_shows_no_arguments(
     assert trouble.shown() == []
 
 
+@pytest.mark.server
 async def test_a_redis_that_repeats_a_command_shows_no_arguments(tmp_path: Path, trouble: Trouble) -> None:
     """If Redis does not know our command and repeats it, neither log nor traceback shows its arguments."""
     token = tokens.generate("00", prefix="")
