@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime
-from typing import SupportsIndex
+from typing import Any, SupportsIndex
 
 import pytest
 from fastapi.requests import HTTPConnection
@@ -150,8 +150,10 @@ def test_the_fields_of_an_event(event: type[KnoxEvent[int]], own: set[str]) -> N
 
 def test_events_are_frozen() -> None:
     """An event is frozen, so no listener can change what the next one receives."""
+    event: Any = issued()
+
     with pytest.raises(FrozenInstanceError):
-        issued().user_id = 2  # type: ignore[misc]
+        event.user_id = 2
 
 
 def test_the_request_stays_out_of_the_repr() -> None:

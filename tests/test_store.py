@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -62,8 +63,10 @@ def test_a_record_holds_no_token_and_no_digest() -> None:
 
 def test_a_record_is_frozen() -> None:
     """A record is frozen."""
+    record: Any = RECORD
+
     with pytest.raises(FrozenInstanceError):
-        RECORD.expires_at = None  # type: ignore[misc]
+        record.expires_at = None
 
 
 def test_values_can_be_made_with_their_type_arguments() -> None:
