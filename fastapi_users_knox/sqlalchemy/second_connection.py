@@ -11,11 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from fastapi_users_knox.sqlalchemy.dialects import begin_writing, options_to_write, reading, writing_in_time
 from fastapi_users_knox.sqlalchemy.sessions import run_begin_hooks
 
-__all__ = ["has_second_connection", "read_on_second_connection", "write_on_second_connection"]
+__all__ = ["MAX_WAIT", "has_second_connection", "read_on_second_connection", "write_on_second_connection"]
 
 T = TypeVar("T")
 
-_PATIENCE = 0.3  # Seconds to wait for a connection, and again for a lock, because a request waits for both.
+# Seconds to wait for a connection, and again for a lock; the contract of `TokenStore` allows one second for both. With
+# less time, a slow database more often skips writes, and `StoreUnavailable` is raised for checks in an older snapshot.
+# With more time, requests wait longer while no connection is free or a lock is held.
+MAX_WAIT = 0.3
 
 
 def has_second_connection(bind: Engine | Connection) -> bool:
@@ -46,7 +49,7 @@ async def read_on_second_connection(
         run_begin_hooks(session.sync_session, connection)
         return read(connection)
 
-    async with _connect(engine, options) as connection, reading(connection, patience=_PATIENCE):
+    async with _connect(engine, options) as connection, reading(connection, patience=MAX_WAIT):
         return await connection.run_sync(read_prepared)
 
 
@@ -78,7 +81,7 @@ async def write_on_second_connection(
         return write(connection)
 
     all_options = {**options, **options_to_write(engine.dialect)}
-    async with _connect(engine, all_options) as connection, writing_in_time(connection, patience=_PATIENCE):
+    async with _connect(engine, all_options) as connection, writing_in_time(connection, patience=MAX_WAIT):
         return await connection.run_sync(write_prepared)
 
 
@@ -86,7 +89,7 @@ async def write_on_second_connection(
 async def _connect(engine: Engine, options: Mapping[str, object]) -> AsyncIterator[AsyncConnection]:
     """Open a connection with these execution options, if one is free in time."""
     async with AsyncExitStack() as stack:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(MAX_WAIT):
             connection = await stack.enter_async_context(AsyncEngine(engine).connect())
         await connection.execution_options(**options)
         yield connection

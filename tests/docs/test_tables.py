@@ -17,7 +17,7 @@ from fastapi_users_knox.sqlalchemy.reading import fetch
 from tests.docs.folder import ROOT, SRC, TUTORIAL, calling, changed_by, load, log_in, register
 from tests.servers import Server
 
-PATIENCE = 60.0  # seconds for a script to finish
+PATIENCE = 180.0  # seconds for a script to finish
 
 
 async def test_the_purge_deletes_expired_tokens(folder: Path, jane: str) -> None:

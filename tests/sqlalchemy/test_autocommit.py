@@ -152,16 +152,16 @@ async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Call
 
 @postgresql
 @pytest.mark.parametrize(
-    ("statement", "error"),
-    [(select(literal(1) / literal(0)), DBAPIError), (select(func.pg_sleep(60)), TimeoutError)],
+    ("statement", "seconds", "error"),
+    [(select(literal(1) / literal(0)), None, DBAPIError), (select(func.pg_sleep(60)), 0.3, TimeoutError)],
     ids=["failed", "cancelled"],
 )
 async def test_nothing_commits_by_itself_after_a_read_that_fails(
-    session: AsyncSession, statement: Select[Any], error: type[Exception]
+    session: AsyncSession, statement: Select[Any], seconds: float | None, error: type[Exception]
 ) -> None:
     """After a read that fails or is cancelled, the session is idle, and the next write is in a transaction."""
     with pytest.raises(error):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(seconds):
             await fetch(session, statement, {}, mapper=inspect(User))
 
     assert not session.in_transaction()
