@@ -58,6 +58,7 @@ class Backend:
         freeze: A statement after which others can read the tokens but not write them, until its connection is closed.
         impatient: Options with which a transaction that meets a lock of another one fails soon.
         ask_wait: A query that returns how long the connection waits for a lock.
+        expire_on_commit: Whether a commit expires the objects in the sessions of tests that run on both kinds.
     """
 
     url: str
@@ -66,6 +67,7 @@ class Backend:
     freeze: str = "UPDATE knox_token SET name = name"
     impatient: Mapping[str, Any] = field(default_factory=dict)
     ask_wait: str = "PRAGMA busy_timeout"
+    expire_on_commit: bool = True
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Create an engine; the options override those of the backend."""
@@ -181,10 +183,13 @@ SQLITE: Mapping[str, Callable[[Path], Backend]] = {
         url=f"sqlite+aiosqlite:///{path}/test.db",
         options=SQLITE_POOL | {"isolation_level": "AUTOCOMMIT"},
         freeze="BEGIN IMMEDIATE",
+        expire_on_commit=False,
         impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
 }
-MEMORY: Mapping[str, Callable[[Path], Backend]] = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+MEMORY: Mapping[str, Callable[[Path], Backend]] = {
+    "sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://", expire_on_commit=False)
+}
 FREEZE = {
     "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
     "mariadb_server": "LOCK TABLES knox_token READ",
@@ -194,6 +199,7 @@ ASK_WAIT = {
     "postgresql_server": "SHOW statement_timeout",
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
+KEEPING = {"postgresql-psycopg", "mariadb-autocommit"}  # Each database has sessions of both kinds.
 AUTOCOMMIT = {"execution_options": {"knox_autocommit": True}}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),

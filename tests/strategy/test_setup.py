@@ -92,3 +92,14 @@ async def test_authenticate_is_overridden_for_all(knox: Knox) -> None:
     token = await knox.strategy().issue(knox.user)
 
     assert await Closed(store_on(knox.session), request=None).read_token(token, knox.user_manager) is None
+
+
+async def test_a_subclass_may_override_other_methods(knox: Knox) -> None:
+    """A subclass that overrides no `read_token` is created and used like `KnoxStrategy`."""
+
+    class Own(KnoxStrategy[User, uuid.UUID]):
+        """An application's own strategy."""
+
+    own = Own(store_on(knox.session), DEFAULTS, request=None)
+
+    assert await own.read_token(await own.write_token(knox.user), knox.user_manager) is knox.user
