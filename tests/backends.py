@@ -192,14 +192,13 @@ ASK_WAIT = {
     "postgresql_server": "SHOW statement_timeout",
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
-AUTOCOMMIT = {"execution_options": {"knox_autocommit": True}}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
-    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", AUTOCOMMIT),
+    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),
     "postgresql-serializable": (
         "postgresql_server",
         "postgresql+asyncpg",
-        {"isolation_level": "SERIALIZABLE"} | AUTOCOMMIT,
+        {"isolation_level": "SERIALIZABLE"},
     ),
     "postgresql-repeatable-read": (
         "postgresql_server",

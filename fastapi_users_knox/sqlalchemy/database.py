@@ -51,7 +51,7 @@ class Database:
         sql: The statements.
         last_statement: The statement of the last read. A session that routes statements to several engines finds the
             connection of that read by it.
-        last_read_began: Whether no transaction was open before the last read, so that it saw the latest state.
+        saw_latest: Whether the last read certainly saw what had been committed by then.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.
         options: The execution options of the session's connection when it was last looked at.
@@ -63,7 +63,7 @@ class Database:
         self.session: AsyncSession = session
         self.sql: Statements = sql
         self.last_statement: ClauseElement = sql.no_rows
-        self.last_read_began = False
+        self.saw_latest = False
         self.read_transaction: SessionTransaction | None = None
         self.options: Mapping[str, object] = {}
         self.has_found_token = False

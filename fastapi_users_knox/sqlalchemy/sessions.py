@@ -113,6 +113,9 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
 @contextmanager
 def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
     """Set execution options on a connection, and restore the former ones afterwards."""
+    if not options:
+        yield
+        return
     usual = connection.get_execution_options()
     connection.execution_options(**options)
     try:
