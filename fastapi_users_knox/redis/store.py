@@ -1,6 +1,5 @@
 """The token store over Redis. Each verb runs one script on the keys of one user."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from redis.asyncio import Redis, RedisCluster
 
 from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
-from fastapi_users_knox.redis.after_reads import MAX_DELAY, write_after_read
+from fastapi_users_knox.redis.after_reads import bounded, write_after_read
 from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
@@ -100,7 +99,7 @@ class RedisTokenStore(Generic[UP, ID]):
         except StoreUnavailable:
             # Redis may have stored the record all the same, and then it would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(MAX_DELAY):
+                async with bounded():
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
         if answer == NOT_AUTHORIZED:

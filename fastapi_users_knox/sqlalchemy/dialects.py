@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Dialect, Update, exc
 from fastapi_users_knox.errors import KnoxError, describe
 
 __all__ = [
+    "MAX_WAIT",
     "begin_writing",
     "has_open_sqlite",
     "is_locked",
@@ -20,6 +21,11 @@ __all__ = [
     "without_data",
     "writing_in_time",
 ]
+
+# Seconds to wait for a second connection, and again for a lock; the contract of `TokenStore` allows one second for both.
+# With less time, a slow database more often skips writes, and `StoreUnavailable` is raised for checks in an older
+# snapshot. With more time, requests wait longer while no connection is free or a lock is held.
+MAX_WAIT = 0.3
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
@@ -71,19 +77,18 @@ def begin_writing(connection: Connection, no_rows: Update) -> None:
 
 
 @contextmanager
-def writing_in_time(connection: Connection, *, patience: float) -> Iterator[None]:
-    """Run one transaction in which no statement waits long for a lock.
+def writing_in_time(connection: Connection) -> Iterator[None]:
+    """Run one transaction in which no statement waits longer than `MAX_WAIT` for a lock.
 
     Args:
         connection: A connection whose driver has not begun a transaction.
-        patience: The number of seconds that a statement may wait.
     """
     match connection.dialect.name:
         case "postgresql":
-            connection.exec_driver_sql(_POSTGRESQL_WAIT.format(round(patience * 1000)))
+            connection.exec_driver_sql(_POSTGRESQL_WAIT.format(round(MAX_WAIT * 1000)))
             yield
         case "sqlite":
-            with _with_setting(connection, _SQLITE_WAIT, round(patience * 1000)):
+            with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
                 yield
         case _:
             # Do not wait for a lock at all, because MySQL counts in whole seconds.
@@ -92,10 +97,10 @@ def writing_in_time(connection: Connection, *, patience: float) -> Iterator[None
 
 
 @contextmanager
-def reading(connection: Connection, *, patience: float) -> Iterator[None]:
+def reading(connection: Connection) -> Iterator[None]:
     """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
     if connection.dialect.name == "sqlite":
-        with _with_setting(connection, _SQLITE_WAIT, round(patience * 1000)):
+        with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield
     else:
         connection.execution_options(isolation_level="READ COMMITTED")
