@@ -22,9 +22,9 @@ __all__ = [
     "writing_in_time",
 ]
 
-# Seconds to wait for a second connection, and again for a lock; the contract of `TokenStore` allows one second for both.
-# With less time, a slow database more often skips writes, and `StoreUnavailable` is raised for checks in an older
-# snapshot. With more time, requests wait longer while no connection is free or a lock is held.
+# Seconds to wait for a second connection, and again for a lock. The contract of `TokenStore` allows a second for both.
+# With less time, a slow database more often skips writes, and checks in an older snapshot raise `StoreUnavailable`.
+# With more time, requests wait longer while no connection is free or a lock is held.
 MAX_WAIT = 0.3
 
 _TRANSIENT = {
