@@ -38,7 +38,7 @@ _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 def may_autocommit(bind: Engine | Connection) -> bool:
     """Return whether a SELECT may run without a transaction: on PostgreSQL, if the application has allowed it.
 
-    On PostgreSQL this saves two of three round trips, those for BEGIN and ROLLBACK. The drivers of other databases need
+    On PostgreSQL this saves two of three round trips: BEGIN and ROLLBACK. The drivers of other databases need
     round trips to turn autocommit on and off.
     """
     return (
@@ -49,7 +49,7 @@ def may_autocommit(bind: Engine | Connection) -> bool:
 
 
 def options_to_write(dialect: Dialect) -> Mapping[str, str]:
-    """Return the options of a connection on which each statement sees what others have committed by then.
+    """Return the connection options with which each statement sees everything committed before it starts.
 
     Raises:
         KnoxError: The locks and the limit have not been tested on this database.
@@ -95,13 +95,13 @@ def writing_in_time(connection: AsyncConnection, *, patience: float) -> Abstract
         case "sqlite":
             return _writing_with_setting(connection, _SQLITE_WAIT, round(patience * 1000))
         case _:
-            # Do not wait for a lock at all, because MySQL counts in whole seconds.
+            # Do not wait for a lock at all, because the shortest wait on MySQL is a whole second.
             return _writing_with_setting(connection, _MYSQL_WAIT, 0)
 
 
 @asynccontextmanager
 async def reading(connection: AsyncConnection, *, patience: float) -> AsyncIterator[None]:
-    """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
+    """Let the next statement see everything committed before it starts, and on SQLite not wait long for a writer."""
     if connection.dialect.name == "sqlite":
         async with _with_setting(connection, *_SQLITE_WAIT, round(patience * 1000)):
             yield
@@ -111,15 +111,15 @@ async def reading(connection: AsyncConnection, *, patience: float) -> AsyncItera
 
 
 def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
-    """Return the same error without the parameters and values of a row, so that a log may show it."""
+    """Return the same error without parameters and row values, so that it may be logged."""
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction sees what others have committed by then.
+    """Return whether each statement of the open transaction sees everything committed before it starts.
 
-    On MariaDB and MySQL this is the isolation level of the session: they do not report one that SET TRANSACTION has set
-    for a single transaction.
+    On MariaDB and MySQL the isolation level of the session decides, because they do not report a level that SET
+    TRANSACTION has set for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -127,14 +127,17 @@ def sees_latest(connection: Connection) -> bool:
 
 
 def has_open_sqlite(connection: Connection) -> bool:
-    """Return whether SQLite has a transaction open: it may not have begun the one that SQLAlchemy has begun."""
+    """Return whether SQLite has a transaction open.
+
+    SQLAlchemy may have begun a transaction for which the driver has not sent BEGIN yet.
+    """
     if connection.dialect.name != "sqlite":
         return False
     return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows: on SQLite a transaction that writes locks the whole database."""
+    """Return whether transactions lock rows; on SQLite, a writing transaction locks the whole database instead."""
     return connection.dialect.name != "sqlite"
 
 
@@ -149,13 +152,13 @@ def is_locked(error: exc.DBAPIError) -> bool:
 
 
 def _codes(error: exc.DBAPIError) -> Sequence[object]:
-    """Return the SQLSTATE, which some drivers of MariaDB provide too, and the error number of MariaDB."""
+    """Return the SQLSTATE and the error number; some drivers for MariaDB provide both."""
     return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 
 @asynccontextmanager
 async def _writing_postgresql(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
-    """Run one transaction whose statements are cancelled after this time."""
+    """Run one transaction in which PostgreSQL cancels a statement after `patience` seconds."""
     async with connection.begin():
         await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
         yield

@@ -31,7 +31,7 @@ async def fetch(
             transaction is begun.
         statement: The SELECT.
         parameters: Its parameters.
-        mapper: The mapper by which a session with several engines selects its engine.
+        mapper: The mapper that a session with several engines needs to choose the engine.
     """
     if has_own_execute(session):
         with session.no_autoflush:
@@ -42,7 +42,7 @@ async def fetch(
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user, and whether the row just read is active; `None` if there is no row. Nothing is flushed."""
+    """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
     rows = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
@@ -50,7 +50,7 @@ async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None
 
 @cache
 def _find_user(users: Mapper[Any]) -> Select[Any]:
-    """Build the SELECT of one user once for each class, because building it is most of its cost.
+    """Build the SELECT of a user only once for each class, because building it is expensive.
 
     `is_active` is selected in addition to the user, because an object that the session already has is not refreshed.
     """
@@ -67,23 +67,23 @@ def _fetch(
     may_commit: bool,
 ) -> Sequence[Row[Any]]:
     """Run the SELECT in the greenlet of the session, in autocommit if that is possible."""
-    # It is passed each time, so that a session with several engines uses the same one for all of it.
+    # Every call below gets the same routing, so that a session with several engines uses one engine for all.
     routing = {"mapper": mapper, "clause": statement}
-    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
+    with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         if not (may_commit and _may_autocommit(session, mapper, statement)):
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         try:
             session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
             return session.execute(statement, parameters, bind_arguments=routing).unique().all()
         finally:
-            # Whatever happens, no statement of the application may run on a connection in autocommit. The transaction
-            # has sent nothing, and closing it does not expire what the application has loaded.
+            # Whatever happens, no statement of the application may run on a connection in autocommit. No BEGIN was sent
+            # for this transaction, and closing it does not expire loaded objects.
             close_transaction(session)
 
 
 def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
     """Return whether the SELECT may run without a transaction on this session."""
-    # In autocommit, what a hook sets for its transaction would be lost before the SELECT.
+    # In autocommit, a setting that a hook makes for the transaction would be lost before the SELECT.
     if session.in_transaction() or session.twophase or has_begin_hooks(session):
         return False
     return may_autocommit(session.get_bind(mapper, clause=statement))

@@ -1,4 +1,4 @@
-"""Updating the row of a token that was found: its use, and its digest."""
+"""Updating the row of a token that was found: its last use, its expiry and its digest."""
 
 from datetime import datetime
 from typing import Any
@@ -24,7 +24,7 @@ def renew_token(
     expires_at: datetime | None,
     digest: bytes | None,
 ) -> bool:
-    """Update the row unless another transaction has locked it, because that one does the same write."""
+    """Update the row unless another transaction has locked it, because that transaction does the same write."""
     sql, columns = database.sql, database.sql.columns
     where = [_is_unchanged(database, found), sql.is_live(now, created_since), sql.active_at() < unused_since]
     values: dict[Any, object] = {columns["last_used_at"]: now}
@@ -58,6 +58,6 @@ def rotate_token(
 
 
 def _is_unchanged(database: Database, found: Found[UP, ID]) -> ColumnElement[bool]:
-    """Match the row only while it is stored under the digest under which it was found."""
+    """Match the row only if its digest is still the one under which it was found."""
     columns = database.sql.columns
     return and_(columns["id"] == found.record.id, columns["digest"] == found.digest)

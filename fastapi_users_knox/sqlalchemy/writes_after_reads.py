@@ -1,4 +1,4 @@
-"""The writes that a read causes: within a second or not at all, and without touching the caller's transaction."""
+"""The writes that a read causes. They take at most a second, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime
@@ -36,7 +36,7 @@ async def write_after_read(
         database: The database.
         work: The write.
         purpose: What the write does, for the log, such as "deleting an expired token".
-        id: The id of the record that it changes.
+        id: The id of the record that the write changes.
         now: The current time.
         tried_since: The write is skipped if this process has attempted it since then.
 
@@ -59,8 +59,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection, and on SQLite while the caller has a transaction open, because a
-    write on another connection would make the caller's own next write fail.
+    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
+    open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False
@@ -70,9 +70,9 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on a second connection; on the session's own connection if the session is bound to it.
+    """Do the write on a second connection, or on the session's own connection if the session is bound to one.
 
-    The caller's transaction is not touched, unless it contains only the store's own read.
+    The caller's transaction is not touched. A transaction that contains only the store's own read is committed.
     """
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
