@@ -18,7 +18,7 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 
-MAX_DELAY = 0.5  # seconds for which a request may be held up. The contract of `TokenStore` allows one second.
+MAX_DELAY = 0.5  # seconds that such a write may delay a request; the contract of `TokenStore` allows one
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
 
 
@@ -27,7 +27,7 @@ async def write_after_read(
 ) -> T | None:
     """Write within `MAX_DELAY`, or skip the write and log why.
 
-    Returns `None` if the write was skipped, or if this process has attempted the same since `tried_since`.
+    Returns `None` if the write was skipped, or if this process has attempted the same write since `tried_since`.
     """
     if not _attempts.setdefault(client, Attempts()).claim(what, now, tried_since=tried_since):
         return None
