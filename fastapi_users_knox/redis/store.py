@@ -28,9 +28,8 @@ __all__ = ["RedisTokenStore"]
 class RedisTokenStore(Generic[UP, ID]):
     """The `TokenStore` on Redis 6.2 or later, and on Valkey: standalone, behind Sentinel, or as a cluster.
 
-    A read is one round trip to the master. A login takes two round trips, as does a verb that removes records. The
-    store cannot see the users, so it does not check the `credentials` of a login: pass `user_db` to the strategy for
-    this check.
+        A read takes one round trip to the master, and a login or removal takes two. The store cannot see the users and
+        so cannot check the `credentials` of a login: pass `user_db` to the strategy.
 
     Args:
         redis: The application's client, which also decides on connections, time-outs and repeated calls.
@@ -44,8 +43,7 @@ class RedisTokenStore(Generic[UP, ID]):
 
     Raises:
         TypeError: `redis` is not an asynchronous client, or `users` is missing.
-        ValueError: `users` or `key_prefix` contains characters that are not allowed. Braces would change the slot of a
-            key.
+        ValueError: `users` or `key_prefix` contains characters that are not allowed, such as braces.
     """
 
     sees_users = False
