@@ -14,9 +14,9 @@ class Verdict:
 
     Attributes:
         sentence: The bound in plain words.
-        group: The group, with the option if there is one.
+        group: The group, with the engine's option if there is one.
         unit: The unit of the figures; "times" if they are ratios.
-        median: The median of the figures; `None` if it was not measured.
+        median: The median of the figures; `None` if they were not measured.
         quartiles: The first and the third quartile.
         is_met: Whether the median is within the bound.
     """
@@ -44,7 +44,7 @@ def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, .
 
 
 def _with_option(bound: Bound) -> Bound | None:
-    """Return the bound for `KnoxStrategy` with the option, if the bound is about it."""
+    """Return the bound for `KnoxStrategy` with `knox_autocommit`, if the bound applies to it."""
     optional = {name: name + AUTOCOMMIT for name in (KNOX_SQL, KNOX_REDIS)}
     if bound.to in optional:
         return replace(bound, to=optional[bound.to])
