@@ -31,7 +31,7 @@ Trials = dict[str, dict[str, Trial]]
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each database, and Redis with the users in the first of them."""
+    """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
         yield from asyncio.run(_measure_table(store, *urls, scale))
         yield from asyncio.run(_measure_user(store, *urls, scale))
@@ -79,7 +79,7 @@ def of_user(count: int) -> str:
 
 
 async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[Series]:
-    """Measure one verb after the other, each in turns between the subjects."""
+    """Measure one verb after the other; for each verb the subjects take turns."""
     series = []
     for verb, subjects in trials.items():
         group = f"{store}: {verb}"
@@ -92,7 +92,7 @@ async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[S
 
 @asynccontextmanager
 async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[Place]:
-    """Return a database and a Redis database of their own on shared servers."""
+    """Return a separate database and a separate Redis database on the shared servers."""
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
     async with _database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
@@ -143,7 +143,7 @@ def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 async def _load(place: Place, user_id: UUID) -> tuple[AsyncSession, User]:
-    """Open a session and load the user, as a request has done before it logs in or out."""
+    """Open a session and load the user, because a request does so before it logs in or out."""
     session = place.session()
     return session, await user_manager_on(session).get(user_id)
 
@@ -209,7 +209,7 @@ def _logout(place: Place, user_id: UUID) -> Trial:
 
 
 def _logout_all(place: Place, kept: Sequence[Kept]) -> Trial:
-    """Revoke all tokens, and store them again afterwards, so that the next call finds as many."""
+    """Revoke all tokens, and store them again afterwards, so that each call finds the same number."""
     user_id = kept[0].record.user_id
 
     async def run(loaded: tuple[AsyncSession, User]) -> None:

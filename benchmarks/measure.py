@@ -18,7 +18,8 @@ class Series:
         group: The group in which subjects are compared, such as "PostgreSQL".
         subject: What the values were measured for, such as "JWTStrategy".
         unit: The unit of the values: "ms", "requests/s", "bytes" or "statements".
-        values: One value for each round, in their order; a single one if only a change of the code can change it.
+        values: One value for each round, in the order of the rounds; a single value if only a change of the code can
+            change it.
     """
 
     case: str
@@ -38,7 +39,7 @@ class Series:
         return quartiles(self.values)
 
     def per(self, other: "Series") -> "Series":
-        """Return the ratio of this series to another one, round by round."""
+        """Return the ratio of this series to another series, round by round."""
         ratios = tuple(one / another for one, another in zip(self.values, other.values, strict=True))
         subject = f"{self.subject} / {other.subject}"
         return Series(case=self.case, group=self.group, subject=subject, unit="times", values=ratios)
@@ -83,7 +84,7 @@ class Servers:
 
     @property
     def stores(self) -> Mapping[str, tuple[str, str | None]]:
-        """The URLs of each store: that of the users' database and, if the tokens are in Redis, that of Redis."""
+        """The URLs of each store: the URL of the users' database and, if the tokens are in Redis, the URL of Redis."""
         stores: dict[str, tuple[str, str | None]] = {name: (url, None) for name, url in self.databases.items()}
         if self.redis is not None:
             stores["Redis"] = next(iter(self.databases.values())), self.redis
@@ -91,7 +92,7 @@ class Servers:
 
 
 async def _nothing(*_: object) -> None:
-    """Stand in for a preparation or a clean-up that is not needed."""
+    """Do nothing, if no preparation or clean-up is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +118,7 @@ async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
     medians: dict[str, list[float]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # Each collection then skips the objects that exist now, which would take longer than the turn.
+    gc.freeze()  # A garbage collection then skips the existing objects, which would take longer than a turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             medians[name].append(await _turn(trials[name], calls))

@@ -27,4 +27,4 @@ class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager without the knox mix-in."""
+    """A user manager without `KnoxUserManagerMixin`."""

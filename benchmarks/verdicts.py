@@ -15,7 +15,7 @@ class Verdict:
         sentence: The bound in plain words.
         group: The group.
         unit: The unit of the figures; "times" if they are ratios.
-        median: The median of the figures; `None` if it was not measured.
+        median: The median of the figures; `None` if they were not measured.
         quartiles: The first and the third quartile.
         is_met: Whether the median is within the bound.
     """

@@ -1,9 +1,9 @@
 """The text of a token: pure functions that generate, parse and digest it.
 
-A token is a prefix, a routing tag of 2 characters, a secret of 43 and a checksum of 6. After the prefix all of it is
-base62, so a double click selects it and one regular expression finds it. The secret has 256 bits from the operating
-system's generator (ASVS 11.5.1). The checksum is the CRC-32 of everything before it, so that junk is refused without
-a call to the store; GitHub's tokens have the same.
+A token is a prefix, a routing tag of 2 characters, a secret of 43 characters and a checksum of 6 characters. Everything
+after the prefix is base62, so a double click selects a token and one regular expression finds it. The secret has 256
+bits from the operating system's generator (ASVS 11.5.1). The checksum is the CRC-32 of everything before it, so that
+junk is refused without a call to the store. GitHub's tokens have such a checksum too.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _WORD = re.compile(rf"(?<![0-9A-Za-z_])[0-9A-Za-z_]{{{_BODY_LENGTH},{_MAX_LENGTH
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ParsedToken:
-    """A text with the shape of a token. Only a store knows whether it is one.
+    """A text with the shape of a token. Only the store knows whether the token exists.
 
     Attributes:
         text: The whole text, not shown in the repr.
@@ -46,7 +46,8 @@ class PresentedToken:
 
     Attributes:
         tag: The routing tag.
-        digests: The digests under which the token may be stored, 32 bytes each; the first is that of a new token.
+        digests: The digests under which the token may be stored, 32 bytes each. A new token would be stored under the
+            first.
     """
 
     tag: str
@@ -81,7 +82,7 @@ def find_all(text: str) -> Iterator[ParsedToken]:
 def digest(text: str, *, key: bytes | None = None) -> bytes:
     """Hash a whole token, prefix included, to 32 bytes: by SHA-256, or by HMAC-SHA-256 if a key is given.
 
-    A fast hash is right here, because it protects 256 random bits, which nobody can guess, and not a password.
+    A fast hash is enough, because a token has 256 random bits that nobody can guess. A password would need a slow hash.
     """
     if key is None:
         return hashlib.sha256(text.encode()).digest()

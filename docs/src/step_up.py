@@ -20,7 +20,7 @@ fresh = current_token(fastapi_users, auth_backend, active=True, fresh_within=tim
 
 @app.get("/session")
 async def session(current: Annotated[Current, Depends(anyone)]) -> SessionRead:
-    """Return the session of the client that asks."""
+    """Return the session that sends the request."""
     _user, record = current
     return SessionRead.of(record, presented=record)
 

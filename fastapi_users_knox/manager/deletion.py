@@ -17,7 +17,7 @@ __all__ = ["delete_user", "revoke_before_hook"]
 
 
 async def delete_user(account: Account[UP, ID], user: UP, delete: Callable[[], Awaitable[None]]) -> None:
-    """Delete a user by whatever the application calls a deletion, and revoke the user's tokens.
+    """Delete a user by the application's own `delete`, and revoke the user's tokens.
 
     Raises:
         StoreUnavailable: A token store cannot be read, and nothing was deleted; or the tokens could not be revoked
@@ -60,8 +60,8 @@ class _Deletion(Generic[UP, ID]):
             await self.revoke()
 
     async def revoke(self) -> None:
-        """Revoke the tokens. An error is kept for later, so that what follows a deletion is still done."""
-        for deletion in _deletions.get():  # An override and the base classes that it calls have one each.
+        """Revoke the tokens. Keep an error for later, so that the hooks after the deletion still run."""
+        for deletion in _deletions.get():  # An override and each base class that it calls have their own deletion.
             deletion.is_settled |= deletion.is_of(self.account.manager, self.user_id)
         try:
             await self.account.revocation.revoke(self.user_id, "deleted", seen=self.seen)
@@ -69,7 +69,7 @@ class _Deletion(Generic[UP, ID]):
             self.failure = error
 
     def is_of(self, manager: object, user_id: object) -> bool:
-        """Return whether this manager deletes this user. Another manager has other stores and switches."""
+        """Return whether the deletion is of this user by this manager; another manager may have other stores."""
         return self.account.manager is manager and self.user_id == user_id
 
 
@@ -80,7 +80,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
     users, user_id = account.users, account.users.id_of(user)
     deletion = _Deletion(user_id=user_id, account=account, seen=await account.check(user))
     before = await users.stored(user_id)
-    _deletions.set((*_deletions.get(), deletion))  # This runs in a task of its own, so it need not be reset.
+    _deletions.set((*_deletions.get(), deletion))  # This runs in a separate task, so it need not be reset.
     with users.noting_commits() as commits:
         try:
             await delete()

@@ -34,7 +34,7 @@ async def write_after_read(
 ) -> T | None:
     """Write within `MAX_DELAY`, or skip the write and log why.
 
-    Returns `None` if the write was skipped, or if this process has attempted the same since `tried_since`.
+    Returns `None` if the write was skipped, or if this process has attempted the same write since `tried_since`.
     """
     if not _attempts.setdefault(client, Attempts()).claim(what, now, tried_since=tried_since):
         return None

@@ -1,5 +1,5 @@
--- Confirm a new record, because its caller has received the answer. Its token is accepted from now on, and its key
--- expires as any other.
+-- Confirm a new record, because its caller has received the answer. From now on its token is accepted, and its key
+-- expires like that of any other record.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the answer was kept     KEYS[3]  where the record is stored
 -- ARGV[1]  now                   milliseconds

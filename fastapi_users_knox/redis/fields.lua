@@ -10,7 +10,7 @@
 -- RENEWED_BY is the number of the call that last set LAST_USED_AT, or UNCONFIRMED. An unconfirmed record counts for the
 -- limit, but its token is not accepted yet.
 --
--- KEYS[1]  a key of the user; all keys of one user begin alike
+-- KEYS[1]  a key of the user; all keys of one user have the same beginning
 -- ARGV[1]  the arguments of the script as a JSON object, without those that have no value
 
 local UNCONFIRMED = 0
@@ -34,7 +34,8 @@ local function digest_of(key)
   return string.sub(key, #base + 1)
 end
 
--- Make a replica refuse the script, by a write that changes nothing: a replica may not know yet what has been removed.
+-- Make a replica refuse the script, by a write that changes nothing. A replica may still have records that the master
+-- has removed.
 local function refuse_replica()
   redis.call('DEL', base .. 'nothing')
 end

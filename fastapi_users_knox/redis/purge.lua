@@ -5,7 +5,7 @@
 --          now, created_since    milliseconds
 --          digest                the digest of the one record to consider; all records if it is absent
 -- Result   an array of the records that were removed
--- Idempotent: a repetition finds its answer, unless that was empty.
+-- Idempotent: a repetition returns the kept answer. An empty answer is not kept, because nothing was removed.
 
 return remove_where(KEYS[1], KEYS[2], function(digest, record)
   local is_dead = is_expired(record) or (audience_of(record) == arguments.audience and is_too_old(record))

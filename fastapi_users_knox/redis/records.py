@@ -48,7 +48,7 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
 
 
 def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
-    """Return the record with these stored fields, and with the user's id as the application has it."""
+    """Build a record from its stored fields and from the user's id as the application knows it."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
     id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
     user_agent, ip_address = client

@@ -27,8 +27,8 @@ __all__ = ["RedisTokenStore"]
 class RedisTokenStore(Generic[UP, ID]):
     """The `TokenStore` on Redis 6.2 or later, and on Valkey: standalone, behind Sentinel, or as a cluster.
 
-    A read is one round trip to the master. A login takes two, and so does a verb that removes records. The store cannot
-    see the users, so it does not check the `credentials` of a login: pass `user_db` to the strategy for this check.
+        A read takes one round trip to the master, and a login or removal takes two. The store cannot see the users and
+        so cannot check the `credentials` of a login: pass `user_db` to the strategy.
 
     Args:
         redis: The application's client, which also decides on connections, time-outs and repeated calls.
@@ -42,7 +42,7 @@ class RedisTokenStore(Generic[UP, ID]):
 
     Raises:
         TypeError: `redis` is not an asynchronous client, or `users` is missing.
-        ValueError: `users` or `key_prefix` contains other characters. Braces would change the slot of a key.
+        ValueError: `users` or `key_prefix` contains characters that are not allowed, such as braces.
     """
 
     sees_users = False
@@ -97,7 +97,7 @@ class RedisTokenStore(Generic[UP, ID]):
         try:
             answer = await add_and_confirm(self._redis, index, key, arguments)
         except StoreUnavailable:
-            # Redis may have stored the record all the same, and then it would count for the limit until it expires.
+            # Redis may have stored the record despite the error. It would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
                 async with bounded():
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
@@ -120,7 +120,7 @@ class RedisTokenStore(Generic[UP, ID]):
         audience: str,
         users: UserSource | None = None,  # noqa: ARG002 (the store does not see the users)
     ) -> Found[UP, ID] | None:
-        """Find a record that is also in the index of its user."""
+        """Find the record of a token, if the index of its user contains it."""
         keys = [self._keys.presented(token.tag, digest) for digest in token.digests]
         found = await run(self._redis, "get", keys, audience=audience)
         if found is None:
@@ -206,7 +206,7 @@ class RedisTokenStore(Generic[UP, ID]):
         """Find the indexes of all users, and run the script for each of them.
 
         A batch is the number of keys that Redis examines in one round trip. Redis itself deletes an expired record
-        after a minute, so this verb finds only those that Redis has not deleted yet and those that are too old.
+        after a minute, so this verb finds only records that Redis has not deleted yet, and records that are too old.
         """
         check_batch_size(batch_size)
         arguments = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
@@ -239,7 +239,7 @@ class RedisTokenStore(Generic[UP, ID]):
         return False
 
     async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
-        """Run a script on the key of a record and the key that it may be renamed to."""
+        """Run a script on the key of a record and on the key to which the script may rename it."""
         user_id = found.record.user_id
         keys = [self._keys.index(user_id), *(self._keys.record(user_id, each) for each in (found.digest, digest))]
         return bool(await run(self._redis, script, keys, **arguments))

@@ -1,4 +1,4 @@
-"""`current_token`, the dependency that gives a route the user and the record of the token: knox's `request.auth`."""
+"""`current_token`, the dependency for the user and the token's record. In django-rest-knox: `request.auth`."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -66,22 +66,22 @@ def current_token(
 ) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    It works for requests and WebSockets, accepts the tokens of this backend only, and names the error when it refuses
-    (RFC 6750 §3.1).
+    It works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the error (RFC
+    6750 §3.1).
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        optional: Whether to return `None` instead of an error if the other conditions are not met.
-        active: As in `current_user`. The tokens of an inactive user are refused in any case.
+        optional: Whether to return `None` instead of raising if a condition is not met.
+        active: As in `current_user`. The tokens of an inactive user are refused even without it.
         verified: Whether the user must be verified; the answer is 403 otherwise.
         superuser: Whether the user must be a superuser; the answer is 403 otherwise.
         touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
-        fresh_within: The longest time since the user authenticated; the answer is 401 if it was longer ago. Refresh and
-            rotation do not make a login fresh again.
+        fresh_within: The longest time since the user authenticated; the answer is 401 if more time has passed. Refresh
+            and rotation do not make a login fresh again.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`.
     """
     refuse_other_backends(backend)
     rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
@@ -90,7 +90,7 @@ def current_token(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """The conditions that a user and a login must meet, beyond a live token."""
+    """The conditions that a user and a login must meet, in addition to a live token."""
 
     active: bool
     verified: bool
@@ -100,7 +100,7 @@ class _Rules:
     def refusal(
         self, connection: HTTPConnection, found: tuple[UP, TokenRecord[ID]], strategy: KnoxStrategy[UP, ID]
     ) -> HTTPException | None:
-        """Return the exception if a condition is not met, in FastAPI-Users' order; freshness comes last."""
+        """Return the exception for the first condition that is not met, in FastAPI-Users' order and freshness last."""
         user, record = found
         if self.active and not user.is_active:
             return invalid_token(connection)
@@ -132,7 +132,7 @@ def _current_token(
         note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports make no note.
         refusal = _not_authenticated(connection) if found is None else rules.refusal(connection, found, knox)
         if optional or refusal is not None:
-            note_authenticated(connection, before)  # This dependency refuses nobody, or has just refused.
+            note_authenticated(connection, before)  # Neither an optional dependency nor a refusal authenticates.
         if refusal is not None and not optional:
             raise refusal
         return found if refusal is None else None

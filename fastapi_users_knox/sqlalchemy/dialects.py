@@ -43,7 +43,7 @@ _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
 def options_to_write(dialect: Dialect) -> Mapping[str, str]:
-    """Return the options of a connection on which each statement sees what others have committed by then.
+    """Return the connection options with which each statement sees everything committed before it starts.
 
     Raises:
         KnoxError: The locks and the limit have not been tested on this database.
@@ -108,15 +108,15 @@ def reading(connection: Connection) -> Iterator[None]:
 
 
 def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
-    """Return the same error without the parameters and values of a row, so that a log may show it."""
+    """Return the same error without parameters and row values, so that it may be logged."""
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction sees what others have committed by then.
+    """Return whether each statement of the open transaction sees everything committed before it starts.
 
-    On MariaDB and MySQL this is the isolation level of the session: they do not report one that SET TRANSACTION has set
-    for a single transaction.
+    On MariaDB and MySQL the isolation level of the session decides, because they do not report a level that SET
+    TRANSACTION has set for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -124,14 +124,17 @@ def sees_latest(connection: Connection) -> bool:
 
 
 def has_open_sqlite(connection: Connection) -> bool:
-    """Return whether SQLite has a transaction open: it may not have begun the one that SQLAlchemy has begun."""
+    """Return whether SQLite has a transaction open.
+
+    SQLAlchemy may have begun a transaction for which the driver has not sent BEGIN yet.
+    """
     if connection.dialect.name != "sqlite":
         return False
     return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows: on SQLite a transaction that writes locks the whole database."""
+    """Return whether transactions lock rows; on SQLite, a writing transaction locks the whole database instead."""
     return connection.dialect.name != "sqlite"
 
 
@@ -151,7 +154,7 @@ def is_locked(error: exc.DBAPIError) -> bool:
 
 
 def _codes(error: exc.DBAPIError) -> Sequence[object]:
-    """Return the SQLSTATE, which some drivers of MariaDB provide too, and the error number of MariaDB."""
+    """Return the SQLSTATE and the error number; some drivers for MariaDB provide both."""
     return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 

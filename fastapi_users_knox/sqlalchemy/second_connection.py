@@ -1,4 +1,4 @@
-"""A second connection, prepared like the application's session, for what must not touch the session's transaction."""
+"""A second connection, prepared like the application's session, for work outside the session's transaction."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -20,7 +20,8 @@ T = TypeVar("T")
 def has_second_connection(bind: Engine | Connection) -> bool:
     """Return whether a second connection can be opened.
 
-    It cannot if the session is bound to a connection, or if all sessions share one, as with SQLite in memory.
+    It cannot be opened if the session is bound to a connection, or if all sessions share one connection, as with
+    in-memory SQLite.
     """
     return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
 
@@ -28,7 +29,7 @@ def has_second_connection(bind: Engine | Connection) -> bool:
 async def read_on_second_connection(
     session: AsyncSession, engine: Engine, options: Mapping[str, object], read: Callable[[Connection], T]
 ) -> T:
-    """Run a read that sees what others have committed by then.
+    """Run a read that sees everything committed before it starts.
 
     Args:
         session: The application's session. Its `after_begin` listeners prepare the transaction.

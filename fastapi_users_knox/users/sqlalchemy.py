@@ -15,14 +15,14 @@ __all__ = ["plain_source", "rows_of"]
 
 
 def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
-    """Return the rows behind the adapter; `None` for a user database of another kind."""
+    """Return the rows behind FastAPI-Users' adapter for SQLAlchemy; `None` for any other user database."""
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return None
     return UserRows(user_db.session, user_db.user_table, load=user_db.get)
 
 
 def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
-    """Return the session and class from which this user manager loads a user, if it does that by a plain SELECT."""
+    """Return the session and class of the plain SELECT with which this user manager loads a user, if it uses one."""
     user_db = user_manager.user_db
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return UserSource()
@@ -30,7 +30,7 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
         _is_function(user_manager.get, BaseUserManager.get)
         and _is_function(user_db.get, SQLAlchemyUserDatabase.get)
         and _is_function(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
-        # An application may compute in Python who is active, which no SELECT can.
+        # An application may compute `is_active` in Python, and a SELECT cannot do this.
         and in_sql(class_mapper(user_db.user_table), "is_active") is not None
     )
     if not is_plain:
@@ -39,5 +39,5 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
 
 
 def _is_function(method: object, function: object) -> bool:
-    """Return whether a bound method is this function, and so not overridden."""
+    """Return whether a bound method is this function, which means that it is not overridden."""
     return getattr(method, "__func__", None) is function

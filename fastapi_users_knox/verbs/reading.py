@@ -47,7 +47,7 @@ async def authenticate(
 
 
 async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
-    """Return the record of a live token whose user is active, as far as the store or the users show that."""
+    """Return the record of a live token whose user is active, as far as the store or the user database shows it."""
     now = context.now()
     found = await find(context, text, now)
     if found is None:
@@ -66,7 +66,7 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
 
 
 async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
-    """Find the record of a presented token, live or not; of several values of one cookie, the newest accepted one."""
+    """Find the record of a presented token, live or not; if a cookie has several values, the newest accepted one."""
     presented = await _find(context, context.recognize(text, now), now)
     return None if presented is None else presented[1]
 
@@ -99,7 +99,7 @@ def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: 
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:
-    """Return the user if the row just read says active; an object of the session may be older than the row."""
+    """Return the user if the row just read says active; a session's object may be older than the row."""
     if found.is_active is False:
         return None
     if found.user is not None:
@@ -109,7 +109,7 @@ async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, I
 
 
 async def _is_active(context: Context[UP, ID], found: Found[UP, ID]) -> bool:
-    """Return whether the user is active, by the store if it sees the users, and by the user database otherwise."""
+    """Return whether the user is active, according to the store if it sees the users, or else to the user database."""
     if found.is_active is not None or context.user_db is None:
         return found.is_active is not False
     credentials = await users_of(context.user_db).credentials(found.record.user_id)
@@ -121,7 +121,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
     record, settings = found.record, context.settings
     capped_since = settings.capped_since(now)
     if record.is_live(now, created_since=capped_since):
-        return  # Only `not_before` refuses it, and that may be set back.
+        return  # Only `not_before` refuses the record, and this setting may be moved back.
     if await context.store.purge(
         audience=settings.audience,
         now=now,
@@ -135,7 +135,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
 async def _write_use(
     context: Context[UP, ID], text: str, token: PresentedToken, found: Found[UP, ID], now: datetime
 ) -> TokenRecord[ID]:
-    """Write that the token was used, if that is due: refresh, `last_used_at` and the new digest in one write."""
+    """Store that the token was used, if due: one write for the refresh, `last_used_at` and the new digest."""
     record, settings = found.record, context.settings
     if not settings.is_write_due(record, now):
         return record

@@ -18,13 +18,13 @@ __all__ = ["log_out", "publish_revoked", "purge", "revoke", "revoke_all", "revok
 
 
 async def log_out(context: Context[UP, ID], text: str, user: UP) -> None:
-    """Revoke the session of a token of this user; if one cookie came several times, those of all its values."""
+    """Revoke the session of a token of this user, or of all values of a cookie that was sent several times."""
     now = context.now()
     found = await find_own(context, text, user, now)
     if not await _revoke(context, user.id, found.record.id, now, "logout"):
         raise invalid_token(context.connection)
     values = CookieToken.values(text)
-    for value in values if len(values) > 1 else ():  # Otherwise the browser would continue with one of these.
+    for value in values if len(values) > 1 else ():  # Otherwise the browser would continue with another value.
         await _revoke_presented(context, value, now, "logout")
 
 
@@ -56,7 +56,7 @@ async def revoke_all(
 ) -> list[TokenRecord[ID]]:
     """Revoke all sessions of a user in one transaction, and return the records that were live.
 
-    It takes an id, because it may be called for a user who has just been deleted.
+    The user is passed as an id, because the user may just have been deleted.
 
     Args:
         context: The strategy's context.
@@ -94,7 +94,7 @@ async def purge(context: Context[UP, ID], *, batch_size: int) -> int:
 
 
 async def _revoke_presented(context: Context[UP, ID], text: str, now: datetime, reason: RevokeReason) -> None:
-    """Revoke the session of a token, if it is live, even if it belongs to another user."""
+    """Revoke the session of a live token, whichever user it belongs to."""
     found = await find(context, str(text), now)
     if found is not None and context.is_live(found, now):
         await _revoke(context, found.record.user_id, found.record.id, now, reason)

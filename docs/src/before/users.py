@@ -21,7 +21,7 @@ bearer_transport = BearerTransport(tokenUrl="auth/login")
 
 
 def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
-    """Return the strategy, by which a token is accepted until it expires."""
+    """Return the strategy that accepts a token until it expires."""
     return JWTStrategy(SECRET, lifetime_seconds=3600)
 
 

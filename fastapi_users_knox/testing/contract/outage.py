@@ -25,7 +25,7 @@ Verb = Callable[[], Awaitable[Any]]
 
 
 class OutagePromises(Promises):
-    """Failing clearly where an answer is needed, and skipping the writes after reads."""
+    """Raising an error if an answer is needed, and skipping the writes after reads."""
 
     @pytest.fixture
     def lost(self, user_id: Any) -> Found[Any, Any]:

@@ -23,7 +23,7 @@ class RotatePromises(Promises):
     """Storing a record under a new digest."""
 
     async def test_rotate_changes_only_the_digest(self, store: Store, user_id: Any) -> None:
-        """`rotate` stores the unchanged record under the new digest instead of the old one."""
+        """`rotate` stores the unchanged record under the new digest instead of the old digest."""
         added = await add(store, new_record(user_id, last_used_at=NOW, device_id="phone"))
         digest = new_digest()
 
