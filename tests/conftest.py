@@ -15,13 +15,14 @@ from sqlalchemy.pool import QueuePool
 from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
 from tests.delays import lengthen_delays
 from tests.models import create_empty_tables
+from tests.poolers import pgbouncer
 from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
 from tests.servers import Server, skip_if_unavailable
 from tests.sql_servers import mariadb, postgresql
 
 SERVER_FIXTURES = {
-    *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
+    *("postgresql_server", "pgbouncer_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
@@ -98,6 +99,13 @@ def _long_delays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 def postgresql_server() -> Iterator[Server]:
     """Run a private PostgreSQL server."""
     with skip_if_unavailable(), postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgresql_server: Server) -> Iterator[Server]:
+    """Run a private PgBouncer in front of the PostgreSQL server."""
+    with skip_if_unavailable(), pgbouncer(postgresql_server) as server:
         yield server
 
 
