@@ -17,7 +17,7 @@ from fastapi_users_knox.redis.after_reads import bounded, write_after_read
 from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
-from fastapi_users_knox.redis.scripts import Client, run
+from fastapi_users_knox.redis.scripts import Client, call, run
 from fastapi_users_knox.store import check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -122,14 +122,16 @@ class RedisTokenStore(Generic[UP, ID]):
     ) -> Found[UP, ID] | None:
         """Find the record of a token, if the index of its user contains it."""
         keys = [self._keys.presented(token.tag, digest) for digest in token.digests]
-        found = await run(self._redis, "get", keys, audience=audience)
+        found = await call(self._redis, "get", keys, audience)
         if found is None:
             return None
         number, text = found
         fields = json.loads(text)
-        if not self._can_parse(fields[1]):
+        try:
+            user_id = self._parse_id(fields[1])
+        except Exception:  # noqa: BLE001 (the application's own function may raise anything)
             return None  # It belongs to another application with the same prefix.
-        return Found(record=self._record(fields), digest=token.digests[number - 1])
+        return Found(record=record_of(fields, user_id), digest=token.digests[number - 1])
 
     async def renew(
         self,
@@ -231,12 +233,6 @@ class RedisTokenStore(Generic[UP, ID]):
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))
-
-    def _can_parse(self, user_id: str) -> bool:
-        with suppress(Exception):  # The application's own function may raise anything.
-            self._parse_id(user_id)
-            return True
-        return False
 
     async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
         """Run a script on the key of a record and on the key to which the script may rename it."""
