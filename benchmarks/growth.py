@@ -25,7 +25,7 @@ LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest"
 
 _MANY = 100_000  # more tokens would take MariaDB and SQLite too long to store, and Redis to purge
 _SLOW_VERBS = {"purge", "login, limited", "list", "logout", "logout-all"}
-_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest one
+_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest verb
 
 Trials = dict[str, dict[str, Trial]]
 
@@ -130,7 +130,7 @@ def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return the trials with the user who has these tokens, by verb."""
+    """Return the trials with the user who has this number of tokens, by verb."""
     user_id = kept[0].record.user_id
     return {
         "read": _read(place, kept),

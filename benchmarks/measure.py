@@ -54,8 +54,8 @@ class Scale:
         calls: The number of calls in a turn.
         http_rounds: The number of turns of each server.
         seconds: The duration of a server's turn.
-        tokens: The numbers of tokens in the table, one after the other.
-        tokens_of_one: The numbers of live tokens of one user, one after the other.
+        tokens: The numbers of tokens in the table that are measured, in this order.
+        tokens_of_one: The numbers of live tokens of one user that are measured, in this order.
         stored: The number of tokens whose bytes are counted.
         clients: The number of clients that share a token.
     """

@@ -125,7 +125,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
         """Return whether the user of a record authenticated within the given time.
 
-        Refresh and rotation do not make a record fresh again. A token is as fresh as the record that it was issued by.
+        Refresh and rotation do not make a record fresh again. A token issued `by=` a record is as fresh as that record.
         """
         return self._context.now() - record.authenticated_at <= within
 

@@ -43,7 +43,8 @@ async def run(client: Client, script: str, keys: Sequence[str], **arguments: obj
     """
     passed = {name: value for name, value in arguments.items() if value is not None}
     with raising_unavailable():
-        # The keys are passed as bytes, so that they equal those that the scripts build, whatever the client's encoding.
+        # The keys are passed as bytes, so that they equal the keys built by the scripts, whatever the client's
+        # encoding.
         return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(passed)], client)
 
 

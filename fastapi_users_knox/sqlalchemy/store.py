@@ -169,7 +169,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Delete the rows in batches, skipping those that other transactions have locked."""
+        """Delete the rows in batches, and skip rows that other transactions have locked."""
         check_batch_size(batch_size)
         sql = self._database.sql
         where = has_expired(sql, audience=audience, now=now, created_since=created_since)

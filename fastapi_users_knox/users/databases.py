@@ -21,7 +21,7 @@ StoredUser = Mapping[str, Any]
 
 
 class Users(Protocol[_UP_contra, ID]):
-    """The stored state of users, which objects in a session may not show, and the session that stores it."""
+    """The stored state of users, even if objects in a session differ from it, and the session that stores it."""
 
     @property
     def derives_activity(self) -> bool:
