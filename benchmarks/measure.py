@@ -18,8 +18,7 @@ class Series:
         group: The group in which subjects are compared, such as "PostgreSQL".
         subject: What the values were measured for, such as "JWTStrategy".
         unit: The unit of the values: "ms", "requests/s", "bytes" or "statements".
-        values: One value for each round, in the order of the rounds; a single value if only a change of the code can
-            change it.
+        values: One value for each round, in the order of the rounds; a single value if it depends only on the code.
     """
 
     case: str
