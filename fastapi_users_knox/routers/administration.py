@@ -20,7 +20,7 @@ __all__ = ["get_knox_admin_router"]
 
 _GetUser = Callable[..., Coroutine[Any, Any, UP]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 _NO_USER = {"Not Found": "The user does not exist."}
 
 

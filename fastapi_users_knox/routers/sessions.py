@@ -23,7 +23,7 @@ __all__ = ["get_knox_router"]
 
 _GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 
 
 def get_knox_router(

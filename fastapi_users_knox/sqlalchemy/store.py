@@ -1,4 +1,4 @@
-"""The token store over SQL: one prebuilt SELECT to read, one transaction of its own to write."""
+"""The token store over SQL: one prebuilt SELECT for a read, and one transaction for a write."""
 
 from collections.abc import Sequence
 from datetime import datetime
