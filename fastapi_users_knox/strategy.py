@@ -147,7 +147,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Args:
             user: The user, as loaded when the credentials were checked.
             by: The record of the token with which the user asks for another token, as `current_token` returns it;
-                `None` if the user has just logged in. It is in the same store, and passes on its `authenticated_at`.
+                `None` if the user has just logged in. It must be in the same store. It passes on `authenticated_at`.
             token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
                 cap still applies. With `auto_refresh`, a use moves the expiry to the setting `token_ttl` after the use,
                 as in django-rest-knox.

@@ -49,7 +49,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def id_of(self, user: _UP_contra) -> ID:
-        """Return the id of a user, without a SELECT even if SQLAlchemy has expired the object."""
+        """Return the id of a user without sending a SELECT, even if SQLAlchemy has expired the object."""
         ...
 
     def noting_commits(self) -> AbstractContextManager[Collection[object]]:
