@@ -31,7 +31,6 @@ KNOX_REDIS = "KnoxStrategy, Redis"
 JWT = "JWTStrategy"
 DATABASE = "DatabaseStrategy"
 REDIS = "RedisStrategy"
-AUTOCOMMIT = ", knox_autocommit"  # appended to the name of `KnoxStrategy` if the engine has that option
 DJANGO_REST_KNOX = "django-rest-knox"
 NO_AUTHENTICATION = "no authentication"
 

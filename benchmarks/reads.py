@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from benchmarks.measure import Scale, Series, Servers, Trial, interleave
 from benchmarks.models import User
-from benchmarks.peers import AUTOCOMMIT, KNOX_REDIS, KNOX_SQL, Make, strategies, user_manager_on
+from benchmarks.peers import Make, strategies, user_manager_on
 from benchmarks.setting import client, create_user, database
 
 FLOOR = "floor: the user's SELECT"
@@ -45,8 +45,6 @@ async def trials(engine: AsyncEngine, redis: Redis | None) -> dict[str, Trial]:
         async with AsyncSession(engine, expire_on_commit=False) as session:
             token = await make(session).write_token(user)
         reads[name] = Trial(run=_read(engine, make, token))
-        if name in {KNOX_SQL, KNOX_REDIS} and engine.dialect.name == "postgresql":
-            reads[name + AUTOCOMMIT] = Trial(run=_read(engine.execution_options(knox_autocommit=True), make, token))
     return reads
 
 

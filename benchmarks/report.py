@@ -9,10 +9,10 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from benchmarks.measure import Scale, Series
-from benchmarks.peers import AUTOCOMMIT, KNOX_REDIS, KNOX_SQL
+from benchmarks.peers import KNOX_REDIS, KNOX_SQL
 from benchmarks.verdicts import Verdict
 
-OURS = (KNOX_SQL, KNOX_SQL + AUTOCOMMIT, KNOX_REDIS)
+OURS = (KNOX_SQL, KNOX_REDIS)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,11 +1,10 @@
 """Compare the results with the bounds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmarks.bounds import Bound
 from benchmarks.measure import Series
-from benchmarks.peers import AUTOCOMMIT, KNOX_REDIS, KNOX_SQL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,7 +13,7 @@ class Verdict:
 
     Attributes:
         sentence: The bound in plain words.
-        group: The group, with the engine's option if there is one.
+        group: The group.
         unit: The unit of the figures; "times" if they are ratios.
         median: The median of the figures; `None` if they were not measured.
         quartiles: The first and the third quartile.
@@ -30,25 +29,9 @@ class Verdict:
 
 
 def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, ...]:
-    """Compare the results with the bounds, for `KnoxStrategy` without and with `knox_autocommit`."""
+    """Compare the results with the bounds."""
     figures = {(one.case, one.group, one.subject, one.unit): one for one in series}
-    verdicts = []
-    for bound in bounds:
-        for group in bound.groups:
-            verdicts.append(_verdict(bound, group, _measured(bound, group, figures)))
-            optional = _with_option(bound)
-            measured = optional and _measured(optional, group, figures)
-            if measured:
-                verdicts.append(_verdict(bound, group + AUTOCOMMIT, measured))
-    return tuple(verdicts)
-
-
-def _with_option(bound: Bound) -> Bound | None:
-    """Return the bound for `KnoxStrategy` with `knox_autocommit`, if the bound applies to it."""
-    optional = {name: name + AUTOCOMMIT for name in (KNOX_SQL, KNOX_REDIS)}
-    if bound.to in optional:
-        return replace(bound, to=optional[bound.to])
-    return replace(bound, of=optional[bound.of]) if bound.of in optional else None
+    return tuple(_verdict(bound, group, _measured(bound, group, figures)) for bound in bounds for group in bound.groups)
 
 
 def _measured(bound: Bound, group: str, figures: Mapping[tuple[str, str, str, str], Series]) -> Series | None:

@@ -14,14 +14,13 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from benchmarks.load import CONNECTIONS
 from benchmarks.models import User, UserManager
-from benchmarks.peers import AUTOCOMMIT, KNOX_REDIS, KNOX_SQL, NO_AUTHENTICATION, AnyStrategy, strategies
+from benchmarks.peers import KNOX_REDIS, KNOX_SQL, NO_AUTHENTICATION, AnyStrategy, strategies
 from fastapi_users_knox import KnoxBearerTransport
 
-SUBJECT = os.environ["SUBJECT"].removesuffix(AUTOCOMMIT)
-OPTIONS = {"knox_autocommit": os.environ["SUBJECT"].endswith(AUTOCOMMIT)}
+SUBJECT = os.environ["SUBJECT"]
 REDIS_URL = os.environ["REDIS_URL"]
 
-engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=CONNECTIONS, execution_options=OPTIONS)
+engine = create_async_engine(os.environ["DATABASE_URL"], pool_size=CONNECTIONS)
 redis = Redis.from_url(REDIS_URL, decode_responses=True) if REDIS_URL else None
 transport = KnoxBearerTransport("login") if SUBJECT in {KNOX_SQL, KNOX_REDIS} else BearerTransport("login")
 app = FastAPI()

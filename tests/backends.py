@@ -170,15 +170,17 @@ def _begin_by_recipe(engine: AsyncEngine) -> None:
 
 NO_WAIT = {"connect_args": {"timeout": 0}}
 POOL = {"pool_size": 10, "max_overflow": 90}
+# By default, a connection to SQLite waits for locks for five seconds, which many callers on a busy machine may need.
+SQLITE_POOL = {**POOL, "connect_args": {"timeout": 60}}
 
 SQLITE: Mapping[str, Callable[[Path], Backend]] = {
-    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, impatient=NO_WAIT),
+    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=SQLITE_POOL, impatient=NO_WAIT),
     "sqlite-wal-begin": lambda path: Backend(
-        url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True, impatient=NO_WAIT
+        url=f"sqlite+aiosqlite:///{path}/test.db", options=SQLITE_POOL, begins=True, impatient=NO_WAIT
     ),
     "sqlite-autocommit": lambda path: Backend(
         url=f"sqlite+aiosqlite:///{path}/test.db",
-        options=POOL | {"isolation_level": "AUTOCOMMIT"},
+        options=SQLITE_POOL | {"isolation_level": "AUTOCOMMIT"},
         freeze="BEGIN IMMEDIATE",
         impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
@@ -193,14 +195,13 @@ ASK_WAIT = {
     "postgresql_server": "SHOW statement_timeout",
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
-AUTOCOMMIT = {"execution_options": {"knox_autocommit": True}}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
-    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", AUTOCOMMIT),
+    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),
     "postgresql-serializable": (
         "postgresql_server",
         "postgresql+asyncpg",
-        {"isolation_level": "SERIALIZABLE"} | AUTOCOMMIT,
+        {"isolation_level": "SERIALIZABLE"},
     ),
     "postgresql-repeatable-read": (
         "postgresql_server",

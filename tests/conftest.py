@@ -8,18 +8,21 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
 from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
+from tests.delays import lengthen_delays
 from tests.models import create_empty_tables
+from tests.poolers import pgbouncer
 from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
 from tests.servers import Server, skip_if_unavailable
 from tests.sql_servers import mariadb, postgresql
 
 SERVER_FIXTURES = {
-    *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
+    *("postgresql_server", "pgbouncer_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
@@ -32,6 +35,11 @@ PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
     *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
 }
+
+
+# A busy machine may need long for an example, which says nothing about the code.
+settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("knox")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -80,10 +88,24 @@ def untraced() -> Iterator[None]:
         threading.settrace(in_threads)
 
 
+@pytest.fixture(autouse=True)
+def _long_delays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait as long as a busy machine needs for the writes of a read, unless the test is `bounded`."""
+    if request.node.get_closest_marker("bounded") is None:
+        lengthen_delays(monkeypatch.setattr)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """Run a private PostgreSQL server."""
     with skip_if_unavailable(), postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgresql_server: Server) -> Iterator[Server]:
+    """Run a private PgBouncer in front of the PostgreSQL server."""
+    with skip_if_unavailable(), pgbouncer(postgresql_server) as server:
         yield server
 
 

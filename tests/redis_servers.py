@@ -249,6 +249,10 @@ def _ports_with_bus() -> Iterator[int]:
 
 def _form(cluster: ClusterServers) -> None:
     """Join single nodes to a cluster, and return when each node knows all of it."""
+    for epoch, node in enumerate(cluster.nodes, start=1):
+        # Nodes of the same epoch agree on different ones soon after they have met. If a master is killed meanwhile, and
+        # its replica does not know the master's new epoch yet, the other masters never vote for the replica.
+        node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(epoch))
     for number, master in enumerate(cluster.masters):
         slots = range(SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS)
         master.ask("CLUSTER", "ADDSLOTS", *map(str, slots))

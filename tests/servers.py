@@ -26,7 +26,7 @@ import pytest
 
 HOST = "127.0.0.1"
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 60.0  # the seconds that a program may take to exit or a server to answer
+PATIENCE = 180.0  # the seconds that a program may take to exit or a server to answer
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
 
 

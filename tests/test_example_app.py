@@ -26,7 +26,7 @@ from tests.site import PASSWORDS
 
 pytestmark = pytest.mark.unmeasured
 
-PATIENCE = 60.0  # seconds for a program to start, to be tried and to stop
+PATIENCE = 180.0  # seconds for a program to start, to be tried and to stop
 JANE = {"email": "jane@example.org", "password": "quite-a-good-one"}
 
 

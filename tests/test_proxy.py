@@ -172,7 +172,7 @@ async def test_a_push_is_no_reply(proxy: Proxy) -> None:
 
     async with connect(proxy.port) as client:
         await client.set("key", "value")
-    push = await asyncio.wait_for(read_value(reader), timeout=10)
+    push = await asyncio.wait_for(read_value(reader), timeout=60)
     proxy.drop(1)
     writer.write(command_of(["GET", "key"]))
     rest = await reader.read()

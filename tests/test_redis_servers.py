@@ -133,7 +133,7 @@ async def test_a_server_may_be_a_replica(server: RedisServer, program: Program) 
     with skip_if_unavailable(), redis(program, "--replicaof", HOST, str(server.port)) as replica:
         async with Redis.from_url(server.url()) as client:
             await client.set("key", "copied")
-            assert await client.wait(1, 10_000) == 1
+            assert await client.wait(1, 60_000) == 1
 
         assert await get(replica) == "copied"
 
@@ -179,7 +179,7 @@ async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
         async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
             await client.set("key", "kept")
             holder = servers.holder_of("key")
-            assert await client.execute_command("WAIT", 1, 10_000, target_nodes=client.get_node_from_key("key")) == 1
+            assert await client.execute_command("WAIT", 1, 60_000, target_nodes=client.get_node_from_key("key")) == 1
 
             servers.masters[holder].kill()
             servers.await_new_master(holder)
@@ -200,7 +200,7 @@ async def put_in_both(servers: SentinelServers) -> None:
     """Write the tests' key, and return when the replica has it."""
     async with Redis.from_url(servers.master.url()) as client:
         await client.set("key", "kept")
-        assert await client.wait(1, 10_000) == 1
+        assert await client.wait(1, 60_000) == 1
 
 
 @GROUPS

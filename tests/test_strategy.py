@@ -12,7 +12,7 @@ from tests.models import User, create_user
 from tests.strategies import HOUR, MINUTE, NOW, Knox, change_user, request
 
 # Sessions that expire objects on commit are the harder case, so they run on every database. Sessions that keep them
-# run on one database of each kind, and on one driver with `knox_autocommit`.
+# run on one database of each kind, and on both drivers of PostgreSQL.
 EXPIRING = [(name, True) for name in (*SQLITE, *MEMORY, *SERVERS)]
 KEEPING = [(name, False) for name in ("sqlite", "postgresql-asyncpg", "postgresql-psycopg", "mariadb")]
 pytestmark = pytest.mark.parametrize(

@@ -11,13 +11,11 @@
 -- limit, but its token is not accepted yet.
 --
 -- KEYS[1]  a key of the user; all keys of one user have the same beginning
--- ARGV[1]  the arguments of the script as a JSON object, without arguments that have no value
 
 local UNCONFIRMED = 0
 local ID, USER_ID, CREATED_AT, EXPIRES_AT, LAST_USED_AT, RENEWED_BY, AUDIENCE, DEVICE_ID = 1, 2, 3, 4, 5, 6, 7, 8
 
 local base = string.match(KEYS[1], '^[^{]*{[^}]*}:')
-local arguments = cjson.decode(ARGV[1])
 
 -- Return a field of a record, or nil if it has no value.
 local function field(record, number)

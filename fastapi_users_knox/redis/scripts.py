@@ -8,11 +8,11 @@ from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from fastapi_users_knox.errors import StoreUnavailable
 
-__all__ = ["Client", "raising_unavailable", "run"]
+__all__ = ["Client", "call", "raising_unavailable", "run"]
 
 Client = Redis | RedisCluster
 
@@ -42,10 +42,18 @@ async def run(client: Client, script: str, keys: Sequence[str], **arguments: obj
         StoreUnavailable: Redis cannot be reached, or refuses the script.
     """
     passed = {name: value for name, value in arguments.items() if value is not None}
+    return await call(client, script, keys, json.dumps(passed))
+
+
+async def call(client: Client, script: str, keys: Sequence[str], argument: str) -> Any:  # noqa: ANN401 (as above)
+    """Run a script as `run` does, with one argument that is not converted to JSON."""
+    # The keys are passed as bytes, so that they equal the keys built by the scripts, whatever the client's encoding.
+    encoded, loading = [key.encode() for key in keys], _SCRIPTS[script]
     with raising_unavailable():
-        # The keys are passed as bytes, so that they equal the keys built by the scripts, whatever the client's
-        # encoding.
-        return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(passed)], client)
+        try:
+            return await client.evalsha(loading.sha, len(encoded), *encoded, argument)
+        except NoScriptError:
+            return await loading(encoded, [argument], client)
 
 
 @contextmanager

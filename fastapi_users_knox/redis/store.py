@@ -1,6 +1,5 @@
 """The token store over Redis. Each verb runs one script on the keys of one user."""
 
-import asyncio
 import json
 import secrets
 from collections.abc import Callable, Sequence
@@ -14,11 +13,11 @@ from redis.asyncio import Redis, RedisCluster
 
 from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
-from fastapi_users_knox.redis.after_reads import MAX_DELAY, write_after_read
+from fastapi_users_knox.redis.after_reads import bounded, write_after_read
 from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
-from fastapi_users_knox.redis.scripts import Client, run
+from fastapi_users_knox.redis.scripts import Client, call, run
 from fastapi_users_knox.store import check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -100,7 +99,7 @@ class RedisTokenStore(Generic[UP, ID]):
         except StoreUnavailable:
             # Redis may have stored the record despite the error. It would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
-                async with asyncio.timeout(MAX_DELAY):
+                async with bounded():
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
         if answer == NOT_AUTHORIZED:
@@ -123,14 +122,16 @@ class RedisTokenStore(Generic[UP, ID]):
     ) -> Found[UP, ID] | None:
         """Find the record of a token, if the index of its user contains it."""
         keys = [self._keys.presented(token.tag, digest) for digest in token.digests]
-        found = await run(self._redis, "get", keys, audience=audience)
+        found = await call(self._redis, "get", keys, audience)
         if found is None:
             return None
         number, text = found
         fields = json.loads(text)
-        if not self._can_parse(fields[1]):
+        try:
+            user_id = self._parse_id(fields[1])
+        except Exception:  # noqa: BLE001 (the application's own function may raise anything)
             return None  # It belongs to another application with the same prefix.
-        return Found(record=self._record(fields), digest=token.digests[number - 1])
+        return Found(record=record_of(fields, user_id), digest=token.digests[number - 1])
 
     async def renew(
         self,
@@ -232,12 +233,6 @@ class RedisTokenStore(Generic[UP, ID]):
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))
-
-    def _can_parse(self, user_id: str) -> bool:
-        with suppress(Exception):  # The application's own function may raise anything.
-            self._parse_id(user_id)
-            return True
-        return False
 
     async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
         """Run a script on the key of a record and on the key to which the script may rename it."""

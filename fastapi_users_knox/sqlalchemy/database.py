@@ -50,9 +50,9 @@ class Database:
     Attributes:
         session: The application's session.
         sql: The statements.
-        last_statement: The statement of the last read. A session that routes statements to several engines needs it to
-            find the connection of that read.
-        last_read_began: Whether no transaction was open before the last read. Then that read saw the latest state.
+        last_statement: The statement of the last read. A session that routes statements to several engines finds the
+            connection of that read by it.
+        saw_latest: Whether the last read certainly saw what had been committed by then.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.
         options: The execution options of the session's connection, as the store last read them.
@@ -64,7 +64,7 @@ class Database:
         self.session: AsyncSession = session
         self.sql: Statements = sql
         self.last_statement: ClauseElement = sql.no_rows
-        self.last_read_began = False
+        self.saw_latest = False
         self.read_transaction: SessionTransaction | None = None
         self.options: Mapping[str, object] = {}
         self.has_found_token = False

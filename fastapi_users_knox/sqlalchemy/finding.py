@@ -11,7 +11,7 @@ from fastapi_users_knox.records import ID, UP, Found, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest, saw_latest
+from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest
 from fastapi_users_knox.sqlalchemy.statements import record_of
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -30,7 +30,7 @@ async def find_token(
         return None
     found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])
     database.has_found_token = True
-    if saw_latest(database) or found.is_active is False:
+    if database.saw_latest or found.is_active is False:
         return found
     # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked.
     explain = partial(refuse_hidden, database, user_id=found.record.user_id)

@@ -8,14 +8,13 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, StaticPool, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from fastapi_users_knox.sqlalchemy import dialects
 from fastapi_users_knox.sqlalchemy.dialects import begin_writing, options_to_write, reading, writing_in_time
 from fastapi_users_knox.sqlalchemy.sessions import run_begin_hooks
 
 __all__ = ["has_second_connection", "read_on_second_connection", "write_on_second_connection"]
 
 T = TypeVar("T")
-
-_PATIENCE = 0.3  # Seconds to wait for a connection, and then for a lock; short because a request waits for both.
 
 
 def has_second_connection(bind: Engine | Connection) -> bool:
@@ -44,10 +43,11 @@ async def read_on_second_connection(
 
     def read_prepared(connection: Connection) -> T:
         """Run the listeners, then the read."""
-        run_begin_hooks(session.sync_session, connection)
-        return read(connection)
+        with reading(connection):
+            run_begin_hooks(session.sync_session, connection)
+            return read(connection)
 
-    async with _connect(engine, options) as connection, reading(connection, patience=_PATIENCE):
+    async with _connect(engine, options) as connection:
         return await connection.run_sync(read_prepared)
 
 
@@ -74,12 +74,14 @@ async def write_on_second_connection(
 
     def write_prepared(connection: Connection) -> T:
         """Take the write lock of SQLite, run the listeners, then the write."""
-        begin_writing(connection, no_rows)
-        run_begin_hooks(session.sync_session, connection)
-        return write(connection)
+        with writing_in_time(connection):
+            begin_writing(connection, no_rows)
+            run_begin_hooks(session.sync_session, connection)
+            written = write(connection)
+            connection.commit()
+            return written
 
-    all_options = {**options, **options_to_write(engine.dialect)}
-    async with _connect(engine, all_options) as connection, writing_in_time(connection, patience=_PATIENCE):
+    async with _connect(engine, {**options, **options_to_write(engine.dialect)}) as connection:
         return await connection.run_sync(write_prepared)
 
 
@@ -87,7 +89,7 @@ async def write_on_second_connection(
 async def _connect(engine: Engine, options: Mapping[str, object]) -> AsyncIterator[AsyncConnection]:
     """Open a connection with these execution options, if one is free in time."""
     async with AsyncExitStack() as stack:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(dialects.MAX_WAIT):
             connection = await stack.enter_async_context(AsyncEngine(engine).connect())
         await connection.execution_options(**options)
         yield connection

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Result, Select, event, inspect
@@ -63,8 +64,10 @@ def has_begin_hooks(session: Session) -> bool:
 
 def has_execute_hooks(session: AsyncSession) -> bool:
     """Return whether the application changes how the session executes statements, by a listener or an override."""
-    return bool(session.sync_session.dispatch.do_orm_execute) or any(
-        _is_overridden(type(each).execute) for each in (session, session.sync_session)
+    return (
+        bool(session.sync_session.dispatch.do_orm_execute)
+        or _is_overridden(type(session).execute)
+        or _is_overridden(type(session.sync_session).execute)
     )
 
 
@@ -73,9 +76,11 @@ def has_own_execute(session: AsyncSession) -> bool:
     return _is_overridden(type(session).execute)
 
 
+@lru_cache(maxsize=64)
 def _is_overridden(execute: Callable[..., object]) -> bool:
     """Return whether the application has overridden `execute`."""
-    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}  # SQLModel only adds types.
+    # SQLModel's override only adds types.
+    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}
 
 
 async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
@@ -112,7 +117,10 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
 
 @contextmanager
 def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
-    """Set execution options on a connection, and restore the previous options afterwards."""
+    """Set execution options on a connection, and restore the former ones afterwards."""
+    if not options:
+        yield
+        return
     usual = connection.get_execution_options()
     connection.execution_options(**options)
     try:

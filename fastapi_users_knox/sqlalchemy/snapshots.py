@@ -10,10 +10,10 @@ from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import sees_latest
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.second_connection import read_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
 from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
 
-__all__ = ["read", "read_latest", "refuse_older_snapshot", "saw_latest"]
+__all__ = ["read", "read_latest", "refuse_older_snapshot"]
 
 
 async def read(
@@ -29,21 +29,15 @@ async def read(
     """
     session = database.session
     with raising_store_unavailable(database):
-        database.last_statement, database.last_read_began = statement, not session.in_transaction()
-        rows = await fetch(session, statement, parameters, mapper=database.sql.mapper)
-        # A transaction that this read began contains no work of the application yet, so a write after the read may end
-        # it.
-        has_begun = database.last_read_began and is_whole
-        database.read_transaction = session.sync_session.get_transaction() if has_begun else None
-        if database.last_read_began and not rows and session.in_transaction():
-            # The next backend may look for the same token, and has to do so in a new transaction.
-            await commit_keeping_loaded(session)
+        database.last_statement, was_idle = statement, not session.in_transaction()
+        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper)
+        database.saw_latest = is_first and isinstance(database.bind(), Engine)
+        # A transaction that this read began contains nothing of the application yet, so a write after it may end it.
+        database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
+        if was_idle and not rows:
+            # Another backend may look for the same token next, and needs a transaction of its own for that.
+            await session.run_sync(close_transaction)
         return rows
-
-
-def saw_latest(database: Database) -> bool:
-    """Return whether the last read certainly saw everything committed before it started."""
-    return database.last_read_began and isinstance(database.bind(), Engine)
 
 
 async def read_latest(

@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import Any, cast
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     Insert,
@@ -42,6 +43,9 @@ _RECORD = (
 )
 
 
+_Moment = datetime | BindParameter[Any]
+
+
 class _Columns(Bundle[Any]):
     """Columns that are returned as one plain tuple; SQLAlchemy's `Bundle` makes a named tuple at each execution."""
 
@@ -66,6 +70,21 @@ class Removal:
 
     returning: ReturningDelete[Any]
     finding: Select[Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """The statements that update the row of a token that was used, unless another transaction has locked the row.
+
+    Attributes:
+        both: The one statement for databases that can lock rows in a subquery of an UPDATE.
+        locking: The SELECT for MariaDB and MySQL, which locks the row that `updating` then updates.
+        updating: The UPDATE.
+    """
+
+    both: Update
+    locking: Select[Any]
+    updating: Update
 
 
 class Statements:
@@ -136,6 +155,39 @@ class Statements:
             is_removed.append(self.columns["device_id"] == bindparam("device_id"))
         return self.removal_of(*self._same_user_and_audience, or_(*is_removed))
 
+    @lru_cache(maxsize=8)  # noqa: B019 (as above)
+    def renewal(self, *, is_capped: bool, moves_expiry: bool, changes_digest: bool) -> "Renewal":
+        """Build the update of a row whose token was used.
+
+        It has the parameters `knox_id`, `knox_digest`, `knox_now` and `knox_unused_since`. No column may have such a
+        name, because SQLAlchemy would set that column.
+
+        Args:
+            is_capped: Whether the row must have been created no earlier than the parameter `knox_created_since`.
+            moves_expiry: Whether its expiry moves to the parameter `knox_expires_at`, if that is later.
+            changes_digest: Whether it gets the digest in the parameter `knox_new_digest`.
+        """
+        columns = self.columns
+        now: BindParameter[Any] = bindparam("knox_now")
+        values: dict[Any, object] = {columns["last_used_at"]: now}
+        where = [
+            columns["id"] == bindparam("knox_id"),
+            columns["digest"] == bindparam("knox_digest"),
+            self.is_live(now, bindparam("knox_created_since") if is_capped else None),
+            self.active_at() < bindparam("knox_unused_since"),
+        ]
+        if moves_expiry:
+            where.append(columns["expires_at"] < bindparam("knox_expires_at"))
+            values[columns["expires_at"]] = bindparam("knox_expires_at")
+        if changes_digest:
+            values[columns["digest"]] = bindparam("knox_new_digest")
+        locked = select(columns["id"]).where(*where).with_for_update(skip_locked=True)
+        # The condition is repeated, because the row may change before it is locked.
+        renewing = update(self.table).where(*where).values(values)
+        return Renewal(
+            locking=locked, updating=renewing, both=renewing.where(columns["id"] == locked.scalar_subquery())
+        )
+
     def removal_of(self, *where: ColumnElement[bool]) -> "Removal":
         """Build the removal of the records that match all these conditions."""
         return Removal(
@@ -148,8 +200,8 @@ class Statements:
         values = {self.columns[name].key: getattr(record, name) for name in _RECORD}
         return {**values, self.columns["digest"].key: digest}
 
-    def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
-        """Return `TokenRecord.is_live` as an SQL expression."""
+    def is_live(self, now: _Moment, created_since: _Moment | None) -> ColumnElement[bool]:
+        """Return the SQL of `TokenRecord.is_live`."""
         unexpired = or_(self.columns["expires_at"].is_(None), self.columns["expires_at"] > now)
         return unexpired if created_since is None else and_(unexpired, self.columns["created_at"] >= created_since)
 
@@ -191,4 +243,4 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Return the record of a row that ends with the columns of the record."""
-    return TokenRecord(**dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))
+    return TokenRecord.from_stored(zip(_RECORD, row[-len(_RECORD) :], strict=True))

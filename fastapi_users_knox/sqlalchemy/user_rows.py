@@ -62,7 +62,7 @@ class UserRows(Generic[UP, ID]):
         if latest:
             self.refuse_transaction_block()
             await commit_keeping_loaded(session)
-        rows = await fetch(session, _find_credentials(mapper), {"id": id}, mapper=mapper)
+        rows, _ = await fetch(session, _find_credentials(mapper), {"id": id}, mapper=mapper)
         if latest:
             await commit_keeping_loaded(session)
         return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None

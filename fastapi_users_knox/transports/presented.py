@@ -80,7 +80,7 @@ def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
     headers = [] if connection is None else [value.decode("latin-1") for _, value in connection.headers.raw]
     # Some clients URL-encode what they put into a cookie.
     texts = [text for header in headers for text in (header, unquote(header))]
-    return iter(dict.fromkeys(token.text for text in texts for token in tokens.find_all(text)))
+    return iter(dict.fromkeys(token for text in texts for token in tokens.find_all(text)))
 
 
 def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:

@@ -1,10 +1,13 @@
 """The only module that knows FastAPI-Users' adapter for SQLAlchemy."""
 
+from functools import lru_cache
+from typing import Any
+
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy.orm import class_mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from fastapi_users_knox.records import UserSource
 from fastapi_users_knox.sqlalchemy.attributes import in_sql
@@ -30,8 +33,7 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
         _is_function(user_manager.get, BaseUserManager.get)
         and _is_function(user_db.get, SQLAlchemyUserDatabase.get)
         and _is_function(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
-        # An application may compute `is_active` in Python, and a SELECT cannot do this.
-        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
+        and _has_stored_activity(class_mapper(user_db.user_table))
     )
     if not is_plain:
         return UserSource()
@@ -41,3 +43,9 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
 def _is_function(method: object, function: object) -> bool:
     """Return whether a bound method is this function, which means that it is not overridden."""
     return getattr(method, "__func__", None) is function
+
+
+@lru_cache(maxsize=64)
+def _has_stored_activity(users: Mapper[Any]) -> bool:
+    """Return whether a SELECT can read `is_active`, which an application may also compute in Python."""
+    return in_sql(users, "is_active") is not None

@@ -56,9 +56,9 @@ class Context(Generic[UP, ID]):
         """
         values = () if text is None else CookieToken.values(text)
         return [
-            (parsed.text, PresentedToken(tag=parsed.tag, digests=self.settings.digests(parsed.text, now)))
-            for parsed in map(tokens.parse, values)
-            if parsed is not None
+            (value, PresentedToken(tag=tag, digests=self.settings.digests(value, now)))
+            for value in values
+            if (tag := tokens.parse(value)) is not None
         ]
 
     def is_live(self, found: Found[UP, ID], now: datetime) -> bool:

@@ -19,7 +19,7 @@ from tests.docs.folder import SRC, load
 OLD_KEY, NEW_KEY = "o" * 43, "n" * 43
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-PATIENCE = 60.0  # seconds for a command to finish
+PATIENCE = 180.0  # seconds for a command to finish
 
 
 class Person:

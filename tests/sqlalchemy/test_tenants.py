@@ -151,13 +151,6 @@ async def test_an_older_snapshot_is_checked_as_the_tenant(tenant: Tenancy, token
     assert refused is None
 
 
-@pytest.mark.parametrize("way", BY_ROW)
-async def test_a_read_of_one_trip_is_the_tenants(tenant: Tenancy, token: str) -> None:
-    """With `knox_autocommit`, a read still runs in a transaction if the tenant is set when a transaction begins."""
-    async with tenant.open_session(tenant.engine.execution_options(knox_autocommit=True)) as session:
-        assert await strategy_on(session).read_token(token, tenant_user_manager(session)) is not None
-
-
 @pytest.mark.parametrize("way", ["by_statement"])
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_a_login_that_loses_its_tenant_says_so(tenant: Tenancy) -> None:

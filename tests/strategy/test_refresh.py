@@ -157,6 +157,7 @@ async def locked(engine: AsyncEngine) -> AsyncIterator[None]:
         await connection.rollback()
 
 
+@pytest.mark.bounded
 async def test_a_record_that_cannot_be_deleted_fails_nothing(
     knox: Knox, engine: AsyncEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
