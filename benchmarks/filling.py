@@ -30,7 +30,7 @@ TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
 _KNOWN = 1000  # the number of tokens with a known text, which the benchmarks read at random
-_GRACE = timedelta(minutes=1)  # the time by which a key expires later than its record, see records.lua
+_GRACE = timedelta(minutes=1)  # how much later than its record a key expires, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
 _KEEP = """

@@ -23,9 +23,9 @@ USER = "growth of one user"
 PURGED = 1000  # the number of expired tokens
 LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest")  # a limit that is never reached
 
-_MANY = 100_000  # more tokens would take MariaDB and SQLite too long to store, and Redis to purge
+_MANY = 100_000  # more tokens would take too long, to store in MariaDB and SQLite and to purge in Redis
 _SLOW_VERBS = {"purge", "login, limited", "list", "logout", "logout-all"}
-_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest one
+_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest verb
 
 Trials = dict[str, dict[str, Trial]]
 
@@ -116,7 +116,7 @@ async def _database_beside(url: str, number: int) -> AsyncIterator[str]:
 
 
 async def _settle(engine: AsyncEngine) -> None:
-    """Make PostgreSQL vacuum now, so that it does not do so during the measurement."""
+    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
     if engine.dialect.name == "postgresql":
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -130,7 +130,7 @@ def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return the trials with the user who has these tokens, by verb."""
+    """Return the trials with the user who has this number of tokens, by verb."""
     user_id = kept[0].record.user_id
     return {
         "read": _read(place, kept),

@@ -91,7 +91,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report how many requests were answered, or that one was not answered with 200."""
+        """Report how many requests were answered, or that a request was not answered with 200."""
         if self._is_done:
             self.answers.set_result(self._answered)
         else:

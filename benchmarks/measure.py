@@ -18,8 +18,7 @@ class Series:
         group: The group in which subjects are compared, such as "PostgreSQL".
         subject: What the values were measured for, such as "JWTStrategy".
         unit: The unit of the values: "ms", "requests/s", "bytes" or "statements".
-        values: One value for each round, in the order of the rounds; a single value if only a change of the code can
-            change it.
+        values: One value for each round, in the order of the rounds; a single value if it depends only on the code.
     """
 
     case: str
@@ -54,8 +53,8 @@ class Scale:
         calls: The number of calls in a turn.
         http_rounds: The number of turns of each server.
         seconds: The duration of a server's turn.
-        tokens: The numbers of tokens in the table, one after the other.
-        tokens_of_one: The numbers of live tokens of one user, one after the other.
+        tokens: The numbers of tokens in the table that are measured, in this order.
+        tokens_of_one: The numbers of live tokens of one user that are measured, in this order.
         stored: The number of tokens whose bytes are counted.
         clients: The number of clients that share a token.
     """

@@ -1,4 +1,4 @@
-"""Draw the results as SVG, on white and with a frame, so that they look the same on a light and on a dark page."""
+"""Draw the results as SVG, on white with a frame, so that they look the same on a light and on a dark page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle

@@ -129,7 +129,7 @@ def _figure(one: Series) -> str:
 
 
 def _grid(series: Sequence[Series]) -> str:
-    """Return a table of groups and subjects; whichever are fewer become the columns."""
+    """Return a table of groups and subjects, with the shorter list as columns."""
     sides: tuple[Callable[[Series], str], Callable[[Series], str]] = (lambda one: one.subject, lambda one: one.group)
     across, down = sorted(sides, key=lambda side: len(by(series, side)))
     columns = list(by(series, across))

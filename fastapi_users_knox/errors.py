@@ -65,7 +65,7 @@ class InvalidToken(KnoxError, HTTPException):
 
 
 class CredentialsChanged(KnoxError, HTTPException):
-    """The user's password or `is_active` changed while they logged in: 400, like wrong credentials."""
+    """The user's password or `is_active` changed during the login: 400, like wrong credentials."""
 
     def __init__(self) -> None:
         """Answer as FastAPI-Users' login route does for wrong credentials."""

@@ -170,7 +170,7 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserSource:
-    """Where the application loads the user from after a read. A store may replace a plain SELECT by a join of its own.
+    """Where the application loads the user from after a read. A store may replace a plain SELECT by its own join.
 
     Attributes:
         session: The database session of the plain SELECT; `None` if the application does not load the user by one.

@@ -126,7 +126,7 @@ class KnoxSettings(BaseModel):
 
     digest_keys: tuple[_Key, ...] = ()
     """Secret keys with which tokens are hashed (HMAC-SHA-256), each at least 32 bytes. The first signs new tokens, and
-    all of them verify: deploy a new key as the last one, then move it to the front. Without keys, the default, tokens
+    all of them verify: deploy a new key at the end, then move it to the front. Without keys, the default, tokens
     are hashed with SHA-256. With keys, nobody without a key can compute a digest, so inserting rows into the table
     forges no token. An attacker who can read *and* insert rows, or update rows, can still store the digest of their own
     token with another user's id. If the keys are lost, everybody is logged out. In django-rest-knox:

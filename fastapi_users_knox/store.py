@@ -14,7 +14,7 @@ _MAX_BATCH_SIZE = 10_000  # A statement of asyncpg has at most 32,767 parameters
 
 
 class TokenStore(Protocol[UP, ID]):
-    """Keep token records under digests. Each sentence is a promise, which `fastapi_users_knox.testing` tests.
+    """Keep token records under digests. Each sentence below is a promise that `fastapi_users_knox.testing` tests.
 
     A record is *live* while `created_since <= created_at` and `now < expires_at`. A store never reads a clock: the
     caller passes the time. Every verb is atomic under any concurrency, from any number of processes, and its effect is

@@ -134,7 +134,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
         """Return whether the user of a record authenticated within the given time.
 
-        Refresh and rotation do not make a record fresh again. A token is as fresh as the record that it was issued by.
+        Refresh and rotation do not make a record fresh again. A token issued `by=` a record is as fresh as that record.
         """
         return self._context.now() - record.authenticated_at <= within
 
@@ -156,7 +156,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Args:
             user: The user, as loaded when the credentials were checked.
             by: The record of the token with which the user asks for another token, as `current_token` returns it;
-                `None` if the user has just logged in. Both records are in one store, and share `authenticated_at`.
+                `None` if the user has just logged in. It must be in the same store. It passes on `authenticated_at`.
             token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
                 cap still applies. With `auto_refresh`, a use moves the expiry to the setting `token_ttl` after the use,
                 as in django-rest-knox.

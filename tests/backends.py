@@ -49,14 +49,15 @@ OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A database, and how an application uses it. It can be pickled, and so sent to another process.
+    """A database, and how an application uses it. It can be pickled, so it can be sent to another process.
 
     Attributes:
         url: The URL of the database.
         options: Options of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and transactions begin as in SQLAlchemy's documented recipe.
-        freeze: A statement after which others can read the tokens but not write them, until its connection is closed.
-        impatient: Options with which a transaction that meets a lock of another one fails soon.
+        freeze: A statement after which other connections can read but not write the tokens, until its connection is
+            closed.
+        impatient: Options with which a transaction fails soon if another transaction holds a lock.
         ask_wait: A query that returns how long the connection waits for a lock.
     """
 

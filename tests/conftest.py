@@ -125,7 +125,7 @@ def redis_6_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_7_server() -> Iterator[RedisServer]:
-    """Run a private Redis server, of release 7 or whichever newer one the machine has."""
+    """Run a private Redis server, of release 7 or of the newer release that the machine has."""
     with skip_if_unavailable(), redis("redis-7") as server:
         yield server
 

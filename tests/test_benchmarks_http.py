@@ -22,7 +22,7 @@ SCALE = Scale(rounds=1, calls=1, http_rounds=1, seconds=0.2, tokens=(), tokens_o
 
 
 async def test_servers_answer_to_their_own_token() -> None:
-    """Each server accepts its own token and refuses the other's, and a turn returns the responses per second."""
+    """Each server accepts only its own token, and a turn returns the responses per second."""
     with ExitStack() as stack:
         with skip_if_unavailable():
             url = stack.enter_context(postgresql()).url("postgresql+asyncpg")

@@ -67,7 +67,7 @@ class Account(Generic[UP, ID]):
         return await self.revocation.live_records(user)
 
     async def abandon(self, user: UP, user_id: ID, before: StoredUser, *, is_stored: bool) -> None:
-        """Roll back the session after a change has raised, unless the session contains nothing of the change.
+        """Roll back the session after a change has raised, if the session contains anything of the change.
 
         Otherwise the next commit, by the revocation or by the caller, would store the change without a revocation.
         """

@@ -37,7 +37,7 @@ async def revoke_before_hook(manager: BaseUserManager[UP, ID], user: UP) -> None
 
 @dataclass(kw_only=True)
 class _Deletion(Generic[UP, ID]):
-    """A deletion that is running. Once it is stored, the user's id may soon be given to another user.
+    """A deletion that is running. Once it is stored, the user's id may soon be given to a new user.
 
     Attributes:
         user_id: The user's id.
@@ -100,7 +100,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
 async def _is_deleted(
     account: Account[UP, ID], user: UP, user_id: ID, before: StoredUser, commits: Collection[object]
 ) -> bool:
-    """Return whether a deletion that has raised is stored: the user is gone, or can no longer log in as before."""
+    """Return whether a deletion that has raised is stored: the user does not exist, or cannot log in as before."""
     after = await account.users.committed(user, user_id)
     if after is None:  # Row-level security may hide the user, which does not prove a deletion.
         return bool(commits)

@@ -41,8 +41,8 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     Attributes:
         revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
-        revoke_on_password_change: Whether a change of the password revokes all tokens except the presented one.
-        revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented one.
+        revoke_on_password_change: Whether a change of the password revokes all tokens except the presented token.
+        revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented token.
         revoke_on_deactivation: Whether an update that makes `is_active` false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
@@ -104,7 +104,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             return await super().reset_password(token, password, request)
 
     async def revoke_other_tokens(self, user: UP) -> int:
-        """Revoke all of a user's tokens except the presented one, and return how many were live.
+        """Revoke all of a user's tokens except the presented token, and return how many were live.
 
         Call it after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
 

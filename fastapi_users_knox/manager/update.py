@@ -79,13 +79,13 @@ class _Update(Generic[UP, ID]):
         return frozenset(field for field, changes in changing.items() if changes)
 
     def done(self, after: StoredUser) -> frozenset[str]:
-        """Return which fields an update that has returned changed; for `is_active`, the stored value decides."""
+        """Return the fields that a successful update has changed; for `is_active`, the stored value decides."""
         was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
         is_deactivation = was_active and not after.get("is_active")
         return self.fields - {"is_active"} | ({"is_active"} if is_deactivation else set())
 
     def stored(self, after: StoredUser) -> frozenset[str]:
-        """Return the fields of the update whose stored values differ now, because others may have changed the rest."""
+        """Return the fields of a failed update whose stored values differ now; other fields may have other writers."""
         if self.before.get("is_active") and not after.get("is_active", True):
             return self.fields | {"is_active"}
         return frozenset(name for name in self.fields if self.before.get(name) != after.get(name))
@@ -138,12 +138,12 @@ async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], reason: Rev
 
 
 async def _changed(account: Account[UP, ID], change: _Update[UP, ID]) -> frozenset[str]:
-    """Return which fields an update that has returned changed, of the fields that may revoke tokens."""
+    """Return the fields that a successful update has changed, if their change may revoke tokens."""
     return change.done(await account.users.stored(change.user_id))
 
 
 async def _committed(account: Account[UP, ID], change: _Update[UP, ID], commits: Collection[object]) -> frozenset[str]:
-    """Return which fields an update that has raised has committed."""
+    """Return the fields that a failed update has committed."""
     after = await account.users.committed(change.user, change.user_id)
     if after is None:  # Row-level security may hide the user.
         return change.fields if commits else frozenset()

@@ -3,7 +3,7 @@
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the answer was kept     KEYS[3]  where the record is stored
 -- ARGV[1]  now                   milliseconds
--- Result   1, also if another call has removed the record since; 0 if no record of the user is left
+-- Result   1, even if another call has removed the record since; 0 if no record of the user is left
 -- Idempotent: a repetition finds the record confirmed, and returns the same.
 
 redis.call('DEL', KEYS[2])

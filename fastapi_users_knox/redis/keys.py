@@ -43,7 +43,7 @@ class Keys:
         return f"{self._base(routing_tag(user_id))}user:{user_id}"
 
     def record(self, user_id: object, digest: bytes) -> str:
-        """Return the key of a user's record, for the digest under which the record is stored."""
+        """Return the key under which a user's record with this digest is stored."""
         return self.presented(routing_tag(user_id), digest)
 
     def presented(self, tag: str, digest: bytes) -> str:

@@ -1,4 +1,4 @@
--- Remove the records of a user that have expired, and those of one audience that are too old.
+-- Remove the expired records of a user, and the user's records of one audience that are too old.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where to keep the answer
 -- ARGV[1]  audience              the audience that `created_since` applies to

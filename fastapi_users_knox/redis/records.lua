@@ -116,7 +116,7 @@ local function keep_answer(answer_key, answer)
   return text
 end
 
--- Remove and return those records of a user for which the function returns true.
+-- Remove and return the records of a user for which the function returns true.
 local function remove_where(index, answer_key, is_meant)
   refuse_replica()
   local answered = kept_answer(answer_key)

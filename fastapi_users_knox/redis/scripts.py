@@ -47,7 +47,7 @@ async def run(client: Client, script: str, keys: Sequence[str], **arguments: obj
 
 async def call(client: Client, script: str, keys: Sequence[str], argument: str) -> Any:  # noqa: ANN401 (as above)
     """Run a script as `run` does, with one argument that is not converted to JSON."""
-    # The keys are passed as bytes, so that they equal those that the scripts build, whatever the client's encoding.
+    # The keys are passed as bytes, so that they equal the keys built by the scripts, whatever the client's encoding.
     encoded, loading = [key.encode() for key in keys], _SCRIPTS[script]
     with raising_unavailable():
         try:

@@ -32,7 +32,7 @@ class RedisTokenStore(Generic[UP, ID]):
 
     Args:
         redis: The application's client, which also decides on connections, time-outs and repeated calls.
-        parse_id: Converts the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
+        parse_id: A function from the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
             `user.id`.
         users: The name of the user table, which becomes part of the keys: at most 64 letters, digits, `_`, `.` and `-`.
             Two tables with the same ids, such as customers and staff that are both numbered from 1, need different

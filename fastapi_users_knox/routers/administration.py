@@ -20,7 +20,7 @@ __all__ = ["get_knox_admin_router"]
 
 _GetUser = Callable[..., Coroutine[Any, Any, UP]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 _NO_USER = {"Not Found": "The user does not exist."}
 
 
@@ -28,7 +28,7 @@ def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: Authenti
     """Make the router with which superusers list and revoke the sessions of any user (ASVS 7.4.5).
 
     `GET /{user_id}/sessions` lists the sessions of this backend, `DELETE /{user_id}/sessions` revokes all sessions of
-    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one. A superuser may use any backend of
+    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one session. A superuser may use any backend of
     `fastapi_users`, as with FastAPI-Users' users router.
 
     Args:

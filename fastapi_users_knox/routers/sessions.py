@@ -23,7 +23,7 @@ __all__ = ["get_knox_router"]
 
 _GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 
 
 def get_knox_router(
@@ -35,9 +35,10 @@ def get_knox_router(
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
     Its routes accept only the tokens of this backend, and list and revoke only its sessions. `POST /logout-all` revokes
-    all sessions of the user. `POST /logout-others` revokes all sessions except that of the request. `GET /sessions`
-    lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate` replaces the token
-    by a new token, and answers like a login. A route that revokes the session of its own request answers like a logout.
+    all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
+    /sessions` lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate`
+    replaces the token by a new token, and answers like a login. A route that revokes the session of its own request
+    answers like a logout.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.

@@ -61,7 +61,7 @@ def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> 
 
 
 def _lock_unchanged_user(database: Database, connection: Connection, new: NewToken[ID]) -> None:
-    """Lock the user's row, and check that the user is unchanged since the login was checked."""
+    """Lock the user's row, and check that the user has not changed since the password was checked."""
     if database.sql.users is None:
         return
     row, credentials = lock_user(database, connection, new.record.user_id), new.credentials

@@ -34,7 +34,7 @@ def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
 
 
 def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
-    """Return why `in_sql` returns `None` for an attribute, and how to fix it if that is possible."""
+    """Return why `in_sql` returns `None` for an attribute, and how to fix it if possible."""
     reason = f"{name} is not a column or SQL expression"
     if _hybrid(mapper, name) is None:
         return reason

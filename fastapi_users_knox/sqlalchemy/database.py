@@ -27,8 +27,8 @@ Work = Callable[[Connection], T]
 class _EngineState:
     """What this process remembers about an engine: the writes it has attempted, and who may write now.
 
-    Writers take turns only if all sessions share one connection, as with in-memory SQLite, because its transaction is
-    shared too.
+    Writers take turns only if all sessions share one connection, and therefore one transaction, as with in-memory
+    SQLite.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The row locks of the verbs: one that makes the verbs of a user wait for each other, and one that never waits."""
+"""The row locks of the verbs: the lock on a user, and locks on tokens that do not wait for other transactions."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Removing tokens: one, all of a user, and those that have expired."""
+"""Removing tokens: one token, all tokens of a user, or expired tokens."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ def remove_rows(
 def remove_token(
     database: Database, connection: Connection, *, user_id: object, id: UUID, audience: str
 ) -> Sequence[TokenRecord[Any]]:
-    """Delete one row, and return its record if it was there."""
+    """Delete one row, and return its record if the row existed."""
     parameters = {"id": id, "user_id": user_id, "audience": audience}
     removed = remove_rows(database, connection, database.sql.removal, parameters)
     if not removed:

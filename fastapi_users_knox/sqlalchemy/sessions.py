@@ -46,13 +46,13 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
     """Return the session itself, or the session behind an `async_scoped_session`.
 
     Raises:
-        TypeError: The argument is something else, such as a synchronous session.
+        TypeError: The argument is not an asynchronous session.
     """
     current = session() if isinstance(session, async_scoped_session) else session
     if isinstance(current, AsyncSession):
         return current
     raise TypeError(
-        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        "session must be an AsyncSession, such as an async_sessionmaker opens, and comes before the table: "
         f"got {session!r}"
     )
 
@@ -86,7 +86,7 @@ def _is_overridden(execute: Callable[..., object]) -> bool:
 async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
     """Return the execution options that the application's hooks add to a statement, such as `schema_translate_map`.
 
-    The hooks run as they do for any statement, and may send statements of their own in the session's transaction. The
+    The hooks run as they do for any statement, and may send their own statements in the session's transaction. The
     probe itself is not sent.
 
     Args:
@@ -143,7 +143,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
 
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
-    """Return a connection's execution options, such as `schema_translate_map`, without those that change the BEGIN."""
+    """Return a connection's execution options, such as `schema_translate_map`, without the options for BEGIN."""
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 

@@ -25,7 +25,7 @@ async def read(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        is_whole: Whether the application cannot use the session between this read and a write that the read causes.
+        is_whole: Whether a write that this read causes comes before any further use of the session by the application.
     """
     session = database.session
     with raising_store_unavailable(database):

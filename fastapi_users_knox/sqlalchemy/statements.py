@@ -99,7 +99,7 @@ class Statements:
         insert: The INSERT of a row.
         count: The SELECT that counts the records of a user, with the parameters `user_id` and `audience`.
         removal: The removal of one record, with the parameters `user_id`, `audience` and `id`.
-        users: The class of the users to which `user_id` refers; `None` if the store cannot see the users.
+        users: The user class to which `user_id` refers; `None` if the store cannot see the users.
         user: The mapped class of `users`; `None` if the store cannot see the users.
     """
 
@@ -143,7 +143,7 @@ class Statements:
 
         Args:
             is_capped: Whether it removes the records created before the parameter `created_since`.
-            is_replacing: Whether it removes the records under one of the digests in the parameter `replaces`.
+            is_replacing: Whether it removes the records whose digests are in the parameter `replaces`.
             has_device: Whether it removes the records of the device in the parameter `device_id`.
         """
         is_removed = [self.columns["expires_at"] <= bindparam("now")]
@@ -221,7 +221,7 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
 
     Raises:
         TypeError: `table` is not a token class, or `users` is not a mapped class.
-        UserClassError: The class of the users cannot be found, or uses a different engine from the tokens.
+        UserClassError: The user class cannot be found, or uses a different engine from the tokens.
     """
     named = users if users is None or isinstance(users, EllipsisType) else mapper_of("users", users)
     statements = _statements_on(mapper_of("table", table), named)

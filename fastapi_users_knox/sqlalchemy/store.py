@@ -1,4 +1,4 @@
-"""The token store over SQL: one prebuilt SELECT to read, one transaction of its own to write."""
+"""The token store over SQL: one prebuilt SELECT for a read, and one transaction for a write."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -169,7 +169,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Delete the rows in batches, skipping those that other transactions have locked."""
+        """Delete the rows in batches, and skip rows that other transactions have locked."""
         check_batch_size(batch_size)
         sql = self._database.sql
         where = has_expired(sql, audience=audience, now=now, created_since=created_since)

@@ -1,4 +1,4 @@
-"""The table: mixins like those of fastapi-users-db-sqlalchemy, and their column types."""
+"""The token table: mixins in the style of fastapi-users-db-sqlalchemy, and their column types."""
 
 import uuid
 from contextlib import suppress

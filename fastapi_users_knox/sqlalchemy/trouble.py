@@ -1,4 +1,4 @@
-"""The conversion of the database's errors to those of the store."""
+"""The conversion of database errors to `StoreUnavailable`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

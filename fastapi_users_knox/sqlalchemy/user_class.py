@@ -98,7 +98,7 @@ def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> U
 
     Args:
         tokens: The mapper of the token class.
-        users: The mapper of the class that the application passed; `...` if it passed none.
+        users: The mapper of the class that the application passed; `...` if the application passed no class.
 
     Raises:
         UserClassError: No class matches, several different classes match, or the type of `user_id` is wrong.

@@ -98,7 +98,7 @@ class UserRows(Generic[UP, ID]):
             return await open_session(self.session).run_sync(self._read_on_session, id)
 
     def id_of(self, user: UP) -> ID:
-        """Return the id of a user, without a SELECT even if the object is expired."""
+        """Return the id of a user without sending a SELECT, even if the object is expired."""
         load_identity(user)
         return cast("ID", user.id)
 

@@ -83,7 +83,7 @@ class KnoxBearerTransport(Transport):
             vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
 
     async def get_login_response(self, token: str) -> Response:
-        """Return the answer to a login, which contains the token and its expiry, and forbids caching (ASVS 14.3.2)."""
+        """Return the answer to a login with the token and its expiry, which must not be cached (ASVS 14.3.2)."""
         content: dict[str, object] = {"access_token": str(token), "token_type": self._token_type}
         if isinstance(token, IssuedToken):
             content |= {"expiry": token.record.expires_at, "user": token.user}

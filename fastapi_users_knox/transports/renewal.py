@@ -42,7 +42,7 @@ class _Notes:
     refreshed: dict[UUID, tuple[TokenRecord[Any], str]] = field(default_factory=dict, repr=False)
 
     def set_cookies(self) -> dict[bytes, bytes]:
-        """Return a dictionary from the names of the cookies whose tokens were refreshed to their `Set-Cookie`."""
+        """Return the `Set-Cookie` of each cookie whose token was refreshed, by the cookie's name."""
         return {
             cookie.cookie_name.encode("latin-1"): cookie.set_cookie(token, record).encode("latin-1")
             for record, token in self.refreshed.values()

@@ -21,7 +21,7 @@ StoredUser = Mapping[str, Any]
 
 
 class Users(Protocol[_UP_contra, ID]):
-    """The stored state of users, which objects in a session may not show, and the session that stores it."""
+    """The stored state of users, even if objects in a session differ from it, and the session that stores it."""
 
     @property
     def derives_activity(self) -> bool:
@@ -49,7 +49,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def id_of(self, user: _UP_contra) -> ID:
-        """Return the id of a user, without a SELECT even if SQLAlchemy has expired the object."""
+        """Return the id of a user without sending a SELECT, even if SQLAlchemy has expired the object."""
         ...
 
     def noting_commits(self) -> AbstractContextManager[Collection[object]]:

@@ -25,7 +25,7 @@ def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
 
 
 def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
-    """Return the session and class of the plain SELECT with which this user manager loads a user, if it uses one."""
+    """Return the session and class of the users if this user manager loads them by a plain SELECT; empty otherwise."""
     user_db = user_manager.user_db
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return UserSource()

@@ -61,7 +61,7 @@ async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord
 
 
 async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecord[ID]]:
-    """Return the records of a user's live tokens, the newest first."""
+    """Return the records of a user's live tokens, newest first."""
     now, settings = context.now(), context.settings
     records = await context.store.list(
         user_id, audience=settings.audience, now=now, created_since=settings.created_since(now)

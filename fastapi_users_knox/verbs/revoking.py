@@ -97,7 +97,7 @@ async def purge(context: Context[UP, ID], *, batch_size: int) -> int:
 
 
 async def _revoke_presented(context: Context[UP, ID], text: str, now: datetime, reason: RevokeReason) -> None:
-    """Revoke the session of a live token, whichever user it belongs to."""
+    """Revoke the session of a live token, even if the token belongs to another user."""
     found = await find(context, str(text), now)
     if found is not None and context.is_live(found, now):
         await _revoke(context, found.record.user_id, found.record.id, now, reason)

@@ -50,7 +50,7 @@ async def listed(client: AsyncClient, headers: dict[str, str]) -> list[SessionRe
 
 
 async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
-    """The list has the documented fields, and the headers of the device are those on the page."""
+    """The list has the documented fields, and the headers of the device are the headers on the page."""
     phone = await log_in_on_phone(client)
 
     [answer] = (await client.get("/auth/sessions", headers=phone)).json()
@@ -78,7 +78,7 @@ async def test_a_device_is_listed_once(client: AsyncClient) -> None:
 
 
 async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
-    """Sessions can be revoked by id or all others at once, and a rotation keeps the id."""
+    """One session can be revoked by id, and all other sessions at once; a rotation keeps the id."""
     laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
     [phone_id] = [session.id for session in await listed(client, phone) if session.current]
     rotation = await client.post("/auth/rotate", headers=phone)
@@ -95,7 +95,7 @@ async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
 
 
 async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str) -> None:
-    """A superuser lists a user's sessions and revokes one or all; other users get 403."""
+    """A superuser lists a user's sessions and revokes one session or all sessions; other users get 403."""
     laptop, phone = await log_in(client), await log_in_on_phone(client)
     path = f"/users/{jane}/sessions"
     refused = await client.get(path, headers=laptop)

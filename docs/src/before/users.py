@@ -26,7 +26,7 @@ def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What happens to users."""
+    """The hooks that run when something happens to a user."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET

@@ -36,7 +36,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 CALLERS = 20
-FEW_CALLERS = 10  # For callers in a loop: SQLite serves no writer in turn, so one of many could wait for long.
+FEW_CALLERS = 10  # For callers in a loop: SQLite does not serve writers in turn, so one of many may wait for long.
 
 T = TypeVar("T")
 Store = TokenStore[Any, Any]

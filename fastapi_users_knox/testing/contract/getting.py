@@ -50,7 +50,7 @@ class GetPromises(Promises):
         assert await find(store, added.record, new_digest()) is None
 
     async def test_get_finds_by_any_of_the_digests(self, store: Store, user_id: Any) -> None:
-        """`get` returns the digest under which the record is stored, out of the digests of the token."""
+        """`get` returns which of the token's digests the record is stored under."""
         added = await add(store, new_record(user_id))
 
         found = await store.get(presented(user_id, new_digest(), added.digest), audience="web")

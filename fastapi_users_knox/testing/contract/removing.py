@@ -111,7 +111,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, foreign.record, foreign.digest) is not None
 
     async def test_remove_all_meets_renewals_and_rotations(self, open_store: OpenStore, user_id: Any) -> None:
-        """`remove_all` misses no record that is renewed or rotated at the same time."""
+        """`remove_all` also removes a record that is renewed or rotated at the same time."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(CALLERS)]
         turns, now = iter(range(CALLERS)), NOW + HOUR / 2
