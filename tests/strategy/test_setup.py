@@ -98,3 +98,14 @@ async def test_authenticate_is_overridden_without_the_user_too(knox: Knox) -> No
     """A subclass that overrides `authenticate` has to override `authenticate_record` before that is used."""
     with pytest.raises(TypeError, match="Closed overrides authenticate: override authenticate_record too"):
         await Closed(store_on(knox.session), request=None).authenticate_record("text")
+
+
+async def test_a_subclass_may_override_other_methods(knox: Knox) -> None:
+    """A subclass that overrides no `read_token` is created and used like `KnoxStrategy`."""
+
+    class Own(KnoxStrategy[User, uuid.UUID]):
+        """An application's own strategy."""
+
+    own = Own(store_on(knox.session), DEFAULTS, request=None)
+
+    assert await own.read_token(await own.write_token(knox.user), knox.user_manager) is knox.user
