@@ -30,7 +30,12 @@ class Fetched(NamedTuple):
 
 
 async def fetch(
-    session: AsyncSession, statement: Select[Any], parameters: Mapping[str, object], *, mapper: Mapper[Any]
+    session: AsyncSession,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    mapper: Mapper[Any],
+    entity: Mapper[Any] | None = None,
 ) -> Fetched:
     """Run a SELECT on the application's session, which is not flushed, committed or rolled back.
 
@@ -48,13 +53,13 @@ async def fetch(
             found = await session.execute(statement, parameters, bind_arguments=routing)
         return Fetched(found.unique().all(), is_first)
     # `AsyncSession.execute` would put all rows into a second buffer.
-    return await session.run_sync(_fetch, statement, parameters, routing, has_hooks=has_execute_hooks(session))
+    return await session.run_sync(_fetch, statement, parameters, routing, entity, has_hooks=has_execute_hooks(session))
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
     """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
-    rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
+    rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper, entity=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
 
 
@@ -73,6 +78,7 @@ def _fetch(
     statement: Select[Any],
     parameters: Mapping[str, object],
     routing: dict[str, Any],
+    entity: Mapper[Any] | None,
     *,
     has_hooks: bool,
 ) -> Fetched:
@@ -88,4 +94,13 @@ def _fetch(
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
         # Only here are the objects created, so what the application does when they are loaded is in a transaction.
-        return Fetched(result.unique().all(), is_first)
+        may_repeat = has_hooks or (entity is not None and _joins_eagerly(entity))
+        return Fetched((result.unique() if may_repeat else result).all(), is_first)
+
+
+@cache
+def _joins_eagerly(entity: Mapper[Any]) -> bool:
+    """Return whether loading this class may join a relationship, which may repeat its rows."""
+    return any(
+        relationship.lazy == "joined" for each in entity.self_and_descendants for relationship in each.relationships
+    )
