@@ -40,7 +40,7 @@ async def fetch(
         parameters: Its parameters.
         mapper: The mapper that a session with several engines needs to choose the engine.
     """
-    # It is passed each time, so that a session with several engines uses the same one for all of it.
+    # Every call gets the same routing, so that a session with several engines uses one engine for all of them.
     routing = {"mapper": mapper, "clause": statement}
     if has_own_execute(session):
         is_first = not session.in_transaction()
@@ -76,13 +76,13 @@ def _fetch(
     *,
     has_hooks: bool,
 ) -> Fetched:
-    """Run the SELECT in the greenlet of the session, before its transaction has begun if that is possible."""
+    """Run the SELECT in the greenlet of the session, before the driver begins a transaction if possible."""
     is_first = not session.in_transaction()
     held_back: AbstractContextManager[None] = nullcontext()
     if may_hold_back_begin(session, session.get_bind(**routing)):
         connection = session.connection(routing)
         is_first = is_first or not has_driver_begun(connection)
-        if not has_hooks:  # They may send statements of their own.
+        if not has_hooks:  # Hooks may send their own statements.
             held_back = before_begin(session, connection)
-    with session.no_autoflush, held_back:  # Neither before the SELECT, nor before those of eager loading.
+    with session.no_autoflush, held_back:  # This also holds for the SELECTs of eager loading.
         return Fetched(session.execute(statement, parameters, bind_arguments=routing).unique().all(), is_first)
