@@ -120,7 +120,7 @@ def _is_direct(connection: Connection) -> bool:
 
 
 def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
-    """Let the driver begin a transaction with the next statement again, or give the connection up."""
+    """Make the driver begin a transaction with the next statement, as usual, or invalidate the connection."""
     try:
         adapter.autocommit = False
     except Exception:  # noqa: BLE001 (whatever it is, no statement of the application may run in autocommit)
