@@ -173,7 +173,7 @@ class UserSource:
     """Where the application loads the user from after a read. A store may replace a plain SELECT by its own join.
 
     Attributes:
-        session: The database session of the plain SELECT; `None` if the application does not load the user by one.
+        session: The database session of the plain SELECT; `None` if there is no plain SELECT.
         user_class: The mapped class that the SELECT loads; `None` if there is no plain SELECT.
     """
 
