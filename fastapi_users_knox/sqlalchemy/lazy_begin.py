@@ -58,7 +58,7 @@ def begins_plainly(session: Session, connection: Connection) -> bool:
 
 
 def may_hold_back_begin(session: Session, bind: Engine | Connection) -> bool:
-    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that connects by itself."""
+    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that is bound to an engine."""
     return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not session.in_nested_transaction()
 
 
