@@ -52,10 +52,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Refuse a subclass that overrides `read_token`, because the routers would not call it."""
         super().__init_subclass__(**options)
         if cls.read_token is not KnoxStrategy.read_token:
-            raise TypeError(
-                f"{cls.__name__} overrides read_token, but current_token and the routers of this package do not "
-                "call it: override authenticate instead"
-            )
+            raise TypeError(f"{cls.__name__} overrides read_token: override authenticate, which the routers call")
 
     def __init__(
         self,
@@ -102,6 +99,18 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
         """
         return await reading.authenticate(self._context, token, user_manager, touch=touch)
+
+    async def authenticate_record(self, token: str | None, *, touch: bool = True) -> TokenRecord[ID] | None:
+        """Do what `authenticate` does, but load no user. It is for services that need only the user's id.
+
+        A store that cannot see the users accepts the token of a user whom `KnoxUserManagerMixin` has not deactivated.
+
+        Raises:
+            TypeError: The strategy's class overrides `authenticate`, but not this method.
+        """
+        if type(self).authenticate is not KnoxStrategy.authenticate:
+            raise TypeError(f"{type(self).__name__} overrides authenticate: override authenticate_record too")
+        return await reading.authenticate_record(self._context, token, touch=touch)
 
     async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user; `None` for any other text.
@@ -187,8 +196,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """Revoke all sessions of a user in this audience, and return the number that were live.
 
-        Once the call has returned, no token issued before it is accepted any more, except `keep`. It needs no request,
-        so it can be called in a route, in a hook of the user manager or in a script.
+        Once the call has returned, no token issued before it is accepted any more, except `keep`. It needs no request.
 
         Args:
             user: The user.
@@ -223,18 +231,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             peers: Other strategies with listeners. The event of a record goes to the first peer with the record's
                 audience, or to this strategy if there is no such peer.
         """
-        publishers = {peer.settings.audience: peer for peer in reversed(peers)}
-
-        async def publish(record: TokenRecord[ID]) -> None:
-            await publishers.get(record.audience, self).publish_revoked(record, reason)
-
+        contexts = [peer._context for peer in peers]  # noqa: SLF001 (they are of this class)
         return await revoking.revoke_all(
-            self._context, user_id, audience=audience, keep=keep, seen=seen, publish=publish
+            self._context, user_id, reason=reason, audience=audience, keep=keep, seen=seen, peers=contexts
         )
-
-    async def publish_revoked(self, record: TokenRecord[ID], reason: RevokeReason) -> None:
-        """Publish the revocation of a token whose record another strategy has removed."""
-        await revoking.publish_revoked(self._context, record, reason)
 
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many were deleted.

@@ -59,6 +59,7 @@ class Backend:
             closed.
         impatient: Options with which a transaction fails soon if another transaction holds a lock.
         ask_wait: A query that returns how long the connection waits for a lock.
+        expire_on_commit: Whether a commit expires the objects in the sessions of tests that run on both kinds.
     """
 
     url: str
@@ -67,6 +68,7 @@ class Backend:
     freeze: str = "UPDATE knox_token SET name = name"
     impatient: Mapping[str, Any] = field(default_factory=dict)
     ask_wait: str = "PRAGMA busy_timeout"
+    expire_on_commit: bool = True
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Create an engine; the options override those of the backend."""
@@ -182,10 +184,13 @@ SQLITE: Mapping[str, Callable[[Path], Backend]] = {
         url=f"sqlite+aiosqlite:///{path}/test.db",
         options=SQLITE_POOL | {"isolation_level": "AUTOCOMMIT"},
         freeze="BEGIN IMMEDIATE",
+        expire_on_commit=False,
         impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
 }
-MEMORY: Mapping[str, Callable[[Path], Backend]] = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+MEMORY: Mapping[str, Callable[[Path], Backend]] = {
+    "sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://", expire_on_commit=False)
+}
 FREEZE = {
     "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
     "mariadb_server": "LOCK TABLES knox_token READ",
@@ -195,6 +200,7 @@ ASK_WAIT = {
     "postgresql_server": "SHOW statement_timeout",
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
+KEEPING = {"postgresql-psycopg", "mariadb-autocommit"}  # Each database has sessions of both kinds.
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
     "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),

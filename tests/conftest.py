@@ -1,18 +1,35 @@
 """Fixtures for all tests: one server of each kind for the whole run, the databases on them, and the tests' marks."""
 
 import gc
+import importlib
+import pkgutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
+import fastapi_users_knox
+from tests.backends import (
+    ASK_WAIT,
+    FREEZE,
+    IMPATIENT,
+    KEEPING,
+    MEMORY,
+    POOL,
+    REDIS,
+    SERVERS,
+    SQLITE,
+    Backend,
+    RedisBackend,
+)
 from tests.delays import lengthen_delays
 from tests.models import create_empty_tables
 from tests.poolers import pgbouncer
@@ -41,6 +58,17 @@ PROGRAMS = {
 settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("knox")
 
+# All modules are imported here, where coverage is measured.
+for module in pkgutil.walk_packages(fastapi_users_knox.__path__, "fastapi_users_knox."):
+    importlib.import_module(module.name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests without measuring coverage, which would take twice as long."""
+    with untraced():
+        return (yield)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
     callspec = getattr(item, "callspec", None)
     yield from (value for value in (callspec.params.values() if callspec else ()) if isinstance(value, str))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Measure no coverage in the process that only distributes the tests."""
+    if getattr(session.config.option, "numprocesses", None):
+        sys.settrace(None)
 
 
 def pytest_collection_finish() -> None:
@@ -86,6 +120,15 @@ def untraced() -> Iterator[None]:
     finally:
         sys.settrace(here)
         threading.settrace(in_threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_hashes() -> Iterator[None]:
+    """Hash passwords with the smallest parameters, because no test is about the cost of a hash."""
+    smallest = partialmethod(Argon2Hasher.__init__, time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Argon2Hasher, "__init__", smallest)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -169,6 +212,7 @@ def backend_of(name: str, request: pytest.FixtureRequest, path: Path) -> Backend
         return Backend(
             url=server.url(scheme),
             options=POOL | dict(options),
+            expire_on_commit=name not in KEEPING,
             freeze=FREEZE[fixture],
             impatient=IMPATIENT,
             ask_wait=ASK_WAIT[fixture],
@@ -200,7 +244,9 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
     assert checked_out == 0
 
 
-@pytest.fixture(params=[True, False], ids=["expiring", "keeping"])
-def sessions(request: pytest.FixtureRequest, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Return a session factory, with `expire_on_commit` on and off."""
-    return async_sessionmaker(engine, expire_on_commit=request.param)
+@pytest.fixture
+def sessions(
+    request: pytest.FixtureRequest, engine: AsyncEngine, any_backend: Backend
+) -> async_sessionmaker[AsyncSession]:
+    """Return a session factory, whose `expire_on_commit` is the backend's unless the test chooses it by parameters."""
+    return async_sessionmaker(engine, expire_on_commit=getattr(request, "param", any_backend.expire_on_commit))

@@ -13,6 +13,8 @@ import pytest
 
 import fastapi_users_knox
 
+pytestmark = pytest.mark.unmeasured
+
 PACKAGE = Path(fastapi_users_knox.__file__).parent
 ROOT = PACKAGE.parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from fastapi_users_knox import tokens
 
+pytestmark = pytest.mark.unmeasured
+
 BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 BODY = 51  # characters after the prefix
 TAGS = st.text(BASE62, min_size=2, max_size=2)

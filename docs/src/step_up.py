@@ -14,6 +14,7 @@ from users import auth_backend, fastapi_users
 Current = tuple[User, TokenRecord[uuid.UUID]]
 
 anyone = current_token(fastapi_users, auth_backend, active=True)
+record_only = current_token(fastapi_users, auth_backend, load_user=False)
 passive = current_token(fastapi_users, auth_backend, active=True, touch=False)
 fresh = current_token(fastapi_users, auth_backend, active=True, fresh_within=timedelta(minutes=5))
 
@@ -23,6 +24,12 @@ async def session(current: Annotated[Current, Depends(anyone)]) -> SessionRead:
     """Return the session that sends the request."""
     _user, record = current
     return SessionRead.of(record, presented=record)
+
+
+@app.get("/id")
+async def user_id(record: Annotated[TokenRecord[uuid.UUID], Depends(record_only)]) -> uuid.UUID:
+    """Return the id of the user who sends the request, without loading the user."""
+    return record.user_id
 
 
 @app.get("/unread")

@@ -17,7 +17,7 @@ from fastapi_users_knox.transports.renewal import note_refreshed
 from fastapi_users_knox.users import load_user, source_of, users_of
 from fastapi_users_knox.verbs.context import Context, Recognized
 
-__all__ = ["authenticate", "find", "find_own", "list_records", "read_record"]
+__all__ = ["authenticate", "authenticate_record", "find", "find_own", "list_records", "read_record"]
 
 Presented = tuple[Recognized, Found[UP, ID]]
 
@@ -31,19 +31,23 @@ async def authenticate(
     if not recognized:
         return None  # Junk costs nothing more.
     source = source_of(user_manager)
-    presented = await _find(context, recognized, now, users=source)
-    if presented is None:
+    presented = await _find_live(context, recognized, now, users=source, touch=touch)
+    user = presented and await _active_user(presented[1], user_manager, source)
+    if not presented or user is None:
         return None
-    (text, token), found = presented
-    if not context.is_live(found, now):
-        if touch:
-            await _delete_expired(context, found, now)
+    return user, await _accept(context, presented, now, touch=touch)
+
+
+async def authenticate_record(context: Context[UP, ID], text: str | None, *, touch: bool) -> TokenRecord[ID] | None:
+    """Return the record of a live token, without loading the user, and note that it authenticated the request.
+
+    The user is active as far as the store can see that.
+    """
+    now = context.now()
+    presented = await _find_live(context, context.recognize(text, now), now, touch=touch)
+    if not presented or presented[1].is_active is False:
         return None
-    user = await _active_user(found, user_manager, source)
-    if user is None:
-        return None
-    note_authenticated(context.connection, found.record)
-    return user, (await _write_use(context, text, token, found, now) if touch else found.record)
+    return await _accept(context, presented, now, touch=touch)
 
 
 async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
@@ -77,6 +81,32 @@ async def find_own(context: Context[UP, ID], text: str, user: UP, now: datetime)
     if found is None or found.record.user_id != user.id or not context.is_live(found, now):
         raise invalid_token(context.connection)
     return found
+
+
+async def _find_live(
+    context: Context[UP, ID],
+    recognized: Sequence[Recognized],
+    now: datetime,
+    *,
+    users: UserSource | None = None,
+    touch: bool,
+) -> Presented[UP, ID] | None:
+    """Find the record of a live token, and delete the record of an expired one unless nothing may be written."""
+    presented = await _find(context, recognized, now, users=users)
+    if presented is None or context.is_live(presented[1], now):
+        return presented
+    if touch:
+        await _delete_expired(context, presented[1], now)
+    return None
+
+
+async def _accept(
+    context: Context[UP, ID], presented: Presented[UP, ID], now: datetime, *, touch: bool
+) -> TokenRecord[ID]:
+    """Note that a record authenticated the request, and return it as its use has left it."""
+    (text, token), found = presented
+    note_authenticated(context.connection, found.record)
+    return await _write_use(context, text, token, found, now) if touch else found.record
 
 
 async def _find(

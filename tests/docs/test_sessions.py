@@ -139,6 +139,17 @@ async def test_a_route_receives_the_current_session() -> None:
     assert await read_last_use() != [None]
 
 
+@pytest.mark.usefixtures("jane")
+async def test_a_route_receives_the_record_alone() -> None:
+    """A route that does not load the user receives the user's id."""
+    async with calling(load("step_up").app) as client:
+        phone = await log_in_on_phone(client)
+
+        user_id = (await client.get("/id", headers=phone)).json()
+
+        assert user_id == (await client.get("/users/me", headers=phone)).json()["id"]
+
+
 async def backdate(by: timedelta) -> None:
     """Move the creation and authentication of all sessions into the past."""
     past, db = datetime.now(UTC) - by, load("db")

@@ -82,6 +82,27 @@ async def test_a_soft_deletion_ends_all(account: Account, kind: Any) -> None:
     assert account.revoke_reasons() == ["deleted"] * 3
 
 
+async def test_a_class_of_later_is_guarded_too(account: Account) -> None:
+    """A class that is created while the application runs revokes the tokens, too."""
+    deleted: list[str] = []
+
+    class SoftLater(Soft):
+        """A user manager whose deletion and hook are its own."""
+
+        async def delete(self, user: User, request: Request | None = None) -> None:
+            """Delete the user as the base class does."""
+            await super().delete(user, request)
+
+        async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
+            """Note the e-mail address that the user has by then."""
+            deleted.append(user.email)
+
+    await account.manager(kind=SoftLater).delete(account.user)
+
+    assert await account.alive() == []
+    assert deleted == [f"{account.user_id}@deleted.example.org"]
+
+
 @pytest.mark.parametrize("kind", [Soft, SoftOverridden])
 async def test_a_soft_deletion_that_a_hook_refuses_ends_nothing(account: Account, kind: type[Manager]) -> None:
     """A soft deletion that the hook refuses before anything is stored revokes no token."""

@@ -23,7 +23,7 @@ from tests.redis.clients import Patience
 from tests.redis.knox import Knox
 from tests.redis_servers import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)

@@ -13,6 +13,8 @@ from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users_knox import SessionRead, TokenRecord
 from tests.site import build_app, cookie_backend, create_app, knox_backend
 
+pytestmark = pytest.mark.unmeasured
+
 PATHS = {
     "auth:{}.logout_all": ("post", "/{}/logout-all"),
     "auth:{}.logout_others": ("post", "/{}/logout-others"),

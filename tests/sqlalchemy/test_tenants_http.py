@@ -45,7 +45,6 @@ def app(tenant: Tenancy) -> FastAPI:
 
 
 # One driver is enough here, because the other tests of tenants call the strategy with both drivers.
-@pytest.mark.parametrize("url", ["postgresql+asyncpg"], indirect=True)
 @pytest.mark.parametrize("way", ALL)
 async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
     """Login, rotation, logout and logout-all work over HTTP, and revoke exactly the right tokens."""

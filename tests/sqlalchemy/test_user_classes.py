@@ -19,8 +19,9 @@ from tests.conftest import backend_of
 from tests.sqlalchemy.user_shapes import LOOSER_SQL, SHAPES, Shape
 from tests.strategies import sent_to, verbs
 
-# The servers run the same lines as SQLite, so coverage is measured on SQLite only.
-SERVERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "mariadb")]
+pytestmark = pytest.mark.unmeasured
+
+SERVERS = ("postgresql-asyncpg", "mariadb")
 
 Strategy = KnoxStrategy[Any, Any]
 

@@ -12,6 +12,8 @@ from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.models import KnoxToken, User, store_on
 from tests.strategies import DEFAULTS, HOUR, NOW, SECOND, Knox, Record, Strategy, request
 
+pytestmark = pytest.mark.unmeasured
+
 Call = Callable[[Strategy, Knox, str, Record], Awaitable[Any]]
 
 CALLS: dict[str, Call] = {

@@ -20,6 +20,8 @@ from fastapi_users_knox import (
 from tests.models import store_on
 from tests.strategies import HOUR, MILLISECOND, NOW, SECOND, Knox, Strategy, change_user, request, stored
 
+pytestmark = pytest.mark.unmeasured
+
 SETTINGS = KnoxSettings(token_ttl=HOUR, auto_refresh=True, token_limit_per_user=2, limit_policy="evict_oldest")
 KEYED = SETTINGS.model_copy(update={"digest_keys": (SecretStr("k" * 32),), "accept_unkeyed_until": NOW + HOUR})
 REVOKED = "TokenRevoked"

@@ -18,6 +18,8 @@ from tests.site import Served, World, client_of, credentials, knox_backend
 from tests.strategies import DAY, HOUR, MINUTE, SECOND, Clock
 from tests.transports.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 
+pytestmark = pytest.mark.unmeasured
+
 TOKEN = KnoxCookieTransport().cookie_name
 
 
