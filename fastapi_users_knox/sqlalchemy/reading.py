@@ -84,5 +84,8 @@ def _fetch(
         is_first = is_first or not has_driver_begun(connection)
         if not has_hooks:  # Hooks may send their own statements.
             held_back = before_begin(session, connection)
-    with session.no_autoflush, held_back:  # This also holds for the SELECTs of eager loading.
-        return Fetched(session.execute(statement, parameters, bind_arguments=routing).unique().all(), is_first)
+    with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
+        with held_back:
+            result = session.execute(statement, parameters, bind_arguments=routing)
+        # The objects are created only here, so the application's load listeners run in a transaction.
+        return Fetched(result.unique().all(), is_first)
