@@ -22,7 +22,7 @@ class Bound:
         case: The `Series.case` of both figures.
         groups: The groups to which the bound applies.
         of: The subject of the figure.
-        to: The subject by which it is divided, round by round; `None` if the bound is on the figure itself.
+        to: The subject whose figure is the divisor in each round; `None` if the bound is on one figure.
         unit: The unit of both figures.
         at_most: The greatest median that meets the bound.
         at_least: The smallest median that meets the bound.

@@ -117,7 +117,7 @@ async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
     medians: dict[str, list[float]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # A garbage collection then skips the existing objects, which would take longer than a turn.
+    gc.freeze()  # Garbage collections now skip the existing objects; to scan them would take longer than a turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             medians[name].append(await _turn(trials[name], calls))

@@ -76,7 +76,7 @@ def slug(case: str) -> str:
 
 
 def number(value: float) -> str:
-    """Return a number with three significant digits, or with all digits of a longer whole part."""
+    """Return a number with three significant digits; all digits of a longer whole number are kept."""
     if float(value).is_integer():
         return f"{value:,.0f}"
     return f"{value:,.{max(0, 2 - floor(log10(abs(value))))}f}"

@@ -44,8 +44,9 @@ async def fetch(
         statement: The SELECT.
         parameters: Its parameters.
         mapper: The mapper that a session with several engines needs to choose the engine.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
     """
-    # It is passed each time, so that a session with several engines uses the same one for all of it.
+    # Every call gets the same routing, so that a session with several engines uses one engine for all of them.
     routing = {"mapper": mapper, "clause": statement}
     if has_own_execute(session):
         is_first = not session.in_transaction()
@@ -82,18 +83,18 @@ def _fetch(
     *,
     has_hooks: bool,
 ) -> Fetched:
-    """Run the SELECT in the greenlet of the session, before its transaction has begun if that is possible."""
+    """Run the SELECT in the greenlet of the session, before the driver begins a transaction if possible."""
     is_first = not session.in_transaction()
     held_back: AbstractContextManager[None] = nullcontext()
     if may_hold_back_begin(session, session.get_bind(**routing)):
         connection = session.connection(routing)
         is_first = is_first or not has_driver_begun(connection)
-        if not has_hooks:  # They may send statements of their own.
+        if not has_hooks:  # Hooks may send their own statements.
             held_back = before_begin(session, connection)
-    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
+    with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
-        # Only here are the objects created, so what the application does when they are loaded is in a transaction.
+        # The objects are created only here, so the load listeners of the application run in a transaction.
         may_repeat = has_hooks or (entity is not None and _joins_eagerly(entity))
         return Fetched((result.unique() if may_repeat else result).all(), is_first)
 
