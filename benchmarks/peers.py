@@ -12,7 +12,7 @@ from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDataba
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from benchmarks.models import AccessToken, KnoxToken, User, UserManager
+from benchmarks.models import AccessToken, KnoxToken, KnoxUserManager, User, UserManager
 from fastapi_users_knox import KnoxSettings, KnoxStrategy
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
@@ -24,13 +24,16 @@ Make = Callable[[AsyncSession], AnyStrategy]
 LIFETIME = 10 * 60 * 60  # seconds
 SECRET = "a secret of the benchmark's, long enough for HS256"
 SETTINGS = KnoxSettings()
+SLIDING_SETTINGS = KnoxSettings(auto_refresh=True)
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/149.0.0.0 Safari/537.36"
 
 KNOX_SQL = "KnoxStrategy, SQL"
 KNOX_REDIS = "KnoxStrategy, Redis"
+OURS = (KNOX_SQL, KNOX_REDIS)
 JWT = "JWTStrategy"
 DATABASE = "DatabaseStrategy"
 REDIS = "RedisStrategy"
+SLIDING = ", auto_refresh"
 DJANGO_REST_KNOX = "django-rest-knox"
 NO_AUTHENTICATION = "no authentication"
 
@@ -38,6 +41,12 @@ NO_AUTHENTICATION = "no authentication"
 def user_manager_on(session: AsyncSession) -> UserManager:
     """Return a user manager on a session."""
     return UserManager(SQLAlchemyUserDatabase(session, User))
+
+
+def user_manager_of(session: AsyncSession, strategy: AnyStrategy) -> UserManager | KnoxUserManager:
+    """Return the user manager of an application with this strategy: for ours the one that revokes tokens."""
+    user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
+    return KnoxUserManager(user_db, knox=strategy) if isinstance(strategy, KnoxStrategy) else UserManager(user_db)
 
 
 def request() -> HTTPConnection:
@@ -51,9 +60,10 @@ def knox_sql(session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
     return KnoxStrategy(SQLAlchemyTokenStore(session, KnoxToken), settings, request=request())
 
 
-def knox_redis(redis: Redis, _session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
+def knox_redis(redis: Redis, session: AsyncSession, settings: KnoxSettings = SETTINGS) -> Knox:
     """Return `KnoxStrategy` over Redis."""
-    return KnoxStrategy(RedisTokenStore(redis), settings, request=request(), user_db=None)
+    user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
+    return KnoxStrategy(RedisTokenStore(redis), settings, request=request(), user_db=user_db)
 
 
 def jwt(_session: AsyncSession) -> AnyStrategy:
@@ -72,3 +82,11 @@ def strategies(redis: Redis | None) -> Mapping[str, Make]:
     if redis is None:
         return over_sql
     return over_sql | {KNOX_REDIS: partial(knox_redis, redis), REDIS: lambda _session: RedisStrategy(redis, LIFETIME)}
+
+
+def sliding_strategies(redis: Redis | None, settings: KnoxSettings = SLIDING_SETTINGS) -> Mapping[str, Make]:
+    """Return the functions that make our strategies with `auto_refresh`."""
+    over_sql: dict[str, Make] = {KNOX_SQL + SLIDING: partial(knox_sql, settings=settings)}
+    if redis is None:
+        return over_sql
+    return over_sql | {KNOX_REDIS + SLIDING: partial(knox_redis, redis, settings=settings)}

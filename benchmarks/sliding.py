@@ -6,22 +6,22 @@ import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from logging.handlers import BufferingHandler
 from math import ceil
-from statistics import median, quantiles
+from statistics import median
 from time import perf_counter_ns
 from typing import Any
 
+import uvloop
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.filling import NOW, Kept, Place, create_users, log_in
-from benchmarks.measure import Scale, Series, Servers
+from benchmarks.measure import Scale, Series, Servers, p99
 from benchmarks.peers import user_manager_on
-from benchmarks.setting import client, database
+from benchmarks.setting import client, collected_log, database
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRefreshed
 from tests.strategies import Clock, sent_to
 
@@ -39,7 +39,7 @@ STEP = timedelta(minutes=1, seconds=1)  # the time from one due refresh to the n
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure each database, and Redis with the users in the first of them."""
     for store, urls in servers.stores.items():
-        yield from asyncio.run(_measure(store, *urls, scale))
+        yield from uvloop.run(_measure(store, *urls, scale))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Turn:
     @property
     def p99(self) -> float:
         """The time that one read in a hundred exceeds."""
-        return quantiles(self.took, n=100, method="inclusive")[-1]
+        return p99(self.took)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterato
     """Log a user in, and create the processes, each with enough connections for its share of the clients."""
     kept, events, clock = log_in(uuid.uuid4()), list[KnoxEvent[Any]](), Clock(NOW)
     async with database(url) as engine, client(redis_url) as redis, AsyncExitStack() as stack:
-        log = stack.enter_context(_logged())
+        log = stack.enter_context(collected_log())
         await create_users(engine, [kept.record.user_id])
         await Place(engine=engine, redis=redis).keep([kept])
         workers, statements = [], []
@@ -165,14 +165,3 @@ async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterato
         yield Sharing(
             kept=kept, workers=workers, clock=clock, events=events, log=log, statements=statements, redis=redis
         )
-
-
-@contextmanager
-def _logged() -> Iterator[list[logging.LogRecord]]:
-    """Collect the log messages instead of printing them."""
-    logger, handler = logging.getLogger("fastapi_users_knox"), BufferingHandler(1_000_000)
-    logger.addHandler(handler)
-    try:
-        yield handler.buffer
-    finally:
-        logger.removeHandler(handler)
