@@ -72,10 +72,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules[__name__].__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, and says less")
+    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, with rough figures")
     parser.add_argument("--only", nargs="+", choices=CASES, help="measure these alone")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write the last results down again")
-    parser.add_argument("--out", type=Path, help=f"the directory; {DOCUMENTED}, or {TRIED} if not all is measured")
+    parser.add_argument("--render", action="store_true", help="measure nothing, and write the last results again")
+    parser.add_argument("--out", type=Path, help=f"write there, not to {DOCUMENTED} or, with cases left out, {TRIED}")
     return parser
 
 

@@ -22,15 +22,15 @@ USER = "growth of one user"
 PURGED = 1000  # the number of expired tokens
 LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest")  # a limit that is never reached
 
-_MANY = 100_000  # more tokens would take MariaDB and SQLite too long to store, and Redis to purge
+_MANY = 100_000  # more tokens would take too long, to store in MariaDB and SQLite and to purge in Redis
 _SLOW_VERBS = {"purge", "login, limited", "list", "logout", "logout-all"}
-_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest one
+_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest verb
 
 Trials = dict[str, dict[str, Trial]]
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each database, and Redis with the users in the first of them."""
+    """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
         yield from uvloop.run(_measure_table(store, *urls, scale))
         yield from uvloop.run(_measure_user(store, *urls, scale))
@@ -78,7 +78,7 @@ def of_user(count: int) -> str:
 
 
 async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[Series]:
-    """Measure one verb after the other, each in turns between the subjects."""
+    """Measure one verb after the other; for each verb the subjects take turns."""
     series = []
     for verb, subjects in trials.items():
         group = f"{store}: {verb}"
@@ -91,14 +91,14 @@ async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[S
 
 @asynccontextmanager
 async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[Place]:
-    """Return a database and a Redis database of their own on shared servers."""
+    """Return a separate database and a separate Redis database on the shared servers."""
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
     async with database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
 
 
 async def _settle(engine: AsyncEngine) -> None:
-    """Make PostgreSQL vacuum now, so that it does not do so during the measurement."""
+    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
     if engine.dialect.name == "postgresql":
         async with engine.connect() as connection:
             await connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -112,7 +112,7 @@ def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return the trials with the user who has these tokens, by verb."""
+    """Return the trials with the user who has this number of tokens, by verb."""
     user_id = kept[0].record.user_id
     return {
         "read": _read(place, kept),
@@ -125,7 +125,7 @@ def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 async def _load(place: Place, user_id: UUID) -> tuple[AsyncSession, User]:
-    """Open a session and load the user, as a request has done before it logs in or out."""
+    """Open a session and load the user, because a request does so before it logs in or out."""
     session = place.session()
     return session, await user_manager_on(session).get(user_id)
 
@@ -191,7 +191,7 @@ def _logout(place: Place, user_id: UUID) -> Trial:
 
 
 def _logout_all(place: Place, kept: Sequence[Kept]) -> Trial:
-    """Revoke all tokens, and store them again afterwards, so that the next call finds as many."""
+    """Revoke all tokens, and store them again afterwards, so that each call finds the same number."""
     user_id = kept[0].record.user_id
 
     async def run(loaded: tuple[AsyncSession, User]) -> None:

@@ -43,12 +43,10 @@ async def _measure(url: str, redis_url: str, scale: Scale) -> dict[tuple[str, st
 @asynccontextmanager
 async def _all_logged(redis: Redis) -> AsyncIterator[None]:
     """Make Redis log all commands as slow ones during the block."""
-    usual = await redis.config_get("slowlog-*")
     await redis.config_set("slowlog-log-slower-than", 0)
     await redis.config_set("slowlog-max-len", 100_000)
     yield
-    for name, value in usual.items():
-        await redis.config_set(name, value)
+    await redis.config_set("slowlog-log-slower-than", -1)
     await redis.slowlog_reset()
 
 

@@ -1,4 +1,4 @@
-"""Answer requests over HTTP: uvicorn with each strategy's application, and gunicorn with django-rest-knox."""
+"""Measure requests over HTTP: to uvicorn with each strategy's application, and to gunicorn with django-rest-knox."""
 
 import random
 import sys

@@ -19,7 +19,7 @@ from tests.strategies import flipped
 
 CASE = "junk"
 Opened = tuple[AsyncSession, AnyStrategy]
-BATCH = 200  # refusals that are timed together, because a single one takes little longer than reading the clock
+BATCH = 200  # refusals that are timed together, because a single refusal takes little longer than reading the clock
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:

@@ -1,4 +1,4 @@
-"""Measure logins, without and with the hashing of the password, and logouts, in process and each in a new session."""
+"""Measure logins, without and with the hashing of the password, and logouts: in process, each in a new session."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
@@ -61,7 +61,7 @@ def whole_logins(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[s
 
 
 def logouts(engine: AsyncEngine, redis: Redis | None, user: User) -> dict[str, Trial]:
-    """Return the trials in which each strategy logs a user out; `JWTStrategy` cannot do that."""
+    """Return the trials in which each strategy logs a user out, except `JWTStrategy`, which cannot log out."""
     return {
         name: Trial(run=_destroy(make), prepare=_log_in_and_load(engine, make, user))
         for name, make in strategies(redis).items()

@@ -24,7 +24,7 @@ class Series:
         group: The group in which subjects are compared, such as "PostgreSQL".
         subject: What the values were measured for, such as "JWTStrategy".
         unit: The unit of the values, such as "ms", "requests/s" or "bytes".
-        values: One value for each round, in their order; a single one if only a change of the code can change it.
+        values: One value for each round, in the order of the rounds; a single value if it depends only on the code.
     """
 
     case: str
@@ -47,7 +47,7 @@ class Series:
         return min(medians), max(medians)
 
     def per(self, other: "Series") -> "Series":
-        """Return the ratio of this series to another one, round by round."""
+        """Return the ratio of this series to another series, round by round."""
         ratios = tuple(one / another for one, another in zip(self.values, other.values, strict=True))
         subject = f"{self.subject} / {other.subject}"
         return Series(case=self.case, group=self.group, subject=subject, unit="times", values=ratios)
@@ -62,8 +62,8 @@ class Scale:
         calls: The number of calls in a turn.
         http_rounds: The number of turns of each server.
         seconds: The duration of a server's turn.
-        tokens: The numbers of tokens in the table, one after the other.
-        tokens_of_one: The numbers of live tokens of one user, one after the other.
+        tokens: The numbers of tokens in the table that are measured, in this order.
+        tokens_of_one: The numbers of live tokens of one user that are measured, in this order.
         stored: The number of tokens whose bytes are counted.
         clients: The number of clients that share a token.
         users: The number of users whose tokens are read at random.
@@ -98,7 +98,7 @@ class Servers:
 
     @property
     def stores(self) -> Mapping[str, tuple[str, str | None]]:
-        """The URLs of each store: that of the users' database and, if the tokens are in Redis, that of Redis."""
+        """The URLs of each store: the URL of the users' database and, if the tokens are in Redis, the URL of Redis."""
         stores: dict[str, tuple[str, str | None]] = {name: (url, None) for name, url in self.databases.items()}
         if self.redis is not None:
             stores["Redis"] = next(iter(self.databases.values())), self.redis
@@ -106,7 +106,7 @@ class Servers:
 
 
 async def _nothing(*_: object) -> None:
-    """Stand in for a preparation or a clean-up that is not needed."""
+    """Do nothing, if no preparation or clean-up is needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ async def time_turns(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
     turns: dict[str, list[Turn]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # Each collection then skips the objects that exist now, which would take longer than the turn.
+    gc.freeze()  # A garbage collection then skips the existing objects, which would take longer than a turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             turns[name].append(await _turn(trials[name], calls))

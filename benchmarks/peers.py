@@ -77,7 +77,7 @@ def database(session: AsyncSession) -> AnyStrategy:
 
 
 def strategies(redis: Redis | None) -> Mapping[str, Make]:
-    """Return, for each strategy, a function that makes it for one request; those over Redis only with a client."""
+    """Return, for each strategy, a function that makes it for one request; strategies over Redis need a client."""
     over_sql: dict[str, Make] = {KNOX_SQL: knox_sql, JWT: jwt, DATABASE: database}
     if redis is None:
         return over_sql

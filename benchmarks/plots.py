@@ -1,4 +1,4 @@
-"""Draw the results as SVG, on white and with a frame, so that they look the same on a light and on a dark page."""
+"""Draw the results as SVG, on white with a frame, so that they look the same on a light and on a dark page."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
@@ -32,7 +32,7 @@ def draw(results: Results, directory: Path, *, format: str = "svg") -> None:
 
 
 def _authenticated(series: Sequence[Series]) -> Sequence[Series]:
-    """Leave out the subject without authentication, next to which the others would all look the same."""
+    """Leave out the subject without authentication, because its long bar would make all other bars look the same."""
     return [one for one in series if one.subject != NO_AUTHENTICATION]
 
 
@@ -51,7 +51,7 @@ def _beside(series: Sequence[Series], case: str) -> Figure | None:
 
 
 def _bars(axes: Axes, series: Sequence[Series]) -> None:
-    """Draw the medians, the best at the top, and the medians of the parts of the run as a whisker."""
+    """Draw the medians, with the best at the top, and the spread of the parts of the run as whiskers."""
     more_is_better = series[0].unit.endswith("/s")
     best_last = sorted(series, key=lambda one: one.median, reverse=not more_is_better)
     places = range(len(best_last))
@@ -83,7 +83,7 @@ def _bar(
 
 
 def _colour(subject: str) -> str:
-    """Return a strong colour for `KnoxStrategy`, and a pale one for the floors, which no strategy can beat."""
+    """Return a strong colour for `KnoxStrategy`, and a pale colour for the floors, which no strategy can beat."""
     if subject.startswith(OURS):
         return OURS_COLOUR
     return FLOOR_COLOUR if subject.startswith("floor") else PEER_COLOUR
@@ -131,7 +131,7 @@ def _verb(one: Series) -> str:
 
 
 def _sliding(series: Sequence[Series]) -> Figure | None:
-    """Draw two bars for each store: the time of the slowest reads with a refresh that is due, and without."""
+    """Draw two bars for each store: the time of the slowest reads with a refresh that is due, and without one."""
     subjects = by((one for one in series if one.subject.startswith("p99 ")), lambda one: one.subject)
     if not subjects:
         return None

@@ -21,7 +21,7 @@ _USERS = 100  # Each of their tokens is read again before it expires.
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each database, and Redis with the users in the first of them."""
+    """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
         for subject, took in uvloop.run(_measure(*urls, scale)).items():
             yield Series(case=CASE, group=store, subject=subject, unit="ms", values=took)

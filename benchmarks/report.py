@@ -112,7 +112,7 @@ def _group(series: Sequence[Series], cpu: Mapping[tuple[str, str], Series]) -> s
 
 
 def _grid(series: Sequence[Series]) -> str:
-    """Return a table of groups and subjects, with the fewer of them as columns."""
+    """Return a table of groups and subjects, with the shorter list as columns."""
     sides: tuple[Callable[[Series], str], Callable[[Series], str]] = (lambda one: one.subject, lambda one: one.group)
     across, down = sorted(sides, key=lambda side: len(by(series, side)))
     columns = list(by(series, across))

@@ -21,7 +21,7 @@ from tests.sql_servers import mariadb, postgresql
 
 @contextmanager
 def servers() -> Iterator[Servers]:
-    """Start private servers, and report those that this machine cannot run."""
+    """Start private servers, and report the servers that this machine cannot run."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="knox-")))
         databases, redis_url = {"SQLite": f"sqlite+aiosqlite:///{directory}/benchmark.db"}, None

@@ -37,7 +37,7 @@ STEP = timedelta(minutes=1, seconds=1)  # the time from one due refresh to the n
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each database, and Redis with the users in the first of them."""
+    """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
         yield from uvloop.run(_measure(store, *urls, scale))
 
@@ -50,7 +50,8 @@ class Turn:
         took: The time of each read, in milliseconds.
         writes: The number of writes to the record.
         refreshed: The number of refreshes that were published to the listeners.
-        skipped: The number of processes that have skipped a write because the database made them wait; each logs it.
+        skipped: The number of processes that have skipped a write because the database made them wait, as their logs
+            show.
     """
 
     took: Sequence[float]
@@ -92,7 +93,7 @@ class Sharing:
     redis: Redis | None
 
     async def turn(self, clients: int, *, is_due: bool) -> Turn:
-        """Make all clients read at once, several times each, with or without a refresh that is due."""
+        """Make all clients read at once, several times each, with or without a due refresh."""
         if is_due:
             self.clock.now += STEP
         self.events.clear()

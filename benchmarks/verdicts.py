@@ -51,7 +51,7 @@ class Verdict:
         sentence: The bound in plain words.
         group: The group.
         unit: The unit of the figures; "times" if they are ratios.
-        median: The median of the figures; `None` if it was not measured.
+        median: The median of the figures; `None` if they were not measured.
         spread: The lowest and the highest of the medians of the three parts of the run.
         is_met: Whether the median is within the bound.
     """

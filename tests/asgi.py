@@ -85,7 +85,7 @@ class Socket:
 
     async def receive(self) -> dict[str, Any]:
         """Wait for the application's next message."""
-        return await asyncio.wait_for(self._outgoing.get(), timeout=10)
+        return await asyncio.wait_for(self._outgoing.get(), timeout=60)
 
     def send(self, text: str) -> None:
         """Send the application a message."""
@@ -102,7 +102,7 @@ async def socket_to(app: Any, path: str, headers: Mapping[str, str], *, scheme: 
     socket = Socket(app, path, headers, scheme)
     yield socket
     socket.close()
-    await asyncio.wait_for(socket.served, timeout=10)
+    await asyncio.wait_for(socket.served, timeout=60)
 
 
 def set_cookies(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:

@@ -49,15 +49,17 @@ OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A database, and how an application uses it. It can be pickled, and so sent to another process.
+    """A database, and how an application uses it. It can be pickled, so it can be sent to another process.
 
     Attributes:
         url: The URL of the database.
         options: Options of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and transactions begin as in SQLAlchemy's documented recipe.
-        freeze: A statement after which others can read the tokens but not write them, until its connection is closed.
-        impatient: Options with which a transaction that meets a lock of another one fails soon.
+        freeze: A statement after which other connections can read but not write the tokens, until its connection is
+            closed.
+        impatient: Options with which a transaction fails soon if another transaction holds a lock.
         ask_wait: A query that returns how long the connection waits for a lock.
+        expire_on_commit: Whether a commit expires the objects in the sessions of tests that run on both kinds.
     """
 
     url: str
@@ -66,6 +68,7 @@ class Backend:
     freeze: str = "UPDATE knox_token SET name = name"
     impatient: Mapping[str, Any] = field(default_factory=dict)
     ask_wait: str = "PRAGMA busy_timeout"
+    expire_on_commit: bool = True
 
     def create_engine(self, **options: Any) -> AsyncEngine:
         """Create an engine; the options override those of the backend."""
@@ -169,20 +172,25 @@ def _begin_by_recipe(engine: AsyncEngine) -> None:
 
 NO_WAIT = {"connect_args": {"timeout": 0}}
 POOL = {"pool_size": 10, "max_overflow": 90}
+# By default, a connection to SQLite waits for locks for five seconds, which many callers on a busy machine may need.
+SQLITE_POOL = {**POOL, "connect_args": {"timeout": 60}}
 
 SQLITE: Mapping[str, Callable[[Path], Backend]] = {
-    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, impatient=NO_WAIT),
+    "sqlite": lambda path: Backend(url=f"sqlite+aiosqlite:///{path}/test.db", options=SQLITE_POOL, impatient=NO_WAIT),
     "sqlite-wal-begin": lambda path: Backend(
-        url=f"sqlite+aiosqlite:///{path}/test.db", options=POOL, begins=True, impatient=NO_WAIT
+        url=f"sqlite+aiosqlite:///{path}/test.db", options=SQLITE_POOL, begins=True, impatient=NO_WAIT
     ),
     "sqlite-autocommit": lambda path: Backend(
         url=f"sqlite+aiosqlite:///{path}/test.db",
-        options=POOL | {"isolation_level": "AUTOCOMMIT"},
+        options=SQLITE_POOL | {"isolation_level": "AUTOCOMMIT"},
         freeze="BEGIN IMMEDIATE",
+        expire_on_commit=False,
         impatient=NO_WAIT | {"isolation_level": "SERIALIZABLE"},
     ),
 }
-MEMORY: Mapping[str, Callable[[Path], Backend]] = {"sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://")}
+MEMORY: Mapping[str, Callable[[Path], Backend]] = {
+    "sqlite-memory": lambda _path: Backend(url="sqlite+aiosqlite://", expire_on_commit=False)
+}
 FREEZE = {
     "postgresql_server": "LOCK TABLE knox_token IN SHARE MODE",
     "mariadb_server": "LOCK TABLES knox_token READ",
@@ -192,6 +200,7 @@ ASK_WAIT = {
     "postgresql_server": "SHOW statement_timeout",
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
+KEEPING = {"postgresql-psycopg", "mariadb-autocommit"}  # Each database has sessions of both kinds.
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
     "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),

@@ -1,25 +1,45 @@
 """Fixtures for all tests: one server of each kind for the whole run, the databases on them, and the tests' marks."""
 
 import gc
+import importlib
+import pkgutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-from tests.backends import ASK_WAIT, FREEZE, IMPATIENT, MEMORY, POOL, REDIS, SERVERS, SQLITE, Backend, RedisBackend
+import fastapi_users_knox
+from tests.backends import (
+    ASK_WAIT,
+    FREEZE,
+    IMPATIENT,
+    KEEPING,
+    MEMORY,
+    POOL,
+    REDIS,
+    SERVERS,
+    SQLITE,
+    Backend,
+    RedisBackend,
+)
+from tests.delays import lengthen_delays
 from tests.models import create_empty_tables
+from tests.poolers import pgbouncer
 from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
 from tests.servers import Server, skip_if_unavailable
 from tests.sql_servers import mariadb, postgresql
 
 SERVER_FIXTURES = {
-    *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
+    *("postgresql_server", "pgbouncer_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
@@ -32,6 +52,22 @@ PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
     *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium"),
 }
+
+
+# A busy machine may need long for an example, which says nothing about the code.
+settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("knox")
+
+# All modules are imported here, where coverage is measured.
+for module in pkgutil.walk_packages(fastapi_users_knox.__path__, "fastapi_users_knox."):
+    importlib.import_module(module.name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the tests without measuring coverage, which would take twice as long."""
+    with untraced():
+        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -50,6 +86,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
     callspec = getattr(item, "callspec", None)
     yield from (value for value in (callspec.params.values() if callspec else ()) if isinstance(value, str))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Measure no coverage in the process that only distributes the tests."""
+    if getattr(session.config.option, "numprocesses", None):
+        sys.settrace(None)
 
 
 def pytest_collection_finish() -> None:
@@ -80,10 +122,33 @@ def untraced() -> Iterator[None]:
         threading.settrace(in_threads)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _small_hashes() -> Iterator[None]:
+    """Hash passwords with the smallest parameters, because no test is about the cost of a hash."""
+    smallest = partialmethod(Argon2Hasher.__init__, time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Argon2Hasher, "__init__", smallest)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _long_delays(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let requests wait as long as a busy machine needs for the writes of a read, unless the test is `bounded`."""
+    if request.node.get_closest_marker("bounded") is None:
+        lengthen_delays(monkeypatch.setattr)
+
+
 @pytest.fixture(scope="session")
 def postgresql_server() -> Iterator[Server]:
     """Run a private PostgreSQL server."""
     with skip_if_unavailable(), postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer_server(postgresql_server: Server) -> Iterator[Server]:
+    """Run a private PgBouncer in front of the PostgreSQL server."""
+    with skip_if_unavailable(), pgbouncer(postgresql_server) as server:
         yield server
 
 
@@ -103,7 +168,7 @@ def redis_6_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_7_server() -> Iterator[RedisServer]:
-    """Run a private Redis server, of release 7 or whichever newer one the machine has."""
+    """Run a private Redis server, of release 7 or of the newer release that the machine has."""
     with skip_if_unavailable(), redis("redis-7") as server:
         yield server
 
@@ -147,6 +212,7 @@ def backend_of(name: str, request: pytest.FixtureRequest, path: Path) -> Backend
         return Backend(
             url=server.url(scheme),
             options=POOL | dict(options),
+            expire_on_commit=name not in KEEPING,
             freeze=FREEZE[fixture],
             impatient=IMPATIENT,
             ask_wait=ASK_WAIT[fixture],
@@ -178,7 +244,9 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
     assert checked_out == 0
 
 
-@pytest.fixture(params=[True, False], ids=["expiring", "keeping"])
-def sessions(request: pytest.FixtureRequest, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-    """Return a session factory, with `expire_on_commit` on and off."""
-    return async_sessionmaker(engine, expire_on_commit=request.param)
+@pytest.fixture
+def sessions(
+    request: pytest.FixtureRequest, engine: AsyncEngine, any_backend: Backend
+) -> async_sessionmaker[AsyncSession]:
+    """Return a session factory, whose `expire_on_commit` is the backend's unless the test chooses it by parameters."""
+    return async_sessionmaker(engine, expire_on_commit=getattr(request, "param", any_backend.expire_on_commit))

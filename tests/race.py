@@ -10,9 +10,10 @@ from multiprocessing.synchronize import Barrier
 from typing import Any
 
 from tests.backends import App, Backend
+from tests.delays import lengthen_delays
 
 PROCESSES = 2
-PATIENCE = 60.0  # the seconds that all callers together may need to be ready
+PATIENCE = 180.0  # the seconds that all callers together may need to be ready
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +55,7 @@ class Race:
             callers: The number of callers, a multiple of the number of processes.
         """
         shares = [range(process, callers, PROCESSES) for process in range(PROCESSES)]
-        # No process takes both shares: it waits at the barrier until the other process has taken the other share.
+        # No process takes both shares: each waits at the barrier until the other process has taken the second share.
         running = [self._pool.submit(_run, backend, call, shared, numbers) for numbers in shares]
         finished = await asyncio.gather(*map(asyncio.wrap_future, running))
         outcomes = dict(pair for share in finished for pair in share)
@@ -68,6 +69,7 @@ class Race:
 def _join(barrier: Barrier) -> None:
     global _barrier  # noqa: PLW0603 (a barrier can be passed to a pool's process only when the process starts)
     _barrier = barrier
+    lengthen_delays()
 
 
 def _run(backend: Backend, call: Call, shared: Any, numbers: Sequence[int]) -> list[tuple[int, Any]]:

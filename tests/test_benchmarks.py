@@ -166,7 +166,7 @@ async def test_what_is_filled_in_is_accepted_and_listed(place: Place) -> None:
 
 
 async def test_what_is_filled_in_is_what_a_login_leaves(servers: Servers) -> None:
-    """The prepared keys and values in Redis equal, to the byte, those that a login writes."""
+    """The prepared keys and values in Redis equal, to the byte, the keys and values that a login writes."""
     async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
         assert redis is not None
         place, user_id = Place(engine=engine, redis=redis), uuid.uuid4()
@@ -182,7 +182,7 @@ async def test_what_is_filled_in_is_what_a_login_leaves(servers: Servers) -> Non
 
 
 async def test_what_is_filled_in_as_used_is_what_a_use_leaves(servers: Servers) -> None:
-    """The prepared values of used tokens equal those that a use writes, except for the use's number."""
+    """The prepared values of used tokens equal the values that a use writes, except for the use's number."""
     async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
         assert redis is not None
         later, user_id = NOW + timedelta(hours=1), uuid.uuid4()

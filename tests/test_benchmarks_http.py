@@ -34,7 +34,7 @@ SCALE = Scale(
 
 
 async def test_servers_answer_to_their_own_token() -> None:
-    """Each server accepts its own token and refuses the other's, and a turn returns the responses per second."""
+    """Each server accepts only its own token, and a turn returns the responses per second."""
     with ExitStack() as stack:
         with skip_if_unavailable():
             url = stack.enter_context(postgresql()).url("postgresql+asyncpg")

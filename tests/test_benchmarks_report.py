@@ -55,7 +55,7 @@ def bound(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Bound:
-    """Return a made-up bound on our figures."""
+    """Return a made-up bound on the figures of `KnoxStrategy`."""
     return Bound(
         promise="it takes {}",
         case=case,
@@ -192,7 +192,7 @@ def test_the_spread_is_that_of_three_parts(values: tuple[float, ...], spread: tu
 
 
 def test_bounds_are_shown_as_they_are() -> None:
-    """The table of bounds shows which are met, missed or not measured."""
+    """The table of bounds shows which bounds are met, missed or not measured."""
     assert [cells(line)[-1].strip() for line in report.tables(results())["bounds.md"].splitlines()[2:]] == [
         "**no**",
         "yes",
@@ -220,7 +220,7 @@ def test_the_page_shows_all_that_was_generated() -> None:
 
 
 def test_the_tables_are_those_of_the_results() -> None:
-    """The tables on the page are those of the saved results, judged by the current bounds."""
+    """The tables on the page show the saved results, judged by the current bounds."""
     shown = report.load(GENERATED / "results.json")
 
     assert shown.verdicts == judge(BOUNDS, shown.series)

@@ -21,9 +21,11 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 LATER = NOW + timedelta(hours=1)
 REFRESHING = KnoxSettings(auto_refresh=True)
 BACKENDS = [*SQLITE, *SERVERS, *REDIS]
+# One driver of each database. The limit's other policies change what is deleted, and not how a login locks.
+DATABASES = ["sqlite", "postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster"]
 CALLERS = 16  # With this number a login without the lock on its user exceeds the limit in nine runs of ten.
 # MariaDB at SERIALIZABLE locks every row that is read until the reader's transaction ends. A refresh waits until no
-# other transaction uses the token, so of many readers at once none can write, and a deadlock may abort a reader.
+# other transaction uses the token. So no reader can write if many read at once, and a deadlock may abort a reader.
 UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]
 
 
@@ -85,7 +87,14 @@ async def login(caller: Caller) -> str:
     return str(await caller.app.strategy(caller.shared.settings).write_token(user))
 
 
-@pytest.mark.parametrize("limit_policy", ["reject", "evict_oldest", "evict_least_recently_used"])
+@pytest.mark.parametrize(
+    ("backend", "limit_policy"),
+    [
+        *((backend, "reject") for backend in BACKENDS),
+        *((backend, policy) for backend in DATABASES for policy in ("evict_oldest", "evict_least_recently_used")),
+    ],
+    indirect=["backend"],
+)
 async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_policy: LimitPolicy) -> None:
     """Of many simultaneous logins with a limit of 5, five tokens are live; with `reject`, only five logins succeed."""
     user = await new_user(app)
@@ -110,7 +119,7 @@ async def test_many_users_log_in_at_once(race: Race, backend: Backend, app: App)
 
 
 async def read_or_log_out(caller: Caller) -> None:
-    """Read a token whose refresh is due, or revoke it; two callers do the one and two the other with each token."""
+    """Read a token whose refresh is due, or revoke it; for each token, two callers read and two callers revoke."""
     shared, app = caller.shared, caller.app
     user = await caller.app.session.get_one(User, shared.user_ids[0])
     await caller.app.session.commit()
@@ -208,7 +217,11 @@ async def log_in_or_change_password(caller: Caller) -> str | None:
     return None
 
 
-@pytest.mark.parametrize("limit", [None, 1000])
+@pytest.mark.parametrize(
+    ("backend", "limit"),
+    [*((backend, None) for backend in BACKENDS), *((backend, 1000) for backend in DATABASES)],
+    indirect=["backend"],
+)
 async def test_login_against_a_change_of_password(race: Race, backend: Backend, app: App, limit: int | None) -> None:
     """A login with the old password fails like one with bad credentials, or its token is revoked afterwards."""
     user = await new_user(app)

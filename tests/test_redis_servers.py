@@ -30,7 +30,8 @@ VERSIONS: dict[Program, str] = {
     "redis-7": r"redis_version:([7-9]|\d\d)\.",
     "valkey": "server_name:valkey",
 }
-# Clusters and sentinels take seconds to start, so they run with one program only, as in all other tests.
+# Clusters and sentinels take seconds to start, so they run with one program only, as in all other tests. What they do
+# when a master is killed is seen in `tests/redis/test_failover.py`.
 GROUPS = pytest.mark.parametrize("program", ["any"], indirect=True)
 TYPED_SENTINEL: Callable[[list[tuple[str, int]]], Sentinel] = Sentinel  # The arguments of `Sentinel` have no types.
 
@@ -133,7 +134,7 @@ async def test_a_server_may_be_a_replica(server: RedisServer, program: Program) 
     with skip_if_unavailable(), redis(program, "--replicaof", HOST, str(server.port)) as replica:
         async with Redis.from_url(server.url()) as client:
             await client.set("key", "copied")
-            assert await client.wait(1, 10_000) == 1
+            assert await client.wait(1, 60_000) == 1
 
         assert await get(replica) == "copied"
 
@@ -172,21 +173,6 @@ async def test_a_cluster_serves(program: Program) -> None:
         assert all(master.ask("DBSIZE") != "0" for master in servers.masters)
 
 
-@GROUPS
-async def test_a_cluster_outlives_a_killed_node(program: Program) -> None:
-    """If a master of a cluster is killed, its replica takes over with all data."""
-    with skip_if_unavailable(), redis_cluster(program, replicas=1) as servers:
-        async with RedisCluster(host=servers.host, port=servers.port, decode_responses=True) as client:
-            await client.set("key", "kept")
-            holder = servers.holder_of("key")
-            assert await client.execute_command("WAIT", 1, 10_000, target_nodes=client.get_node_from_key("key")) == 1
-
-            servers.masters[holder].kill()
-            servers.await_new_master(holder)
-
-            assert await client.get("key") == "kept"
-
-
 async def read_by_sentinel(servers: SentinelServers) -> tuple[object, int]:
     """Return the value of the tests' key, and the port of the server that it was read from."""
     async with (
@@ -200,7 +186,7 @@ async def put_in_both(servers: SentinelServers) -> None:
     """Write the tests' key, and return when the replica has it."""
     async with Redis.from_url(servers.master.url()) as client:
         await client.set("key", "kept")
-        assert await client.wait(1, 10_000) == 1
+        assert await client.wait(1, 60_000) == 1
 
 
 @GROUPS
@@ -211,18 +197,6 @@ async def test_a_sentinel_knows_the_master(program: Program) -> None:
         assert await read_by_sentinel(servers) == ("kept", servers.master.port)
 
         servers.fail_over()
-
-        assert await read_by_sentinel(servers) == ("kept", servers.replica.port)
-
-
-@GROUPS
-async def test_sentinels_replace_a_killed_master(program: Program) -> None:
-    """If the master is killed, three sentinels promote the replica."""
-    with skip_if_unavailable(), redis_sentinel(program, sentinels=3) as servers:
-        await put_in_both(servers)
-
-        servers.master.kill()
-        servers.await_new_master()
 
         assert await read_by_sentinel(servers) == ("kept", servers.replica.port)
 

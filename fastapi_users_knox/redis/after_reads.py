@@ -12,14 +12,21 @@ from fastapi_users_knox.errors import describe
 from fastapi_users_knox.redis.scripts import Client
 from fastapi_users_knox.store import Attempts
 
-__all__ = ["MAX_DELAY", "write_after_read"]
+__all__ = ["MAX_DELAY", "bounded", "write_after_read"]
 
 _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 
-MAX_DELAY = 0.5  # seconds for which a request may be held up. The contract of `TokenStore` allows one second.
+# Seconds for which a request may be held up; the contract of `TokenStore` allows one second. Less time skips writes
+# more often while Redis is slow. More time keeps requests waiting longer while it does not answer.
+MAX_DELAY = 0.5
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
+
+
+def bounded() -> asyncio.Timeout:
+    """Return a context manager that raises `TimeoutError` if its block takes longer than `MAX_DELAY`."""
+    return asyncio.timeout(MAX_DELAY)
 
 
 async def write_after_read(
@@ -27,12 +34,12 @@ async def write_after_read(
 ) -> T | None:
     """Write within `MAX_DELAY`, or skip the write and log why.
 
-    Returns `None` if the write was skipped, or if this process has attempted the same since `tried_since`.
+    Returns `None` if the write was skipped, or if this process has attempted the same write since `tried_since`.
     """
     if not _attempts.setdefault(client, Attempts()).claim(what, now, tried_since=tried_since):
         return None
     try:
-        async with asyncio.timeout(MAX_DELAY):
+        async with bounded():
             return await write()
     except Exception as error:  # noqa: BLE001 (no error of the write may fail the request)
         _logger.warning("Skipped updating last_used_at and expires_at: %s", describe(error))

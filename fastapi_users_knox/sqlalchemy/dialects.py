@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Dialect, Update, exc
 from fastapi_users_knox.errors import KnoxError, describe
 
 __all__ = [
+    "MAX_WAIT",
     "begin_writing",
     "has_open_sqlite",
     "is_locked",
@@ -20,6 +21,11 @@ __all__ = [
     "without_data",
     "writing_in_time",
 ]
+
+# Seconds to wait for a second connection, and again for a lock. The contract of `TokenStore` allows a second for both.
+# With less time, a slow database more often skips writes, and checks in an older snapshot raise `StoreUnavailable`.
+# With more time, requests wait longer while no connection is free or a lock is held.
+MAX_WAIT = 0.3
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
@@ -37,7 +43,7 @@ _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
 def options_to_write(dialect: Dialect) -> Mapping[str, str]:
-    """Return the options of a connection on which each statement sees what others have committed by then.
+    """Return the connection options with which each statement sees everything committed before it starts.
 
     Raises:
         KnoxError: The locks and the limit have not been tested on this database.
@@ -71,19 +77,18 @@ def begin_writing(connection: Connection, no_rows: Update) -> None:
 
 
 @contextmanager
-def writing_in_time(connection: Connection, *, patience: float) -> Iterator[None]:
-    """Run one transaction in which no statement waits long for a lock.
+def writing_in_time(connection: Connection) -> Iterator[None]:
+    """Run one transaction in which no statement waits longer than `MAX_WAIT` for a lock.
 
     Args:
         connection: A connection whose driver has not begun a transaction.
-        patience: The number of seconds that a statement may wait.
     """
     match connection.dialect.name:
         case "postgresql":
-            connection.exec_driver_sql(_POSTGRESQL_WAIT.format(round(patience * 1000)))
+            connection.exec_driver_sql(_POSTGRESQL_WAIT.format(round(MAX_WAIT * 1000)))
             yield
         case "sqlite":
-            with _with_setting(connection, _SQLITE_WAIT, round(patience * 1000)):
+            with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
                 yield
         case _:
             # Do not wait for a lock at all, because MySQL counts in whole seconds.
@@ -92,10 +97,10 @@ def writing_in_time(connection: Connection, *, patience: float) -> Iterator[None
 
 
 @contextmanager
-def reading(connection: Connection, *, patience: float) -> Iterator[None]:
+def reading(connection: Connection) -> Iterator[None]:
     """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
     if connection.dialect.name == "sqlite":
-        with _with_setting(connection, _SQLITE_WAIT, round(patience * 1000)):
+        with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield
     else:
         connection.execution_options(isolation_level="READ COMMITTED")
@@ -103,15 +108,15 @@ def reading(connection: Connection, *, patience: float) -> Iterator[None]:
 
 
 def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
-    """Return the same error without the parameters and values of a row, so that a log may show it."""
+    """Return the same error without parameters and row values, so that it may be logged."""
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction sees what others have committed by then.
+    """Return whether each statement of the open transaction sees everything committed before it starts.
 
-    On MariaDB and MySQL this is the isolation level of the session: they do not report one that SET TRANSACTION has set
-    for a single transaction.
+    On MariaDB and MySQL the isolation level of the session decides, because they do not report a level that SET
+    TRANSACTION has set for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -119,14 +124,17 @@ def sees_latest(connection: Connection) -> bool:
 
 
 def has_open_sqlite(connection: Connection) -> bool:
-    """Return whether SQLite has a transaction open: it may not have begun the one that SQLAlchemy has begun."""
+    """Return whether SQLite has a transaction open.
+
+    SQLAlchemy may have begun a transaction for which the driver has not sent BEGIN yet.
+    """
     if connection.dialect.name != "sqlite":
         return False
     return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows: on SQLite a transaction that writes locks the whole database."""
+    """Return whether transactions lock rows; on SQLite, a writing transaction locks the whole database instead."""
     return connection.dialect.name != "sqlite"
 
 
@@ -146,7 +154,7 @@ def is_locked(error: exc.DBAPIError) -> bool:
 
 
 def _codes(error: exc.DBAPIError) -> Sequence[object]:
-    """Return the SQLSTATE, which some drivers of MariaDB provide too, and the error number of MariaDB."""
+    """Return the SQLSTATE and the error number; some drivers for MariaDB provide both."""
     return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 

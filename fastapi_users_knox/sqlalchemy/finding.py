@@ -21,7 +21,7 @@ __all__ = ["find_token", "list_live"]
 async def find_token(
     database: Database, token: PresentedToken, *, audience: str, users: UserSource | None
 ) -> Found[UP, ID] | None:
-    """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if that is possible."""
+    """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if possible."""
     loads_user, digests = _can_load_user(database, users), token.digests
     parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
     statement = database.sql.find(len(digests), with_user=loads_user)
@@ -32,7 +32,7 @@ async def find_token(
     database.has_found_token = True
     if database.saw_latest or found.is_active is False:
         return found
-    # In a transaction that was open before, the row may come from an older snapshot, and the token may be revoked.
+    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked.
     explain = partial(refuse_hidden, database, user_id=found.record.user_id)
     statement = database.sql.find(len(digests), with_user=False)
     latest = await read_latest(database, statement, parameters, explain=explain)
@@ -44,7 +44,7 @@ async def find_token(
 async def list_live(
     database: Database, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None
 ) -> Sequence[TokenRecord[ID]]:
-    """Select the live records of a user on the caller's session, the newest first."""
+    """Select the live records of a user on the caller's session, newest first."""
     columns = database.sql.columns
     statement = (
         select(*database.sql.record)
@@ -55,11 +55,11 @@ async def list_live(
 
 
 def _can_load_user(database: Database, users: UserSource | None) -> bool:
-    """Return whether the users are loaded from this session and this class, so that a join can load them too."""
+    """Return whether the users come from the store's own session and user class, so that a join can load them."""
     return users is not None and users.user_class is database.sql.user and users.session is database.session
 
 
 def _found(database: Database, user: UP | None, row: Sequence[Any]) -> Found[UP, ID]:
-    """Make the result of a row: the digest, `is_active` and the columns of the record."""
+    """Build the result from a row of the digest, `is_active` and the columns of the record."""
     is_active = None if database.sql.user is None else active_by_row_and_object(row[1], user)
     return Found(record=record_of(row), digest=row[0], is_active=is_active, user=user)

@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.sqlalchemy.dialects import begin_writing, writing_in_time
-from fastapi_users_knox.sqlalchemy.second_connection import PATIENCE
 from fastapi_users_knox.sqlalchemy.sessions import close_transaction, with_options
 
 __all__ = ["write_on_own_connection"]
@@ -51,7 +50,7 @@ def _write(
     driver: Any = connection.connection.dbapi_connection
     try:
         driver.commit()
-        with with_options(connection, options), writing_in_time(connection, patience=PATIENCE):
+        with with_options(connection, options), writing_in_time(connection):
             begin_writing(connection, no_rows)
             written = write(connection)
             driver.commit()

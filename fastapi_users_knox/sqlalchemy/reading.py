@@ -38,7 +38,7 @@ async def fetch(
         session: The application's session.
         statement: The SELECT.
         parameters: Its parameters.
-        mapper: The mapper by which a session with several engines selects its engine.
+        mapper: The mapper that a session with several engines needs to choose the engine.
     """
     # It is passed each time, so that a session with several engines uses the same one for all of it.
     routing = {"mapper": mapper, "clause": statement}
@@ -52,7 +52,7 @@ async def fetch(
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user, and whether the row just read is active; `None` if there is no row. Nothing is flushed."""
+    """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
     rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
@@ -60,7 +60,7 @@ async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None
 
 @cache
 def _find_user(users: Mapper[Any]) -> Select[Any]:
-    """Build the SELECT of one user once for each class, because building it is most of its cost.
+    """Build the SELECT of a user only once for each class, because building it is expensive.
 
     `is_active` is selected in addition to the user, because an object that the session already has is not refreshed.
     """

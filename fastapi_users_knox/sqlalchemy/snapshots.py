@@ -1,4 +1,4 @@
-"""Reading tokens on the caller's session, and again if its transaction may show an older state."""
+"""Reading tokens on the caller's session, and reading them again if its transaction may show an older state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,7 +25,7 @@ async def read(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        is_whole: Whether a write after this read comes before any code of the application runs on the session.
+        is_whole: Whether a write that this read causes comes before any further use of the session by the application.
     """
     session = database.session
     with raising_store_unavailable(database):
@@ -43,7 +43,7 @@ async def read(
 async def read_latest(
     database: Database, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
 ) -> Sequence[Row[Any]] | None:
-    """Read again what is committed now, if the caller's transaction may see an older snapshot; else return `None`.
+    """Read again on a second connection if the caller's transaction may see an older snapshot, else return `None`.
 
     Args:
         database: The database.
@@ -53,8 +53,8 @@ async def read_latest(
 
     Raises:
         StoreUnavailable: No second connection is free in time. The token that the snapshot shows may have been revoked.
-        KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection does
-            not have what the session has set for its transaction.
+        KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection lacks a
+            setting that the session has made for its transaction.
     """
 
     def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:
@@ -76,10 +76,10 @@ async def read_latest(
 
 
 def refuse_older_snapshot(connection: Connection) -> None:
-    """Refuse a connection on which tokens would be counted and accepted by an older snapshot.
+    """Refuse a connection whose transaction may show an older snapshot, in which revoked tokens are still live.
 
     Raises:
-        KnoxError: The transaction does not see what others commit.
+        KnoxError: The transaction does not see what other transactions commit.
     """
     if connection.dialect.name != "sqlite" and not sees_latest(connection):
         raise KnoxError(

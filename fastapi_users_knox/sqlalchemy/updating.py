@@ -1,4 +1,4 @@
-"""Updating the row of a token that was found: its use, and its digest."""
+"""Updating the row of a token that was found: its last use, its expiry and its digest."""
 
 from datetime import datetime
 
@@ -63,6 +63,6 @@ def rotate_token(
 
 
 def _is_unchanged(database: Database, found: Found[UP, ID]) -> ColumnElement[bool]:
-    """Match the row only while it is stored under the digest under which it was found."""
+    """Match the row only if its digest is still the one under which it was found."""
     columns = database.sql.columns
     return and_(columns["id"] == found.record.id, columns["digest"] == found.digest)

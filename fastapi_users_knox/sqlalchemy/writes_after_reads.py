@@ -1,4 +1,4 @@
-"""The writes that a read causes: within a second or not at all, and without touching the caller's transaction."""
+"""The writes that a read causes. They take at most a second, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime
@@ -39,7 +39,7 @@ async def write_after_read(
         database: The database.
         work: The write.
         purpose: What the write does, for the log, such as "deleting an expired token".
-        id: The id of the record that it changes.
+        id: The id of the record that the write changes.
         now: The current time.
         tried_since: The write is skipped if this process has attempted it since then.
 
@@ -62,8 +62,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection, and on SQLite while the caller has a transaction open, because a
-    write on another connection would make the caller's own next write fail.
+    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
+    open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False

@@ -10,12 +10,14 @@ import json
 import os
 import sys
 import warnings
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx import Response
+from pwdlib.hashers.argon2 import Argon2Hasher
 
 # Imported once in the parent, because each child process would otherwise import them again.
 LIBRARIES = (
@@ -90,9 +92,16 @@ def say(value: object) -> None:
     sys.stdout.flush()
 
 
+def hash_fast() -> None:
+    """Hash passwords with the smallest parameters, because the pages are not about the cost of a hash."""
+    smallest = partialmethod(Argon2Hasher.__init__, time_cost=1, memory_cost=8, parallelism=1)
+    setattr(Argon2Hasher, "__init__", smallest)  # noqa: B010 (type checkers refuse the assignment)
+
+
 if __name__ == "__main__":
     for library in LIBRARIES:
         importlib.import_module(library)
+    hash_fast()
     gc.freeze()
     say(str(Path(importlib.import_module("fastapi_users_knox").__file__ or "").parent))
     for line in sys.stdin:

@@ -18,7 +18,7 @@ from pathlib import Path
 from tests.docs.folder import DOCS, FENCE, INCLUDE, ROOT, SRC, TUTORIAL
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a command to finish or for a server to start
+PATIENCE = 180.0  # seconds for a command to finish or for a server to start
 IMPORTER = Path(__file__).with_name("importer.py")
 TUTORIAL_FILES = {path.name for path in TUTORIAL.glob("*.py")}
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "fastapi_users_knox")

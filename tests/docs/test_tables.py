@@ -14,7 +14,7 @@ from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenLimitReached
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.docs.folder import ROOT, SRC, TUTORIAL, calling, changed_by, load, log_in, register
 
-PATIENCE = 60.0  # seconds for a script to finish
+PATIENCE = 180.0  # seconds for a script to finish
 
 
 async def test_the_purge_deletes_expired_tokens(folder: Path, jane: str) -> None:

@@ -14,8 +14,10 @@ from tests.conftest import backend_of
 from tests.manager.account import Account, Strategy
 from tests.models import create_user
 
+OTHERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "redis-7")]
 
-@pytest.fixture(params=["sqlite", "postgresql-asyncpg", "redis-7"])
+
+@pytest.fixture(params=["sqlite", *OTHERS])
 async def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenApp]:
     """Return a function that opens what one request of an application has, on each kind of store."""
     backend = backend_of(request.param, request, tmp_path)

@@ -1,4 +1,4 @@
-"""Every kind of deletion revokes the user's tokens before a hook runs; a refused deletion revokes none."""
+"""Every kind of deletion revokes the user's tokens before a hook runs; a refused deletion revokes no tokens."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -75,11 +75,32 @@ KINDS: list[Any] = [Soft, SoftByUpdate, SoftAfter, SoftBefore, SoftInherited, So
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_soft_deletion_ends_all(account: Account, kind: Any) -> None:
-    """A soft deletion revokes all tokens, in whichever class and by whichever means the application writes it."""
+    """A soft deletion revokes all tokens, in any class and in any way in which the application writes it."""
     await account.manager(account.strategy(WEB), account.strategy(API), kind=kind).delete(account.user)
 
     assert await account.alive() == []
     assert account.revoke_reasons() == ["deleted"] * 3
+
+
+async def test_a_class_of_later_is_guarded_too(account: Account) -> None:
+    """A class that is created while the application runs revokes the tokens, too."""
+    deleted: list[str] = []
+
+    class SoftLater(Soft):
+        """A user manager whose deletion and hook are its own."""
+
+        async def delete(self, user: User, request: Request | None = None) -> None:
+            """Delete the user as the base class does."""
+            await super().delete(user, request)
+
+        async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
+            """Note the e-mail address that the user has by then."""
+            deleted.append(user.email)
+
+    await account.manager(kind=SoftLater).delete(account.user)
+
+    assert await account.alive() == []
+    assert deleted == [f"{account.user_id}@deleted.example.org"]
 
 
 @pytest.mark.parametrize("kind", [Soft, SoftOverridden])
@@ -171,7 +192,7 @@ class FailingInDatabase(Manager):
 
 
 async def test_a_hook_that_fails_in_the_database_keeps_no_token(account: Account, open_app: OpenApp) -> None:
-    """The tokens are revoked before the hook runs, so its error in the database keeps none, and is raised unchanged."""
+    """The tokens are revoked before the hook runs, so its database error keeps no tokens, and is raised unchanged."""
     with pytest.raises(IntegrityError):
         await account.manager(kind=FailingInDatabase).delete(account.user)
 

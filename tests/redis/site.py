@@ -26,8 +26,8 @@ PEOPLE: Mapping[str, uuid.UUID] = {EMAIL: uuid.uuid4()}
 
 
 def patience() -> dict[str, Any]:
-    """Return the options of a client that has short timeouts and retries a call once."""
-    return {"socket_timeout": 0.3, "socket_connect_timeout": 0.3, "retry": Retry(NoBackoff(), 1)}
+    """Return the options of a client that waits as long as a busy machine needs, and that retries a call once."""
+    return {"socket_timeout": 60, "socket_connect_timeout": 60, "retry": Retry(NoBackoff(), 1)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,10 +19,11 @@ from fastapi_users_knox.testing.contract import new_record, presented
 from fastapi_users_knox.tokens import routing_tag
 from tests.backends import NOW
 from tests.proxy import Proxy
+from tests.redis.clients import Patience
 from tests.redis.knox import Knox
 from tests.redis_servers import RedisServer
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
@@ -111,7 +112,7 @@ async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
 
 @pytest.mark.parametrize("verb", VERBS)
 async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy, redis: Redis, verb: str) -> None:
-    """With a client that retries, a verb returns and stores the same, whichever reply is lost."""
+    """With a client that retries, a verb returns and stores the same, even if any one of its replies is lost."""
     scene, outcomes, lost = Scene(), [], 0
     await VERBS[verb](RedisTokenStore(redis), scene)  # Now the server has the script.
     while lost <= proxy.commands:
@@ -162,12 +163,12 @@ async def test_a_full_account_is_still_full_when_an_answer_is_lost(
 
 async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server: RedisServer, redis: Redis) -> None:
     """If Redis executes a login only after the client has given up, all of its keys expire within ten seconds."""
-    scene = Scene()
-    async with Redis.from_url(server.url(), socket_timeout=0.1, retry=Retry(NoBackoff(), 0)) as client:
+    scene, patience = Scene(), Patience()
+    async with Redis.from_url(server.url(), **patience.options()) as client:
         store: Store = RedisTokenStore(client)
         await store.add(scene.record(0), scene.digests[0], now=NOW)
         await store.remove(USER_ID, scene.ids[0], audience="web", now=NOW)
-        with server.paused(), pytest.raises(StoreUnavailable):
+        with server.paused(), patience.lost(), pytest.raises(StoreUnavailable):
             await store.add(scene.record(1), scene.digests[1], now=NOW)
 
     assert all([0 < await redis.pttl(key) <= 10_000 async for key in redis.scan_iter()])

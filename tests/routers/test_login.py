@@ -25,6 +25,8 @@ from tests.site import (
 )
 from tests.strategies import DEFAULTS, HOUR, stored
 
+pytestmark = pytest.mark.unmeasured
+
 Build = Callable[..., AsyncClient]
 
 USER_READ = KnoxBearerTransport("knox/login", user_schema=UserRead)

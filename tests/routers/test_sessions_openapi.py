@@ -13,6 +13,8 @@ from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users_knox import SessionRead, TokenRecord
 from tests.site import build_app, cookie_backend, create_app, knox_backend
 
+pytestmark = pytest.mark.unmeasured
+
 PATHS = {
     "auth:{}.logout_all": ("post", "/{}/logout-all"),
     "auth:{}.logout_others": ("post", "/{}/logout-others"),
@@ -107,7 +109,7 @@ async def test_verification_is_documented() -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_a_route_needs_a_token(app: FastAPI, name: str) -> None:
-    """A user's routes take this backend's tokens, and a superuser's routes those of any backend."""
+    """A user's routes take this backend's tokens, and a superuser's routes take the tokens of any backend."""
     schemes = [scheme for requirement in operation(app, name)["security"] for scheme in requirement]
 
     assert schemes == (["KnoxBearer"] if name.startswith("auth") else ["KnoxBearer", "APIKeyCookie"])

@@ -206,7 +206,7 @@ def test_a_naive_moment_is_refused() -> None:
 
 def lose_while_reading(connection: Connection) -> None:
     """Lose the connection of SQLite while its lock timeout is changed."""
-    with reading(connection, patience=0.1):
+    with reading(connection):
         connection.invalidate()
 
 

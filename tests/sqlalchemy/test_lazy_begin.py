@@ -170,16 +170,16 @@ async def test_pending_objects_are_not_stored_by_a_read(engine: AsyncEngine, ses
 
 @postgresql
 @pytest.mark.parametrize(
-    ("statement", "error"),
-    [(select(literal(1) / literal(0)), DBAPIError), (select(func.pg_sleep(60)), TimeoutError)],
+    ("statement", "seconds", "error"),
+    [(select(literal(1) / literal(0)), None, DBAPIError), (select(func.pg_sleep(60)), 0.3, TimeoutError)],
     ids=["failed", "cancelled"],
 )
 async def test_nothing_commits_by_itself_after_a_read_that_fails(
-    session: AsyncSession, statement: Select[Any], error: type[Exception]
+    session: AsyncSession, statement: Select[Any], seconds: float | None, error: type[Exception]
 ) -> None:
     """After a read that fails or is cancelled, the next write of the application is in a transaction."""
     with pytest.raises(error):
-        async with asyncio.timeout(0.3):
+        async with asyncio.timeout(seconds):
             await fetch(session, statement, {}, mapper=inspect(User))
 
     await session.rollback()

@@ -22,7 +22,7 @@ SETTINGS = KnoxSettings(auto_refresh=True, token_limit_per_user=5)
 
 @pytest.fixture
 def app(tenant: Tenancy) -> FastAPI:
-    """Return an application with FastAPI-Users' routers and the knox router."""
+    """Return an application with FastAPI-Users' routers and `get_knox_router`."""
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with tenant.session() as session:
@@ -45,7 +45,6 @@ def app(tenant: Tenancy) -> FastAPI:
 
 
 # One driver is enough here, because the other tests of tenants call the strategy with both drivers.
-@pytest.mark.parametrize("url", ["postgresql+asyncpg"], indirect=True)
 @pytest.mark.parametrize("way", ALL)
 async def test_over_http(tenant: Tenancy, app: FastAPI) -> None:
     """Login, rotation, logout and logout-all work over HTTP, and revoke exactly the right tokens."""

@@ -80,6 +80,7 @@ async def test_a_refresh_is_stored_beside_an_open_transaction(sessions: Sessions
 
 
 @pytest.mark.parametrize("any_backend", [name for name in UNLOCKING if "autocommit" not in name], indirect=True)
+@pytest.mark.bounded
 async def test_reading_neither_commits_nor_rolls_back(sessions: Sessions, token: str) -> None:
     """A read with a refresh neither commits nor rolls back the application's uncommitted changes."""
     async with sessions() as session:
@@ -254,6 +255,7 @@ async def test_two_backends_share_the_one_connection(
 
 
 @pytest.mark.parametrize("backend", [name for name in UNLOCKING if "begin" not in name], indirect=True)
+@pytest.mark.bounded
 async def test_without_a_connection_a_refresh_is_skipped(
     user_and_token: tuple[User, str], current_session: AsyncSession
 ) -> None:
@@ -269,6 +271,7 @@ async def test_without_a_connection_a_refresh_is_skipped(
 @pytest.mark.parametrize(
     "backend", ["sqlite-wal-begin", "postgresql-repeatable-read", "postgresql-serializable", "mariadb"], indirect=True
 )
+@pytest.mark.bounded
 async def test_without_a_connection_an_older_snapshot_is_not_believed(
     user_and_token: tuple[User, str], lone_session: AsyncSession
 ) -> None:
@@ -299,6 +302,7 @@ async def test_in_memory_a_refresh_waits_for_an_idle_session() -> None:
     await engine.dispose()
 
 
+@pytest.mark.bounded
 async def test_a_refresh_that_is_kept_waiting_is_skipped_once(
     backend: Backend, user_and_token: tuple[User, str], caplog: pytest.LogCaptureFixture
 ) -> None:

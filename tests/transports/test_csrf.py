@@ -9,6 +9,7 @@ from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
 
 from fastapi_users_knox import KnoxCookieTransport
+from fastapi_users_knox.transports.origins import parse_origin
 from tests.asgi import socket_to
 from tests.site import Backend, Served, World, client_of, credentials, knox_backend
 from tests.strategies import MINUTE, Clock
@@ -62,6 +63,11 @@ def sent(site: str | None, origin: str | None) -> dict[str, str]:
     """Return the headers that have a value."""
     headers = {"Sec-Fetch-Site": site, "Origin": origin}
     return {name: value for name, value in headers.items() if value is not None}
+
+
+def test_a_trusted_origin_is_kept_as_browsers_send_it() -> None:
+    """An origin is trusted however it is written, because browsers send it in lower case and without a default port."""
+    assert parse_origin("https://APP.test:443") == TRUSTED
 
 
 TRUSTING = knox_backend("cookie", KnoxCookieTransport(trusted_origins=[TRUSTED]))
