@@ -8,13 +8,13 @@ from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import uvloop
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from benchmarks.filling import Kept, Place, create_users, fill, log_in
 from benchmarks.measure import Scale, Series, Servers, Trial, interleave
 from benchmarks.models import User
 from benchmarks.peers import SETTINGS, user_manager_on
-from benchmarks.setting import client, database, database_beside
+from benchmarks.setting import client, database, database_beside, vacuum
 from fastapi_users_knox import KnoxSettings
 
 TABLE = "growth of the table"
@@ -46,7 +46,7 @@ async def _measure_table(store: str, url: str, redis_url: str | None, scale: Sca
         trials: Trials = {}
         for subject, (place, count) in places.items():
             known = await fill(place, count)
-            await _settle(place.engine)
+            await vacuum(place.engine)
             for verb, trial in table_trials(place, known).items():
                 if verb != "purge" or store != "Redis" or count <= _MANY:
                     trials.setdefault(verb, {})[subject] = trial
@@ -63,7 +63,7 @@ async def _measure_user(store: str, url: str, redis_url: str | None, scale: Scal
             await place.keep(kept)
             for verb, trial in user_trials(place, kept).items():
                 trials.setdefault(verb, {})[of_user(count)] = trial
-        await _settle(engine)
+        await vacuum(engine)
         return await _series(USER, store, trials, scale)
 
 
@@ -95,14 +95,6 @@ async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
     async with database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
-
-
-async def _settle(engine: AsyncEngine) -> None:
-    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
-    if engine.dialect.name == "postgresql":
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:

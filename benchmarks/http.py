@@ -12,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from benchmarks.django_rest_knox import django_rest_knox
 from benchmarks.load import GENERATORS, Generate, generator
 from benchmarks.measure import Scale, Series, Servers
-from benchmarks.peers import DJANGO_REST_KNOX, NO_AUTHENTICATION, sliding_strategies, strategies
+from benchmarks.peers import (
+    DJANGO_REST_KNOX,
+    NO_AUTHENTICATION,
+    SLIDING,
+    SLIDING_SETTINGS,
+    our_strategies,
+    strategies,
+)
 from benchmarks.setting import client, create_user, database, report_if_unavailable
 from benchmarks.sites import Site, command_in, serving
 
@@ -48,7 +55,7 @@ async def log_in(engine: AsyncEngine, redis: Redis | None) -> dict[str, str]:
     """Log a user in by each strategy, and return the tokens."""
     user = await create_user(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
-        makes = {**strategies(redis), **sliding_strategies(redis)}
+        makes = {**strategies(redis), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
         return {name: await make(session).write_token(user) for name, make in makes.items()}
 
 

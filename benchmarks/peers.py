@@ -76,17 +76,18 @@ def database(session: AsyncSession) -> AnyStrategy:
     return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), LIFETIME)
 
 
-def strategies(redis: Redis | None) -> Mapping[str, Make]:
+def strategies(redis: Redis | None, settings: KnoxSettings = SETTINGS) -> Mapping[str, Make]:
     """Return, for each strategy, a function that makes it for one request; strategies over Redis need a client."""
-    over_sql: dict[str, Make] = {KNOX_SQL: knox_sql, JWT: jwt, DATABASE: database}
+    ours = our_strategies(redis, settings)
+    peers: dict[str, Make] = {JWT: jwt, DATABASE: database}
     if redis is None:
-        return over_sql
-    return over_sql | {KNOX_REDIS: partial(knox_redis, redis), REDIS: lambda _session: RedisStrategy(redis, LIFETIME)}
+        return {**ours, **peers}
+    return {**ours, **peers, REDIS: lambda _session: RedisStrategy(redis, LIFETIME)}
 
 
-def sliding_strategies(redis: Redis | None, settings: KnoxSettings = SLIDING_SETTINGS) -> Mapping[str, Make]:
-    """Return the functions that make our strategies with `auto_refresh`."""
-    over_sql: dict[str, Make] = {KNOX_SQL + SLIDING: partial(knox_sql, settings=settings)}
+def our_strategies(redis: Redis | None, settings: KnoxSettings, kind: str = "") -> Mapping[str, Make]:
+    """Return a function for each of our strategies, with these settings, by its name and this addition."""
+    over_sql: dict[str, Make] = {KNOX_SQL + kind: partial(knox_sql, settings=settings)}
     if redis is None:
         return over_sql
-    return over_sql | {KNOX_REDIS + SLIDING: partial(knox_redis, redis, settings=settings)}
+    return over_sql | {KNOX_REDIS + kind: partial(knox_redis, redis, settings=settings)}

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from itertools import cycle, pairwise
 from time import perf_counter, perf_counter_ns
-from typing import cast
 from uuid import uuid4
 
 import uvloop
-from sqlalchemy import Table, text
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from benchmarks.filling import Kept, Place, create_users, log_in
 from benchmarks.load import CONNECTIONS
 from benchmarks.measure import PARTS, Scale, Series, Servers, p99
 from benchmarks.models import KnoxToken
 from benchmarks.peers import KNOX_SQL, user_manager_of
-from benchmarks.setting import database
+from benchmarks.setting import database, vacuum
 
 CASE = "purge"
 READS = "PostgreSQL: p99 of reads"
@@ -100,16 +97,12 @@ async def _expire(place: Place, live: Kept, count: int) -> None:
     """Store expired tokens of all users, in a moment: the first by the usual means, the others as copies of it."""
     expired = log_in(live.record.user_id, ttl=-timedelta(hours=1), is_known=False)
     await place.keep([expired])
-    columns = cast("Table", KnoxToken.__table__).columns.keys()
+    columns = KnoxToken.__table__.columns.keys()
     others = ", ".join(sorted(set(columns) - {"id", "digest", "user_id"}))
-    await _run(place.engine, _COPY.format(others=others, count=count - 1, users=_USERS, id=expired.record.id))
-    await _run(place.engine, "VACUUM ANALYZE")
-
-
-async def _run(engine: AsyncEngine, statement: str) -> None:
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.execute(text(statement))
+    copy = _COPY.format(others=others, count=count - 1, users=_USERS, id=expired.record.id)
+    async with place.engine.begin() as connection:
+        await connection.exec_driver_sql(copy)
+    await vacuum(place.engine)
 
 
 @asynccontextmanager

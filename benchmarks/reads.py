@@ -18,7 +18,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from benchmarks.filling import create_users
 from benchmarks.measure import CPU, PARTS, Scale, Series, Servers, Trial, Turn, time_turns
 from benchmarks.models import User
-from benchmarks.peers import LIFETIME, Make, request, sliding_strategies, strategies, user_manager_of, user_manager_on
+from benchmarks.peers import (
+    LIFETIME,
+    SLIDING,
+    Make,
+    our_strategies,
+    request,
+    strategies,
+    user_manager_of,
+    user_manager_on,
+)
 from benchmarks.setting import client, database
 from fastapi_users_knox import KnoxSettings
 
@@ -27,7 +36,8 @@ FLOOR = "floor: the user's SELECT"
 REDIS_FLOOR = "floor: GET, and the user's SELECT"
 
 # No read of this case has to write, however long the run takes. Reads that refresh are measured by themselves.
-SETTINGS = KnoxSettings(auto_refresh=True, min_refresh_interval=timedelta(hours=1))
+SETTINGS = KnoxSettings(min_refresh_interval=timedelta(hours=1))
+SLIDING_SETTINGS = KnoxSettings(auto_refresh=True, min_refresh_interval=timedelta(hours=1))
 
 _SELECT_USER = select(User).where(User.__table__.c.id == bindparam("id"))
 
@@ -64,7 +74,8 @@ async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dic
         for user_id in ids:
             await redis.set(f"floor:{user_id}", str(user_id), ex=LIFETIME)
         reads[REDIS_FLOOR] = Trial(run=_redis_floor(engine, redis, ids))
-    for name, make in {**strategies(redis), **sliding_strategies(redis, SETTINGS)}.items():
+    makes = {**strategies(redis, SETTINGS), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
+    for name, make in makes.items():
         tokens = [await _log_in(engine, make, user_id) for user_id in ids]
         reads[name] = Trial(run=_read(engine, make, tokens))
     return reads

@@ -80,6 +80,14 @@ async def database_beside(url: str, number: int) -> AsyncIterator[str]:
     await server.dispose()
 
 
+async def vacuum(engine: AsyncEngine) -> None:
+    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
+    if engine.dialect.name == "postgresql":
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.exec_driver_sql("VACUUM ANALYZE")
+
+
 @asynccontextmanager
 async def client(url: str | None) -> AsyncIterator[Redis | None]:
     """Return a client of an empty Redis, and empty it again afterwards."""

@@ -16,14 +16,15 @@ from typing import Any
 
 import uvloop
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy import event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from benchmarks.filling import NOW, Kept, Place, create_users, log_in
 from benchmarks.measure import Scale, Series, Servers, p99
 from benchmarks.peers import user_manager_on
 from benchmarks.setting import client, collected_log, database
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRefreshed
-from tests.strategies import Clock, sent_to
+from tests.strategies import Clock
 
 CASE = "sliding sessions"
 WRITES = "refresh writes per deadline"
@@ -80,7 +81,7 @@ class Sharing:
         clock: The common clock of the processes.
         events: The events that they publish.
         log: The messages that they log.
-        statements: The statements that they send to a database.
+        written: The numbers of rows that their UPDATEs have changed.
         redis: The client of Redis, if the token is in Redis.
     """
 
@@ -89,7 +90,7 @@ class Sharing:
     clock: Clock
     events: list[KnoxEvent[Any]]
     log: list[logging.LogRecord]
-    statements: list[list[str]]
+    written: list[int]
     redis: Redis | None
 
     async def turn(self, clients: int, *, is_due: bool) -> Turn:
@@ -116,9 +117,9 @@ class Sharing:
         return took
 
     async def _writes(self) -> int:
-        """Return the number of writes so far: UPDATEs in SQL, or SETs in Redis, which only a refresh sends here."""
+        """Return the number of writes so far: changed rows in SQL, or SETs in Redis, which only refreshes send."""
         if self.redis is None:
-            return sum(statement.startswith("UPDATE") for sent in self.statements for statement in sent)
+            return sum(self.written)
         return int((await self.redis.info("commandstats")).get("cmdstat_set", {}).get("calls", 0))
 
 
@@ -154,15 +155,23 @@ async def sharing(url: str, redis_url: str | None, clients: int) -> AsyncIterato
         log = stack.enter_context(collected_log())
         await create_users(engine, [kept.record.user_id])
         await Place(engine=engine, redis=redis).keep([kept])
-        workers, statements = [], []
+        workers, written = [], list[int]()
         for _ in range(WORKERS):
             own = create_async_engine(url, pool_size=ceil(clients / WORKERS) + 1)
             stack.push_async_callback(own.dispose)
-            statements.append(stack.enter_context(sent_to(own)))
+            _count_changed_rows(own, written)
             own_redis = None if redis_url is None else Redis.from_url(redis_url, decode_responses=True)
             if own_redis is not None:
                 await stack.enter_async_context(own_redis)
             workers.append(Place(engine=own, redis=own_redis, clock=clock, listeners=[events.append]))
-        yield Sharing(
-            kept=kept, workers=workers, clock=clock, events=events, log=log, statements=statements, redis=redis
-        )
+        yield Sharing(kept=kept, workers=workers, clock=clock, events=events, log=log, written=written, redis=redis)
+
+
+def _count_changed_rows(engine: AsyncEngine, written: list[int]) -> None:
+    """Append the number of rows that each UPDATE changes: none, if another one has refreshed the token."""
+
+    def note(_connection: object, cursor: Any, statement: str, *_more: object) -> None:
+        if statement.startswith("UPDATE"):
+            written.append(cursor.rowcount)
+
+    event.listen(engine.sync_engine, "after_cursor_execute", note)

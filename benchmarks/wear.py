@@ -21,7 +21,7 @@ from benchmarks.filling import NOW, Kept, Place, create_users, log_in
 from benchmarks.measure import Scale, Series, Servers
 from benchmarks.models import KnoxToken
 from benchmarks.peers import SLIDING_SETTINGS, user_manager_on
-from benchmarks.setting import database
+from benchmarks.setting import database, vacuum
 from tests.strategies import Clock
 
 CASE = "wear"
@@ -85,12 +85,12 @@ async def wear(url: str, count: int) -> Sequence[State]:
         await create_users(engine, users)
         await Place(engine=engine).keep(kept)
         statement, parameters = await _recorded(engine, kept[0])
-        states = []
+        states, updates = list[State](), 1
         for number in range(REFRESHES):
-            await _vacuum(engine)
-            states.append(await _state(engine))
+            await vacuum(engine)
+            states.append(await _state(engine, updates=updates))
             calls = [_for_another(parameters, kept[0], one, later=number * STEP) for one in random.sample(kept, count)]
-            updates = states[-1].updates + await _repeat(engine, statement, calls)
+            updates += await _repeat(engine, statement, calls)
             states.append(await _state(engine, updates=updates))
         return states
 
@@ -104,6 +104,7 @@ async def _recorded(engine: AsyncEngine, kept: Kept) -> tuple[str, Sequence[obje
             assert await strategy.read_token(kept.text, user_manager_on(session)) is not None
     await place.forget(kept.record.user_id, kept.text)
     await place.keep([kept])
+    await engine.dispose()  # A connection that is closed reports what it has counted.
     [update] = updates
     return update
 
@@ -145,17 +146,11 @@ async def _repeat(engine: AsyncEngine, statement: str, calls: Sequence[Sequence[
                 assert (await driver.execute(statement, *parameters)) == "UPDATE 1"
 
     await asyncio.gather(*(write() for _ in range(_WRITERS)))
-    await engine.dispose()  # A connection that is closed reports what it has counted.
+    await engine.dispose()
     return len(calls)
 
 
-async def _vacuum(engine: AsyncEngine) -> None:
-    async with engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
-        await connection.exec_driver_sql("VACUUM ANALYZE")
-
-
-async def _state(engine: AsyncEngine, *, updates: int = 0) -> State:
+async def _state(engine: AsyncEngine, *, updates: int) -> State:
     """Return the state, once PostgreSQL has counted this many updates, which it does a moment later."""
     while True:
         async with engine.connect() as connection:
