@@ -120,5 +120,7 @@ def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN4
     """Let the driver begin a transaction with the next statement again, or give the connection up."""
     try:
         adapter.autocommit = False
-    except Exception:  # noqa: BLE001 (whatever it is, no statement of the application may run in autocommit)
-        connection.invalidate()
+    except BaseException as error:
+        connection.invalidate()  # Whatever it is, no statement of the application may run in autocommit.
+        if not isinstance(error, Exception):
+            raise

@@ -84,5 +84,8 @@ def _fetch(
         is_first = is_first or not has_driver_begun(connection)
         if not has_hooks:  # They may send statements of their own.
             held_back = before_begin(session, connection)
-    with session.no_autoflush, held_back:  # Neither before the SELECT, nor before those of eager loading.
-        return Fetched(session.execute(statement, parameters, bind_arguments=routing).unique().all(), is_first)
+    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
+        with held_back:
+            result = session.execute(statement, parameters, bind_arguments=routing)
+        # Only here are the objects created, so what the application does when they are loaded is in a transaction.
+        return Fetched(result.unique().all(), is_first)

@@ -7,10 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, NullPool, Select, event, func, inspect, literal, select, text
+from sqlalchemy import Connection, NullPool, Select, event, func, inspect, literal, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import sessionmaker
+from sqlalchemy.orm import object_session, sessionmaker
 
 from fastapi_users_knox import KnoxSettings
 from fastapi_users_knox.sqlalchemy.reading import fetch
@@ -209,6 +209,36 @@ async def test_the_latest_state_is_seen_before_the_begin(
     await change_user(engine, user, is_active=False)
 
     assert (before, await read()) == (True, False)
+
+
+@postgresql
+async def test_what_the_application_does_on_load_is_in_a_transaction(
+    engine: AsyncEngine, user: User, token: str
+) -> None:
+    """What a listener of the application writes when the read loads the user can be rolled back."""
+
+    def write(loaded: User, _context: object) -> None:
+        changed = update(User).where(User.__table__.c.id == loaded.id).values(email="changed@example.org")
+        connection_of(loaded).execute(changed)
+
+    event.listen(User, "load", write)
+    try:
+        async with AsyncSession(engine) as session:
+            accepted = await Knox(session=session, user=user).accepts(token)
+            await session.rollback()
+    finally:
+        event.remove(User, "load", write)
+
+    async with AsyncSession(engine) as session:
+        stored = (await session.scalars(select(User.__table__.c.email))).one()
+    assert (accepted, stored) == (True, user.email)
+
+
+def connection_of(loaded: User) -> Connection:
+    """Return the connection of the session that has loaded an object."""
+    session = object_session(loaded)
+    assert session is not None
+    return session.connection()
 
 
 @asyncpg
