@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks import growth, holding, imports, pools, purging, refreshes
 from benchmarks.logins import LIMITED
-from benchmarks.peers import DATABASE, DJANGO_REST_KNOX, JWT, KNOX_REDIS, KNOX_SQL, REDIS, SLIDING
+from benchmarks.peers import DATABASE, DJANGO_REST_KNOX, JWT, KNOX_REDIS, KNOX_SQL, RECORD_ALONE, REDIS, SLIDING
 from benchmarks.reads import FLOOR, REDIS_FLOOR
 from benchmarks.statements import LOGOUT_ALL_OF_MANY
 from benchmarks.verdicts import Bound
@@ -56,6 +56,16 @@ def _reads(kind: str = "", with_kind: str = "") -> Iterator[Bound]:
     )
 
 
+def _record_alone(store: str, subject: str, at_least: float) -> Bound:
+    return Bound(
+        promise=f"A read over {store} with `load_user=False` is at least {{}} times as fast as `JWTStrategy`'s",
+        case="read",
+        of=JWT,
+        to=subject + RECORD_ALONE,
+        at_least={"PostgreSQL": at_least, "SQLite": at_least},
+    )
+
+
 def _over_http(store: str, subject: str, **at_least: float) -> Iterator[Bound]:
     peers = {JWT: "`JWTStrategy`", DATABASE: "`DatabaseStrategy`", DJANGO_REST_KNOX: DJANGO_REST_KNOX}
     for (peer, name), number in zip(peers.items(), at_least.values(), strict=True):
@@ -78,6 +88,8 @@ _of_many = partial(Bound, case=growth.USER, of=growth.of_user(10_000), to=growth
 BOUNDS = (
     *_reads(),
     *_reads(SLIDING, " with `auto_refresh`"),
+    _record_alone("SQL", KNOX_SQL, 1.8),
+    _record_alone("Redis", KNOX_REDIS, 2.5),
     *_over_http("SQL", KNOX_SQL, jwt=1.3, database=1.6, django_rest_knox=1.9),
     *_over_http("Redis", KNOX_REDIS, jwt=1.15, database=1.4, django_rest_knox=1.7),
     Bound(

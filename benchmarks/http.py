@@ -15,6 +15,8 @@ from benchmarks.measure import Scale, Series, Servers
 from benchmarks.peers import (
     DJANGO_REST_KNOX,
     NO_AUTHENTICATION,
+    RECORD_ALONE,
+    SETTINGS,
     SLIDING,
     SLIDING_SETTINGS,
     our_strategies,
@@ -55,7 +57,11 @@ async def log_in(engine: AsyncEngine, redis: Redis | None) -> dict[str, str]:
     """Log a user in by each strategy, and return the tokens."""
     user = await create_user(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
-        makes = {**strategies(redis), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
+        makes = {
+            **strategies(redis),
+            **our_strategies(redis, SLIDING_SETTINGS, SLIDING),
+            **our_strategies(redis, SETTINGS, RECORD_ALONE),
+        }
         return {name: await make(session).write_token(user) for name, make in makes.items()}
 
 

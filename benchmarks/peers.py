@@ -34,6 +34,7 @@ JWT = "JWTStrategy"
 DATABASE = "DatabaseStrategy"
 REDIS = "RedisStrategy"
 SLIDING = ", auto_refresh"
+RECORD_ALONE = ", load_user=False"
 DJANGO_REST_KNOX = "django-rest-knox"
 NO_AUTHENTICATION = "no authentication"
 
@@ -50,7 +51,7 @@ def user_manager_of(session: AsyncSession, strategy: AnyStrategy) -> UserManager
 
 
 def request() -> HTTPConnection:
-    """Return the request of a login."""
+    """Return a request, as the framework creates it."""
     headers = [(b"host", b"example.org"), (b"user-agent", BROWSER.encode()), (b"accept", b"application/json")]
     return HTTPConnection({"type": "http", "headers": headers, "client": ("192.0.2.1", 1234)})
 
@@ -68,12 +69,20 @@ def knox_redis(redis: Redis, session: AsyncSession, settings: KnoxSettings = SET
 
 def jwt(_session: AsyncSession) -> AnyStrategy:
     """Return FastAPI-Users' `JWTStrategy`."""
+    request()  # It does not need it, but the framework creates it.
     return JWTStrategy(SECRET, LIFETIME)
 
 
 def database(session: AsyncSession) -> AnyStrategy:
     """Return FastAPI-Users' `DatabaseStrategy`."""
+    request()
     return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(session, AccessToken), LIFETIME)
+
+
+def over_redis(redis: Redis, _session: AsyncSession) -> AnyStrategy:
+    """Return FastAPI-Users' `RedisStrategy`."""
+    request()
+    return RedisStrategy(redis, LIFETIME)
 
 
 def strategies(redis: Redis | None, settings: KnoxSettings = SETTINGS) -> Mapping[str, Make]:
@@ -82,7 +91,7 @@ def strategies(redis: Redis | None, settings: KnoxSettings = SETTINGS) -> Mappin
     peers: dict[str, Make] = {JWT: jwt, DATABASE: database}
     if redis is None:
         return {**ours, **peers}
-    return {**ours, **peers, REDIS: lambda _session: RedisStrategy(redis, LIFETIME)}
+    return {**ours, **peers, REDIS: partial(over_redis, redis)}
 
 
 def our_strategies(redis: Redis | None, settings: KnoxSettings, kind: str = "") -> Mapping[str, Make]:

@@ -20,7 +20,9 @@ from benchmarks.measure import CPU, PARTS, Scale, Series, Servers, Trial, Turn, 
 from benchmarks.models import User
 from benchmarks.peers import (
     LIFETIME,
+    RECORD_ALONE,
     SLIDING,
+    AnyStrategy,
     Make,
     our_strategies,
     request,
@@ -29,7 +31,7 @@ from benchmarks.peers import (
     user_manager_on,
 )
 from benchmarks.setting import client, database
-from fastapi_users_knox import KnoxSettings
+from fastapi_users_knox import KnoxSettings, KnoxStrategy
 
 CASE = "read"
 FLOOR = "floor: the user's SELECT"
@@ -61,8 +63,7 @@ def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
 async def _measure(url: str, redis_url: str | None, scale: Scale) -> Mapping[str, Sequence[Turn]]:
     async with database(url) as engine, client(redis_url) as redis:
         reads = await trials(engine, redis, users=scale.users)
-        # Reads are quick, so there is time for many.
-        return await time_turns(reads, rounds=max(1, scale.rounds // PARTS), calls=15 * scale.calls)
+        return await time_turns(reads, rounds=scale.rounds, calls=5 * scale.calls)  # Reads are quick.
 
 
 async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dict[str, Trial]:
@@ -74,10 +75,12 @@ async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dic
         for user_id in ids:
             await redis.set(f"floor:{user_id}", str(user_id), ex=LIFETIME)
         reads[REDIS_FLOOR] = Trial(run=_redis_floor(engine, redis, ids))
-    makes = {**strategies(redis, SETTINGS), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
-    for name, make in makes.items():
+    whole = {**strategies(redis, SETTINGS), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
+    alone = our_strategies(redis, SETTINGS, RECORD_ALONE)
+    for name, make in {**whole, **alone}.items():
         tokens = [await _log_in(engine, make, user_id) for user_id in ids]
-        reads[name] = Trial(run=_read(engine, make, tokens))
+        authenticate = _authenticate_record if name in alone else _authenticate
+        reads[name] = Trial(run=_read(engine, make, tokens, authenticate))
     return reads
 
 
@@ -113,12 +116,26 @@ async def _select_user(session: AsyncSession, user_id: UUID) -> None:
     assert user.is_active
 
 
-def _read(engine: AsyncEngine, make: Make, tokens: Sequence[str]) -> Run:
+async def _authenticate(session: AsyncSession, strategy: AnyStrategy, token: str) -> None:
+    user = await strategy.read_token(token, user_manager_of(session, strategy))
+    assert user is not None
+    assert user.is_active
+
+
+async def _authenticate_record(_session: AsyncSession, strategy: AnyStrategy, token: str) -> None:
+    """Read as `current_token(..., load_user=False)` does, which needs no user manager."""
+    assert isinstance(strategy, KnoxStrategy)
+    assert await strategy.authenticate_record(token) is not None
+
+
+def _read(
+    engine: AsyncEngine,
+    make: Make,
+    tokens: Sequence[str],
+    authenticate: Callable[[AsyncSession, AnyStrategy, str], Awaitable[None]],
+) -> Run:
     async def run(_: None) -> None:
         async with AsyncSession(engine, expire_on_commit=False) as session:
-            strategy = make(session)
-            user = await strategy.read_token(random.choice(tokens), user_manager_of(session, strategy))
-            assert user is not None
-            assert user.is_active
+            await authenticate(session, make(session), random.choice(tokens))
 
     return run

@@ -4,16 +4,18 @@ from collections.abc import Iterable, Iterator
 
 from benchmarks.markdown import by, figure, table
 from benchmarks.measure import CPU, Series
-from benchmarks.peers import DATABASE, DJANGO_REST_KNOX, JWT, KNOX_REDIS, KNOX_SQL, REDIS
+from benchmarks.peers import DATABASE, DJANGO_REST_KNOX, JWT, KNOX_REDIS, KNOX_SQL, RECORD_ALONE, REDIS
 from benchmarks.reads import FLOOR, REDIS_FLOOR
 
 CHANGES = (
     (JWT, KNOX_SQL),
     (DATABASE, KNOX_SQL),
     (DJANGO_REST_KNOX, KNOX_SQL),
+    (JWT, KNOX_SQL + RECORD_ALONE),
     (FLOOR, KNOX_SQL),
     (JWT, KNOX_REDIS),
     (REDIS, KNOX_REDIS),
+    (JWT, KNOX_REDIS + RECORD_ALONE),
     (REDIS_FLOOR, KNOX_REDIS),
 )
 """What an application has now, and what it gets."""
