@@ -16,18 +16,25 @@ from benchmarks.measure import Scale, Series, Servers
 from benchmarks.setting import servers
 from benchmarks.verdicts import judge
 
-CASES = ("reads", "logins", "http", "junk", "growth", "statements", "memory", "sliding")
+CASES = (
+    *("reads", "refreshes", "http", "pools", "sliding"),
+    *("logins", "junk", "statements", "growth", "holding", "purging"),
+    *("memory", "wear", "imports"),
+)
 """The modules in the order in which they run; each has `measure(servers, scale)`."""
 
 FULL = Scale(
-    rounds=11,
+    rounds=12,
     calls=20,
-    http_rounds=7,
+    http_rounds=9,
     seconds=2,
     tokens=(1_000, 100_000, 1_000_000),
     tokens_of_one=(1, 100, 10_000),
     stored=60_000,
     clients=100,
+    users=500,
+    expired=1_000_000,
+    refreshed=100_000,
 )
 QUICK = Scale(
     rounds=3,
@@ -38,6 +45,9 @@ QUICK = Scale(
     tokens_of_one=(1, 100),
     stored=3_000,
     clients=20,
+    users=50,
+    expired=100_000,
+    refreshed=3_000,
 )
 
 DOCUMENTED = Path("docs/performance")
