@@ -16,18 +16,25 @@ from benchmarks.measure import Scale, Series, Servers
 from benchmarks.setting import servers
 from benchmarks.verdicts import judge
 
-CASES = ("reads", "logins", "http", "junk", "growth", "statements", "memory", "sliding")
+CASES = (
+    *("reads", "refreshes", "http", "pools", "sliding"),
+    *("logins", "junk", "statements", "growth", "holding", "purging"),
+    *("memory", "wear", "imports"),
+)
 """The modules in the order in which they run; each has `measure(servers, scale)`."""
 
 FULL = Scale(
-    rounds=11,
+    rounds=12,
     calls=20,
-    http_rounds=7,
+    http_rounds=9,
     seconds=2,
     tokens=(1_000, 100_000, 1_000_000),
     tokens_of_one=(1, 100, 10_000),
     stored=60_000,
     clients=100,
+    users=500,
+    expired=1_000_000,
+    refreshed=100_000,
 )
 QUICK = Scale(
     rounds=3,
@@ -38,6 +45,9 @@ QUICK = Scale(
     tokens_of_one=(1, 100),
     stored=3_000,
     clients=20,
+    users=50,
+    expired=100_000,
+    refreshed=3_000,
 )
 
 DOCUMENTED = Path("docs/performance")
@@ -62,10 +72,10 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules[__name__].__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, and says less")
+    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, with rough figures")
     parser.add_argument("--only", nargs="+", choices=CASES, help="measure these alone")
-    parser.add_argument("--render", action="store_true", help="measure nothing: write the last results down again")
-    parser.add_argument("--out", type=Path, help=f"the directory; {DOCUMENTED}, or {TRIED} if not all is measured")
+    parser.add_argument("--render", action="store_true", help="measure nothing, and write the last results again")
+    parser.add_argument("--out", type=Path, help=f"write there, not to {DOCUMENTED} or, with cases left out, {TRIED}")
     return parser
 
 

@@ -55,7 +55,7 @@ def _output(*command: str | Path) -> str:
 
 
 def _environment(url: str) -> Mapping[str, str]:
-    """Return the environment that names Django's settings and, in libpq's variables, the database and the schema."""
+    """Return the environment variables that name Django's settings, and the database and schema for libpq."""
     database = make_url(url)
     return {
         "DJANGO_SETTINGS_MODULE": "benchmarks.django.settings",

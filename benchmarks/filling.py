@@ -30,7 +30,7 @@ TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
 _KNOWN = 1000  # the number of tokens with a known text, which the benchmarks read at random
-_GRACE = timedelta(minutes=1)  # the time by which a key expires later than its record, see records.lua
+_GRACE = timedelta(minutes=1)  # how much later than its record a key expires, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
 _KEEP = """
@@ -87,7 +87,7 @@ class Place:
         await (_keep_in_sql(self.engine, kept) if self.redis is None else _keep_in_redis(self.redis, kept))
 
     async def forget(self, user_id: uuid.UUID, text: str) -> None:
-        """Remove a token without a logout, which would leave garbage of the scripts to the next call."""
+        """Remove a token directly, because a logout would leave garbage of the scripts to the next call."""
         digest = tokens.digest(text)
         if self.redis is not None:
             index, key = _keys(user_id, digest)
@@ -107,7 +107,7 @@ def log_in(
     last_used_at: datetime | None = None,
     is_known: bool = True,
 ) -> Kept:
-    """Create a token that is not stored yet, or only what a store keeps about it, which is much less work.
+    """Create a token that is not stored yet; without its text this is much less work.
 
     Args:
         user_id: The id of the token's user.
@@ -133,7 +133,7 @@ def log_in(
 async def fill(
     place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None
 ) -> list[Kept]:
-    """Store this many tokens, three for each user and in random order, and return some of them with their text."""
+    """Store this many tokens, three for each user, in random order, and return some of the tokens with their texts."""
     make = partial(log_in, client=client, last_used_at=last_used_at)
     users = [uuid.uuid4() for _ in range(ceil(count / TOKENS_PER_USER))]
     every = ceil(count / _KNOWN)

@@ -1,6 +1,5 @@
 """Measure how the growth of the table, and of one user's tokens, affects each verb, in process."""
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,14 +7,14 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
-from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+import uvloop
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from benchmarks.filling import Kept, Place, create_users, fill, log_in
 from benchmarks.measure import Scale, Series, Servers, Trial, interleave
 from benchmarks.models import User
 from benchmarks.peers import SETTINGS, user_manager_on
-from benchmarks.setting import client, database
+from benchmarks.setting import client, database, database_beside, vacuum
 from fastapi_users_knox import KnoxSettings
 
 TABLE = "growth of the table"
@@ -23,18 +22,18 @@ USER = "growth of one user"
 PURGED = 1000  # the number of expired tokens
 LIMIT = KnoxSettings(token_limit_per_user=1_000_000, limit_policy="evict_oldest")  # a limit that is never reached
 
-_MANY = 100_000  # more tokens would take MariaDB and SQLite too long to store, and Redis to purge
+_MANY = 100_000  # more tokens would take too long, to store in MariaDB and SQLite and to purge in Redis
 _SLOW_VERBS = {"purge", "login, limited", "list", "logout", "logout-all"}
-_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest one
+_FEW = 3  # the number of calls of these verbs, and of rounds of the slowest verb
 
 Trials = dict[str, dict[str, Trial]]
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure each database, and Redis with the users in the first of them."""
+    """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
-        yield from asyncio.run(_measure_table(store, *urls, scale))
-        yield from asyncio.run(_measure_user(store, *urls, scale))
+        yield from uvloop.run(_measure_table(store, *urls, scale))
+        yield from uvloop.run(_measure_user(store, *urls, scale))
 
 
 async def _measure_table(store: str, url: str, redis_url: str | None, scale: Scale) -> list[Series]:
@@ -47,7 +46,7 @@ async def _measure_table(store: str, url: str, redis_url: str | None, scale: Sca
         trials: Trials = {}
         for subject, (place, count) in places.items():
             known = await fill(place, count)
-            await _settle(place.engine)
+            await vacuum(place.engine)
             for verb, trial in table_trials(place, known).items():
                 if verb != "purge" or store != "Redis" or count <= _MANY:
                     trials.setdefault(verb, {})[subject] = trial
@@ -64,7 +63,7 @@ async def _measure_user(store: str, url: str, redis_url: str | None, scale: Scal
             await place.keep(kept)
             for verb, trial in user_trials(place, kept).items():
                 trials.setdefault(verb, {})[of_user(count)] = trial
-        await _settle(engine)
+        await vacuum(engine)
         return await _series(USER, store, trials, scale)
 
 
@@ -79,7 +78,7 @@ def of_user(count: int) -> str:
 
 
 async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[Series]:
-    """Measure one verb after the other, each in turns between the subjects."""
+    """Measure one verb after the other; for each verb the subjects take turns."""
     series = []
     for verb, subjects in trials.items():
         group = f"{store}: {verb}"
@@ -92,35 +91,10 @@ async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[S
 
 @asynccontextmanager
 async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[Place]:
-    """Return a database and a Redis database of their own on shared servers."""
+    """Return a separate database and a separate Redis database on the shared servers."""
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
-    async with _database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
+    async with database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
-
-
-@asynccontextmanager
-async def _database_beside(url: str, number: int) -> AsyncIterator[str]:
-    here = make_url(url)
-    there = here.set(database=f"{here.database}_{number}")
-    if here.get_backend_name() == "sqlite":  # The first connection creates the file, in a temporary directory.
-        yield there.render_as_string()
-        return
-    server = create_async_engine(url, isolation_level="AUTOCOMMIT")
-    async with server.connect() as connection:
-        await connection.exec_driver_sql(f"CREATE DATABASE {there.database}")
-        try:
-            yield there.render_as_string(hide_password=False)
-        finally:
-            await connection.exec_driver_sql(f"DROP DATABASE {there.database}")
-    await server.dispose()
-
-
-async def _settle(engine: AsyncEngine) -> None:
-    """Make PostgreSQL vacuum now, so that it does not do so during the measurement."""
-    if engine.dialect.name == "postgresql":
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
@@ -130,7 +104,7 @@ def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
-    """Return the trials with the user who has these tokens, by verb."""
+    """Return the trials with the user who has this number of tokens, by verb."""
     user_id = kept[0].record.user_id
     return {
         "read": _read(place, kept),
@@ -143,7 +117,7 @@ def user_trials(place: Place, kept: Sequence[Kept]) -> Mapping[str, Trial]:
 
 
 async def _load(place: Place, user_id: UUID) -> tuple[AsyncSession, User]:
-    """Open a session and load the user, as a request has done before it logs in or out."""
+    """Open a session and load the user, because a request does so before it logs in or out."""
     session = place.session()
     return session, await user_manager_on(session).get(user_id)
 
@@ -209,7 +183,7 @@ def _logout(place: Place, user_id: UUID) -> Trial:
 
 
 def _logout_all(place: Place, kept: Sequence[Kept]) -> Trial:
-    """Revoke all tokens, and store them again afterwards, so that the next call finds as many."""
+    """Revoke all tokens, and store them again afterwards, so that each call finds the same number."""
     user_id = kept[0].record.user_id
 
     async def run(loaded: tuple[AsyncSession, User]) -> None:

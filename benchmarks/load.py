@@ -1,4 +1,4 @@
-"""Load a server with eight connections, each of which sends the next request as soon as the last one is answered."""
+"""Load a server over eight connections; each sends the next request as soon as its last request is answered."""
 
 import asyncio
 import re
@@ -20,11 +20,11 @@ Generate = Callable[[Site, float], Awaitable[float]]
 
 
 class Refused(Exception):
-    """A server did not answer every request with 200; the message has its answer."""
+    """A server did not answer every request with 200. The message contains the server's answer."""
 
 
 async def by_wrk(site: Site, seconds: float) -> float:
-    """Return the answered requests per second as wrk counts them, which accepts only whole seconds."""
+    """Return the answered requests per second as wrk counts them; wrk accepts only whole seconds."""
     duration = f"-d{max(1, round(seconds))}s"
     done = await anyio.run_process(["wrk", "-t1", f"-c{CONNECTIONS}", duration, "-H", site.header, site.url])
     output = done.stdout.decode()
@@ -59,9 +59,9 @@ async def _ask(site: Site, end: float) -> int:
 
 
 class _Connection(asyncio.Protocol):
-    """Send a request whenever the last one is answered, and report `answers` when the connection is closed.
+    """Send a request whenever the last request is answered, and report `answers` when the connection is closed.
 
-    Streams would be simpler, but they need a third more processor time, which the server shares.
+    Streams would be simpler, but they need a third more processor time, and the server runs on the same processor.
     """
 
     def __init__(self, request: bytes, end: float) -> None:
@@ -91,7 +91,7 @@ class _Connection(asyncio.Protocol):
             self._transport.write(self._request)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report how many requests were answered, or that one was not answered with 200."""
+        """Report how many requests were answered, or that a request was not answered with 200."""
         if self._is_done:
             self.answers.set_result(self._answered)
         else:

@@ -63,7 +63,7 @@ async def _redis_bytes(url: str, redis_url: str, count: int) -> dict[str, float]
 
 
 async def _grown(redis: Redis, keep: Fill, count: int) -> float:
-    """Return the bytes for each token by which an empty Redis grows."""
+    """Return by how many bytes an empty Redis grows for each token."""
     before = after = 0
     for size in (1000, count):  # The first turn allocates what Redis needs only once.
         await redis.flushall()

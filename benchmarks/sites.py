@@ -45,7 +45,7 @@ def status(site: Site) -> int:
 
 @contextmanager
 def serving(command: Sequence[str | Path], *, port_option: str, token: str) -> Iterator[Site]:
-    """Run a program, with its port as an option, during the block, and wait first until it accepts the token."""
+    """Run a program with its port as an option, and begin the block once the program accepts the token."""
     with private_home() as home:
         server = Daemon(
             home=home,

@@ -58,7 +58,7 @@ VERBS: Mapping[str, Verb] = {
 
 
 def measure(servers: Servers, _scale: Scale) -> Iterator[Series]:
-    """Count on each database, and on Redis with the users in the first of them."""
+    """Count on each database, and also on Redis with the users in the first database."""
     for store, url in servers.databases.items():
         yield from _series(store, "statements", asyncio.run(statements(url)))
     if servers.redis is not None:
@@ -85,7 +85,7 @@ async def round_trips(url: str, redis_url: str) -> dict[str, int]:
 
 
 async def _count(counting: Counter, verb: Verb) -> tuple[int, int]:
-    """Count the second call, because before the first one Redis does not have the script."""
+    """Count the second call, because Redis does not have the script before the first call."""
     await _act(counting, verb)
     return await _act(counting, verb)
 

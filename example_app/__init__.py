@@ -1,1 +1,1 @@
-"""An application with everything: FastAPI-Users' routers, and knox tokens over SQL or Redis."""
+"""An application with everything: FastAPI-Users' routers, and this package's tokens in SQL or Redis."""

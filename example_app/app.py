@@ -1,4 +1,4 @@
-"""The application: every router of FastAPI-Users, ours, and a protected route and WebSocket."""
+"""The application: every router of FastAPI-Users and of this package, a protected route and a WebSocket."""
 
 import logging
 from collections.abc import AsyncIterator

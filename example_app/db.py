@@ -34,7 +34,7 @@ async_session_maker = async_sessionmaker(engine, expire_on_commit=False)
 
 
 def switch_foreign_keys_on(connection: DBAPIConnection, _record: object) -> None:
-    """Make SQLite delete a user's tokens together with the user, whatever statement deletes the user."""
+    """Make SQLite delete a user's tokens together with the user, even if a plain DELETE statement deletes the user."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()

@@ -35,7 +35,7 @@ def connect(url: str) -> Redis | RedisCluster:
     }
     if "+cluster" in urlsplit(url).scheme:
         return RedisCluster.from_url(url.replace("+cluster", "", 1), max_connections=1000, **options)
-    # Where all its connections are in use, this pool waits for one; redis-py's usual one raises.
+    # If all its connections are in use, this pool waits for one; redis-py's default pool raises an error.
     return Redis.from_pool(BlockingConnectionPool.from_url(url, timeout=1, **options))
 
 
@@ -54,7 +54,7 @@ async def get_token_store(session: Session) -> TokenStore[User, uuid.UUID]:
 
 
 def place() -> str:
-    """Describe where the tokens are, without the password, which two parts of the URL may contain."""
+    """Describe where the tokens are, without the password, which may be in two parts of the URL."""
     if not REDIS_URL:
         return "the same database"
     url = urlsplit(REDIS_URL)

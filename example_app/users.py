@@ -1,4 +1,4 @@
-"""The user manager, and the authentication backends with knox tokens: in a header, and in a cookie for browsers."""
+"""The user manager, and the authentication backends: tokens in a header, and tokens in a cookie for browsers."""
 
 import os
 import secrets
@@ -35,7 +35,7 @@ settings = KnoxSettings(
 
 
 class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What happens to users; the tokens of the mails are printed instead of sent."""
+    """What happens to users; the tokens for password resets and verifications are printed instead of mailed."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET

@@ -14,10 +14,10 @@ _logger = logging.getLogger("fastapi_users_knox.events")
 def log_event(event: KnoxEvent[Any]) -> None:
     """Write an event to the log `fastapi_users_knox.events`, at level INFO, as one line of JSON (ASVS 16.2.5).
 
-    The line contains those of these that are known: `event` (its name), `user_id`, `id` and `audience` of the record,
-    `reason`, `limit`, and `ip_address` of the client. The same values are in the attribute `knox` of the log record,
-    for formatters of your own. The line never contains a token, a digest, or text that a client can choose, such as a
-    User-Agent.
+    The line contains the name of the `event`, the `user_id`, the `id` and `audience` of the record, the `reason`, the
+    `limit`, and the `ip_address` of the client. Unknown values are left out. The attribute `knox` of the log
+    record has the same values, for your own formatters. The line never contains a token, a digest, or text that a
+    client can choose, such as a User-Agent.
     """
     record = getattr(event, "record", None)
     known = {

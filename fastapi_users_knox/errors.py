@@ -1,4 +1,4 @@
-"""The errors. Those that a request can cause are HTTP exceptions too, so FastAPI-Users' own routers answer them."""
+"""The errors. Errors that a request can cause are also HTTP exceptions, so FastAPI answers them in every route."""
 
 import logging
 import re
@@ -20,8 +20,8 @@ __all__ = [
 
 _logger = logging.getLogger("fastapi_users_knox")
 
-# Signs that a message quotes a row or a parameter: a long run of characters, which may be a token or a digest, escaped
-# bytes, a bytes literal, and MariaDB's message about a duplicate, which has the value in its first line.
+# Signs that a message quotes a row or a parameter: a long run of characters, which may be a token or a digest; escaped
+# bytes; a bytes literal; or MariaDB's message about a duplicate, whose first line contains the value.
 _DATA = re.compile(r"""[0-9A-Za-z+/_=-]{32,}|\\|\bb['"]|Duplicate entry""")
 
 
@@ -35,8 +35,8 @@ def spell_challenge(scheme: str = "Bearer", *, error: str | None = None, descrip
 def describe(error: BaseException) -> str:
     """Describe a driver's error for a log by its class and message, without any value that was sent to the store.
 
-    SQLAlchemy's message and a traceback show the parameters of the statement, which contain digests and user agents,
-    and drivers add lines that quote a row. So the message is cut to its first line, and omitted if it may contain data.
+    SQLAlchemy's message and a traceback show the parameters of the statement, such as digests and user agents. Drivers
+    add lines that quote a row. So the message is cut to its first line, and omitted if it may contain data.
     """
     cause: BaseException = getattr(error, "orig", None) or error
     first_line = next(iter(str(cause).splitlines()), "")
@@ -56,7 +56,7 @@ class InvalidToken(KnoxError, HTTPException):
         """Answer as RFC 6750 §3 requires.
 
         Args:
-            challenge: The value of `WWW-Authenticate`; `None` means that for a bearer token.
+            challenge: The value of `WWW-Authenticate`; `None` means the challenge for a bearer token.
         """
         super().__init__(
             status.HTTP_401_UNAUTHORIZED,
@@ -65,7 +65,7 @@ class InvalidToken(KnoxError, HTTPException):
 
 
 class CredentialsChanged(KnoxError, HTTPException):
-    """The user's password or `is_active` changed while they logged in: 400, like wrong credentials."""
+    """The user's password or `is_active` changed during the login: 400, like wrong credentials."""
 
     def __init__(self) -> None:
         """Answer as FastAPI-Users' login route does for wrong credentials."""
@@ -102,17 +102,17 @@ class StoreUnavailable(KnoxError, HTTPException):
 
     @classmethod
     def because(cls, error: BaseException) -> Self:
-        """Log the reason, which the answer does not contain, and return the exception.
+        """Log the reason, and return the exception, whose HTTP answer does not contain the reason.
 
-        Raise it `from None`, because a traceback of the reason would show the parameters of its statement.
+        Raise the exception `from None`, because the traceback of the reason would show the statement's parameters.
         """
         _logger.error("The token store is unavailable: %s", describe(error))
         return cls()
 
 
 class LimitUnsupported(KnoxError):
-    """The store cannot keep an exact limit, because it does not see the users, whose rows it would have to lock."""
+    """The store cannot keep an exact limit, because it does not see the users and so cannot lock their rows."""
 
 
 class UserClassError(KnoxError):
-    """The mapped class of the users cannot be found, or its ids have another type than the tokens' `user_id`."""
+    """The user class cannot be found, or its ids and the tokens' `user_id` have different types."""

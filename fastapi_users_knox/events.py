@@ -1,4 +1,4 @@
-"""The events that a strategy publishes after a token was written: what knox has as signals."""
+"""The events that a strategy publishes after a write; django-rest-knox sends signals instead."""
 
 import inspect
 import logging
@@ -65,9 +65,10 @@ class ClientInfo:
     ip_address: str | None = None
 
     def __post_init__(self) -> None:
-        """Remove characters that cannot be printed, such as NUL, which SQL refuses, and cut each text to its length.
+        """Remove characters that cannot be printed, and cut each text to its maximum length.
 
-        A text that contains a token is dropped, because a client may send a token in any header.
+        One such character is NUL, which SQL refuses. A text that contains a token is dropped, because a client may send
+        a token in any header.
         """
         for attribute, length in _LENGTHS.items():
             text = (getattr(self, attribute) or "")[: 4 * length]
@@ -99,7 +100,7 @@ class _RecordEvent(KnoxEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenIssued(_RecordEvent[ID]):
-    """A token was issued: knox's `user_logged_in`."""
+    """A token was issued. In django-rest-knox: `user_logged_in`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,12 +110,12 @@ class TokenRefreshed(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRotated(_RecordEvent[ID]):
-    """The text of a token was replaced by a new one."""
+    """The text of a token was replaced by a new text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRevoked(_RecordEvent[ID]):
-    """A live token was revoked: knox's `user_logged_out`.
+    """A live token was revoked. In django-rest-knox: `user_logged_out`.
 
     Attributes:
         reason: Why it was revoked.
@@ -125,7 +126,7 @@ class TokenRevoked(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenExpired(_RecordEvent[ID]):
-    """An expired token was presented or its user logged in, and its record was deleted: knox's `token_expired`."""
+    """The record of an expired token was deleted, at a login or a read. In django-rest-knox: `token_expired`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,8 @@ class Publisher:
     """Publish events to the listeners.
 
     Args:
-        listeners: The listeners, called in this order. If one raises, that is logged and has no other effect.
+        listeners: The listeners, called in this order. An error that a listener raises is logged, and has no other
+            effect.
         request: The request or WebSocket, if there is one.
         describe_client: Returns what an event says about the client.
     """
@@ -163,7 +165,7 @@ class Publisher:
         self._client: ClientInfo | None = None
 
     def client(self) -> ClientInfo:
-        """Return the description of the client, which is made once and is empty outside of a request."""
+        """Return the description of the client, made only once; empty outside of a request."""
         if self._client is None:
             self._client = self._describe_client()
         return self._client
@@ -192,7 +194,7 @@ async def _call(listener: Listener, event: KnoxEvent[ID]) -> None:
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:
-    """Describe the client by `User-Agent`, `X-Device-Name`, `X-Device-Id` and the address of the connection.
+    """Describe the client by the headers `User-Agent`, `X-Device-Name`, `X-Device-Id`, and by the peer address.
 
     Forwarding headers are not trusted. Behind a proxy, configure the server to set the address, for example by
     uvicorn's `--forwarded-allow-ips`.

@@ -1,6 +1,6 @@
 """What is stored about a token, and the values that a store's verbs take and return."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -46,13 +46,14 @@ class TokenRecord(Generic[ID]):
         audience: The audience of the strategy that issued the token, like JWT's `aud`.
         created_at: When the token was issued.
         expires_at: The token is refused from this moment on; `None` means that it never expires.
-        last_used_at: When the token was last used, accurate to `min_refresh_interval`; `None` if not since login.
+        last_used_at: When the token was last used, accurate to `min_refresh_interval`; `None` if it has not been used
+            since login.
         name: The name that the client or the application gave the session.
         device_id: The stable identifier that the client uses for its device.
         user_agent: The client's `User-Agent` at login, cut to 256 characters.
         ip_address: The client's address at login.
-        authenticated_at: When the user last proved who they are. For a token that was issued by another record, this
-            is that record's `authenticated_at`. It defaults to `created_at`.
+        authenticated_at: When the user last proved who they are; by default `created_at`. A token that was issued on
+            the authority of another record has that record's `authenticated_at`.
     """
 
     id: UUID
@@ -68,9 +69,20 @@ class TokenRecord(Generic[ID]):
     authenticated_at: datetime = _AS_CREATED
 
     def __post_init__(self) -> None:
-        """Use `created_at` as the moment of authentication unless another one is given."""
+        """Set `authenticated_at` to `created_at` if it was not passed."""
         if self.authenticated_at is _AS_CREATED:
             object.__setattr__(self, "authenticated_at", self.created_at)
+
+    @classmethod
+    def from_stored(cls, fields: Iterable[tuple[str, Any]]) -> Self:
+        """Build a record from the values of all its fields, as a store has read them.
+
+        Nothing is checked or completed. Each request calls this method, and the `__init__` of a frozen dataclass would
+        take three times as long.
+        """
+        record = object.__new__(cls)
+        record.__dict__.update(fields)
+        return record
 
     @property
     def active_at(self) -> datetime:
@@ -90,16 +102,17 @@ class TokenRecord(Generic[ID]):
 
 
 class IssuedToken(str):
-    """The text of a new token, which is known at this moment only.
+    """The text of a new token. It cannot be read again later, because only its digest is stored.
 
     It is a `str`, so it passes through every backend and transport of FastAPI-Users.
 
     Attributes:
         record: The record that is stored for the token.
         user: The user whom the token belongs to.
-        issued_at: When this text was made. After a rotation that is later than `record.created_at`.
+        issued_at: When this text was generated. After a rotation, `issued_at` is later than `record.created_at`.
         revoke_cookie_session: Revokes the session whose token is in the request's cookie of the given name, even if it
-            belongs to another user. A transport calls it before it overwrites that cookie. On a copy it does nothing.
+            belongs to another user. A transport calls it before it overwrites that cookie. On a copy of the token it
+            does nothing.
     """
 
     __slots__ = ("issued_at", "record", "revoke_cookie_session", "user")
@@ -117,14 +130,14 @@ class IssuedToken(str):
         issued_at: datetime,
         revoke_cookie_session: Callable[[str], Awaitable[None]] | None = None,
     ) -> Self:
-        """Join the text and what is known about the token."""
+        """Create the text, with the attributes of the token."""
         token = super().__new__(cls, text)
         token.record, token.user, token.issued_at = record, user, issued_at
         token.revoke_cookie_session = revoke_cookie_session or _revoke_nothing
         return token
 
     def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
-        """Copy what is known about the token, but not the access to the request."""
+        """Copy the attributes of the token, except `revoke_cookie_session`."""
         return _copied, (str(self), self.record, self.user, self.issued_at)
 
     @property
@@ -144,7 +157,7 @@ def _copied(text: str, record: TokenRecord[Any], user: object, issued_at: dateti
 
 
 async def _revoke_nothing(_cookie_name: str) -> None:
-    """Stand in where there is no request, and so no cookie."""
+    """Do nothing, because without a request there is no cookie."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -157,11 +170,11 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserSource:
-    """Where the application loads the user from after a read. From a plain SELECT, a store may make a join instead.
+    """Where the application loads the user from after a read. A store may replace a plain SELECT by its own join.
 
     Attributes:
-        session: The database session of the plain SELECT; `None` if the application loads the user in another way.
-        user_class: The mapped class that it selects; `None` as well in that case.
+        session: The database session of the plain SELECT; `None` if there is no plain SELECT.
+        user_class: The mapped class that the SELECT loads; `None` if there is no plain SELECT.
     """
 
     session: object = None
@@ -174,7 +187,7 @@ class Found(Generic[UP, ID]):
 
     Attributes:
         record: The record, live or not.
-        digest: The digest under which the record is stored; one of the presented token's.
+        digest: The digest under which the record is stored, one of the digests of the presented token.
         is_active: The user's `is_active` as just read; `None` if the store cannot see the users.
         user: The user, if the store loaded it in the same read. Then `is_active` is set too.
     """
@@ -190,8 +203,8 @@ class Added(Generic[ID]):
     """The records that a store removed while it added a new one.
 
     Attributes:
-        expired: Records that were not live any more.
-        replaced: Live records that the new one replaces.
+        expired: Records that had expired or were too old.
+        replaced: Live records that the new record replaces.
         evicted: Live records removed to stay within the limit.
     """
 

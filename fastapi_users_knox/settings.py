@@ -1,4 +1,4 @@
-"""The settings: those of django-rest-knox and more, and the arithmetic that goes with them."""
+"""The settings of a strategy, and the arithmetic that goes with them."""
 
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -36,7 +36,7 @@ def _is_number(value: object) -> bool:
 
 
 def _refuse_number(fix: str, value: object) -> object:
-    """Refuse a number, which pydantic would take as seconds and its author may have meant as minutes."""
+    """Refuse a number: pydantic would read it as seconds, but its author may have meant minutes."""
     if _is_number(value):
         raise ValueError(f"a number has no unit: pass {fix}")
     return value
@@ -74,8 +74,8 @@ class KnoxSettings(BaseModel):
     """The settings of a strategy: how long tokens live, how many a user may have, and how they are hashed.
 
     It is a frozen pydantic model, so it can be a field of an application's own pydantic-settings class. Settings that
-    contradict each other raise `pydantic.ValidationError`, which names the field and the rule but never a value. If
-    the outer class is not to show values either, set `hide_input_in_errors` there too.
+    contradict each other raise `pydantic.ValidationError`, which names the field and the rule but never a value. To
+    hide values in the errors of the outer class too, set `hide_input_in_errors` there.
 
     Durations are `timedelta` and moments are timezone-aware `datetime` objects. In JSON and in environment variables
     both are ISO 8601 text, such as "PT1H" and "2030-01-01T00:00:00Z". Numbers are refused, because they have no unit.
@@ -85,60 +85,61 @@ class KnoxSettings(BaseModel):
 
     token_ttl: _Ttl | None = timedelta(hours=10)
     """How long a token is valid after login, or after its last refresh. `None` means for ever. More than 0 and at most
-    100 years. The default of 10 hours is that of django-rest-knox, about a working day. A shorter time limits what a
-    stolen token is good for; a longer one asks users to log in less often. knox: `TOKEN_TTL`."""
+    100 years. The default of 10 hours, about a working day, is also the default of django-rest-knox. A shorter time
+    limits the use of a stolen token; with a longer time, users log in less often. In django-rest-knox: `TOKEN_TTL`."""
 
     token_limit_per_user: Annotated[int, Field(ge=1)] | None = None
     """How many live tokens of this audience a user may have (ASVS 7.1.2), at least 1. `None`, the default, means no
-    limit. A limit bounds how many forgotten sessions stay valid, but logs out or turns away people with many devices.
-    A lowered limit takes effect at the next login. knox: `TOKEN_LIMIT_PER_USER`."""
+    limit. With a limit, fewer forgotten sessions stay valid, but people with many devices are logged out or turned
+    away. A lowered limit takes effect at the next login. In django-rest-knox: `TOKEN_LIMIT_PER_USER`."""
 
     limit_policy: LimitPolicy = "reject"
-    """What a login does when the limit is reached. "reject", the default and what knox does, answers 403.
-    "evict_oldest" and "evict_least_recently_used" let the user in, and revoke the session that was created first or
-    that was not used for the longest time."""
+    """What a login does when the limit is reached. "reject", the default, answers 403, as django-rest-knox does.
+    "evict_oldest" lets the user in and revokes the session that was created first. "evict_least_recently_used" lets the
+    user in and revokes the session that was not used for the longest time."""
 
     auto_refresh: bool = False
-    """Whether using a token moves its expiry to `token_ttl` from then on. Needs a `token_ttl`. It is off by default,
-    as in knox: a session then ends at a known time. Switch it on if people who come back daily should stay logged in;
-    it costs a write per token and `min_refresh_interval`. knox: `AUTO_REFRESH`."""
+    """Whether the use of a token moves its expiry to `token_ttl` after the use. Needs a `token_ttl`. It is off by
+    default, as in django-rest-knox, so that a session ends at a known time. Switch it on if people who come back daily
+    should stay logged in. It costs one write for each token in each `min_refresh_interval`. In django-rest-knox:
+    `AUTO_REFRESH`."""
 
     auto_refresh_max_ttl: _Ttl | None = None
     """The cap: a token is refused this long after login, however often it was refreshed (ASVS 7.3.2). It is checked at
-    every read, so it applies to tokens from before the change too. `None`, the default, means no cap: a stolen token
-    that is used regularly then stays valid. At least `token_ttl`. knox: `AUTO_REFRESH_MAX_TTL`."""
+    every read, so a changed cap also applies to existing tokens. `None`, the default, means no cap: a stolen token that
+    is used regularly then stays valid. At least `token_ttl`. In django-rest-knox: `AUTO_REFRESH_MAX_TTL`."""
 
     min_refresh_interval: _Interval = timedelta(seconds=60)
-    """The shortest time between two writes caused by the use of one token. The expiry is moved only if it moves by
-    more than this, and `last_used_at` and the change to a new digest key wait for it as well. A shorter interval makes
-    `last_used_at` more exact; a longer one saves writes. Less than `token_ttl` if `auto_refresh` is on. The default is
-    knox's. knox: `MIN_REFRESH_INTERVAL`."""
+    """The shortest time between two writes caused by the use of one token. The expiry is moved only if it moves by more
+    than this interval. Updates of `last_used_at` and the change to a new digest key wait for the interval too. A
+    shorter interval makes `last_used_at` more exact; a longer interval saves writes. Less than `token_ttl` if
+    `auto_refresh` is on. In django-rest-knox, with the same default: `MIN_REFRESH_INTERVAL`."""
 
     token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"  # noqa: S105 (no secret)
-    """The first characters of a token's text, by which people and secret scanners recognize it. At most 20 of
-    `A-Z a-z 0-9 _`. Changing it logs nobody out. knox: `TOKEN_PREFIX`."""
+    """The first characters of a token's text, by which people and secret scanners recognize it. At most 20 ASCII
+    letters, digits and underscores. Changing it logs nobody out. In django-rest-knox: `TOKEN_PREFIX`."""
 
     audience: Annotated[str, Field(pattern=r"\A[!-~]{0,64}\z")] = ""
     """Which tokens belong to this strategy if several strategies share a store. Each strategy reads, lists, limits and
-    revokes only the tokens of its own audience. At most 64 printable ASCII characters, no spaces. The default is
-    enough for one strategy."""
+    revokes only the tokens of its own audience. At most 64 printable ASCII characters, no spaces. A single strategy can
+    keep the default, the empty text."""
 
     digest_keys: tuple[_Key, ...] = ()
     """Secret keys with which tokens are hashed (HMAC-SHA-256), each at least 32 bytes. The first signs new tokens, and
-    all of them verify: deploy a new key as the last one, then move it to the front. Without keys, the default, tokens
+    all of them verify: deploy a new key at the end, then move it to the front. Without keys, the default, tokens
     are hashed with SHA-256. With keys, nobody without a key can compute a digest, so inserting rows into the table
-    forges no token. Whoever can read *and* insert rows, or update them, can still put the digest of a token of their
-    own beside another user's id. The price is that losing the keys logs everybody out. knox:
+    forges no token. An attacker who can read *and* insert rows, or update rows, can still store the digest of their own
+    token with another user's id. If the keys are lost, everybody is logged out. In django-rest-knox:
     `SECURE_HASH_ALGORITHM`."""
 
     accept_unkeyed_until: _Moment | None = None
-    """Until when tokens from before there were `digest_keys` are accepted. `None`, the default, refuses them. Needs
+    """Until when tokens that were issued without `digest_keys` are accepted. `None`, the default, refuses them. Needs
     `digest_keys`. A token that is used before that moment gets a keyed digest and stays valid. Until that moment, a row
-    that somebody inserts with a plain digest is accepted like one of ours, and it stays valid if it is used."""
+    that an attacker inserts with a plain digest is accepted too, and it stays valid if it is used."""
 
     not_before: _Moment | None = None
-    """The kill switch: tokens of logins before this moment are refused. `None`, the default, refuses none. The tokens
-    are not removed, so an earlier moment makes them valid again."""
+    """The kill switch: tokens of logins before this moment are refused. `None`, the default, refuses no token. The
+    refused tokens are not removed, so they become valid again if this moment is moved back."""
 
     end_presented: bool = True
     """Whether a login that presents a live token of the same user revokes that token (ASVS 7.2.4). It is on by default,
@@ -150,7 +151,7 @@ class KnoxSettings(BaseModel):
         if self.auto_refresh and self.token_ttl is None:
             raise ValueError("auto_refresh needs a token_ttl")
         if self.auto_refresh and self.token_ttl is not None and self.min_refresh_interval >= self.token_ttl:
-            raise ValueError("min_refresh_interval must be less than token_ttl where auto_refresh is on")
+            raise ValueError("min_refresh_interval must be less than token_ttl if auto_refresh is on")
         if self.auto_refresh_max_ttl is not None and (
             self.token_ttl is None or self.auto_refresh_max_ttl < self.token_ttl
         ):
@@ -164,7 +165,7 @@ class KnoxSettings(BaseModel):
         return tokens.digest(token, key=self.digest_keys[0].get_secret_value().encode() if self.digest_keys else None)
 
     def digests(self, token: str, now: datetime) -> tuple[bytes, ...]:
-        """Return the digests under which a token may be stored at `now`. The first digest is the one of a new token."""
+        """Return the digests under which a token may be stored at `now`; a new token is stored under the first."""
         if not self.digest_keys:
             return (tokens.digest(token),)
         keyed = tuple(tokens.digest(token, key=key.get_secret_value().encode()) for key in self.digest_keys)
@@ -173,7 +174,7 @@ class KnoxSettings(BaseModel):
         return keyed
 
     def expires_at(self, created_at: datetime, ttl: timedelta | None) -> datetime | None:
-        """Return when a token issued at `created_at` with this lifetime expires, which is never after the cap.
+        """Return when a token issued at `created_at` with this lifetime expires, at the latest at the cap.
 
         Raises:
             ValueError: The lifetime breaks the rule of `token_ttl`.
@@ -196,18 +197,19 @@ class KnoxSettings(BaseModel):
     def is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
         """Return whether a record is accepted at `now`: not expired, not past the cap, not from before `not_before`.
 
-        For `not_before` the user's authentication counts, so a token issued by an older record is refused with it.
+        `not_before` is compared with `authenticated_at`, so a token issued on the authority of a refused record is
+        refused too.
         """
         if self.not_before is not None and record.authenticated_at < self.not_before:
             return False
         return record.is_live(now, created_since=self.created_since(now))
 
     def is_write_due(self, record: TokenRecord[ID], now: datetime) -> bool:
-        """Return whether the use of a record at `now` has to be written to the store."""
+        """Return whether the use of a token at `now` has to be written to the store."""
         return now - record.active_at > self.min_refresh_interval
 
     def refreshed_expiry(self, record: TokenRecord[ID], now: datetime) -> datetime | None:
-        """Return the later expiry that a live record gets by its use at `now`; `None` if its expiry does not move."""
+        """Return the new expiry of a live record that is used at `now`; `None` if the expiry does not move."""
         if not self.auto_refresh or self.token_ttl is None or record.expires_at is None:
             return None
         expiry = self._earlier(now + self.token_ttl, self._cap(record.created_at))

@@ -1,4 +1,4 @@
-"""The contract between the token semantics and a store: eight verbs, and what each promises."""
+"""The contract of a token store: eight verbs, and what each of them promises."""
 
 from collections.abc import Hashable, Sequence
 from datetime import datetime
@@ -14,16 +14,16 @@ _MAX_BATCH_SIZE = 10_000  # A statement of asyncpg has at most 32,767 parameters
 
 
 class TokenStore(Protocol[UP, ID]):
-    """Keep token records under digests. `fastapi_users_knox.testing` tests each sentence as a promise.
+    """Keep token records under digests. Each sentence below is a promise that `fastapi_users_knox.testing` tests.
 
     A record is *live* while `created_since <= created_at` and `now < expires_at`. A store never reads a clock: the
-    caller passes the time. Every verb is atomic under any concurrency, from any number of processes, and its effect
-    is durable once it has returned. Only `add` makes a new token valid; `renew` and `rotate` change only a record that
-    is live and still stored under the digest by which it was found. A store that cannot be reached or cannot answer
+    caller passes the time. Every verb is atomic under any concurrency, from any number of processes, and its effect is
+    durable once it has returned. Only `add` makes a new token valid. `renew` and `rotate` change a record only if it is
+    live and still stored under the digest under which it was found. A store that cannot be reached or cannot answer
     raises `StoreUnavailable`.
 
-    A store may also have a method `refuse_transaction_block()` without arguments. The user manager calls it before it
-    changes a user, and it raises `KnoxError` if the store could not commit a revocation afterwards.
+    A store may also have a method `refuse_transaction_block()` without arguments. The user manager calls it before a
+    change of a user. The method raises `KnoxError` if the store could not commit a revocation after the change.
     """
 
     @property
@@ -46,21 +46,22 @@ class TokenStore(Protocol[UP, ID]):
     ) -> Added[ID]:
         """Store the record of a new token.
 
-        In the same step it removes, among the records of the same user and audience: those that are not live, those
-        stored under a digest in `replaces`, and, if the new record has a `device_id`, those with the same `device_id`.
-        It removes no other record, except to stay within the limit.
+        In the same step it removes records of the same user and audience: records that are not live, records under a
+        digest in `replaces`, and, if the new record has a `device_id`, records with the same `device_id`. It removes no
+        other record, except to stay within the limit.
 
-        With `limit`, the number of live records, the new one included, never exceeds it. Under the policy "reject" the
-        call raises and changes nothing; under "evict_oldest" it removes the records created first; under
-        "evict_least_recently_used" those not used for the longest time.
+        With `limit`, the number of live records of the user and audience, including the new record, never exceeds the
+        limit. Under the policy "reject" the call raises and changes nothing. Under "evict_oldest" it removes the
+        records created first. Under "evict_least_recently_used" it removes the records not used for the longest time.
 
-        With `by`, the record of that id must belong to the same user, of any audience, and must not have expired. If a
-        `remove_all` that does not keep that record runs at the same time, then either the new record is not stored, or
-        `remove_all` removes it too.
+        With `by`, the record with that id must belong to the same user and must not have expired; it may have any
+        audience. If a `remove_all` that removes that record runs at the same time, either the new record is not stored,
+        or `remove_all` removes the new record too.
 
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
-            CredentialsChanged: The store sees the users, and the user is gone or differs from `credentials`.
+            CredentialsChanged: The store sees the users, and the user does not exist any more or differs from
+                `credentials`.
             InvalidToken: The record `by` has been removed or has expired.
             LimitUnsupported: The store cannot keep an exact limit.
             KnoxError: The store cannot keep the promise of `by`.
@@ -70,7 +71,7 @@ class TokenStore(Protocol[UP, ID]):
     async def get(
         self, token: PresentedToken, *, audience: str, users: UserSource | None = None
     ) -> Found[UP, ID] | None:
-        """Find the record of this audience stored under one of the token's digests, live or not.
+        """Find the record of this audience that is stored under one of the token's digests, live or not.
 
         It writes nothing, and does not flush, commit or roll back the caller's transaction. Returns `None` if there is
         no such record.
@@ -78,8 +79,8 @@ class TokenStore(Protocol[UP, ID]):
         Args:
             token: The presented token.
             audience: The audience of the strategy that reads.
-            users: Where the application loads the user from next. A store over the same session loads it in the same
-                read. `None` if no user is loaded.
+            users: Where the application loads the user from next. A store on the same session loads the user in the
+                same read. `None` if no user is loaded.
         """
         ...
 
@@ -96,20 +97,20 @@ class TokenStore(Protocol[UP, ID]):
         """Record that the token was used: set `last_used_at` to `now`, and `expires_at` and the digest if given.
 
         It is called right after the `get` that found the record. It writes only if the token was last used before
-        `unused_since`, so that of any number of simultaneous calls one writes. It never moves the expiry back.
+        `unused_since`, so that only one of any number of simultaneous calls writes. It never moves the expiry back.
 
-        Returns whether it wrote. It raises nothing, and takes at most one second: a write that cannot be done in that
-        time is skipped and logged once, and this process does not try it again for the length of
-        `now - unused_since`.
+        Returns whether it wrote. It raises nothing, and takes at most one second. A write that cannot be done in that
+        time is skipped and logged once. This process tries the write again only after the length of `now -
+        unused_since`.
         """
         ...
 
     async def rotate(
         self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
     ) -> bool:
-        """Store the record under a new digest instead of the one by which it was found; nothing else changes.
+        """Store the record under a new digest instead of the digest under which it was found, and change nothing else.
 
-        Returns whether it did. Of any number of simultaneous calls exactly one returns `True`.
+        Returns whether the digest was changed. Of any number of simultaneous calls exactly one returns `True`.
         """
         ...
 
@@ -118,7 +119,7 @@ class TokenStore(Protocol[UP, ID]):
     ) -> TokenRecord[ID] | None:
         """Remove one record of this user and audience, and return it if it was live.
 
-        Of any number of simultaneous calls one returns the record.
+        Of any number of simultaneous calls exactly one returns the record.
         """
         ...
 
@@ -131,7 +132,7 @@ class TokenStore(Protocol[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """Remove every record of this user and audience, and return those that were live.
+        """Remove every record of this user and audience, and return the records that were live.
 
         Args:
             user_id: The user's id.
@@ -145,7 +146,7 @@ class TokenStore(Protocol[UP, ID]):
     async def list(
         self, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> Sequence[TokenRecord[ID]]:
-        """Return the live records of this user and audience, the newest first."""
+        """Return the live records of this user and audience, newest first."""
         ...
 
     async def purge(
@@ -160,11 +161,12 @@ class TokenStore(Protocol[UP, ID]):
     ) -> int:
         """Remove expired records, in batches of one transaction each, and return how many were removed.
 
-        These are the records of every audience that have expired, and those of this audience that were created before
-        `created_since`.
+        It removes the records of every audience that have expired, and the records of this audience that were created
+        before `created_since`.
 
-        With `seen`, it considers this one record only, which a read has just found expired. Then, like `renew`, it
-        raises nothing, takes at most one second, and is not tried again by this process if it was after `tried_since`.
+        With `seen`, it considers only this record, which a read has just found expired. Like `renew`, it then raises
+        nothing and takes at most one second. This process skips the call if it has already tried it since
+        `tried_since`.
 
         Raises:
             ValueError: The batch size is less than 1 or more than 10,000.
@@ -173,19 +175,19 @@ class TokenStore(Protocol[UP, ID]):
 
 
 class Attempts:
-    """The writes after reads that this process has attempted lately.
+    """The writes after reads that this process has recently attempted.
 
-    Of many simultaneous requests one attempts the write, and a write that failed is not attempted again at once.
+    Only one of many simultaneous requests attempts the write, and a failed write is not attempted again at once.
     """
 
     _SIZE = 10_000
 
     def __init__(self) -> None:
-        """Begin with no attempts."""
+        """Start without any attempts."""
         self._tried_at: dict[Hashable, datetime] = {}
 
     def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
-        """Return whether nobody has attempted it since `tried_since`, and remember this attempt.
+        """Return whether the write has not been attempted since `tried_since`, and remember this attempt.
 
         The oldest attempts are forgotten once there are 10,000.
         """

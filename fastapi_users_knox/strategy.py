@@ -1,4 +1,4 @@
-"""The strategy: FastAPI-Users' three verbs, and what an application can do with tokens beyond them."""
+"""The strategy: FastAPI-Users' three methods, and further methods with which an application manages tokens."""
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
@@ -26,20 +26,20 @@ __all__ = ["KnoxStrategy"]
 class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     """Hashed opaque tokens that expire, refresh, are limited per user, and can be revoked one by one or all at once.
 
-    The strategy keeps nothing between calls. Make one for each request, or share one if the store can be shared.
-    Every method that reads or writes the store raises `StoreUnavailable` (503) if the store cannot answer.
+    The strategy keeps nothing between calls. Make one strategy for each request, or share a strategy whose store can be
+    shared. Every method that reads or writes the store raises `StoreUnavailable` (503) if the store cannot answer.
 
-    To decide yourself who is authenticated, override `authenticate`, which `read_token`, `current_token` and the
-    routers call. Overriding `read_token` raises `TypeError`.
+    To decide yourself who is authenticated, override `authenticate`. `read_token`, `current_token` and the routers call
+    it. Overriding `read_token` raises `TypeError`.
 
     Args:
         store: The token store.
         settings: The settings of the tokens.
-        request: The request or WebSocket. Pass `None` in scripts: then no client is described, and a login replaces no
-            token.
+        request: The request or WebSocket. Pass `None` in scripts: records then describe no client, and a login replaces
+            no token.
         user_db: The user database adapter of FastAPI-Users. It is required with a store that cannot see the users, such
-            as `RedisTokenStore`: after the write of a login it is used to check that the user has not changed.
-            `None` turns off this check and the one of `read_record`.
+            as `RedisTokenStore`: it is used after a login is written, to check that the user has not changed meanwhile.
+            `None` turns off this check, and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: Returns what is stored about the client at login.
         clock: Returns the current time, timezone-aware.
@@ -52,10 +52,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Refuse a subclass that overrides `read_token`, because the routers would not call it."""
         super().__init_subclass__(**options)
         if cls.read_token is not KnoxStrategy.read_token:
-            raise TypeError(
-                f"{cls.__name__} overrides read_token, which current_token and the knox routers do not call: "
-                "override authenticate instead"
-            )
+            raise TypeError(f"{cls.__name__} overrides read_token: override authenticate, which the routers call")
 
     def __init__(
         self,
@@ -85,16 +82,16 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return self._context.settings
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        """Return the active user to whom a live token belongs, and `None` for any other text."""
+        """Return the active user to whom a live token belongs; `None` for any other text."""
         authenticated = await self.authenticate(token, user_manager)
         return None if authenticated is None else authenticated[0]
 
     async def authenticate(
         self, token: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool = True
     ) -> tuple[UP, TokenRecord[ID]] | None:
-        """Return the active user and the record of a live token, and `None` for any other text.
+        """Return the active user and the record of a live token; `None` for any other text.
 
-        From then on the record counts as the one that authenticated the request: see `presented_record`.
+        Afterwards `presented_record` returns this record, because it has authenticated the request.
 
         Args:
             token: The presented text; any text is allowed.
@@ -103,21 +100,33 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """
         return await reading.authenticate(self._context, token, user_manager, touch=touch)
 
-    async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
-        """Return the record of a live token of an active user, and `None` for any other text.
+    async def authenticate_record(self, token: str | None, *, touch: bool = True) -> TokenRecord[ID] | None:
+        """Authenticate like `authenticate`, but load no user; for services that need only the user's id.
 
-        It writes nothing and loads no user. With a store that cannot see the users, it queries `user_db`.
+        A store that cannot see the users accepts an inactive user's token until `KnoxUserManagerMixin` revokes it.
+
+        Raises:
+            TypeError: The strategy's class overrides `authenticate`, but not this method.
+        """
+        if type(self).authenticate is not KnoxStrategy.authenticate:
+            raise TypeError(f"{type(self).__name__} overrides authenticate: override authenticate_record too")
+        return await reading.authenticate_record(self._context, token, touch=touch)
+
+    async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
+        """Return the record of a live token of an active user; `None` for any other text.
+
+        It writes nothing. If the store cannot see the users, it queries `user_db`.
         """
         return await reading.read_record(self._context, token)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
-        """Return the records of a user's live tokens, the newest first."""
+        """Return the records of a user's live tokens, newest first."""
         return await reading.list_records(self._context, user.id)
 
     def presented_record(self, user: UP) -> TokenRecord[ID] | None:
         """Return the record that authenticated this request, if it belongs to this user.
 
-        It is `None` if no strategy of this package has authenticated the request, but a JWT for example.
+        Returns `None` if something else authenticated the request, such as a JWT.
         """
         record = authenticated_record(self._context.connection)
         return record if record is not None and record.user_id == user.id else None
@@ -125,7 +134,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     def is_fresh(self, record: TokenRecord[ID], within: timedelta) -> bool:
         """Return whether the user of a record authenticated within the given time.
 
-        Refresh and rotation do not make a record fresh again, and neither does a token that is issued by another one.
+        Refresh and rotation do not make a record fresh again. A token issued `by=` a record is as fresh as that record.
         """
         return self._context.now() - record.authenticated_at <= within
 
@@ -146,37 +155,37 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             user: The user, as loaded when the credentials were checked.
-            by: The record by which the user asks for the token, as `current_token` gives it; `None` if the user has
-                just logged in. It must be in the same store. The new record takes over its `authenticated_at`.
-            token_ttl: The lifetime, instead of the setting's; `None` means that the token never expires. The cap still
-                applies, and with `auto_refresh` use moves the expiry to the setting's `token_ttl` from then, as in
-                knox.
-            name: The name in the list of sessions, instead of the one that the client sent.
+            by: The record of the token with which the user asks for another token, as `current_token` returns it;
+                `None` if the user has just logged in. It must be in the same store. It passes on `authenticated_at`.
+            token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
+                cap still applies. With `auto_refresh`, a use moves the expiry to the setting `token_ttl` after the use,
+                as in django-rest-knox.
+            name: The name in the list of sessions, instead of the name that the client sent.
             replace: Whether the token replaces the tokens presented with the request and the record of the same
-                device. Pass `False` for a token beside them, such as one for a machine.
+                device. Pass `False` for an additional token, such as a token for a machine.
 
         Raises:
             ValueError: The lifetime breaks the rule of the setting `token_ttl`.
             InvalidToken: The record `by` belongs to another user, or is not live any more.
             TokenLimitReached: The limit is reached, and the policy is "reject".
-            CredentialsChanged: The user is not active, or was changed or deleted since it was loaded.
+            CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
         return await issuing.issue(self._context, user, by=by, token_ttl=token_ttl, name=name, replace=replace)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
-        """Replace the text of a live token by a new one; the record's id, `created_at` and `expires_at` stay.
+        """Replace the text of a live token by a new text; the record's id, `created_at` and `expires_at` stay.
 
         Raises:
-            InvalidToken: It is not a live token of this user, the user is not active, or another call has just
-                rotated it.
+            InvalidToken: The text is not a live token of this user, the user is not active, or another call has just
+                rotated the token.
         """
         return await issuing.rotate(self._context, token, user)
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        """Revoke the session of a token: logout. If one cookie came several times, the sessions of all its values.
+        """Log out: revoke the session of a token, or of all values of a cookie that was sent several times.
 
         Raises:
-            InvalidToken: It is not a live token of this user.
+            InvalidToken: The text is not a live token of this user.
         """
         await revoking.log_out(self._context, token, user)
 
@@ -187,13 +196,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """Revoke all sessions of a user in this audience, and return the number that were live.
 
-        Once it has returned, no token issued before the call is accepted any more. It needs no request, so it can be
-        called in a route, in a hook of the user manager or in a script.
+        Once the call has returned, no token issued before it is accepted any more, except `keep`. It needs no request.
 
         Args:
             user: The user.
             keep: The text of one token whose session is kept.
-            reason: The reason in the events; by default "logout_all", or "logout_others" if one is kept.
+            reason: The reason in the events; by default "logout_all", or "logout_others" if a session is kept.
 
         Raises:
             InvalidToken: The token to keep is not a live token of this user. Then nothing was revoked.
@@ -212,7 +220,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     ) -> list[TokenRecord[ID]]:
         """Revoke all sessions of a user in one transaction, and return the records that were live.
 
-        It takes an id, because it may be called for a user who has just been deleted.
+        The user is passed as an id, because the user may just have been deleted.
 
         Args:
             user_id: The user's id.
@@ -220,26 +228,18 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
             seen: Records that the database may have deleted together with the user. They are published too.
-            peers: Other strategies with listeners. The event of a record goes to the first strategy of its audience,
-                and to this one if there is none.
+            peers: Other strategies with listeners. The event of a record goes to the first peer with the record's
+                audience, or to this strategy if there is no such peer.
         """
-        publishers = {peer.settings.audience: peer for peer in reversed(peers)}
-
-        async def publish(record: TokenRecord[ID]) -> None:
-            await publishers.get(record.audience, self).publish_revoked(record, reason)
-
+        contexts = [peer._context for peer in peers]  # noqa: SLF001 (they are of this class)
         return await revoking.revoke_all(
-            self._context, user_id, audience=audience, keep=keep, seen=seen, publish=publish
+            self._context, user_id, reason=reason, audience=audience, keep=keep, seen=seen, peers=contexts
         )
-
-    async def publish_revoked(self, record: TokenRecord[ID], reason: RevokeReason) -> None:
-        """Publish that a token was revoked, for a record that another strategy has removed."""
-        await revoking.publish_revoked(self._context, record, reason)
 
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many were deleted.
 
-        Run it regularly, for example by cron: the records of users who never return are not deleted otherwise.
+        Run it regularly, for example by cron. Otherwise the records of users who never return are not deleted.
 
         Args:
             batch_size: The number of records that one transaction deletes, 1 to 10,000.

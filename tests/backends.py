@@ -49,14 +49,15 @@ OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A database, and how an application uses it. It can be pickled, and so sent to another process.
+    """A database, and how an application uses it. It can be pickled, so it can be sent to another process.
 
     Attributes:
         url: The URL of the database.
         options: Options of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and transactions begin as in SQLAlchemy's documented recipe.
-        freeze: A statement after which others can read the tokens but not write them, until its connection is closed.
-        impatient: Options with which a transaction that meets a lock of another one fails soon.
+        freeze: A statement after which other connections can read but not write the tokens, until its connection is
+            closed.
+        impatient: Options with which a transaction fails soon if another transaction holds a lock.
         ask_wait: A query that returns how long the connection waits for a lock.
         expire_on_commit: Whether a commit expires the objects in the sessions of tests that run on both kinds.
     """
@@ -223,14 +224,13 @@ ASK_WAIT = {
     "mariadb_server": "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
 }
 KEEPING = {"postgresql-psycopg", "mariadb-autocommit"}  # Each database has sessions of both kinds.
-AUTOCOMMIT = {"execution_options": {"knox_autocommit": True}}
 SERVERS: Mapping[str, tuple[str, str, Mapping[str, Any]]] = {
     "postgresql-asyncpg": ("postgresql_server", "postgresql+asyncpg", {}),
-    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", AUTOCOMMIT),
+    "postgresql-psycopg": ("postgresql_server", "postgresql+psycopg", {}),
     "postgresql-serializable": (
         "postgresql_server",
         "postgresql+asyncpg",
-        {"isolation_level": "SERIALIZABLE"} | AUTOCOMMIT,
+        {"isolation_level": "SERIALIZABLE"},
     ),
     "postgresql-repeatable-read": (
         "postgresql_server",

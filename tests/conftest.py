@@ -33,13 +33,14 @@ from tests.backends import (
 )
 from tests.delays import lengthen_delays
 from tests.models import create_empty_tables
+from tests.poolers import pgbouncer
 from tests.redis.clients import CLIENTS, TO_REPLICAS
 from tests.redis_servers import ClusterServers, RedisServer, SentinelServers, redis, redis_cluster, redis_sentinel
 from tests.servers import Server, skip_if_unavailable
 from tests.sql_servers import mariadb, postgresql
 
 SERVER_FIXTURES = {
-    *("postgresql_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
+    *("postgresql_server", "pgbouncer_server", "mariadb_server", "redis_6_server", "redis_7_server", "valkey_server"),
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
@@ -146,6 +147,13 @@ def postgresql_server() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
+def pgbouncer_server(postgresql_server: Server) -> Iterator[Server]:
+    """Run a private PgBouncer in front of the PostgreSQL server."""
+    with skip_if_unavailable(), pgbouncer(postgresql_server) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Server]:
     """Run a private MariaDB server."""
     with skip_if_unavailable(), mariadb() as server:
@@ -161,7 +169,7 @@ def redis_6_server() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def redis_7_server() -> Iterator[RedisServer]:
-    """Run a private Redis server, of release 7 or whichever newer one the machine has."""
+    """Run a private Redis server, of release 7 or of the newer release that the machine has."""
     with skip_if_unavailable(), redis("redis-7") as server:
         yield server
 

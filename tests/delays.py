@@ -4,12 +4,12 @@ from collections.abc import Callable
 from typing import Any
 
 from fastapi_users_knox.redis import after_reads
-from fastapi_users_knox.sqlalchemy import second_connection
+from fastapi_users_knox.sqlalchemy import dialects
 
-LONG = 20.0  # seconds, of which a test needs only as much as the machine takes
+LONG = 20.0  # seconds; a test takes only as long as the machine needs
 
 
 def lengthen_delays(replace: Callable[[Any, str, float], None] = setattr) -> None:
     """Let a request wait long for a second connection and for a write to Redis; by default, until the process ends."""
-    replace(second_connection, "MAX_WAIT", LONG)
+    replace(dialects, "MAX_WAIT", LONG)
     replace(after_reads, "MAX_DELAY", LONG)

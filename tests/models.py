@@ -25,7 +25,7 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager without the knox mix-in."""
+    """A user manager without `KnoxUserManagerMixin`."""
 
     reset_password_token_secret = "secret-of-the-tests-that-is-long-enough"
     verification_token_secret = "secret-of-the-tests-that-is-long-enough"

@@ -56,7 +56,7 @@ class Race:
             callers: The number of callers, a multiple of the number of processes.
         """
         shares = [range(process, callers, PROCESSES) for process in range(PROCESSES)]
-        # No process takes both shares: it waits at the barrier until the other process has taken the other share.
+        # No process takes both shares: each waits at the barrier until the other process has taken the second share.
         running = [self._pool.submit(_run, backend, call, shared, numbers) for numbers in shares]
         finished = await asyncio.gather(*map(asyncio.wrap_future, running))
         outcomes = dict(pair for share in finished for pair in share)

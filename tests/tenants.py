@@ -78,7 +78,7 @@ async def _create_tables(connection: AsyncConnection, role: str, schema: str, th
 
 
 def set_tenant(session: Session, _transaction: object, connection: Connection) -> None:
-    """Set the tenant of the transaction to the one in the session's `info`."""
+    """Set the tenant of the transaction to the tenant in the session's `info`."""
     connection.execute(text("SELECT set_config('app.tenant', :tenant, true)"), {"tenant": session.info["tenant"]})
 
 

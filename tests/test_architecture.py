@@ -141,7 +141,7 @@ MAP = re.findall(r"^\| [^|]+\? \| (?P<places>.+) \|$", (ROOT / "docs" / "explana
 
 @pytest.mark.parametrize("step", WALK, ids=lambda step: f"{step['path']}:{step['function']}")
 def test_each_step_of_the_walk_is_where_the_page_says(step: dict[str, str]) -> None:
-    """Each function in the tables of the explanation page exists in the module beside it."""
+    """Each function in the tables of the explanation page exists in the module that the table names."""
     found: object = module(PACKAGE / step["path"])
     for name in step["function"].split("."):
         found = getattr(found, name)

@@ -18,11 +18,23 @@ from tests.sql_servers import postgresql
 
 pytestmark = pytest.mark.unmeasured
 
-SCALE = Scale(rounds=1, calls=1, http_rounds=1, seconds=0.2, tokens=(), tokens_of_one=(), stored=1, clients=1)
+SCALE = Scale(
+    rounds=1,
+    calls=1,
+    http_rounds=1,
+    seconds=0.2,
+    tokens=(),
+    tokens_of_one=(),
+    stored=1,
+    clients=1,
+    users=1,
+    expired=1,
+    refreshed=1,
+)
 
 
 async def test_servers_answer_to_their_own_token() -> None:
-    """Each server accepts its own token and refuses the other's, and a turn returns the responses per second."""
+    """Each server accepts only its own token, and a turn returns the responses per second."""
     with ExitStack() as stack:
         with skip_if_unavailable():
             url = stack.enter_context(postgresql()).url("postgresql+asyncpg")

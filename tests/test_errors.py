@@ -76,7 +76,7 @@ class DataError(Exception):
 
 
 class DriverError(Exception):
-    """Any other error of a driver."""
+    """An error of a driver that is not about a value."""
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_a_client_that_says_nothing_is_unknown() -> None:
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-Ip"])
 def test_no_forwarding_header_is_trusted(header: str) -> None:
-    """The address is that of the connection, whatever forwarding headers the client sends."""
+    """The address is the connection's address, even if the client sends forwarding headers."""
     assert describe_client(connection((header, "198.51.100.7"))).ip_address == "192.0.2.1"
 
 
@@ -149,7 +149,7 @@ def test_the_fields_of_an_event(event: type[KnoxEvent[int]], own: set[str]) -> N
 
 
 def test_events_are_frozen() -> None:
-    """An event is frozen, so no listener can change what the next one receives."""
+    """An event is frozen, so no listener can change what the next listener receives."""
     event: Any = issued()
 
     with pytest.raises(FrozenInstanceError):

@@ -43,7 +43,7 @@ async def example_database(directory: Path) -> AsyncIterator[AsyncEngine]:
 
 @asynccontextmanager
 async def calling(app: FastAPI, engine: AsyncEngine) -> AsyncIterator[AsyncClient]:
-    """Open a client of the example, or of another application made of its parts, on this database.
+    """Open a client of the example, or of an application made of its parts, on this database.
 
     Passwords are hashed with small parameters, because no test of the example is about their cost.
     """
@@ -160,7 +160,7 @@ async def test_whoever_registers_can_log_in(client: AsyncClient, jane: str) -> N
 
 @pytest.mark.usefixtures("jane")
 async def test_logout_revokes_one_token_and_logout_all_the_others(client: AsyncClient) -> None:
-    """A logout revokes the token presented, and a logout-all those of every device."""
+    """A logout revokes the presented token, and a logout-all revokes the tokens of every device."""
     laptop, phone, tablet = [await log_in(client) for _ in range(3)]
 
     logged_out = await client.post("/auth/logout", headers=laptop)
@@ -269,7 +269,7 @@ LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "rotate", "sessio
 
 
 async def test_every_router_is_there(client: AsyncClient) -> None:
-    """The OpenAPI document lists FastAPI-Users' routes and ours."""
+    """The OpenAPI document lists the routes of FastAPI-Users and of this package."""
     document = await client.get("/openapi.json")
 
     assert set(document.json()["paths"]) == {
@@ -307,7 +307,7 @@ async def test_a_browser_has_its_token_in_a_cookie(client: AsyncClient, jane: st
 
 
 async def test_a_changed_password_revokes_other_sessions(client: AsyncClient, jane: str) -> None:  # noqa: ARG001
-    """A password change keeps only the session that made it; the others get 401 with an invalid token."""
+    """A password change keeps only the session that made it; the other sessions get 401 `invalid_token`."""
     here, elsewhere = await log_in(client), await log_in(client)
 
     await client.patch("/users/me", headers=here, json={"password": "a new one, and a better"})

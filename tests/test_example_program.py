@@ -168,7 +168,7 @@ def test_the_lines_work_with_tokens_in_redis(tmp_path: Path, redis_7_server: Red
 
 
 async def test_a_taken_port_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a port in use the example exits at once, with a message that says how to choose another."""
+    """On a port in use the example exits at once, with a message that says how to choose another port."""
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
         monkeypatch.setenv("PORT", str(port))

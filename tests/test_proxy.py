@@ -135,7 +135,7 @@ async def test_each_reply_of_a_call_can_be_lost_in_turn(proxy: Proxy) -> None:
 
 
 async def test_an_unreachable_server_comes_back(proxy: Proxy) -> None:
-    """A proxy that refuses closes the open connections and accepts no new ones until `accept` is called."""
+    """A proxy that refuses closes the open connections and accepts no new connections until `accept` is called."""
     async with connect(proxy.port) as client:
         await client.set("key", "kept")
 
@@ -206,7 +206,7 @@ async def test_a_push_is_no_reply(proxy: Proxy) -> None:
     ],
 )
 async def test_a_value_is_read_to_its_end(value: bytes) -> None:
-    """One read returns exactly one value of the protocol, of whichever type, and leaves the next one in the stream."""
+    """One read returns exactly one value of any type of the protocol, and leaves the next value in the stream."""
     stream = StreamReader()
     stream.feed_data(value + b"+next\r\n")
 

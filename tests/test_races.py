@@ -25,7 +25,7 @@ BACKENDS = [*SQLITE, *SERVERS, *REDIS]
 DATABASES = ["sqlite", "postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster"]
 CALLERS = 16  # With this number a login without the lock on its user exceeds the limit in nine runs of ten.
 # MariaDB at SERIALIZABLE locks every row that is read until the reader's transaction ends. A refresh waits until no
-# other transaction uses the token, so of many readers at once none can write, and a deadlock may abort a reader.
+# other transaction uses the token. So no reader can write if many read at once, and a deadlock may abort a reader.
 UNLOCKING = [name for name in BACKENDS if name != "mariadb-serializable"]
 
 
@@ -119,7 +119,7 @@ async def test_many_users_log_in_at_once(race: Race, backend: Backend, app: App)
 
 
 async def read_or_log_out(caller: Caller) -> None:
-    """Read a token whose refresh is due, or revoke it; two callers do the one and two the other with each token."""
+    """Read a token whose refresh is due, or revoke it; for each token, two callers read and two callers revoke."""
     shared, app = caller.shared, caller.app
     user = await caller.app.session.get_one(User, shared.user_ids[0])
     await caller.app.session.commit()

@@ -156,7 +156,7 @@ async def test_a_skipped_write_is_logged_without_its_parameters(app: App, troubl
 async def test_a_mistake_in_the_table_is_raised_without_its_parameters(
     app: App, trouble: Trouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The traceback of a login's row that the database refuses shows none of its values."""
+    """If the database refuses the row of a login, the traceback shows no value of the row."""
     await refuse(engine_of(app), NO_NAMELESS)
     user = await create_user(app.session)
     made = noted_tokens(monkeypatch)
@@ -184,7 +184,7 @@ async def test_an_outage_is_raised_without_its_parameters(app: App, trouble: Tro
 
 
 def noted_tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Collect the text of every token that is generated, including those that are never returned."""
+    """Collect the text of every token that is generated, including tokens that are never returned."""
     made: list[str] = []
     generate = tokens.generate
 
@@ -232,7 +232,7 @@ async def test_redis_in_trouble_shows_no_arguments(
 
 @pytest.mark.server
 async def test_a_redis_that_repeats_a_command_shows_no_arguments(tmp_path: Path, trouble: Trouble) -> None:
-    """If Redis does not know our command and repeats it, neither log nor traceback shows its arguments."""
+    """If Redis does not know a command and quotes it, neither log nor traceback shows the command's arguments."""
     token = tokens.generate("00", prefix="")
     trouble.keep(token)
     with skip_if_unavailable(), redis("any", "--rename-command", "EVALSHA", "HIDDEN") as server:

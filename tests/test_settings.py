@@ -21,7 +21,7 @@ TEXT = tokens.generate("00", prefix="")
 
 
 class App(BaseModel):
-    """An application's settings, which contain ours, as with pydantic-settings."""
+    """An application's settings, which contain `KnoxSettings`, as with pydantic-settings."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 

@@ -185,7 +185,7 @@ def test_a_token_that_never_expires_is_not_refreshed() -> None:
 
 @given(settings=refreshing_settings(), read=read_records())
 def test_a_refresh_is_knox_s(settings: KnoxSettings, read: tuple[TokenRecord[int], datetime]) -> None:
-    """A refresh moves the expiry to `min(now + ttl, created + max)` if later by more than the interval, as in knox."""
+    """A refresh moves the expiry to `min(now + ttl, created + max)` if later by more than the interval."""
     record, now = read
     assert settings.token_ttl is not None
     assert record.expires_at is not None

@@ -177,7 +177,7 @@ def test_records_do_not_hinder_each_other() -> None:
 
 
 def test_attempts_are_bounded() -> None:
-    """If there are too many attempts, the ones least recently claimed are forgotten."""
+    """If there are too many attempts, the least recently claimed attempts are forgotten."""
     attempts = Attempts()
     ids = [uuid.uuid4() for _ in range(10_001)]
     for record_id in ids[:-1]:

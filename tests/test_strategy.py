@@ -12,7 +12,7 @@ from tests.models import User, create_user
 from tests.strategies import HOUR, MINUTE, NOW, Knox, change_user, request
 
 # Sessions that expire objects on commit are the harder case, so they run on every database. Sessions that keep them
-# run on one database of each kind, and on one driver with `knox_autocommit`.
+# run on one database of each kind, and on both drivers of PostgreSQL.
 EXPIRING = [(name, True) for name in (*SQLITE, *MEMORY, *SERVERS)]
 KEEPING = [(name, False) for name in ("sqlite", "postgresql-asyncpg", "postgresql-psycopg", "mariadb")]
 pytestmark = pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_a_token_s_life(knox: Knox) -> None:
 
 
 async def test_a_user_s_tokens(knox: Knox) -> None:
-    """A user can log in up to the limit, log out on one device or all others, and revoke a session by its id."""
+    """A user can log in up to the limit, log out on one device or on all other devices, and revoke a session by id."""
     settings = KnoxSettings(token_limit_per_user=3)
     strategy = knox.strategy(settings)
     one, two, three = [await strategy.issue(knox.user) for _ in range(3)]
@@ -85,7 +85,7 @@ async def test_a_user_s_tokens(knox: Knox) -> None:
 
 
 async def test_keys_are_introduced_without_a_logout(knox: Knox) -> None:
-    """A token from before `digest_keys` is re-keyed when it is used, and stays valid when unkeyed digests are not."""
+    """A token from before `digest_keys` is re-keyed when it is used, and so outlives `accept_unkeyed_until`."""
     keys = (SecretStr("a key of 32 bytes and a few more"),)
     token = await knox.strategy().issue(knox.user)
     knox.clock.now += HOUR

@@ -1,4 +1,4 @@
-"""The settings of a project that has what django-rest-knox needs, and no more; libpq's variables name the database."""
+"""The minimal settings of a project with django-rest-knox; libpq's environment variables name the database."""
 
 import os
 
@@ -7,12 +7,12 @@ ALLOWED_HOSTS = ["127.0.0.1"]
 USE_I18N = False
 ROOT_URLCONF = "benchmarks.django.urls"
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "rest_framework", "knox"]
-MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # It sends the answer's length, as uvicorn's answers do.
+MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]  # It sends the length of the answer, as uvicorn does.
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": os.environ["PGDATABASE"],
-        "CONN_MAX_AGE": None,  # A connection is kept as long as the process, as a pool does.
+        "CONN_MAX_AGE": None,  # A connection is kept as long as the process runs, as in a pool.
     },
 }
 REST_FRAMEWORK = {

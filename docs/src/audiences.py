@@ -1,4 +1,4 @@
-"""Two kinds of tokens in one table: those of people, and those that people create for their machines."""
+"""Two kinds of tokens in one table: sessions of people, and tokens that people create for their machines."""
 
 import uuid
 from datetime import timedelta
@@ -45,7 +45,7 @@ async def create_api_token(
     current: Annotated[tuple[User, TokenRecord[uuid.UUID]], Depends(current_token(people, web, active=True))],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_api_strategy)],
 ) -> Response:
-    """Create a token for a machine. Only people can, with a session that is live when the token is stored."""
+    """Create a token for a machine. This needs a person's session that is live when the token is stored."""
     user, session = current
     token = await strategy.issue(user, by=session, name=name, replace=False)
     return await api.transport.get_login_response(token)

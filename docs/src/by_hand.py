@@ -19,6 +19,6 @@ async def get_knox_strategy(
     request: HTTPConnection,
     store: Annotated[SQLAlchemyTokenStore[User, uuid.UUID], Depends(get_token_store)],
 ) -> KnoxStrategy[User, uuid.UUID]:
-    """Return the strategy: who logs in at the host of the staff stays logged in for an hour only."""
+    """Return the strategy. A login at the staff's host lasts for only an hour."""
     chosen = staff_settings if request.url.hostname == "staff.example.org" else settings
     return KnoxStrategy(store, chosen, request=request)

@@ -17,7 +17,7 @@ fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [cookie_backend]
 
 
 async def refuse_other_origins(request: Request) -> None:
-    """Answer 403 to what a page of another origin has sent."""
+    """Answer 403 to a request from a page of another origin."""
     if not transport.trusts(request):
         raise HTTPException(403, "OTHER_ORIGIN")
 

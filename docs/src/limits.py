@@ -1,4 +1,4 @@
-"""Allow five tokens for each user; a sixth login revokes the one that was used longest ago."""
+"""Allow five tokens for each user; a sixth login revokes the token that was used longest ago."""
 
 from fastapi_users_knox import KnoxSettings
 

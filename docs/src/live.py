@@ -39,7 +39,7 @@ def close_websockets(event: KnoxEvent[uuid.UUID]) -> None:
 
 @contextmanager
 def open_till_end(record: TokenRecord[uuid.UUID]) -> Iterator[anyio.CancelScope]:
-    """Note a WebSocket with the record of its token; the scope is cancelled when that is revoked or expires."""
+    """Note a WebSocket with its token's record; the scope is cancelled when the token is revoked or expires."""
     scope = anyio.CancelScope()
     if record.expires_at is not None:
         scope.deadline = anyio.current_time() + (record.expires_at - datetime.now(UTC)).total_seconds()

@@ -1,4 +1,4 @@
-"""Send a mail when a user logs in from a device on which none of the user's other sessions is."""
+"""Send a mail when a user logs in from a device that none of the user's other sessions uses."""
 
 import uuid
 
@@ -9,7 +9,7 @@ from db import KnoxToken, User, async_session_maker
 
 
 async def mail_about_new_device(event: KnoxEvent[uuid.UUID]) -> None:
-    """Compare the new session with the user's others."""
+    """Compare the new session with the user's other sessions."""
     if not isinstance(event, TokenIssued):
         return
     new: TokenRecord[uuid.UUID] = event.record

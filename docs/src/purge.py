@@ -11,7 +11,7 @@ from settings import settings
 
 
 async def purge() -> int:
-    """Delete them, a thousand in one transaction, and return how many they were."""
+    """Delete expired rows, a thousand in each transaction, and return the number of deleted rows."""
     async with async_session_maker() as session:
         store = SQLAlchemyTokenStore[User, uuid.UUID](session, KnoxToken)
         return await KnoxStrategy(store, settings, request=None).purge()

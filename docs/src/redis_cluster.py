@@ -1,4 +1,4 @@
-"""The tokens, in a cluster; REDIS_URL names one of its nodes, which knows the others."""
+"""The tokens, in a cluster; REDIS_URL names one of its nodes, which knows the other nodes."""
 
 import os
 import uuid

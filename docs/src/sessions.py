@@ -1,4 +1,4 @@
-"""The tutorial's application, with routes by which administrators see and revoke the sessions of all users."""
+"""The tutorial's application, with routes for administrators to see and revoke the sessions of all users."""
 
 from fastapi_users_knox import get_knox_admin_router, unauthorized_handler
 

@@ -14,15 +14,22 @@ from users import auth_backend, fastapi_users
 Current = tuple[User, TokenRecord[uuid.UUID]]
 
 anyone = current_token(fastapi_users, auth_backend, active=True)
+record_only = current_token(fastapi_users, auth_backend, load_user=False)
 passive = current_token(fastapi_users, auth_backend, active=True, touch=False)
 fresh = current_token(fastapi_users, auth_backend, active=True, fresh_within=timedelta(minutes=5))
 
 
 @app.get("/session")
 async def session(current: Annotated[Current, Depends(anyone)]) -> SessionRead:
-    """Return the session of the client that asks."""
+    """Return the session that sends the request."""
     _user, record = current
     return SessionRead.of(record, presented=record)
+
+
+@app.get("/id")
+async def user_id(record: Annotated[TokenRecord[uuid.UUID], Depends(record_only)]) -> uuid.UUID:
+    """Return the id of the user who sends the request, without loading the user."""
+    return record.user_id
 
 
 @app.get("/unread")

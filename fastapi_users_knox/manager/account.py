@@ -1,4 +1,4 @@
-"""What a change of a user and the deletion of a user have in common: checks before it, and care after an error."""
+"""What the change and the deletion of a user have in common: checks before, and the handling of errors."""
 
 import logging
 from collections.abc import Coroutine
@@ -25,13 +25,14 @@ _logger = logging.getLogger("fastapi_users_knox")
 class Account(Generic[UP, ID]):
     """The users of one manager and their tokens, which must change together.
 
-    A change and its revocation run to the end in one task, so that no cancellation comes between them, and none leaves
-    open whether the change is stored. If the change returns, it is committed and the tokens are revoked. If it raises,
-    what is committed decides, and nothing more is committed; if that cannot be read, the tokens are revoked.
+    A change and its revocation run to the end in one task, so a cancellation can neither separate them nor leave it
+    unknown whether the change is stored. If the change returns, it is committed and the tokens are revoked. If the
+    change raises, nothing more is committed, and the tokens are revoked only if the change is committed already. If the
+    committed state cannot be read, the tokens are revoked.
 
     Attributes:
         user_db: The database of the users.
-        revocation: The stores of their tokens.
+        revocation: The stores of the users' tokens.
         manager: The user manager that makes the changes.
     """
 
@@ -41,11 +42,11 @@ class Account(Generic[UP, ID]):
 
     @property
     def users(self) -> Users[UP, ID]:
-        """What is stored about the users."""
+        """The stored state of the users."""
         return users_of(self.user_db)
 
     async def in_one_task(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run work to its end in a task of its own, which uses the session of this task."""
+        """Run work to its end in a separate task, which uses the session of this task."""
         sharing = self.users.sharing_session()
 
         async def run() -> T:
@@ -55,7 +56,7 @@ class Account(Generic[UP, ID]):
         return await run_to_the_end(run())
 
     async def check(self, user: UP) -> Seen[UP, ID]:
-        """Return the user's live records; raise before the change if the tokens could not be revoked after it.
+        """Return the user's live records, or raise before the change if the tokens could not be revoked afterwards.
 
         Raises:
             StoreUnavailable: A token store cannot be read.
@@ -66,9 +67,9 @@ class Account(Generic[UP, ID]):
         return await self.revocation.live_records(user)
 
     async def abandon(self, user: UP, user_id: ID, before: StoredUser, *, is_stored: bool) -> None:
-        """Roll back what a change that has raised left in the session; a session that it did not touch is left alone.
+        """Roll back the session after a change has raised, if the session contains anything of the change.
 
-        Otherwise the next commit, of the revocation or of the caller, would store it, and nothing would be revoked.
+        Otherwise the next commit, by the revocation or by the caller, would store the change without a revocation.
         """
         with suppress(Exception):  # A failed transaction or a lost connection commits nothing either.
             if is_stored or self.users.is_pending(user) or await self.users.stored(user_id) != before:
@@ -76,7 +77,7 @@ class Account(Generic[UP, ID]):
 
 
 async def found_or(otherwise: T, finding: Coroutine[Any, Any, T], user_id: object) -> T:
-    """Return what is stored; if that cannot be read, assume that the change is stored."""
+    """Return what is stored, or `otherwise` if that cannot be read."""
     try:
         return await finding
     except Exception as error:  # noqa: BLE001 (whatever it is, it must not keep tokens valid)

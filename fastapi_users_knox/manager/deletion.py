@@ -17,7 +17,7 @@ __all__ = ["delete_user", "revoke_before_hook"]
 
 
 async def delete_user(account: Account[UP, ID], user: UP, delete: Callable[[], Awaitable[None]]) -> None:
-    """Delete a user by whatever the application calls a deletion, and revoke the user's tokens.
+    """Delete a user by the application's own `delete`, and revoke the user's tokens.
 
     Raises:
         StoreUnavailable: A token store cannot be read, and nothing was deleted; or the tokens could not be revoked
@@ -37,7 +37,7 @@ async def revoke_before_hook(manager: BaseUserManager[UP, ID], user: UP) -> None
 
 @dataclass(kw_only=True)
 class _Deletion(Generic[UP, ID]):
-    """A deletion that is running. Once it is stored, the user's id may soon be given to another user.
+    """A deletion that is running. Once it is stored, the user's id may soon be given to a new user.
 
     Attributes:
         user_id: The user's id.
@@ -60,8 +60,8 @@ class _Deletion(Generic[UP, ID]):
             await self.revoke()
 
     async def revoke(self) -> None:
-        """Revoke the tokens. An error is kept for later, so that what follows a deletion is still done."""
-        for deletion in _deletions.get():  # An override and the base classes that it calls have one each.
+        """Revoke the tokens. Keep an error for later, so that the hooks after the deletion still run."""
+        for deletion in _deletions.get():  # An override and each base class that it calls have their own deletion.
             deletion.is_settled |= deletion.is_of(self.account.manager, self.user_id)
         try:
             await self.account.revocation.revoke(self.user_id, "deleted", seen=self.seen)
@@ -69,7 +69,7 @@ class _Deletion(Generic[UP, ID]):
             self.failure = error
 
     def is_of(self, manager: object, user_id: object) -> bool:
-        """Return whether this manager deletes this user. Another manager has other stores and switches."""
+        """Return whether the deletion is of this user by this manager; another manager may have other stores."""
         return self.account.manager is manager and self.user_id == user_id
 
 
@@ -80,7 +80,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
     users, user_id = account.users, account.users.id_of(user)
     deletion = _Deletion(user_id=user_id, account=account, seen=await account.check(user))
     before = await users.stored(user_id)
-    _deletions.set((*_deletions.get(), deletion))  # This runs in a task of its own, so it need not be reset.
+    _deletions.set((*_deletions.get(), deletion))  # This runs in a separate task, so it need not be reset.
     with users.noting_commits() as commits:
         try:
             await delete()
@@ -100,7 +100,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
 async def _is_deleted(
     account: Account[UP, ID], user: UP, user_id: ID, before: StoredUser, commits: Collection[object]
 ) -> bool:
-    """Return whether a deletion that has raised is stored: the user is gone, or can no longer log in as before."""
+    """Return whether a deletion that has raised is stored: the user does not exist, or cannot log in as before."""
     after = await account.users.committed(user, user_id)
     if after is None:  # Row-level security may hide the user, which does not prove a deletion.
         return bool(commits)

@@ -1,4 +1,4 @@
-"""The user manager's mix-in: it overrides what changes or deletes a user, and revokes the tokens afterwards."""
+"""The user manager's mix-in: it overrides the methods that change or delete a user, and revokes the tokens."""
 
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,28 +31,29 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     """Revoke a user's tokens when the password or the e-mail address changes, at deactivation and at deletion.
 
     List it before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
-    BaseUserManager[User, UUID])`. It does not use the `on_*` hooks, so an application can override them as it likes. It
-    can override `delete` too, for example by a soft deletion.
+    BaseUserManager[User, UUID])`. The mix-in does not use the `on_*` hooks, so an application may override them freely.
+    It may override `delete` too, for example with a soft deletion.
 
     Tokens of every audience are revoked once the change is stored (ASVS 7.4.2, 7.4.3), before any hook that follows.
-    Neither an error nor a cancellation in between prevents that. If the database refuses the change, nothing is
-    revoked. If a token store is unavailable before the change, nothing is changed, and the answer is 503. If it fails
-    after the change, the answer is 503 too, and an error with the user's id and the reason is logged.
+    Neither an error nor a cancellation in between prevents the revocation. If the database refuses the change, nothing
+    is revoked. If a token store is unavailable before the change, nothing is changed, and the answer is 503. If a token
+    store fails after the change, the answer is also 503, and an error with the user's id and the reason is logged.
 
     Attributes:
         revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
-        revoke_on_password_change: Whether a change of the password revokes all tokens except the presented one.
-        revoke_on_email_change: Whether a change of the e-mail address does the same.
+        revoke_on_password_change: Whether a change of the password revokes all tokens except the presented token.
+        revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented token.
         revoke_on_deactivation: Whether an update that makes `is_active` false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
     Args:
-        args: `user_db` and `password_helper` as in FastAPI-Users, and what the application's own base class takes.
+        args: `user_db` and `password_helper` as in FastAPI-Users, and the arguments of the application's own base
+            class.
         knox: The strategy whose tokens are revoked. Pass several strategies if they have different stores or listeners.
-        kwargs: The same as `args`, by name.
+        kwargs: The same arguments as `args`, by name.
 
     Raises:
-        TypeError: `knox` is missing, or is something else than strategies, such as a `Depends` object.
+        TypeError: `knox` is missing, or contains something other than strategies, such as a `Depends` object.
     """
 
     revoke_on_password_reset: ClassVar[bool] = True
@@ -85,27 +86,27 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         super().__init__(*args, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (the next class has their types)
-        """Guard `delete` in each class that defines it, because an override may delete users in a way of its own."""
+        """Guard `delete` in each class that defines it, because an override may delete users in its own way."""
         super().__init_subclass__(**kwargs)
         for name, guarded in {"delete": _guarded_delete, "on_after_delete": _guarded_hook}.items():
             owner = next(base for base in cls.__mro__ if name in vars(base))
-            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # The others are guarded already.
+            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # All other owners are guarded already.
                 setattr(cls, name, guarded(vars(owner)[name]))
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> UP:
         """Reset a forgotten password, which revokes all of the user's tokens.
 
         Raises:
-            StoreUnavailable: The tokens could not be revoked. The password is unchanged, unless the store failed
-                only after the reset.
+            StoreUnavailable: The tokens could not be revoked. If the store failed before the reset, the password is
+                unchanged.
         """
         with _resetting():
             return await super().reset_password(token, password, request)
 
     async def revoke_other_tokens(self, user: UP) -> int:
-        """Revoke all of a user's tokens except the presented one, and return how many were live.
+        """Revoke all of a user's tokens except the presented token, and return how many were live.
 
-        Call it after changes that FastAPI-Users does not know, such as a new second factor (ASVS 7.4.3).
+        Call it after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
 
         Raises:
             StoreUnavailable: The tokens could not be revoked.
@@ -117,7 +118,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
         """Update a user. Both `update` and `reset_password` call it, before any hook runs."""
         is_reset = _is_reset.get()
-        _is_reset.set(False)  # What a hook does afterwards is not part of the reset.
+        _is_reset.set(False)  # Later updates by a hook are not part of the reset.
         update = partial(super()._update, user, update_dict)
         reason = partial(self._reason, is_reset=is_reset)
         return await update_user(self._knox_account, user, update, update_dict=update_dict, reason=reason)
@@ -128,7 +129,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     @property
     def _revocation(self) -> Revocation[UP, ID]:
-        # It is missing if the application's own `__init__` has not called the one of this mix-in.
+        # The attribute is missing if the application's own `__init__` has not called the mix-in's `__init__`.
         return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
 
     @property
@@ -147,7 +148,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
 
 def _guarded_delete(delete: _Method) -> _Method:
-    """Revoke the tokens after an implementation of `delete`, also if it has raised but stored the deletion."""
+    """Revoke the tokens after an implementation of `delete`, even if it raises after the deletion is stored."""
 
     @wraps(delete)
     async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
@@ -157,7 +158,7 @@ def _guarded_delete(delete: _Method) -> _Method:
 
 
 def _guarded_hook(on_after_delete: _Method) -> _Method:
-    """Revoke the tokens before the hook runs, because it may raise, and the id may soon belong to another user."""
+    """Revoke the tokens before the hook runs, because the hook may raise and the id may soon be a new user's."""
 
     @wraps(on_after_delete)
     async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:

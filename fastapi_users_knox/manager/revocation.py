@@ -29,7 +29,7 @@ class Revocation(Generic[UP, ID]):
     strategies: tuple[KnoxStrategy[UP, ID], ...]
 
     def refuse_transaction_block(self) -> None:
-        """Call the method of this name of each store that has one, so that it raises before anything is changed.
+        """Call `refuse_transaction_block` of each store that has it, so that it raises before anything is changed.
 
         Raises:
             KnoxError: The session of an SQLAlchemy store is inside `begin()`.
@@ -75,7 +75,7 @@ class Revocation(Generic[UP, ID]):
             unpublished = [record for record in _seen_in(strategy.store, seen or {}) if record.id not in revoked]
             try:
                 ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unpublished, peers=peers)
-            except (Exception, CancelledError) as error:  # noqa: BLE001 (whatever it is, the next store must be tried)
+            except (Exception, CancelledError) as error:  # noqa: BLE001 (after any error, the next store must be tried)
                 failure = error
                 _log_failure(user_id, reason, error)
             else:
@@ -86,7 +86,7 @@ class Revocation(Generic[UP, ID]):
         return len(revoked)
 
     def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
-        """Return all strategies, first those over the same store, whose listeners are meant for its records."""
+        """Return all strategies; first the strategies that share the store of this strategy."""
         return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
 
 
@@ -94,16 +94,16 @@ def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
     """Return the strategies that an application passes as `knox=`.
 
     Raises:
-        TypeError: It is something else, such as a `Depends` object.
+        TypeError: `knox` contains something other than strategies, such as a `Depends` object.
     """
     found = tuple(knox) if isinstance(knox, Iterable) else (knox,)
     if not found or not all(isinstance(strategy, KnoxStrategy) for strategy in found):
-        raise TypeError("knox= must be a KnoxStrategy or several of them: super().__init__(user_db, knox=strategy)")
+        raise TypeError("knox= must be one or several KnoxStrategy objects: super().__init__(user_db, knox=strategy)")
     return found
 
 
 def _refuse_nothing() -> None:
-    """Stand in for a store that has no such method."""
+    """Do nothing, for a store that has no such method."""
 
 
 def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRecord[ID]]:

@@ -19,7 +19,7 @@ _FIELDS = frozenset({"is_active", "hashed_password", "email"})
 _KEEPING: frozenset[RevokeReason] = frozenset({"password_changed", "email_changed"})
 
 Reason = Callable[[Collection[str]], RevokeReason | None]
-"""Returns why a change of these fields revokes tokens; `None` if it revokes none."""
+"""Returns why a change of these fields revokes tokens; `None` if the change revokes no token."""
 
 
 async def update_user(
@@ -36,7 +36,7 @@ async def update_user(
         account: The users and their tokens.
         user: The user.
         update: Stores the update.
-        update_dict: The fields to change, as FastAPI-Users has them.
+        update_dict: The fields to change, in the form in which FastAPI-Users passes them.
         reason: Returns why a change of these fields revokes tokens.
 
     Raises:
@@ -54,9 +54,9 @@ class _Update(Generic[UP, ID]):
     Attributes:
         user: The user.
         user_id: The user's id.
-        before: What was stored before.
+        before: The stored state before the update.
         update_dict: The fields to change.
-        reason: As for `update_user`.
+        reason: Returns why a change of these fields revokes tokens.
         keep: The id of the record that authenticated the request.
     """
 
@@ -69,7 +69,7 @@ class _Update(Generic[UP, ID]):
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that the update is to change, of those that may revoke tokens. Each deactivation counts."""
+        """The fields that the update changes and whose change may revoke tokens. Every deactivation counts."""
         of = self.update_dict
         changing = {
             "is_active": "is_active" in of and not of["is_active"],
@@ -79,13 +79,13 @@ class _Update(Generic[UP, ID]):
         return frozenset(field for field, changes in changing.items() if changes)
 
     def done(self, after: StoredUser) -> frozenset[str]:
-        """Return what an update that has returned changed. `is_active` is judged by what is stored now."""
+        """Return the fields that a successful update has changed; for `is_active`, the stored value decides."""
         was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
         is_deactivation = was_active and not after.get("is_active")
         return self.fields - {"is_active"} | ({"is_active"} if is_deactivation else set())
 
     def stored(self, after: StoredUser) -> frozenset[str]:
-        """Return the fields of the update that are stored differently now; other columns may be another's change."""
+        """Return the fields of a failed update whose stored values differ now; other fields may have other writers."""
         if self.before.get("is_active") and not after.get("is_active", True):
             return self.fields | {"is_active"}
         return frozenset(name for name in self.fields if self.before.get(name) != after.get(name))
@@ -124,7 +124,7 @@ async def _update_and_revoke(
             reason = change.reason(await found_or(change.fields, committed, change.user_id))
             await account.abandon(change.user, change.user_id, change.before, is_stored=reason is not None)
             if reason is not None:
-                with suppress(StoreUnavailable):  # It is logged, and the caller gets the first error.
+                with suppress(StoreUnavailable):  # This error is logged, and the caller gets the error of the update.
                     await _revoke(account, change, reason)
             raise
     if reason is not None:
@@ -138,12 +138,12 @@ async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], reason: Rev
 
 
 async def _changed(account: Account[UP, ID], change: _Update[UP, ID]) -> frozenset[str]:
-    """Return which fields that may revoke tokens were changed by an update that has returned."""
+    """Return the fields that a successful update has changed, if their change may revoke tokens."""
     return change.done(await account.users.stored(change.user_id))
 
 
 async def _committed(account: Account[UP, ID], change: _Update[UP, ID], commits: Collection[object]) -> frozenset[str]:
-    """Return which of its fields an update that has raised has committed."""
+    """Return the fields that a failed update has committed."""
     after = await account.users.committed(change.user, change.user_id)
     if after is None:  # Row-level security may hide the user.
         return change.fields if commits else frozenset()

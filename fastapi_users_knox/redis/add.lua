@@ -1,10 +1,10 @@
--- Store the record of a new token, unconfirmed. Remove the records that it replaces, those that have expired, and those
--- that exceed the limit.
+-- Store the record of a new token, not confirmed yet. Remove records that it replaces, that have expired, or that
+-- exceed the limit.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where to keep the answer      KEYS[3]  where to store the record
--- ARGV[1]  record                the array of its fields
+-- ARGV[1]  record                the new record, as an array of its fields
 --          now, created_since    milliseconds
---          by                    the id of the record that this one is issued by, of the same user
+--          by                    the id of the same user's record that authorizes the new one
 --          limit, limit_policy   the largest number of live records of the audience, this one included
 --          replaces              digests of the records that this one replaces
 --          unconfirmed           milliseconds until the record expires if it is not confirmed. Redis may run the script
@@ -23,8 +23,8 @@ local replaced = {}
 for _, digest in ipairs(arguments.replaces) do replaced[digest] = true end
 local device_id = field(record, DEVICE_ID)
 
--- All records are read only if they have to be counted or compared. Otherwise a few at each login are enough to remove
--- all expired ones in time, and a login takes no longer for a user with thousands of records.
+-- All records are read only if they have to be counted or compared. Otherwise each login reads only a few. This is
+-- enough to remove all expired records in time, and keeps a login fast for a user with thousands of records.
 local needs_all = arguments.limit or arguments.by or arguments.created_since or device_id or #arguments.replaces > 0
 local found, gone = read_all(index, not needs_all and 10 or nil)
 local live, answer, authorizing = {}, {}, nil
@@ -70,7 +70,7 @@ if excess > 0 then
   end
 end
 
--- The command that needs memory comes first: if Redis has none left, nothing has been changed.
+-- The command that needs memory comes first: if Redis is out of memory, nothing has been changed.
 record[LAST_USED_AT], record[RENEWED_BY] = record[LAST_USED_AT] or cjson.null, UNCONFIRMED
 redis.call('SET', KEYS[3], cjson.encode(record), 'PX', arguments.unconfirmed)
 redis.call('ZADD', index, score(record), digest_of(KEYS[3]))

@@ -18,8 +18,8 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 
-# Seconds for which a request may be held up; the contract of `TokenStore` allows one second. Less time skips writes
-# more often while Redis is slow. More time keeps requests waiting longer while it does not answer.
+# Seconds that such a write may delay a request; the contract of `TokenStore` allows one second. With less time, writes
+# are skipped more often while Redis is slow. With more time, requests wait longer while Redis does not answer.
 MAX_DELAY = 0.5
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
 
@@ -34,7 +34,7 @@ async def write_after_read(
 ) -> T | None:
     """Write within `MAX_DELAY`, or skip the write and log why.
 
-    Returns `None` if the write was skipped, or if this process has attempted the same since `tried_since`.
+    Returns `None` if the write was skipped, or if this process has attempted the same write since `tried_since`.
     """
     if not _attempts.setdefault(client, Attempts()).claim(what, now, tried_since=tried_since):
         return None

@@ -1,8 +1,8 @@
 """Scripts that keep their answer in Redis until the caller has received it.
 
-A client repeats a call if the connection broke before the answer arrived. A script that has removed records would find
-none at its repetition, so it keeps its answer for a minute, and the repetition returns that. Once the answer has
-arrived, the caller deletes it.
+A client repeats a call if the connection broke before the answer arrived. The records that the first call removed are
+gone by then, so the script keeps its answer for a minute, and the repeated call returns the kept answer. Once the
+answer has arrived, the caller deletes it.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ async def remove_and_forget_answer(
 async def add_and_confirm(client: Client, index: str, record_key: str, arguments: Mapping[str, object]) -> Any:  # noqa: ANN401 (a script's result)
     """Run the script that adds a record, confirm the record, and return the answer of the first script.
 
-    A record that is not confirmed within ten seconds, because its caller has failed, has expired by then.
+    If the caller fails before it confirms the record, the record expires after ten seconds.
     """
     keys = [index, new_answer_key(index), record_key]
     unconfirmed = _UNCONFIRMED_TTL // MILLISECOND
-    with raising_unavailable():  # The time-out below too: when it occurs, the record has expired.
+    with raising_unavailable():  # This includes the time-out below: when it occurs, the record has expired.
         async with asyncio.timeout(_UNCONFIRMED_TTL.total_seconds()):
             answer = await run(client, "add", keys, unconfirmed=unconfirmed, **arguments)
             is_added = answer not in {None, NOT_AUTHORIZED}

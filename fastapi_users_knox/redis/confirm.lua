@@ -1,9 +1,9 @@
--- Confirm a new record, because its caller has received the answer. Its token is accepted from now on, and its key
--- expires as any other.
+-- Confirm a new record, because its caller has received the answer. From now on its token is accepted, and its key
+-- expires like that of any other record.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the answer was kept     KEYS[3]  where the record is stored
 -- ARGV[1]  now                   milliseconds
--- Result   1, also if another call has removed the record since; 0 if no record of the user is left
+-- Result   1, even if another call has removed the record since; 0 if no record of the user is left
 -- Idempotent: a repetition finds the record confirmed, and returns the same.
 
 redis.call('DEL', KEYS[2])

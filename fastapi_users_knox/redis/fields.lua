@@ -10,14 +10,12 @@
 -- RENEWED_BY is the number of the call that last set LAST_USED_AT, or UNCONFIRMED. An unconfirmed record counts for the
 -- limit, but its token is not accepted yet.
 --
--- KEYS[1]  a key of the user; all keys of one user begin alike
--- ARGV[1]  the arguments of the script as a JSON object, without those that have no value
+-- KEYS[1]  a key of the user; all keys of one user have the same beginning
 
 local UNCONFIRMED = 0
 local ID, USER_ID, CREATED_AT, EXPIRES_AT, LAST_USED_AT, RENEWED_BY, AUDIENCE, DEVICE_ID = 1, 2, 3, 4, 5, 6, 7, 8
 
 local base = string.match(KEYS[1], '^[^{]*{[^}]*}:')
-local arguments = cjson.decode(ARGV[1])
 
 -- Return a field of a record, or nil if it has no value.
 local function field(record, number)
@@ -34,7 +32,8 @@ local function digest_of(key)
   return string.sub(key, #base + 1)
 end
 
--- Make a replica refuse the script, by a write that changes nothing: a replica may not know yet what has been removed.
+-- Make a replica refuse the script, by a write that changes nothing. A replica may still have records that the master
+-- has removed.
 local function refuse_replica()
   redis.call('DEL', base .. 'nothing')
 end

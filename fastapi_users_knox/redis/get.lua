@@ -9,7 +9,7 @@ refuse_replica()
 for number, key in ipairs(KEYS) do
   local text = redis.call('GET', key)
   local record = text and cjson.decode(text)
-  if record and audience_of(record) == arguments.audience and field(record, RENEWED_BY) ~= UNCONFIRMED then
+  if record and audience_of(record) == ARGV[1] and field(record, RENEWED_BY) ~= UNCONFIRMED then
     local index = base .. 'user:' .. record[USER_ID]
     refuse_migration(key, index)
     if redis.call('ZSCORE', index, digest_of(key)) then return {number, text} end

@@ -20,7 +20,7 @@ class Keys:
     """The names of the keys of one user table.
 
     Attributes:
-        prefix: The text that all of them begin with.
+        prefix: The text that all keys begin with.
     """
 
     prefix: str
@@ -43,7 +43,7 @@ class Keys:
         return f"{self._base(routing_tag(user_id))}user:{user_id}"
 
     def record(self, user_id: object, digest: bytes) -> str:
-        """Return the key of the record of a user that is stored under a digest."""
+        """Return the key under which a user's record with this digest is stored."""
         return self.presented(routing_tag(user_id), digest)
 
     def presented(self, tag: str, digest: bytes) -> str:

@@ -1,4 +1,8 @@
--- What the scripts share that read several records, or write. It follows fields.lua.
+-- The functions shared by the scripts that write or read several records. This file comes after fields.lua.
+--
+-- ARGV[1]  the arguments of the script as a JSON object, without arguments that have no value
+
+local arguments = cjson.decode(ARGV[1])
 
 local GRACE = 60000
 
@@ -57,8 +61,8 @@ local function move(index, old, new)
   redis.call('ZREM', index, old)
 end
 
--- Return pairs of the digest and the record of each of a user's records, or of the `most` that expire first. Also
--- return those digests of the index that have no record any more.
+-- Return a pair of digest and record for each record of a user, or for the `most` records that expire first. Also
+-- return the digests in the index whose record does not exist any more.
 local function read_all(index, most)
   local found, gone = {}, {}
   for _, digest in ipairs(redis.call('ZRANGE', index, 0, most and most - 1 or -1)) do
@@ -99,12 +103,12 @@ local function delete(index, digests)
   if was_longest then shorten_index(index) end
 end
 
--- Return the answer that was kept when this call was run before. A client repeats a call if its answer was lost.
+-- Return the answer that an earlier run of this call has kept. A client repeats a call if its answer was lost.
 local function kept_answer(answer_key)
   return redis.call('GET', answer_key)
 end
 
--- Return an array, and keep it for a repetition unless it is empty. The caller deletes it after it has received it.
+-- Return an array, and keep it for a repetition unless it is empty. The caller deletes the answer once it has arrived.
 local function keep_answer(answer_key, answer)
   if #answer == 0 then return '[]' end
   local text = cjson.encode(answer)
@@ -112,7 +116,7 @@ local function keep_answer(answer_key, answer)
   return text
 end
 
--- Remove and return those records of a user for which the function returns true.
+-- Remove and return the records of a user for which the function returns true.
 local function remove_where(index, answer_key, is_meant)
   refuse_replica()
   local answered = kept_answer(answer_key)

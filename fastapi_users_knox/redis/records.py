@@ -48,22 +48,24 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
 
 
 def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
-    """Return the record with these stored fields, and with the user's id as the application has it."""
+    """Build a record from its stored fields and from the user's id as the application knows it."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
     id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
     user_agent, ip_address = client
-    return TokenRecord(
-        id=UUID(bytes=urlsafe_b64decode(id_ + "==")),
-        user_id=user_id,
-        audience=audience or "",
-        created_at=_moment(created_at),
-        authenticated_at=_moment(created_at if authenticated_at is None else authenticated_at),
-        expires_at=None if expires_at is None else _moment(expires_at),
-        last_used_at=None if last_used_at is None else _moment(last_used_at),
-        name=name,
-        device_id=device_id,
-        user_agent=user_agent,
-        ip_address=ip_address,
+    return TokenRecord.from_stored(
+        (
+            ("id", UUID(bytes=urlsafe_b64decode(id_ + "=="))),
+            ("user_id", user_id),
+            ("audience", audience or ""),
+            ("created_at", _moment(created_at)),
+            ("authenticated_at", _moment(created_at if authenticated_at is None else authenticated_at)),
+            ("expires_at", None if expires_at is None else _moment(expires_at)),
+            ("last_used_at", None if last_used_at is None else _moment(last_used_at)),
+            ("name", name),
+            ("device_id", device_id),
+            ("user_agent", user_agent),
+            ("ip_address", ip_address),
+        )
     )
 
 

@@ -5,7 +5,7 @@
 --          id                    the id of the one record to remove; all records if it is absent
 --          keep                  the id of one record that stays
 -- Result   an array of the records that were removed, live or not
--- Idempotent: a repetition finds its answer, unless that was empty.
+-- Idempotent: a repetition returns the kept answer. An empty answer is not kept, because nothing was removed.
 
 return remove_where(KEYS[1], KEYS[2], function(_, record)
   return record[ID] ~= arguments.keep

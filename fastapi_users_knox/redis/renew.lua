@@ -1,4 +1,4 @@
--- Record that a token was used: when, and by which call. Move its expiry and its digest if new ones are passed.
+-- Record that a token was used: when, and by which call. Change its expiry and its digest if new values are passed.
 --
 -- KEYS[1]  the user's index      KEYS[2]  where the record is stored    KEYS[3]  where to store it, or the same key
 -- ARGV[1]  now, created_since    milliseconds

@@ -8,18 +8,18 @@ from typing import Any, cast
 
 from redis.asyncio import Redis, RedisCluster
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from fastapi_users_knox.errors import StoreUnavailable
 
-__all__ = ["Client", "raising_unavailable", "run"]
+__all__ = ["Client", "call", "raising_unavailable", "run"]
 
 Client = Redis | RedisCluster
 
 _directory = files(__package__)
 _FIELDS, _RECORDS = ((_directory / name).read_bytes() for name in ("fields.lua", "records.lua"))
 _SCRIPTS = {
-    # redis-py's own class, made once because it hashes the text. Each call passes the client that runs the script.
+    # redis-py's own class. Each is created once, because it hashes the text. A call passes the client that runs it.
     name: AsyncScript(cast("Redis", None), _FIELDS + shared + (_directory / f"{name}.lua").read_bytes())
     for shared, names in (
         (b"", ("get",)),  # It runs at every request, so it contains only what it needs.
@@ -36,15 +36,24 @@ async def run(client: Client, script: str, keys: Sequence[str], **arguments: obj
         client: The application's client.
         script: The name of the script's file.
         keys: The script's keys, all in one slot.
-        arguments: The arguments in the script's header. Those that are `None` are omitted.
+        arguments: The arguments that the script's header lists. Those that are `None` are omitted.
 
     Raises:
         StoreUnavailable: Redis cannot be reached, or refuses the script.
     """
     passed = {name: value for name, value in arguments.items() if value is not None}
+    return await call(client, script, keys, json.dumps(passed))
+
+
+async def call(client: Client, script: str, keys: Sequence[str], argument: str) -> Any:  # noqa: ANN401 (as above)
+    """Run a script as `run` does, with one argument that is not converted to JSON."""
+    # The keys are passed as bytes, so that they equal the keys built by the scripts, whatever the client's encoding.
+    encoded, loading = [key.encode() for key in keys], _SCRIPTS[script]
     with raising_unavailable():
-        # As bytes, so that they equal the keys that the scripts build, whatever encoding the client uses.
-        return await _SCRIPTS[script]([key.encode() for key in keys], [json.dumps(passed)], client)
+        try:
+            return await client.evalsha(loading.sha, len(encoded), *encoded, argument)
+        except NoScriptError:
+            return await loading(encoded, [argument], client)
 
 
 @contextmanager

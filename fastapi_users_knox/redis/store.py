@@ -17,7 +17,7 @@ from fastapi_users_knox.redis.after_reads import bounded, write_after_read
 from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
-from fastapi_users_knox.redis.scripts import Client, run
+from fastapi_users_knox.redis.scripts import Client, call, run
 from fastapi_users_knox.store import check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -27,12 +27,12 @@ __all__ = ["RedisTokenStore"]
 class RedisTokenStore(Generic[UP, ID]):
     """The `TokenStore` on Redis 6.2 or later, and on Valkey: standalone, behind Sentinel, or as a cluster.
 
-    A read is one round trip to the master. A login takes two, and so does a verb that removes records. The store cannot
-    see the users, so it does not check the `credentials` of a login: pass `user_db` to the strategy for this check.
+        A read takes one round trip to the master, and a login or removal takes two. The store cannot see the users and
+        so cannot check the `credentials` of a login: pass `user_db` to the strategy.
 
     Args:
         redis: The application's client, which also decides on connections, time-outs and repeated calls.
-        parse_id: Converts the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
+        parse_id: A function from the text of a user's id to the id, such as `int`: `parse_id(str(user.id))` must equal
             `user.id`.
         users: The name of the user table, which becomes part of the keys: at most 64 letters, digits, `_`, `.` and `-`.
             Two tables with the same ids, such as customers and staff that are both numbered from 1, need different
@@ -42,7 +42,7 @@ class RedisTokenStore(Generic[UP, ID]):
 
     Raises:
         TypeError: `redis` is not an asynchronous client, or `users` is missing.
-        ValueError: `users` or `key_prefix` contains other characters. Braces would change the slot of a key.
+        ValueError: `users` or `key_prefix` contains characters that are not allowed, such as braces.
     """
 
     sees_users = False
@@ -97,7 +97,7 @@ class RedisTokenStore(Generic[UP, ID]):
         try:
             answer = await add_and_confirm(self._redis, index, key, arguments)
         except StoreUnavailable:
-            # Redis may have stored the record all the same, and then it would count for the limit until it expires.
+            # Redis may have stored the record despite the error. It would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
                 async with bounded():
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
@@ -120,16 +120,18 @@ class RedisTokenStore(Generic[UP, ID]):
         audience: str,
         users: UserSource | None = None,  # noqa: ARG002 (the store does not see the users)
     ) -> Found[UP, ID] | None:
-        """Find a record that is also in the index of its user."""
+        """Find the record of a token, if the index of its user contains it."""
         keys = [self._keys.presented(token.tag, digest) for digest in token.digests]
-        found = await run(self._redis, "get", keys, audience=audience)
+        found = await call(self._redis, "get", keys, audience)
         if found is None:
             return None
         number, text = found
         fields = json.loads(text)
-        if not self._can_parse(fields[1]):
+        try:
+            user_id = self._parse_id(fields[1])
+        except Exception:  # noqa: BLE001 (the application's own function may raise anything)
             return None  # It belongs to another application with the same prefix.
-        return Found(record=self._record(fields), digest=token.digests[number - 1])
+        return Found(record=record_of(fields, user_id), digest=token.digests[number - 1])
 
     async def renew(
         self,
@@ -206,7 +208,7 @@ class RedisTokenStore(Generic[UP, ID]):
         """Find the indexes of all users, and run the script for each of them.
 
         A batch is the number of keys that Redis examines in one round trip. Redis itself deletes an expired record
-        after a minute, so this verb finds only those that Redis has not deleted yet and those that are too old.
+        after a minute, so this verb finds only records that Redis has not deleted yet, and records that are too old.
         """
         check_batch_size(batch_size)
         arguments = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
@@ -232,14 +234,8 @@ class RedisTokenStore(Generic[UP, ID]):
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))
 
-    def _can_parse(self, user_id: str) -> bool:
-        with suppress(Exception):  # The application's own function may raise anything.
-            self._parse_id(user_id)
-            return True
-        return False
-
     async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
-        """Run a script on the key of a record and the key that it may be renamed to."""
+        """Run a script on the key of a record and on the key to which the script may rename it."""
         user_id = found.record.user_id
         keys = [self._keys.index(user_id), *(self._keys.record(user_id, each) for each in (found.digest, digest))]
         return bool(await run(self._redis, script, keys, **arguments))

@@ -1,4 +1,4 @@
-"""What FastAPI sees: routers, schemas, dependencies and the exception handler."""
+"""The parts that an application passes to FastAPI: routers, schemas, dependencies and an exception handler."""
 
 from fastapi_users_knox.routers.administration import get_knox_admin_router
 from fastapi_users_knox.routers.backends import knox_strategy

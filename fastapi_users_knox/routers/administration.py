@@ -1,4 +1,4 @@
-"""The routes by which superusers list and revoke the sessions of any user."""
+"""The routes with which superusers list and revoke the sessions of any user."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -20,27 +20,27 @@ __all__ = ["get_knox_admin_router"]
 
 _GetUser = Callable[..., Coroutine[Any, Any, UP]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 _NO_USER = {"Not Found": "The user does not exist."}
 
 
 def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID]) -> APIRouter:
-    """Make the router by which superusers list and revoke the sessions of any user (ASVS 7.4.5).
+    """Make the router with which superusers list and revoke the sessions of any user (ASVS 7.4.5).
 
     `GET /{user_id}/sessions` lists the sessions of this backend, `DELETE /{user_id}/sessions` revokes all sessions of
-    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one. A superuser may log in by any backend of
-    `fastapi_users`, as for FastAPI-Users' users router.
+    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one session. A superuser may use any backend of
+    `fastapi_users`, as with FastAPI-Users' users router.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object, which authenticates the superusers.
         backend: The backend whose sessions the routes list and revoke. Its strategy is a `KnoxStrategy`.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`.
     """
     refuse_other_backends(backend)
     superuser = fastapi_users.current_user(active=True, superuser=True)
-    # Only superusers may learn whether a user exists, so this comes before the user is looked up.
+    # Only superusers may learn whether a user exists, so this check comes before the user is loaded.
     router = APIRouter(
         dependencies=[Depends(superuser)],
         responses=refusals(forbidden="Not a superuser.", not_found=_NO_USER),
@@ -95,7 +95,7 @@ def _add_administration_of_one(
 
 
 def _user_or_404(fastapi_users: FastAPIUsers[UP, ID]) -> Callable[..., Coroutine[Any, Any, UP]]:
-    """Make the dependency that returns the user of the path's `user_id`, as FastAPI-Users' users router does."""
+    """Make the dependency that loads the user by the path's `user_id`, as in FastAPI-Users' users router."""
 
     async def get_user(
         user_id: str, user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)]

@@ -1,4 +1,4 @@
-"""The strategy of a backend: the dependency that makes it, and checks that it is a `KnoxStrategy`."""
+"""The strategy of a backend: the dependency that makes the strategy, and the check that it is a `KnoxStrategy`."""
 
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
@@ -36,20 +36,19 @@ def knox_strategy(
     """Make the dependency for `AuthenticationBackend(get_strategy=...)`, which always passes the request on.
 
     Use the same dependency for all backends that share these settings, and for the user manager:
-    `UserManager(user_db, knox=strategy)`. To make strategies in another way, write the dependency yourself; see
-    `KnoxStrategy`.
+    `UserManager(user_db, knox=strategy)`. If you need more control, write the dependency yourself; see `KnoxStrategy`.
 
     Args:
         get_token_store: The dependency that returns or yields the token store.
         settings: The settings of the tokens.
-        get_user_db: The dependency that gives the user database adapter of FastAPI-Users. It is required with a store
-            that cannot see the users, such as `RedisTokenStore`. `None` turns off the checks that need it.
+        get_user_db: The dependency that returns or yields the user database adapter of FastAPI-Users. It is required
+            with a store that cannot see the users, such as `RedisTokenStore`. `None` turns off the checks that need it.
         listeners: Functions called with every event, after the write.
         describe_client: Returns what is stored about the client at login.
         clock: Returns the current time, timezone-aware.
 
     Raises:
-        TypeError: A dependency or the settings are something else, for example a `Depends` object.
+        TypeError: A dependency or the settings have the wrong type, for example a `Depends` object.
     """
     _check_dependency("get_token_store", get_token_store)
     if not isinstance(settings, KnoxSettings):
@@ -91,9 +90,9 @@ def _check_dependency(argument: str, dependency: object) -> None:
 
 
 def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
-    """Raise `TypeError` if the backend's `get_strategy` is declared to return something else than a `KnoxStrategy`."""
+    """Raise `TypeError` if the backend's `get_strategy` is declared not to return a `KnoxStrategy`."""
     declared = None
-    with suppress(Exception):  # Not every callable has type hints, and not all of them can be evaluated.
+    with suppress(Exception):  # A callable may have no type hints, or type hints that cannot be evaluated.
         declared = get_type_hints(backend.get_strategy).get("return")
     origin = get_origin(declared) or declared
     bases = origin.__mro__[1:] if isinstance(origin, type) else ()
@@ -102,7 +101,7 @@ def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
 
 
 def strategy_of(backend: AuthenticationBackend[UP, ID]) -> GetStrategy[UP, ID]:
-    """Make a dependency that returns a backend's strategy, or raises `TypeError` if it is not a `KnoxStrategy`."""
+    """Make a dependency that returns a backend's strategy, and raises `TypeError` if it is not a `KnoxStrategy`."""
 
     async def get_strategy(
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
@@ -120,7 +119,7 @@ def checked_strategy(strategy: Strategy[UP, ID], backend: AuthenticationBackend[
 
 
 def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:
-    """Return the dependency that gives the presented text; FastAPI calls it once for all who depend on it."""
+    """Return the dependency that returns the presented text; FastAPI calls it only once for each request."""
     return cast("Callable[..., Any]", backend.transport.scheme)
 
 

@@ -1,9 +1,9 @@
-"""`current_token`, the dependency that gives a route the user and the record of the token: knox's `request.auth`."""
+"""`current_token`, the dependency for the user and the token's record. In django-rest-knox: `request.auth`."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, overload
+from typing import Annotated, Any, Literal, TypeVar, overload
 
 from fastapi import Depends, status
 from fastapi.exceptions import HTTPException
@@ -11,7 +11,7 @@ from fastapi.requests import HTTPConnection
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, Strategy
 from fastapi_users.manager import BaseUserManager
-from fastapi_users.models import ID, UP
+from fastapi_users.models import ID, UP, UserProtocol
 
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.routers.backends import checked_strategy, presented_by, refuse_other_backends
@@ -20,6 +20,9 @@ from fastapi_users_knox.transports.challenges import challenge_for, invalid_toke
 from fastapi_users_knox.transports.presented import authenticated_record, note_authenticated
 
 __all__ = ["current_token"]
+
+T = TypeVar("T")
+_Dependency = Callable[..., Coroutine[Any, Any, T]]
 
 _CHALLENGE = "WWW-Authenticate"
 _TOO_OLD = "The login is too long ago; log in again"
@@ -30,13 +33,14 @@ def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
     backend: AuthenticationBackend[UP, ID],
     *,
+    load_user: Literal[True] = True,
     optional: Literal[False] = False,
     active: bool = False,
     verified: bool = False,
     superuser: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
-) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]: ...
+) -> _Dependency[tuple[UP, TokenRecord[ID]]]: ...
 
 
 @overload
@@ -44,102 +48,174 @@ def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
     backend: AuthenticationBackend[UP, ID],
     *,
+    load_user: Literal[True] = True,
     optional: bool,
     active: bool = False,
     verified: bool = False,
     superuser: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
-) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]: ...
+) -> _Dependency[tuple[UP, TokenRecord[ID]] | None]: ...
+
+
+@overload
+def current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    load_user: Literal[False],
+    optional: Literal[False] = False,
+    active: bool = False,
+    touch: bool = True,
+    fresh_within: timedelta | None = None,
+) -> _Dependency[TokenRecord[ID]]: ...
+
+
+@overload
+def current_token(
+    fastapi_users: FastAPIUsers[UP, ID],
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    load_user: Literal[False],
+    optional: bool,
+    active: bool = False,
+    touch: bool = True,
+    fresh_within: timedelta | None = None,
+) -> _Dependency[TokenRecord[ID] | None]: ...
 
 
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
     backend: AuthenticationBackend[UP, ID],
     *,
+    load_user: bool = True,
     optional: bool = False,
     active: bool = False,
     verified: bool = False,
     superuser: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
-) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
+) -> _Dependency[Any]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    It works for requests and WebSockets, accepts the tokens of this backend only, and names the error when it refuses
-    (RFC 6750 §3.1).
+    It works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the error (RFC
+    6750 §3.1).
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        optional: Whether to return `None` instead of an error if the other conditions are not met.
-        active: As in `current_user`. The tokens of an inactive user are refused in any case.
+        load_user: `False` returns only the record, which contains the user's id. Neither the user manager nor a query
+            for the user is then needed. With tokens in SQL, the tokens of an inactive user are still refused. With
+            tokens in Redis they are refused only if `KnoxUserManagerMixin` has revoked them.
+        optional: Whether to return `None` instead of raising if a condition is not met.
+        active: As in `current_user`. The tokens of an inactive user are refused even without it.
         verified: Whether the user must be verified; the answer is 403 otherwise.
         superuser: Whether the user must be a superuser; the answer is 403 otherwise.
         touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
-        fresh_within: The longest time since the user authenticated; the answer is 401 if it was longer ago. Refresh and
-            rotation do not make a login fresh again.
+        fresh_within: The longest time since the user authenticated; the answer is 401 if more time has passed. Refresh
+            and rotation do not make a login fresh again.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or a condition is
+            about the user, who is not loaded.
     """
     refuse_other_backends(backend)
-    rules = _Rules(active=active, verified=verified, superuser=superuser, fresh_within=fresh_within)
-    return _current_token(fastapi_users, backend, rules=rules, optional=optional, touch=touch)
+    if not load_user and (verified or superuser):
+        raise TypeError("load_user=False does not load the user, so leave out verified and superuser")
+    rules = _Rules(
+        active=active,
+        verified=verified,
+        superuser=superuser,
+        fresh_within=fresh_within,
+        optional=optional,
+        touch=touch,
+    )
+    return _with_user(fastapi_users, backend, rules) if load_user else _without_user(backend, rules)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """The conditions that a user and a login must meet, beyond a live token."""
+    """The conditions that a user and a login must meet, in addition to a live token, and what a read may write."""
 
     active: bool
     verified: bool
     superuser: bool
     fresh_within: timedelta | None
+    optional: bool
+    touch: bool
 
-    def refusal(
-        self, connection: HTTPConnection, found: tuple[UP, TokenRecord[ID]], strategy: KnoxStrategy[UP, ID]
-    ) -> HTTPException | None:
-        """Return the exception if a condition is not met, in FastAPI-Users' order; freshness comes last."""
-        user, record = found
+    def refusal_of_user(self, connection: HTTPConnection, user: UserProtocol[Any]) -> HTTPException | None:
+        """Return the exception if the user does not meet a condition, in FastAPI-Users' order."""
         if self.active and not user.is_active:
             return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
             challenge = challenge_for(connection, error="insufficient_scope")
             return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: challenge})
+        return None
+
+    def refusal_of_login(
+        self, connection: HTTPConnection, record: TokenRecord[ID], strategy: KnoxStrategy[UP, ID]
+    ) -> HTTPException | None:
+        """Return the exception if the user authenticated too long ago."""
         if self.fresh_within is not None and not strategy.is_fresh(record, self.fresh_within):
             return invalid_token(connection, description=_TOO_OLD)
         return None
 
+    def decide(
+        self,
+        connection: HTTPConnection,
+        found: T | None,
+        refusal: HTTPException | None,
+        *,
+        before: TokenRecord[Any] | None,
+    ) -> T | None:
+        """Return what was found, or raise the refusal unless the token is optional.
 
-def _current_token(
-    fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
-    *,
-    rules: _Rules,
-    optional: bool,
-    touch: bool,
-) -> Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]] | None]]:
+        Args:
+            connection: The request or WebSocket.
+            found: What was found for the token; `None` without a live token.
+            refusal: The exception if a condition is not met.
+            before: The record that had authenticated the request before this dependency.
+        """
+        if found is None:
+            refusal = HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})
+        if self.optional or refusal is not None:
+            note_authenticated(connection, before)  # This dependency refuses nobody, or has just refused.
+        if refusal is not None and not self.optional:
+            raise refusal
+        return found if refusal is None else None
+
+
+def _with_user(
+    fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID], rules: _Rules
+) -> _Dependency[tuple[UP, TokenRecord[ID]] | None]:
     async def get_current_token(
         connection: HTTPConnection,
         user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)],
         token: Annotated[str | None, Depends(presented_by(backend))],
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> tuple[UP, TokenRecord[ID]] | None:
-        knox = checked_strategy(strategy, backend)
-        before = authenticated_record(connection)
-        found = await knox.authenticate(token, user_manager, touch=touch)
+        knox, before = checked_strategy(strategy, backend), authenticated_record(connection)
+        found = await knox.authenticate(token, user_manager, touch=rules.touch)
         note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports make no note.
-        refusal = _not_authenticated(connection) if found is None else rules.refusal(connection, found, knox)
-        if optional or refusal is not None:
-            note_authenticated(connection, before)  # This dependency refuses nobody, or has just refused.
-        if refusal is not None and not optional:
-            raise refusal
-        return found if refusal is None else None
+        refusal = found and (
+            rules.refusal_of_user(connection, found[0]) or rules.refusal_of_login(connection, found[1], knox)
+        )
+        return rules.decide(connection, found, refusal, before=before)
 
     return get_current_token
 
 
-def _not_authenticated(connection: HTTPConnection) -> HTTPException:
-    """Return the exception for a request without a live token."""
-    return HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})
+def _without_user(backend: AuthenticationBackend[UP, ID], rules: _Rules) -> _Dependency[TokenRecord[ID] | None]:
+    async def get_current_record(
+        connection: HTTPConnection,
+        token: Annotated[str | None, Depends(presented_by(backend))],
+        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
+    ) -> TokenRecord[ID] | None:
+        knox, before = checked_strategy(strategy, backend), authenticated_record(connection)
+        record = await knox.authenticate_record(token, touch=rules.touch)
+        note_transport(connection, scheme=None, presented=bool(token))
+        refusal = None if record is None else rules.refusal_of_login(connection, record, knox)
+        return rules.decide(connection, record, refusal, before=before)
+
+    return get_current_record

@@ -1,4 +1,4 @@
-"""What the answers of all routes have in common: the errors in the OpenAPI document, and headers for caches."""
+"""What the answers of all routes have in common: the errors in the OpenAPI document, and the headers for caches."""
 
 from typing import Any
 

@@ -26,24 +26,24 @@ _EXAMPLE: dict[str, Any] = {
 class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
     """A live session of a user: what is stored about one token, never the token itself."""
 
-    id: UUID = Field(description="The identifier by which the session is revoked. Refresh and rotation keep it.")
-    name: str | None = Field(description="The name that the client or the application gave it.")
+    id: UUID = Field(description="The identifier with which the session can be revoked. Refresh and rotation keep it.")
+    name: str | None = Field(description="The name that the client or the application gave the session.")
     device_id: str | None = Field(description="The stable identifier that the client uses for its device.")
     user_agent: str | None = Field(description="The client's `User-Agent` at login.")
     ip_address: str | None = Field(description="The client's address at login.")
     created_at: AwareDatetime = Field(description="When the user logged in.")
     authenticated_at: AwareDatetime = Field(description="When the user last proved who they are.")
     expires_at: AwareDatetime | None = Field(
-        description="When it expires unless it is refreshed; null if it never expires."
+        description="When the session expires unless it is refreshed; null if it never expires."
     )
     last_used_at: AwareDatetime | None = Field(
-        description="When it was last used, accurate to `min_refresh_interval`; null if not since login."
+        description="When the session was last used, accurate to `min_refresh_interval`; null if not used since login."
     )
-    current: bool = Field(description="Whether it is the session that makes this request.")
+    current: bool = Field(description="Whether this request was made with the session.")
 
     @classmethod
     def of(cls, record: TokenRecord[Any], *, presented: TokenRecord[Any] | None) -> Self:
-        """Return what a user may see of a record, and whether it is the record of the presented token."""
+        """Return the fields of a record that a user may see, and whether it is the record of the presented token."""
         return cls(
             id=record.id,
             name=record.name,

@@ -1,4 +1,4 @@
-"""The routes beside FastAPI-Users' login and logout: a user's own sessions."""
+"""The routes that complement FastAPI-Users' login and logout: a user's own sessions."""
 
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
@@ -23,7 +23,7 @@ __all__ = ["get_knox_router"]
 
 _GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
 
-_NO_SESSION = {SESSION_NOT_FOUND: "The user has no such live session."}
+_NO_SESSION = {SESSION_NOT_FOUND: "The user has no live session with this id."}
 
 
 def get_knox_router(
@@ -34,10 +34,11 @@ def get_knox_router(
 ) -> APIRouter:
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
-    Its routes accept the tokens of this backend only, and list and revoke only its sessions. `POST /logout-all` revokes
-    all sessions of the user, and `POST /logout-others` all except the one that makes the request. `GET /sessions` lists
-    them, the newest first, and `DELETE /sessions/{id}` revokes one. `POST /rotate` replaces the token by a new one, and
-    answers like a login. A route that revokes the session of its own request answers like the transport's logout.
+    Its routes accept only the tokens of this backend, and list and revoke only its sessions. `POST /logout-all` revokes
+    all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
+    /sessions` lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate`
+    replaces the token by a new token, and answers like a login. A route that revokes the session of its own request
+    answers like a logout.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
@@ -45,7 +46,7 @@ def get_knox_router(
         requires_verification: Whether the user must be verified.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something else than a `KnoxStrategy`.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`.
     """
     forbidden = "The user is not verified." if requires_verification else None
     router = APIRouter(responses=refusals(forbidden=forbidden))
@@ -136,7 +137,7 @@ async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
 
 
 def _login_success(backend: AuthenticationBackend[UP, ID]) -> tuple[int, OpenAPIResponseType]:
-    """Document how a login succeeds. It can fail in ways that a rotation cannot, for example by the limit."""
+    """Return how a login succeeds; its errors are left out, because a rotation cannot reach the limit, for example."""
     documented = backend.transport.get_openapi_login_responses_success()
     codes = [code for code in documented if isinstance(code, int) and code < status.HTTP_300_MULTIPLE_CHOICES]
     return min(codes, default=status.HTTP_200_OK), {code: documented[code] for code in codes}

@@ -1,4 +1,4 @@
-"""Adding a token: under a lock on its user's row, on the authority of another token, within the limit."""
+"""Adding a token: under a lock on its user's row, within the limit, and only if the token in `by` is live."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class NewToken(Generic[ID]):
 
 
 def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
-    """Refuse a limit if there is no user's row to lock.
+    """Refuse a limit if there is no user row to lock.
 
     Raises:
         LimitUnsupported: The store cannot see the users.
@@ -47,7 +47,7 @@ def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
 
 
 def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> Added[ID]:
-    """Insert the row of a new token, and remove the rows that the new token replaces."""
+    """Insert the row of a new token, and remove the rows that have expired, are replaced or exceed the limit."""
     record = new.record
     # The lock comes first: with a DELETE before it, many simultaneous logins of one user deadlock on MariaDB.
     _lock_unchanged_user(database, connection, new)
@@ -61,7 +61,7 @@ def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> 
 
 
 def _lock_unchanged_user(database: Database, connection: Connection, new: NewToken[ID]) -> None:
-    """Lock the user's row, and check that the user is unchanged since the login was checked."""
+    """Lock the user's row, and check that the user has not changed since the password was checked."""
     if database.sql.users is None:
         return
     row, credentials = lock_user(database, connection, new.record.user_id), new.credentials
@@ -92,7 +92,7 @@ def _lock_authorizing_token(database: Database, connection: Connection, new: New
 
 
 def _remove_replaced(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
-    """Remove the tokens of the user that have expired, that the request presented, or that the same device has."""
+    """Remove the user's tokens that have expired, that the request presented, or that belong to the same device."""
     removal = database.sql.removal_at_login(
         is_capped=new.created_since is not None,
         is_replacing=bool(new.replaces),
@@ -110,7 +110,7 @@ def _remove_replaced(database: Database, connection: Connection, new: NewToken[I
 
 
 def _make_room(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
-    """Remove as many tokens as needed to keep the limit with one more; all that are left are live.
+    """Evict tokens if one more would exceed the limit. All expired tokens have been removed before.
 
     Raises:
         TokenLimitReached: The limit is reached, and the policy is "reject".

@@ -1,4 +1,4 @@
-"""The SQL of a mapped class's attributes, and whether a user is active by the row and by the object."""
+"""The SQL expressions of a mapped class's attributes, and the check whether a user is active."""
 
 import dis
 import inspect
@@ -17,10 +17,10 @@ __all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
 
 
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
-    """Return the SQL expression of an attribute; `None` if it is computed in Python, or does not exist.
+    """Return the SQL expression of an attribute; `None` if the attribute is computed in Python, or does not exist.
 
-    The expression of a hybrid attribute is used only if it means the same as its Python code, as far as
-    `_has_expression` can determine.
+    The expression of a hybrid attribute is returned only if `_has_expression` finds that it means the same as the
+    Python code of the attribute.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):
@@ -34,13 +34,13 @@ def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
 
 
 def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
-    """Return why `in_sql` returns `None` for an attribute, and how to fix it if that is possible."""
+    """Return why `in_sql` returns `None` for an attribute, and how to fix it if possible."""
     reason = f"{name} is not a column or SQL expression"
     if _hybrid(mapper, name) is None:
         return reason
     return (
-        f"{reason} that is known to be right: give the hybrid attribute an .expression without Python's and, or, not, "
-        "if, in and is, such as and_(cls.enabled, cls.paid)"
+        f"{reason} that surely means the same as its Python code: give the hybrid attribute an .expression without "
+        "Python's and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
     )
 
 
@@ -48,7 +48,7 @@ def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
     """Return whether a user is active.
 
     The row just read decides, because the session may have loaded the object earlier. But if the class computes
-    `is_active` in Python, which may take more into account than the SQL does, both must be true.
+    `is_active` in Python, both must be true, because the Python code may check more than the SQL expression does.
 
     Args:
         row_value: `is_active` of the row just read.
@@ -58,7 +58,7 @@ def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
 
 
 def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
-    """Return the hybrid attribute of this name, also under a synonym; `None` for any other attribute."""
+    """Return the hybrid attribute that a name or a synonym stands for; `None` if the attribute is not hybrid."""
     while name in mapper.synonyms:
         name = mapper.synonyms[name].name
     found = mapper.all_orm_descriptors.get(name)
@@ -68,8 +68,8 @@ def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
 def _has_expression(hybrid: hybrid_property[Any]) -> bool:
     """Return whether the SQL expression of a hybrid attribute means the same as its Python code.
 
-    Python's own operators raise no error on the class, but their result is wrong. To Python a column is always true, so
-    `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None` is always true.
+    Python's own operators raise no error on the class, but their result is wrong. Python takes every column for true,
+    so `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None` is always true.
     """
     stated = hybrid.custom_comparator or hybrid.expr or hybrid.fget
     return isinstance(stated, FunctionType) and not _decides_in_python(stated)
@@ -85,5 +85,5 @@ def _decides_in_python(function: FunctionType) -> bool:
 
 @cache
 def _is_loaded(user_class: type[object]) -> bool:
-    """Return whether `is_active` of an object is loaded from its row, and not computed in Python."""
+    """Return whether objects of the class load `is_active` from their row instead of computing it in Python."""
     return isinstance(inspect.getattr_static(user_class, "is_active"), InstrumentedAttribute)

@@ -1,4 +1,4 @@
-"""What the verbs of one store share: the database, as one session of the application reaches it."""
+"""What the verbs of one store share: the application's session, the statements, and facts about the last read."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
@@ -27,11 +27,12 @@ Work = Callable[[Connection], T]
 class _EngineState:
     """What this process remembers about an engine: the writes it has attempted, and who may write now.
 
-    Writers take turns only if all sessions share one connection, and so one transaction, as with SQLite in memory.
+    Writers take turns only if all sessions share one connection, and therefore one transaction, as with in-memory
+    SQLite.
     """
 
     def __init__(self) -> None:
-        """Begin with no attempts."""
+        """Start without any attempts."""
         self.attempts = Attempts()
         self._turns: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
@@ -44,17 +45,17 @@ _engines: WeakKeyDictionary[Pool, _EngineState] = WeakKeyDictionary()  # All cop
 
 
 class Database:
-    """One session of the application, the statements on its tokens' table, and what the last read has shown.
+    """One session of the application, the statements for the token table, and facts about the last read.
 
     Attributes:
         session: The application's session.
         sql: The statements.
-        last_statement: The statement of the last read. A session that routes statements to several engines finds the
-            connection of that read by it.
-        last_read_began: Whether no transaction was open before the last read, so that it saw the latest state.
+        last_statement: The statement of the last read. A session that routes statements to several engines needs it to
+            find the connection of that read.
+        saw_latest: Whether the last read certainly saw everything committed before it started.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.
-        options: The execution options of the session's connection when it was last looked at.
+        options: The execution options of the session's connection, as the store last read them.
         has_found_token: Whether a token has been found, and no token has been removed since.
     """
 
@@ -63,7 +64,7 @@ class Database:
         self.session: AsyncSession = session
         self.sql: Statements = sql
         self.last_statement: ClauseElement = sql.no_rows
-        self.last_read_began = False
+        self.saw_latest = False
         self.read_transaction: SessionTransaction | None = None
         self.options: Mapping[str, object] = {}
         self.has_found_token = False
@@ -92,17 +93,17 @@ class Database:
 
     @property
     def attempts(self) -> Attempts:
-        """The writes after reads that this process has attempted lately on this engine."""
+        """The writes after reads that this process has recently attempted on this engine."""
         return self._engine_state().attempts
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that waits for the other writers if all of them share one connection."""
+        """Return a context manager that waits for its turn if all writers share one connection."""
         return nullcontext() if self.has_second_connection() else self._engine_state().turn()
 
     async def run_uncancelled(self, writing: Coroutine[Any, Any, T]) -> T:
-        """Run a write; on SQLite a cancellation is raised only after the write is done.
+        """Run a write, and on SQLite delay a cancellation until the write is done.
 
-        If the driver of SQLite were interrupted within a transaction, the file would stay locked.
+        If SQLite's driver were interrupted inside a transaction, the database file would stay locked.
         """
         return await (run_to_the_end(writing) if self.bind().dialect.name == "sqlite" else writing)
 

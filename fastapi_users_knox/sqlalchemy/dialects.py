@@ -1,20 +1,20 @@
 """The differences between the databases: how a write begins and waits for locks, and what errors mean."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from sqlalchemy import Connection, Dialect, Engine, Update, exc
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import Connection, Dialect, Update, exc
 
 from fastapi_users_knox.errors import KnoxError, describe
 
 __all__ = [
+    "MAX_WAIT",
     "begin_writing",
     "has_open_sqlite",
     "is_locked",
     "is_transient",
+    "locks_in_subquery",
     "locks_rows",
-    "may_autocommit",
     "options_to_write",
     "reading",
     "sees_latest",
@@ -22,10 +22,17 @@ __all__ = [
     "writing_in_time",
 ]
 
+# Seconds to wait for a second connection, and then for a lock. The contract of `TokenStore` allows a second for both.
+# With less time, a slow database more often skips writes, and checks in an older snapshot raise `StoreUnavailable`.
+# With more time, requests wait longer while no connection is free or a lock is held.
+MAX_WAIT = 0.3
+
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
     *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, deadlock
 }
+# A crash may lose the write, but a later read then repeats it. So the commit need not wait for a disk or a standby.
+_POSTGRESQL_WAIT = "SELECT set_config('statement_timeout', '{}', true), set_config('synchronous_commit', 'off', true)"
 _SQLITE_WAIT = ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}")  # milliseconds
 _MYSQL_WAIT = (  # seconds, for tables and for rows
     "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
@@ -35,21 +42,8 @@ _MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
-def may_autocommit(bind: Engine | Connection) -> bool:
-    """Return whether a SELECT may run without a transaction: on PostgreSQL, if the application has allowed it.
-
-    On PostgreSQL this saves two of three round trips, those for BEGIN and ROLLBACK. The drivers of other databases need
-    round trips to turn autocommit on and off.
-    """
-    return (
-        isinstance(bind, Engine)
-        and bind.dialect.name == "postgresql"
-        and bool(bind.get_execution_options().get("knox_autocommit"))
-    )
-
-
 def options_to_write(dialect: Dialect) -> Mapping[str, str]:
-    """Return the options of a connection on which each statement sees what others have committed by then.
+    """Return the connection options with which each statement sees everything committed before it starts.
 
     Raises:
         KnoxError: The locks and the limit have not been tested on this database.
@@ -82,44 +76,47 @@ def begin_writing(connection: Connection, no_rows: Update) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def writing_in_time(connection: AsyncConnection, *, patience: float) -> AbstractAsyncContextManager[None]:
-    """Run one transaction in which no statement waits long for a lock.
+@contextmanager
+def writing_in_time(connection: Connection) -> Iterator[None]:
+    """Run one transaction in which no statement waits longer than `MAX_WAIT` for a lock.
 
     Args:
-        connection: A connection that has not begun a transaction.
-        patience: The number of seconds that a statement may wait.
+        connection: A connection whose driver has not begun a transaction.
     """
     match connection.dialect.name:
         case "postgresql":
-            return _writing_postgresql(connection, patience)
+            connection.exec_driver_sql(_POSTGRESQL_WAIT.format(round(MAX_WAIT * 1000)))
+            yield
         case "sqlite":
-            return _writing_with_setting(connection, _SQLITE_WAIT, round(patience * 1000))
+            with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
+                yield
         case _:
-            # Do not wait for a lock at all, because MySQL counts in whole seconds.
-            return _writing_with_setting(connection, _MYSQL_WAIT, 0)
+            # Do not wait for a lock at all, because the shortest wait on MySQL is a whole second.
+            with _with_setting(connection, _MYSQL_WAIT, 0):
+                yield
 
 
-@asynccontextmanager
-async def reading(connection: AsyncConnection, *, patience: float) -> AsyncIterator[None]:
-    """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
+@contextmanager
+def reading(connection: Connection) -> Iterator[None]:
+    """Let the next statement see everything committed before it starts, and on SQLite not wait long for a writer."""
     if connection.dialect.name == "sqlite":
-        async with _with_setting(connection, *_SQLITE_WAIT, round(patience * 1000)):
+        with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield
     else:
-        await connection.execution_options(isolation_level="READ COMMITTED")
+        connection.execution_options(isolation_level="READ COMMITTED")
         yield
 
 
 def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
-    """Return the same error without the parameters and values of a row, so that a log may show it."""
+    """Return the same error without parameters and row values, so that it may be logged."""
     return type(error)(error.statement, None, Exception(describe(error)))
 
 
 def sees_latest(connection: Connection) -> bool:
-    """Return whether each statement of the open transaction sees what others have committed by then.
+    """Return whether each statement of the open transaction sees everything committed before it starts.
 
-    On MariaDB and MySQL this is the isolation level of the session: they do not report one that SET TRANSACTION has set
-    for a single transaction.
+    On MariaDB and MySQL the isolation level of the session decides, because they do not report a level that SET
+    TRANSACTION has set for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -127,15 +124,23 @@ def sees_latest(connection: Connection) -> bool:
 
 
 def has_open_sqlite(connection: Connection) -> bool:
-    """Return whether SQLite has a transaction open: it may not have begun the one that SQLAlchemy has begun."""
+    """Return whether SQLite has a transaction open.
+
+    SQLAlchemy may have begun a transaction for which the driver has not sent BEGIN yet.
+    """
     if connection.dialect.name != "sqlite":
         return False
     return bool(getattr(connection.connection.driver_connection, "in_transaction", True))
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows: on SQLite a transaction that writes locks the whole database."""
+    """Return whether transactions lock rows; on SQLite, a writing transaction locks the whole database instead."""
     return connection.dialect.name != "sqlite"
+
+
+def locks_in_subquery(connection: Connection) -> bool:
+    """Return whether an UPDATE may lock rows of its own table in a subquery; on SQLite the lock is not needed."""
+    return connection.dialect.name not in {"mysql", "mariadb"}
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
@@ -149,35 +154,20 @@ def is_locked(error: exc.DBAPIError) -> bool:
 
 
 def _codes(error: exc.DBAPIError) -> Sequence[object]:
-    """Return the SQLSTATE, which some drivers of MariaDB provide too, and the error number of MariaDB."""
+    """Return the SQLSTATE and the error number; some drivers for MariaDB provide both."""
     return getattr(error.orig, "sqlstate", None), *getattr(error.orig, "args", ())[:1]
 
 
-@asynccontextmanager
-async def _writing_postgresql(connection: AsyncConnection, patience: float) -> AsyncIterator[None]:
-    """Run one transaction whose statements are cancelled after this time."""
-    async with connection.begin():
-        await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {patience * 1000:.0f}")
-        yield
-
-
-@asynccontextmanager
-async def _writing_with_setting(connection: AsyncConnection, wait: tuple[str, str], value: int) -> AsyncIterator[None]:
-    """Run one transaction with a changed setting of the connection."""
-    async with _with_setting(connection, *wait, value), connection.begin():
-        yield
-
-
-@asynccontextmanager
-async def _with_setting(connection: AsyncConnection, query: str, change: str, value: int) -> AsyncIterator[None]:
-    """Change a setting of the connection, and restore it afterwards."""
-    usual = (await connection.exec_driver_sql(query)).one()
-    await connection.exec_driver_sql(change.format(value, value))
-    await connection.rollback()
+@contextmanager
+def _with_setting(connection: Connection, wait: tuple[str, str], value: int) -> Iterator[None]:
+    """Change a setting of the connection, outside of any transaction, and restore it afterwards."""
+    query, change = wait
+    usual = connection.exec_driver_sql(query).one()
+    connection.exec_driver_sql(change.format(value, value))
     try:
         yield
     finally:
         try:
-            await connection.exec_driver_sql(change.format(*usual))
+            connection.exec_driver_sql(change.format(*usual))
         except exc.SQLAlchemyError:
-            await connection.invalidate()  # It must not return to the pool with the changed setting.
+            connection.invalidate()  # It must not return to the pool with the changed setting.

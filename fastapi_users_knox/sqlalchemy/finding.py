@@ -11,7 +11,7 @@ from fastapi_users_knox.records import ID, UP, Found, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest, saw_latest
+from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest
 from fastapi_users_knox.sqlalchemy.statements import record_of
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -21,18 +21,19 @@ __all__ = ["find_token", "list_live"]
 async def find_token(
     database: Database, token: PresentedToken, *, audience: str, users: UserSource | None
 ) -> Found[UP, ID] | None:
-    """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if that is possible."""
+    """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if possible."""
     loads_user, digests = _can_load_user(database, users), token.digests
     parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
     statement = database.sql.find(len(digests), with_user=loads_user)
-    rows = await read(database, statement, parameters, is_whole=loads_user or users is None)
+    entity = database.sql.users.mapper if loads_user and database.sql.users else None
+    rows = await read(database, statement, parameters, entity=entity, is_whole=loads_user or users is None)
     if not rows:
         return None
     found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])
     database.has_found_token = True
-    if saw_latest(database) or found.is_active is False:
+    if database.saw_latest or found.is_active is False:
         return found
-    # In a transaction that was open before, the row may come from an older snapshot, and the token may be revoked.
+    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked.
     explain = partial(refuse_hidden, database, user_id=found.record.user_id)
     statement = database.sql.find(len(digests), with_user=False)
     latest = await read_latest(database, statement, parameters, explain=explain)
@@ -44,7 +45,7 @@ async def find_token(
 async def list_live(
     database: Database, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None
 ) -> Sequence[TokenRecord[ID]]:
-    """Select the live records of a user on the caller's session, the newest first."""
+    """Select the live records of a user on the caller's session, newest first."""
     columns = database.sql.columns
     statement = (
         select(*database.sql.record)
@@ -55,11 +56,11 @@ async def list_live(
 
 
 def _can_load_user(database: Database, users: UserSource | None) -> bool:
-    """Return whether the users are loaded from this session and this class, so that a join can load them too."""
+    """Return whether the users come from the store's own session and user class, so that a join can load them."""
     return users is not None and users.user_class is database.sql.user and users.session is database.session
 
 
 def _found(database: Database, user: UP | None, row: Sequence[Any]) -> Found[UP, ID]:
-    """Make the result of a row: the digest, `is_active` and the columns of the record."""
+    """Build the result from a row of the digest, `is_active` and the columns of the record."""
     is_active = None if database.sql.user is None else active_by_row_and_object(row[1], user)
     return Found(record=record_of(row), digest=row[0], is_active=is_active, user=user)

@@ -1,4 +1,4 @@
-"""Whether no row was found because there is none, or because row-level security hides the rows."""
+"""The check whether a row that was not found is missing, or hidden by row-level security."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fastapi_users_knox.sqlalchemy.statements import Statements
 
 __all__ = ["refuse_hidden", "tables_of"]
 
-# Users that this process has deleted lately. Their tokens are revoked right after the deletion, if at all.
+# Users that this process has recently deleted. If their tokens are revoked, it happens right after the deletion.
 _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
@@ -39,24 +39,24 @@ def _identity(instance: object) -> tuple[Mapper[object], object]:
 
 
 def tables_of(statements: Statements) -> Sequence[Table]:
-    """Return the table of the tokens, and those of the users if the store sees the users."""
+    """Return the token table, and also the user tables if the store sees the users."""
     return [statements.table, *_user_tables(statements)]
 
 
 def refuse_hidden(database: Database, connection: Connection, user_id: object) -> None:
-    """Raise an error if nothing was found of a user because row-level security hides the rows.
+    """Raise an error if no row of a user was found because row-level security hides the rows.
 
-    That happens if the settings that the application made for its transaction have ended. If row-level security is in
-    force for the users, the user's own row shows it. Otherwise there are only the tokens: they are hidden if the store
-    has found a token before, and the whole table is empty now.
+    The rows become hidden when the settings that the application made for its transaction have ended. If the store sees
+    the users, a missing user row shows this. If row-level security is in force for the tokens alone, an empty token
+    table shows it too, provided that the store has found a token before.
 
     Args:
         database: The database.
-        connection: The connection, in the transaction in which nothing was found.
+        connection: The connection, still in the transaction in which no row was found.
         user_id: The id of the user.
 
     Raises:
-        KnoxError: Row-level security is in force, and hides the user.
+        KnoxError: Row-level security hides the rows of the user.
     """
     sql = database.sql
     if connection.dialect.name != "postgresql" or _is_deleted(sql, user_id):
@@ -70,19 +70,19 @@ def refuse_hidden(database: Database, connection: Connection, user_id: object) -
     loses_tokens = secures_tokens and not secures_users and database.has_found_token and not has_tokens
     if loses_user or loses_tokens:
         raise KnoxError(
-            "row-level security hides the rows of this user: what was set for the session's transaction, such as by "
-            "SET LOCAL, has ended with a commit, or the user was deleted meanwhile. Set it in an after_begin event of "
-            "the session"
+            "row-level security hides the rows of this user: a setting of the session's transaction, such as SET "
+            "LOCAL, has ended with a commit, or the user was deleted meanwhile. Make the setting in an after_begin "
+            "event of the session"
         )
 
 
 def _user_tables(statements: Statements) -> Sequence[Table]:
-    """Return the tables of the users; none if the store cannot see the users."""
+    """Return the user tables; an empty list if the store cannot see the users."""
     return [] if statements.users is None else [cast("Table", table) for table in statements.users.mapper.tables]
 
 
 def _sees_user(statements: Statements, user_id: object) -> ColumnElement[bool]:
-    """Return an expression for whether the row of the user can be seen."""
+    """Return an expression for whether the row of the user is visible."""
     if statements.users is None:
         return false()
     of_id = statements.users.columns["id"]
@@ -90,6 +90,6 @@ def _sees_user(statements: Statements, user_id: object) -> ColumnElement[bool]:
 
 
 def _is_deleted(statements: Statements, user_id: object) -> bool:
-    """Return whether this process has deleted the user lately."""
+    """Return whether this process has recently deleted the user."""
     users = statements.users
     return users is not None and (users.mapper.base_mapper, user_id) in _deleted

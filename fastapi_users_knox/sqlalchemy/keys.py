@@ -1,4 +1,4 @@
-"""The key `user_id`: which columns it refers to, and whether it has their type and identifies one user."""
+"""The foreign key `user_id`: the columns that it refers to, and the checks of its type and uniqueness."""
 
 import inspect
 import uuid
@@ -28,7 +28,7 @@ def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
 
 
 def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
-    """Return the column, and the columns of the class's other tables that have the same value in joined inheritance."""
+    """Return the column, and the columns that joined inheritance keeps equal to it in the class's other tables."""
     keys: set[Column[Any]] = set()
     new = {column}
     while new:
@@ -39,10 +39,10 @@ def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
 
 
 def check_key(tokens: Mapper[Any]) -> None:
-    """Refuse a token class whose `user_id` does not identify one user.
+    """Refuse a token class whose `user_id` does not identify exactly one user.
 
     Raises:
-        UserClassError: The key has another type than the ids of the users, or several users may have the same value.
+        UserClassError: The types of the key and of the users' ids differ, or several users may share one value.
         NoReferencedTableError: The users are not mapped yet.
     """
     for column in referred_columns(tokens):
@@ -51,12 +51,12 @@ def check_key(tokens: Mapper[Any]) -> None:
 
 
 def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
-    """Refuse a key that is stored in another form than the id of the user, because it would match no user."""
+    """Refuse a key that is stored in a different form from the user's id, because it would match no user."""
     name, own = tokens.class_.__name__, tokens.columns["user_id"].type
     if not _may_hold(column.type, _stated_types(tokens.class_)):
         raise UserClassError(
-            f'{name} is a token class for other ids than those of "{column}", which are {column.type!r}: '
-            "derive it from SQLAlchemyBaseKnoxTokenTable[...] with the type of those ids"
+            f'{name} is a token class for ids of a different type from "{column}", which is {column.type!r}: '
+            f"derive {name} from SQLAlchemyBaseKnoxTokenTable[...] with the Python type of that column"
         )
     if not _stores_alike(own, column.type):
         raise UserClassError(
@@ -66,7 +66,7 @@ def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
 
 
 def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
-    """Refuse ids that are unique only together with another column: a token would be valid for several users."""
+    """Refuse ids that are unique only together with another column, because a token would fit several users."""
     if not any(set(columns) == {column} for columns in _unique_columns(column.table)):
         raise UserClassError(
             f'{tokens.class_.__name__}.user_id refers to "{column}", which several rows may share: let it refer to a '
@@ -75,7 +75,7 @@ def _check_unique(tokens: Mapper[Any], column: Column[Any]) -> None:
 
 
 def _unique_columns(table: Table) -> Iterator[Iterable[ColumnElement[Any]]]:
-    """Return the columns of each unique key of the table."""
+    """Yield the columns of each unique key of the table."""
     yield table.primary_key
     yield from (key.columns for key in table.constraints if isinstance(key, UniqueConstraint))
     yield from (index.columns for index in table.indexes if index.unique and not _is_partial(index))
@@ -87,7 +87,7 @@ def _is_partial(index: Index) -> bool:
 
 
 def _stated_types(token_class: type[Any]) -> Iterator[type]:
-    """Return the types that the class passes for `ID`, as in `SQLAlchemyBaseKnoxTokenTable[int]`."""
+    """Yield the types that the class passes for `ID`, as in `SQLAlchemyBaseKnoxTokenTable[int]`."""
     for base in token_class.__mro__:
         for generic in vars(base).get("__orig_bases__", ()):
             yield from (stated for stated in get_args(generic) if inspect.isclass(stated))
@@ -100,7 +100,7 @@ def _may_hold(column_type: TypeEngine[Any], stated_types: Iterable[type]) -> boo
 
 
 def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
-    """Return whether two types store an id in the same form: VARCHAR and TEXT do, two kinds of UUID may not."""
+    """Return whether two types store an id in the same form: VARCHAR and TEXT do, but two UUID types may not."""
     one, other = _plain(one), _plain(other)
     if isinstance(one, TypeDecorator) or isinstance(other, TypeDecorator):
         return type(one) is type(other)
@@ -108,7 +108,7 @@ def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
 
 
 def _plain(column_type: TypeEngine[Any]) -> TypeEngine[Any]:
-    """Return the type under a decorator that does not change values, such as SQLModel's type for texts."""
+    """Return the type inside decorators that do not change values, such as SQLModel's string type."""
     while isinstance(column_type, TypeDecorator) and not _converts(column_type):
         column_type = column_type.impl_instance
     return column_type

@@ -1,4 +1,4 @@
-"""Features of PostgreSQL alone: transactions that a write can join, row-level security, and the search path."""
+"""Features that only PostgreSQL has: transactions that a write can join, row-level security, and the search path."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class OpenTransaction:
     """What is known about the transaction that the caller has begun.
 
     Attributes:
-        is_joinable: Whether the store's writes can be part of it, whoever has begun it. Each of its statements must see
-            what others have committed by then, it must end in one COMMIT, and it must neither be read-only nor have
-            failed.
-        tables: The identifiers of the tables that it finds by their names; `None` if they are not known.
+        is_joinable: Whether the store's writes can be part of it. For this it must run at READ COMMITTED, in a real
+            transaction that one COMMIT ends, and it must be neither read-only nor failed.
+        tables: The object identifiers of the tables that the names refer to in this transaction; `None` if they are not
+            known.
     """
 
     is_joinable: bool = False
@@ -24,7 +24,7 @@ class OpenTransaction:
 
 
 def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> OpenTransaction:
-    """Inspect the open transaction by one SELECT. Only on PostgreSQL a write can join it."""
+    """Inspect the open transaction by one SELECT; a write can join it only on PostgreSQL."""
     if connection.dialect.name != "postgresql" or _autocommits(connection):
         return OpenTransaction()
     settings = [func.current_setting(f"transaction_{name}") for name in ("isolation", "read_only")]
@@ -36,17 +36,17 @@ def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> Open
 
 
 def tables_found(connection: Connection, tables: Sequence[Table]) -> Sequence[int | None]:
-    """Return the identifiers of the tables that these names find in the open transaction."""
+    """Return the object identifiers of the tables that these names refer to in the open transaction."""
     return list(connection.execute(select(*_table_ids(connection, tables))).one())
 
 
 def has_row_security(connection: Connection, tables: Sequence[Table]) -> ColumnElement[bool]:
-    """Return an expression for whether row-level security is in force for one of the tables."""
+    """Return an expression for whether row-level security is in force for any of the tables."""
     return or_(false(), *[func.row_security_active(_quoted_name(connection, table)) for table in tables])
 
 
 def _table_ids(connection: Connection, tables: Sequence[Table]) -> Sequence[ColumnElement[int]]:
-    """Return expressions for the identifiers of the tables that these names find."""
+    """Return expressions for the object identifiers of the tables that these names refer to."""
     return [cast(func.to_regclass(_quoted_name(connection, table)), BigInteger) for table in tables]
 
 
@@ -57,5 +57,5 @@ def _quoted_name(connection: Connection, table: Table) -> str:
 
 
 def _autocommits(connection: Connection) -> bool:
-    """Return whether the driver is in autocommit, so that the transaction that SQLAlchemy has begun does not exist."""
+    """Return whether the driver is in autocommit, in which each statement is committed by itself."""
     return bool(getattr(connection.connection.dbapi_connection, "autocommit", True))

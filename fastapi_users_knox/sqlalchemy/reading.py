@@ -1,8 +1,9 @@
 """One SELECT on the application's session, at the lowest possible cost."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import Row, Select, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,47 +11,62 @@ from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.records import UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
-from fastapi_users_knox.sqlalchemy.dialects import may_autocommit
-from fastapi_users_knox.sqlalchemy.sessions import (
-    close_transaction,
-    has_begin_hooks,
-    has_execute_hooks,
-    has_own_execute,
-)
+from fastapi_users_knox.sqlalchemy.lazy_begin import before_begin, has_driver_begun, may_hold_back_begin
+from fastapi_users_knox.sqlalchemy.sessions import has_execute_hooks, has_own_execute
 
-__all__ = ["fetch", "select_user"]
+__all__ = ["Fetched", "fetch", "select_user"]
+
+
+class Fetched(NamedTuple):
+    """The rows of a SELECT.
+
+    Attributes:
+        rows: All rows, each once.
+        is_first: Whether no statement of the application was sent before in the same transaction of the database.
+    """
+
+    rows: Sequence[Row[Any]]
+    is_first: bool
 
 
 async def fetch(
-    session: AsyncSession, statement: Select[Any], parameters: Mapping[str, object], *, mapper: Mapper[Any]
-) -> Sequence[Row[Any]]:
-    """Return all rows of a SELECT, each once.
+    session: AsyncSession,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    mapper: Mapper[Any],
+    entity: Mapper[Any] | None = None,
+) -> Fetched:
+    """Run a SELECT on the application's session, which is not flushed, committed or rolled back.
 
     Args:
-        session: The application's session. If it is idle and its engine has the option `knox_autocommit`, no
-            transaction is begun.
+        session: The application's session.
         statement: The SELECT.
         parameters: Its parameters.
-        mapper: The mapper by which a session with several engines selects its engine.
+        mapper: The mapper that a session with several engines needs to choose the engine.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
     """
+    # Every call gets the same routing, so that a session with several engines uses one engine for all of them.
+    routing = {"mapper": mapper, "clause": statement}
     if has_own_execute(session):
+        is_first = not session.in_transaction()
         with session.no_autoflush:
-            found = await session.execute(statement, parameters, bind_arguments={"mapper": mapper, "clause": statement})
-        return found.unique().all()
+            found = await session.execute(statement, parameters, bind_arguments=routing)
+        return Fetched(found.unique().all(), is_first)
     # `AsyncSession.execute` would put all rows into a second buffer.
-    return await session.run_sync(_fetch, statement, parameters, mapper, may_commit=not has_execute_hooks(session))
+    return await session.run_sync(_fetch, statement, parameters, routing, entity, has_hooks=has_execute_hooks(session))
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user, and whether the row just read is active; `None` if there is no row. Nothing is flushed."""
+    """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
-    rows = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
+    rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper, entity=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
 
 
 @cache
 def _find_user(users: Mapper[Any]) -> Select[Any]:
-    """Build the SELECT of one user once for each class, because building it is most of its cost.
+    """Build the SELECT of a user only once for each class, because building it is expensive.
 
     `is_active` is selected in addition to the user, because an object that the session already has is not refreshed.
     """
@@ -62,28 +78,30 @@ def _fetch(
     session: Session,
     statement: Select[Any],
     parameters: Mapping[str, object],
-    mapper: Mapper[Any],
+    routing: dict[str, Any],
+    entity: Mapper[Any] | None,
     *,
-    may_commit: bool,
-) -> Sequence[Row[Any]]:
-    """Run the SELECT in the greenlet of the session, in autocommit if that is possible."""
-    # It is passed each time, so that a session with several engines uses the same one for all of it.
-    routing = {"mapper": mapper, "clause": statement}
-    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
-        if not (may_commit and _may_autocommit(session, mapper, statement)):
-            return session.execute(statement, parameters, bind_arguments=routing).unique().all()
-        try:
-            session.connection(routing, execution_options={"isolation_level": "AUTOCOMMIT"})
-            return session.execute(statement, parameters, bind_arguments=routing).unique().all()
-        finally:
-            # Whatever happens, no statement of the application may run on a connection in autocommit. The transaction
-            # has sent nothing, and closing it does not expire what the application has loaded.
-            close_transaction(session)
+    has_hooks: bool,
+) -> Fetched:
+    """Run the SELECT in the greenlet of the session, before the driver begins a transaction if possible."""
+    is_first = not session.in_transaction()
+    held_back: AbstractContextManager[None] = nullcontext()
+    if may_hold_back_begin(session, session.get_bind(**routing)):
+        connection = session.connection(routing)
+        is_first = is_first or not has_driver_begun(connection)
+        if not has_hooks:  # Hooks may send their own statements.
+            held_back = before_begin(session, connection)
+    with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
+        with held_back:
+            result = session.execute(statement, parameters, bind_arguments=routing)
+        # The objects are created only here, so the load listeners of the application run in a transaction.
+        may_repeat = has_hooks or (entity is not None and _joins_eagerly(entity))
+        return Fetched((result.unique() if may_repeat else result).all(), is_first)
 
 
-def _may_autocommit(session: Session, mapper: Mapper[Any], statement: Select[Any]) -> bool:
-    """Return whether the SELECT may run without a transaction on this session."""
-    # In autocommit, what a hook sets for its transaction would be lost before the SELECT.
-    if session.in_transaction() or session.twophase or has_begin_hooks(session):
-        return False
-    return may_autocommit(session.get_bind(mapper, clause=statement))
+@cache
+def _joins_eagerly(entity: Mapper[Any]) -> bool:
+    """Return whether loading this class may join a relationship, which may repeat its rows."""
+    return any(
+        relationship.lazy == "joined" for each in entity.self_and_descendants for relationship in each.relationships
+    )

@@ -1,4 +1,4 @@
-"""Removing tokens: one, all of a user, and those that have expired."""
+"""Removing tokens: one token, all tokens of a user, or expired tokens."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -34,7 +34,7 @@ def remove_rows(
 def remove_token(
     database: Database, connection: Connection, *, user_id: object, id: UUID, audience: str
 ) -> Sequence[TokenRecord[Any]]:
-    """Delete one row, and return its record if it was there."""
+    """Delete one row, and return its record if the row existed."""
     parameters = {"id": id, "user_id": user_id, "audience": audience}
     removed = remove_rows(database, connection, database.sql.removal, parameters)
     if not removed:
@@ -52,7 +52,7 @@ def remove_all_tokens(
         where.append(columns["audience"] == audience)
     if keep is not None:
         where.append(columns["id"] != keep)
-    # Without the lock, a DELETE that waits for an `add` to commit would not see the row which that has inserted.
+    # Without the lock, a DELETE that waits for an `add` to commit would not see the row that the `add` has inserted.
     is_locked = locks_rows(connection) and lock_user(database, connection, user_id) is not None
     if not is_locked:
         refuse_hidden(database, connection, user_id)
@@ -62,7 +62,7 @@ def remove_all_tokens(
 def has_expired(
     sql: Statements, *, audience: str, now: datetime, created_since: datetime | None
 ) -> ColumnElement[bool]:
-    """Match the tokens that have expired, and those of this audience that were created before `created_since`."""
+    """Match expired tokens of every audience, and tokens of this audience that were created before `created_since`."""
     is_past_expiry = sql.columns["expires_at"] <= now
     if created_since is None:
         return is_past_expiry
@@ -70,7 +70,7 @@ def has_expired(
 
 
 def purge_batch(database: Database, connection: Connection, *, where: ColumnElement[bool], batch_size: int) -> int:
-    """Delete by primary key the rows that an indexed SELECT finds, except those that others have locked."""
+    """Find rows by an indexed SELECT that skips locked rows, and delete them by primary key."""
     ids = lock_unlocked_tokens(database, connection, where, limit=batch_size)
     # The condition is repeated, because the expiry of a row may have moved between the two statements.
     return connection.execute(delete(database.sql.table).where(database.sql.columns["id"].in_(ids), where)).rowcount

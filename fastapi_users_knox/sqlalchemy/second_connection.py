@@ -1,4 +1,4 @@
-"""A second connection, prepared like the application's session, for what must not touch the session's transaction."""
+"""A second connection, prepared like the application's session, for work outside the session's transaction."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -8,23 +8,20 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, StaticPool, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from fastapi_users_knox.sqlalchemy import dialects
 from fastapi_users_knox.sqlalchemy.dialects import begin_writing, options_to_write, reading, writing_in_time
 from fastapi_users_knox.sqlalchemy.sessions import run_begin_hooks
 
-__all__ = ["MAX_WAIT", "has_second_connection", "read_on_second_connection", "write_on_second_connection"]
+__all__ = ["has_second_connection", "read_on_second_connection", "write_on_second_connection"]
 
 T = TypeVar("T")
-
-# Seconds to wait for a connection, and again for a lock; the contract of `TokenStore` allows one second for both. With
-# less time, a slow database more often skips writes, and `StoreUnavailable` is raised for checks in an older snapshot.
-# With more time, requests wait longer while no connection is free or a lock is held.
-MAX_WAIT = 0.3
 
 
 def has_second_connection(bind: Engine | Connection) -> bool:
     """Return whether a second connection can be opened.
 
-    It cannot if the session is bound to a connection, or if all sessions share one, as with SQLite in memory.
+    It cannot be opened if the session is bound to a connection, or if all sessions share one connection, as with
+    in-memory SQLite.
     """
     return isinstance(bind, Engine) and not isinstance(bind.pool, StaticPool)
 
@@ -32,7 +29,7 @@ def has_second_connection(bind: Engine | Connection) -> bool:
 async def read_on_second_connection(
     session: AsyncSession, engine: Engine, options: Mapping[str, object], read: Callable[[Connection], T]
 ) -> T:
-    """Run a read that sees what others have committed by then.
+    """Run a read that sees everything committed before it starts.
 
     Args:
         session: The application's session. Its `after_begin` listeners prepare the transaction.
@@ -46,10 +43,11 @@ async def read_on_second_connection(
 
     def read_prepared(connection: Connection) -> T:
         """Run the listeners, then the read."""
-        run_begin_hooks(session.sync_session, connection)
-        return read(connection)
+        with reading(connection):
+            run_begin_hooks(session.sync_session, connection)
+            return read(connection)
 
-    async with _connect(engine, options) as connection, reading(connection, patience=MAX_WAIT):
+    async with _connect(engine, options) as connection:
         return await connection.run_sync(read_prepared)
 
 
@@ -76,12 +74,14 @@ async def write_on_second_connection(
 
     def write_prepared(connection: Connection) -> T:
         """Take the write lock of SQLite, run the listeners, then the write."""
-        begin_writing(connection, no_rows)
-        run_begin_hooks(session.sync_session, connection)
-        return write(connection)
+        with writing_in_time(connection):
+            begin_writing(connection, no_rows)
+            run_begin_hooks(session.sync_session, connection)
+            written = write(connection)
+            connection.commit()
+            return written
 
-    all_options = {**options, **options_to_write(engine.dialect)}
-    async with _connect(engine, all_options) as connection, writing_in_time(connection, patience=MAX_WAIT):
+    async with _connect(engine, {**options, **options_to_write(engine.dialect)}) as connection:
         return await connection.run_sync(write_prepared)
 
 
@@ -89,7 +89,7 @@ async def write_on_second_connection(
 async def _connect(engine: Engine, options: Mapping[str, object]) -> AsyncIterator[AsyncConnection]:
     """Open a connection with these execution options, if one is free in time."""
     async with AsyncExitStack() as stack:
-        async with asyncio.timeout(MAX_WAIT):
+        async with asyncio.timeout(dialects.MAX_WAIT):
             connection = await stack.enter_async_context(AsyncEngine(engine).connect())
         await connection.execution_options(**options)
         yield connection

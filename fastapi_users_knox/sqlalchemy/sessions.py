@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext, suppress
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Result, Select, event, inspect
@@ -45,13 +46,13 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
     """Return the session itself, or the session behind an `async_scoped_session`.
 
     Raises:
-        TypeError: The argument is something else, such as a synchronous session.
+        TypeError: The argument is not an asynchronous session.
     """
     current = session() if isinstance(session, async_scoped_session) else session
     if isinstance(current, AsyncSession):
         return current
     raise TypeError(
-        "session must be an AsyncSession, as an async_sessionmaker opens it, and comes before the table: "
+        "session must be an AsyncSession, such as an async_sessionmaker opens, and comes before the table: "
         f"got {session!r}"
     )
 
@@ -62,9 +63,11 @@ def has_begin_hooks(session: Session) -> bool:
 
 
 def has_execute_hooks(session: AsyncSession) -> bool:
-    """Return whether the application changes how the session executes statements, by listeners or by a method."""
-    return bool(session.sync_session.dispatch.do_orm_execute) or any(
-        _is_overridden(type(each).execute) for each in (session, session.sync_session)
+    """Return whether the application changes how the session executes statements, by a listener or an override."""
+    return (
+        bool(session.sync_session.dispatch.do_orm_execute)
+        or _is_overridden(type(session).execute)
+        or _is_overridden(type(session.sync_session).execute)
     )
 
 
@@ -73,21 +76,23 @@ def has_own_execute(session: AsyncSession) -> bool:
     return _is_overridden(type(session).execute)
 
 
+@lru_cache(maxsize=64)
 def _is_overridden(execute: Callable[..., object]) -> bool:
     """Return whether the application has overridden `execute`."""
-    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}  # SQLModel's only adds types.
+    # SQLModel's override only adds types.
+    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}
 
 
 async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
     """Return the execution options that the application's hooks add to a statement, such as `schema_translate_map`.
 
-    The hooks run as they do for any statement, and may send statements of their own in the session's transaction. The
-    statement for which they run is not sent.
+    The hooks run as they do for any statement, and may send their own statements in the session's transaction. The
+    probe itself is not sent.
 
     Args:
         session: The application's session.
-        probe: The statement.
-        mapper: The mapper by which a session with several engines selects its engine.
+        probe: The statement for which the hooks run.
+        mapper: The mapper that a session with several engines needs to choose the engine.
     """
     if not has_execute_hooks(session):
         return {}
@@ -113,6 +118,9 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
 @contextmanager
 def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
     """Set execution options on a connection, and restore the former ones afterwards."""
+    if not options:
+        yield
+        return
     usual = connection.get_execution_options()
     connection.execution_options(**options)
     try:
@@ -122,20 +130,20 @@ def with_options(connection: Connection, options: Mapping[str, object]) -> Itera
 
 
 def run_begin_hooks(session: Session, connection: Connection) -> None:
-    """Run the session's `after_begin` listeners for the transaction of another connection.
+    """Run the session's `after_begin` listeners for a transaction on a second connection.
 
     A listener must send its statements over the connection that it receives, never over the session.
     """
     if not has_begin_hooks(session):
         return
     transaction = session.get_transaction()
-    # The transaction that is begun as an argument for the listeners opens no connection, and sends nothing.
+    # The listeners need a transaction as an argument. Beginning one opens no connection, and sends nothing.
     with closing(session.begin()) if transaction is None else nullcontext(transaction) as begun:
         session.dispatch.after_begin(session, begun, connection)
 
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
-    """Return a connection's execution options, such as `schema_translate_map`, except those of the BEGIN."""
+    """Return a connection's execution options, such as `schema_translate_map`, without the options for BEGIN."""
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
@@ -149,13 +157,13 @@ def refuse_transaction_block(session: Session) -> None:
     is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
     if is_block or session.in_nested_transaction():
         raise KnoxError(
-            "the session is inside begin() or begin_nested(), where tokens cannot be written, because that commits the "
-            "session: open it by `async with async_sessionmaker(...)() as session`, without begin()"
+            "the session is inside begin() or begin_nested(), where tokens cannot be written, because writing a token "
+            "commits the session: open it by `async with async_sessionmaker(...)() as session`, without begin()"
         )
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring what the application has loaded, because an attribute cannot await its reload."""
+    """Commit without expiring loaded objects, because reading an expired attribute cannot await its reload."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -165,7 +173,7 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back without expiring what the application has loaded, because an attribute cannot await its reload.
+    """Roll back without expiring loaded objects, because reading an expired attribute cannot await its reload.
 
     Args:
         session: The session.
@@ -180,7 +188,7 @@ async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> No
 
 
 def load_identity(user: object) -> None:
-    """Set the `id` of an expired user, so that reading it sends no SELECT, which could not be awaited."""
+    """Set the `id` of an expired user, because reading an expired attribute cannot await its reload."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return
@@ -189,7 +197,7 @@ def load_identity(user: object) -> None:
 
 
 def close_transaction(session: Session) -> None:
-    """Close the open transaction without storing anything and without expiring what the application has loaded."""
+    """Close the open transaction without storing anything and without expiring loaded objects."""
     transaction = session.get_transaction()
     if transaction is not None:
         transaction.close()
@@ -205,9 +213,9 @@ def abandon_transaction(session: Session, callers: SessionTransaction | None) ->
 
     Args:
         session: The application's session.
-        callers: The transaction that the application has begun. What was flushed in it is lost, so the objects must not
-            look as if they were stored: it is rolled back like any other. In a transaction that the store has begun,
-            nothing was flushed, so nothing that the application has loaded needs to expire.
+        callers: The transaction that the application has begun. It is rolled back, which expires loaded objects,
+            because they must not keep flushed changes that are lost. In a transaction that the store has begun, nothing
+            was flushed, so it is closed and loaded objects stay as they are.
     """
     if callers is not None and session.get_transaction() is callers:
         session.rollback()

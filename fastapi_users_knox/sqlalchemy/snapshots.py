@@ -1,23 +1,29 @@
-"""Reading tokens on the caller's session, and again if its transaction may show an older state."""
+"""Reading tokens on the caller's session, and reading them again if its transaction may show an older state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy.orm import Mapper
 
 from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import sees_latest
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.second_connection import read_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
 from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
 
-__all__ = ["read", "read_latest", "refuse_older_snapshot", "saw_latest"]
+__all__ = ["read", "read_latest", "refuse_older_snapshot"]
 
 
 async def read(
-    database: Database, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
+    database: Database,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    entity: Mapper[Any] | None = None,
+    is_whole: bool = True,
 ) -> Sequence[Row[Any]]:
     """Read on the caller's session, which is not flushed, committed or rolled back.
 
@@ -25,30 +31,27 @@ async def read(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        is_whole: Whether a write after this read comes before any code of the application runs on the session.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
+        is_whole: Whether a write that this read causes comes before any further use of the session by the application.
     """
     session = database.session
     with raising_store_unavailable(database):
-        database.last_statement, database.last_read_began = statement, not session.in_transaction()
-        rows = await fetch(session, statement, parameters, mapper=database.sql.mapper)
-        # A transaction that this read began contains nothing of the application yet, so a write after it may end it.
-        has_begun = database.last_read_began and is_whole
-        database.read_transaction = session.sync_session.get_transaction() if has_begun else None
-        if database.last_read_began and not rows and session.in_transaction():
-            # Another backend may look for the same token next, and needs a transaction of its own for that.
-            await commit_keeping_loaded(session)
+        database.last_statement, was_idle = statement, not session.in_transaction()
+        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper, entity=entity)
+        database.saw_latest = is_first and isinstance(database.bind(), Engine)
+        # A transaction that this read began contains no work of the application yet, so a write after the read may end
+        # it.
+        database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
+        if was_idle and not rows:
+            # The next backend may look for the same token, and has to do so in a new transaction.
+            await session.run_sync(close_transaction)
         return rows
-
-
-def saw_latest(database: Database) -> bool:
-    """Return whether the last read certainly saw what had been committed by then."""
-    return database.last_read_began and isinstance(database.bind(), Engine)
 
 
 async def read_latest(
     database: Database, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
 ) -> Sequence[Row[Any]] | None:
-    """Read again what is committed now, if the caller's transaction may see an older snapshot; else return `None`.
+    """Read again on a second connection if the caller's transaction may see an older snapshot, else return `None`.
 
     Args:
         database: The database.
@@ -58,8 +61,8 @@ async def read_latest(
 
     Raises:
         StoreUnavailable: No second connection is free in time. The token that the snapshot shows may have been revoked.
-        KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection does
-            not have what the session has set for its transaction.
+        KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection lacks a
+            setting that the session has made for its transaction.
     """
 
     def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:
@@ -81,10 +84,10 @@ async def read_latest(
 
 
 def refuse_older_snapshot(connection: Connection) -> None:
-    """Refuse a connection on which tokens would be counted and accepted by an older snapshot.
+    """Refuse a connection whose transaction may show an older snapshot, in which revoked tokens are still live.
 
     Raises:
-        KnoxError: The transaction does not see what others commit.
+        KnoxError: The transaction does not see what other transactions commit.
     """
     if connection.dialect.name != "sqlite" and not sees_latest(connection):
         raise KnoxError(

@@ -1,4 +1,4 @@
-"""The SQL of the token store, and how a row becomes a record."""
+"""The SQL statements of the token store, and the conversion of a row to a record."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from types import EllipsisType
 from typing import Any, cast
 
 from sqlalchemy import (
+    BindParameter,
     Column,
     ColumnElement,
     Insert,
@@ -42,8 +43,11 @@ _RECORD = (
 )
 
 
+_Moment = datetime | BindParameter[Any]
+
+
 class _Columns(Bundle[Any]):
-    """Columns that are returned as one plain tuple; a `Bundle` of SQLAlchemy makes a named one at each execution."""
+    """Columns that are returned as one plain tuple; SQLAlchemy's `Bundle` makes a named tuple at each execution."""
 
     def create_row_processor(
         self,
@@ -68,8 +72,23 @@ class Removal:
     finding: Select[Any]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Renewal:
+    """The statements that update the row of a token that was used, unless another transaction has locked the row.
+
+    Attributes:
+        both: The one statement for databases that can lock rows in a subquery of an UPDATE.
+        locking: The SELECT for MariaDB and MySQL, which locks the row that `updating` then updates.
+        updating: The UPDATE.
+    """
+
+    both: Update
+    locking: Select[Any]
+    updating: Update
+
+
 class Statements:
-    """The statements on the table of one token class, and their parts. All stores over the class share them.
+    """The statements for the table of one token class, and their parts. All stores of that class share them.
 
     Attributes:
         mapper: The mapper of the token class.
@@ -80,8 +99,8 @@ class Statements:
         insert: The INSERT of a row.
         count: The SELECT that counts the records of a user, with the parameters `user_id` and `audience`.
         removal: The removal of one record, with the parameters `user_id`, `audience` and `id`.
-        users: The class of the users to which `user_id` refers; `None` if the store cannot see the users.
-        user: The mapped class of `users`; `None` as well in that case.
+        users: The user class to which `user_id` refers; `None` if the store cannot see the users.
+        user: The mapped class of `users`; `None` if the store cannot see the users.
     """
 
     def __init__(self, mapper: Mapper[Any], users: UserClass | None) -> None:
@@ -105,14 +124,13 @@ class Statements:
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
 
-        Its columns are the digest, the user's `is_active` (null if it has no user table), and the columns of
-        the record. If the user is selected too, each row has two elements: the user, and a tuple of
-        those columns.
+        Its columns are the digest, the user's `is_active` (null if the store cannot see the users), and the columns of
+        the record. If the user is selected too, each row has two elements: the user, and a tuple of these columns.
         """
         digest_is = [self.columns["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = self.users.columns["is_active"] if self.users else null()
         columns = (self.columns["digest"], is_active.label("is_active"), *self.record)
-        # One tuple costs SQLAlchemy less than a dozen columns in addition to the user.
+        # In addition to the user, one tuple costs SQLAlchemy less than a dozen columns.
         statement = select(self.user, _Columns("token", *columns)) if with_user and self.user else select(*columns)
         if self.users is not None:
             on = self.users.columns["id"] == self.columns["user_id"]
@@ -121,11 +139,11 @@ class Statements:
 
     @lru_cache(maxsize=8)  # noqa: B019 (as above)
     def removal_at_login(self, *, is_capped: bool, is_replacing: bool, has_device: bool) -> "Removal":
-        """Build the removal at a login, with the parameters `user_id`, `audience`, `now` and those named below.
+        """Build the removal at a login, with the parameters `user_id`, `audience`, `now`, and one per true argument.
 
         Args:
             is_capped: Whether it removes the records created before the parameter `created_since`.
-            is_replacing: Whether it removes the records under one of the digests in the parameter `replaces`.
+            is_replacing: Whether it removes the records whose digests are in the parameter `replaces`.
             has_device: Whether it removes the records of the device in the parameter `device_id`.
         """
         is_removed = [self.columns["expires_at"] <= bindparam("now")]
@@ -137,6 +155,39 @@ class Statements:
             is_removed.append(self.columns["device_id"] == bindparam("device_id"))
         return self.removal_of(*self._same_user_and_audience, or_(*is_removed))
 
+    @lru_cache(maxsize=8)  # noqa: B019 (as above)
+    def renewal(self, *, is_capped: bool, moves_expiry: bool, changes_digest: bool) -> "Renewal":
+        """Build the update of a row whose token was used.
+
+        It has the parameters `knox_id`, `knox_digest`, `knox_now` and `knox_unused_since`. No column may have such a
+        name, because SQLAlchemy would set that column.
+
+        Args:
+            is_capped: Whether the row must have been created no earlier than the parameter `knox_created_since`.
+            moves_expiry: Whether its expiry moves to the parameter `knox_expires_at`, if that is later.
+            changes_digest: Whether the row gets the digest in the parameter `knox_new_digest`.
+        """
+        columns = self.columns
+        now: BindParameter[Any] = bindparam("knox_now")
+        values: dict[Any, object] = {columns["last_used_at"]: now}
+        where = [
+            columns["id"] == bindparam("knox_id"),
+            columns["digest"] == bindparam("knox_digest"),
+            self.is_live(now, bindparam("knox_created_since") if is_capped else None),
+            self.active_at() < bindparam("knox_unused_since"),
+        ]
+        if moves_expiry:
+            where.append(columns["expires_at"] < bindparam("knox_expires_at"))
+            values[columns["expires_at"]] = bindparam("knox_expires_at")
+        if changes_digest:
+            values[columns["digest"]] = bindparam("knox_new_digest")
+        locked = select(columns["id"]).where(*where).with_for_update(skip_locked=True)
+        # The condition is repeated, because the row may change before it is locked.
+        renewing = update(self.table).where(*where).values(values)
+        return Renewal(
+            locking=locked, updating=renewing, both=renewing.where(columns["id"] == locked.scalar_subquery())
+        )
+
     def removal_of(self, *where: ColumnElement[bool]) -> "Removal":
         """Build the removal of the records that match all these conditions."""
         return Removal(
@@ -145,17 +196,17 @@ class Statements:
         )
 
     def values(self, record: TokenRecord[Any], digest: bytes) -> dict[str, object]:
-        """Return the values of a row for a record, by the keys of the columns."""
+        """Return the row of a record, as a dictionary of values by column key."""
         values = {self.columns[name].key: getattr(record, name) for name in _RECORD}
         return {**values, self.columns["digest"].key: digest}
 
-    def is_live(self, now: datetime, created_since: datetime | None) -> ColumnElement[bool]:
+    def is_live(self, now: _Moment, created_since: _Moment | None) -> ColumnElement[bool]:
         """Return the SQL of `TokenRecord.is_live`."""
         unexpired = or_(self.columns["expires_at"].is_(None), self.columns["expires_at"] > now)
         return unexpired if created_since is None else and_(unexpired, self.columns["created_at"] >= created_since)
 
     def active_at(self) -> ColumnElement[datetime]:
-        """Return the SQL of `TokenRecord.active_at`."""
+        """Return `TokenRecord.active_at` as an SQL expression."""
         return func.coalesce(self.columns["last_used_at"], self.columns["created_at"])
 
 
@@ -165,12 +216,12 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
     Args:
         session: The session. It must use the same engine for the users and the tokens.
         table: The mapped class of the token records.
-        users: The mapped class of the users. `...` means the one that `user_id` refers to, and `None` that the users
-            are not in this database.
+        users: The mapped class of the users. `...` means the class that `user_id` refers to, and `None` means that the
+            users are not in this database.
 
     Raises:
         TypeError: `table` is not a token class, or `users` is not a mapped class.
-        UserClassError: The users cannot be found, or are on another engine.
+        UserClassError: The user class cannot be found, or uses a different engine from the tokens.
     """
     named = users if users is None or isinstance(users, EllipsisType) else mapper_of("users", users)
     statements = _statements_on(mapper_of("table", table), named)
@@ -181,7 +232,7 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
 
 @cache
 def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None) -> Statements:
-    """Build the statements once for each token class and class of users."""
+    """Build the statements only once for each pair of token class and user class."""
     if not all(name in tokens.columns for name in (*_RECORD, "digest")):
         raise TypeError(
             "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "
@@ -192,4 +243,4 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Return the record of a row that ends with the columns of the record."""
-    return TokenRecord(**dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))
+    return TokenRecord.from_stored(zip(_RECORD, row[-len(_RECORD) :], strict=True))

@@ -1,4 +1,4 @@
-"""The token store over SQL: one prebuilt SELECT to read, one transaction of its own to write."""
+"""The token store over SQL: one prebuilt SELECT for a read, and one transaction for a write."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,7 +32,8 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
 
     A read is one SELECT, of the token joined to its user, on the caller's session, which is not flushed, committed or
     rolled back. A write uses the session at READ COMMITTED and commits it, as FastAPI-Users' own adapters do. Settings
-    that the application makes for its session's transactions in `after_begin` events, such as a tenant, apply to both.
+    that the application makes for its session's transactions in `after_begin` events, such as a tenant, apply to reads
+    and to writes.
 
     Args:
         session: The application's session. Pass the session of the user database, so that one SELECT reads the token
@@ -40,15 +41,16 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         table: The mapped class of the token records.
         users: The mapped class of the users. By default it is found by the foreign key of `user_id`; if several classes
             of an inheritance hierarchy match, the topmost is used. `None` states that the users are not in this
-            database. Then a login does not lock its user and does not check the password and `is_active` again, and a
-            limit is refused with `LimitUnsupported`.
+            database. Then a login does not lock the user's row and does not check the password and `is_active` again,
+            and a limit raises `LimitUnsupported`.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.
 
     Raises:
         TypeError: An argument has the wrong type, for example a synchronous session, or the user class as the table.
-        UserClassError: The user class cannot be found, is on another engine than the tokens, or has other ids.
+        UserClassError: The user class cannot be found, uses a different engine from the tokens, or has ids of a
+            different type.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,
     ) -> Added[ID]:
-        """Insert a row, under a lock on the user's row that puts the logins of one user in order."""
+        """Insert a row under a lock on the user's row, so that the logins of one user run one after another."""
         refuse_unsupported_limit(self._database, limit)
         new = NewToken(
             record=record,
@@ -111,7 +113,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Update the row on a second connection; a row that is locked is left to the transaction that has locked it."""
+        """Update the row on a second connection, unless another transaction has locked it."""
         work = partial(
             renew_token,
             self._database,
@@ -167,7 +169,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Delete the rows that an indexed SELECT finds, except those that others have locked."""
+        """Delete the rows in batches, and skip rows that other transactions have locked."""
         check_batch_size(batch_size)
         sql = self._database.sql
         where = has_expired(sql, audience=audience, now=now, created_since=created_since)

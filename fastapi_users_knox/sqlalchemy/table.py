@@ -1,4 +1,4 @@
-"""The table: mixins like those of fastapi-users-db-sqlalchemy, and their column types."""
+"""The token table: mixins in the style of fastapi-users-db-sqlalchemy, and their column types."""
 
 import uuid
 from contextlib import suppress
@@ -32,7 +32,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert a timezone-aware datetime to UTC. A naive one raises ValueError."""
+        """Convert a timezone-aware datetime to UTC. A naive datetime raises ValueError."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -47,7 +47,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
 
 
-# CHAR(32) on databases that do not have a native type in every version and driver.
+# CHAR(32), except on PostgreSQL: only there every version and driver has a native type.
 _UUID = Uuid(native_uuid=False).with_variant(Uuid(), "postgresql")
 
 
@@ -66,20 +66,20 @@ def _unicode_text(length: int) -> String:
 class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
     """A table of token records, generic in the type of the user's id. To add columns, subclass it.
 
-    `user_id` refers to the `id` of a table named "user"; override it for a table of another name. It gets its type from
-    the column it refers to, so do not pass one. When SQLAlchemy configures the classes, `UserClassError` is raised for
-    a type that stores the same id in another form, for an `ID` that the column cannot store, and for a column that is
-    not unique by itself, such as one half of a primary key.
+    `user_id` refers to the `id` of a table named "user"; override it if your users' table has a different name. It gets
+    its type from the column it refers to, so do not pass a type. When SQLAlchemy configures the classes,
+    `UserClassError` is raised for a type that stores the same id in a different form, for an `ID` that the column
+    cannot store, and for a column that is not unique by itself, such as one half of a primary key.
     """
 
     __tablename__ = "knox_token"
 
     @classmethod
     def __declare_last__(cls) -> None:
-        """Listen to the ORM, so that the tokens of each user that it deletes are deleted too, whatever the key does.
+        """Make the ORM delete the tokens of every user that it deletes, whatever the foreign key does.
 
-        Otherwise, on a database that does not enforce foreign keys (SQLite's default), a new user with the same number
-        would be logged in by them. On one that enforces them without a cascade, the user could not be deleted.
+        Otherwise, if the database does not enforce foreign keys (SQLite's default), the old tokens would be valid for a
+        new user with the same id. If it enforces foreign keys without a cascade, the user could not be deleted.
         """
         tokens: Mapper[Any] | None = inspect(cls, raiseerr=False)
         if tokens is None:
@@ -98,8 +98,8 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
             return
         for key in referred_columns(tokens):
             value = getattr(user, users.get_property_by_column(key).key)
-            # The rows of the user are locked first, as at a login, so that no login can come in between, and none
-            # deadlocks with this.
+            # The rows of the user are locked first, as at a login. Thus a login can neither run between the two
+            # statements nor deadlock with them.
             lock = select(key).select_from(users.persist_selectable).where(key == value)
             connection.execute(lock.with_for_update(of=users.tables))
             connection.execute(statement.where(tokens.columns["user_id"] == value))
@@ -148,7 +148,5 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
 def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
     """Check the key `user_id` of each token class when it is configured."""
-    with suppress(
-        NoReferencedTableError
-    ):  # If the users are mapped later, the store checks the key when it is created.
+    with suppress(NoReferencedTableError):  # If the users are mapped later, each new store checks the key.
         check_key(tokens)

@@ -35,8 +35,8 @@ _RETRIES = 3
 async def run_to_commit(database: Database, work: Work[T]) -> T:
     """Do the work and commit it with the pending changes of the session; retry if another transaction conflicts.
 
-    What the session contains is committed even if the work raises. The work is done in a transaction in which each
-    statement sees what others have committed by then, and for which the session's `after_begin` listeners have run.
+    The session's own changes are committed even if the work raises. In the transaction of the work, each statement sees
+    everything committed before it starts, and the session's `after_begin` listeners have run.
 
     Raises:
         StoreUnavailable: The database cannot be reached, or the work still fails at the 4th attempt because of
@@ -62,7 +62,7 @@ async def run_once_to_commit(database: Database, work: Work[T]) -> T:
 
 
 async def _run_on_session(database: Database, work: Work[T]) -> T:
-    """Work in the open transaction if that is possible, because its settings apply there, and else in a new one."""
+    """Do the work in the open transaction if possible, because its settings apply there; otherwise in a new one."""
     session, sql, bind = database.session, database.sql, database.bind()
     options, is_bound = options_to_write(bind.dialect), isinstance(bind, Connection)
     if is_bound:
@@ -85,8 +85,8 @@ async def _run_on_session(database: Database, work: Work[T]) -> T:
 
 
 async def _run_in_callers_transaction(database: Database, connection: AsyncConnection, work: Work[T]) -> T:
-    """Work in a SAVEPOINT of the caller's transaction, and commit that transaction whatever the work raises."""
-    with raising_store_unavailable(database):  # A failure of the application's own changes cannot be repeated.
+    """Do the work in a SAVEPOINT of the caller's transaction, and commit that transaction even if the work raises."""
+    with raising_store_unavailable(database):  # If the application's own changes fail, they cannot be retried.
         await database.session.flush()
     options = await database.hook_options()
     try:
@@ -100,7 +100,7 @@ async def _run_in_callers_transaction(database: Database, connection: AsyncConne
 
 
 async def _commit_callers_transaction(database: Database) -> None:
-    """Commit what the caller has begun. If that fails, its changes are lost, and nothing is repeated without them."""
+    """Commit the caller's transaction, and do not retry the work if this fails, because the changes are then lost."""
     with raising_store_unavailable(database):
         await commit_keeping_loaded(database.session)
 
@@ -116,27 +116,27 @@ async def _abandoning_on_error(database: Database) -> AsyncIterator[None]:
         raise
 
 
-# Each of these runs as a whole in one greenlet.
+# Each function below runs as a whole in one greenlet.
 
 
 def _refuse_other_tables(connection: Connection, database: Database, found: OpenTransaction) -> None:
-    """Raise if the names of the tables find other tables than they did in the transaction that had to be committed."""
+    """Refuse table names that refer to different tables than they did before the caller's transaction was committed."""
     if found.tables is not None and found.tables != tables_found(connection, tables_of(database.sql)):
         raise KnoxError(
-            "the names of the token and user tables find other tables than before: what was set for the session's "
-            "transaction, such as by SET LOCAL search_path, has ended with a commit. Set it in an after_begin event of "
-            "the session"
+            "the names of the token and user tables refer to different tables than before: a setting of the session's "
+            "transaction, such as SET LOCAL search_path, has ended with a commit. Make the setting in an after_begin "
+            "event of the session"
         )
 
 
 def _run_with_options(connection: Connection, database: Database, work: Work[T], options: Mapping[str, object]) -> T:
-    """Run the work with the options of the application's hooks."""
+    """Do the work with the execution options that the application's hooks add."""
     with with_options(connection, options):
         begin_writing(connection, database.sql.no_rows)
         return work(connection)
 
 
 def _run_in_savepoint(connection: Connection, database: Database, work: Work[T], options: Mapping[str, object]) -> T:
-    """Run the work in a SAVEPOINT."""
+    """Do the work in a SAVEPOINT."""
     with connection.begin_nested():
         return _run_with_options(connection, database, work, options)

@@ -1,4 +1,4 @@
-"""What a database in trouble raises, and what the store makes of it."""
+"""The conversion of database errors to `StoreUnavailable`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +18,19 @@ _MISTAKES = (exc.IntegrityError, exc.ProgrammingError, exc.DataError)
 def raising_store_unavailable(database: Database) -> Iterator[None]:
     """Raise `StoreUnavailable` if the database cannot be reached or cannot answer.
 
-    An error that shows a mistake in the program, such as a missing table, is raised as it is, but without values.
+    An error that shows a mistake in the program, such as a missing table, is raised as it is, but without row values.
     """
     try:
         yield
     except _MISTAKES as error:
         if database.sql.mapper.local_table.description not in str(error.statement):
-            raise  # It is about a statement of the application.
+            raise  # A statement of the application has failed.
         raise without_data(error) from None
     except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
         raise StoreUnavailable.because(error) from None
     except exc.StatementError as error:
-        # A default or a type of a column that the application added has raised. SQLAlchemy's message would show all
-        # parameters.
+        # The default or the type of a column that the application added has raised an error. SQLAlchemy's own error
+        # would show all parameters.
         raise (error.orig or error) from None
     except Exception as error:
         # SQLAlchemy does not wrap what asyncpg raises while it connects.

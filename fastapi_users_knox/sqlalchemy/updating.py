@@ -1,14 +1,13 @@
-"""Updating the row of a token that was found: its use, and its digest."""
+"""Updating the row of a token that was found: its last use, its expiry and its digest."""
 
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, update
 
 from fastapi_users_knox.records import ID, UP, Found
 from fastapi_users_knox.sqlalchemy.database import Database
+from fastapi_users_knox.sqlalchemy.dialects import locks_in_subquery
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.locks import lock_unlocked_tokens
 
 __all__ = ["renew_token", "rotate_token"]
 
@@ -24,19 +23,25 @@ def renew_token(
     expires_at: datetime | None,
     digest: bytes | None,
 ) -> bool:
-    """Update the row unless another transaction has locked it, because that one does the same write."""
-    sql, columns = database.sql, database.sql.columns
-    where = [_is_unchanged(database, found), sql.is_live(now, created_since), sql.active_at() < unused_since]
-    values: dict[Any, object] = {columns["last_used_at"]: now}
-    if expires_at is not None:
-        where.append(columns["expires_at"] < expires_at)
-        values[columns["expires_at"]] = expires_at
-    if digest is not None:
-        values[columns["digest"]] = digest
-    if not lock_unlocked_tokens(database, connection, *where, limit=1):
-        return False
-    connection.execute(update(sql.table).where(*where).values(values))
-    return True
+    """Update the row unless another transaction has locked it, because that transaction does the same write."""
+    renewal = database.sql.renewal(
+        is_capped=created_since is not None, moves_expiry=expires_at is not None, changes_digest=digest is not None
+    )
+    parameters = {
+        "knox_id": found.record.id,
+        "knox_digest": found.digest,
+        "knox_now": now,
+        "knox_unused_since": unused_since,
+        "knox_created_since": created_since,
+        "knox_expires_at": expires_at,
+        "knox_new_digest": digest,
+    }
+    given = {name: value for name, value in parameters.items() if value is not None}
+    if locks_in_subquery(connection):
+        return connection.execute(renewal.both, given).rowcount == 1
+    return bool(connection.execute(renewal.locking, given).all()) and bool(
+        connection.execute(renewal.updating, given).rowcount
+    )
 
 
 def rotate_token(
@@ -58,6 +63,6 @@ def rotate_token(
 
 
 def _is_unchanged(database: Database, found: Found[UP, ID]) -> ColumnElement[bool]:
-    """Match the row only while it is stored under the digest under which it was found."""
+    """Match the row only if its digest is still the one under which it was found."""
     columns = database.sql.columns
     return and_(columns["id"] == found.record.id, columns["digest"] == found.digest)

@@ -1,4 +1,4 @@
-"""Finding the mapped class of the users: the one that `user_id` of a token class refers to, in any registry."""
+"""Finding the user class: the mapped class, in any registry, that `user_id` of a token class refers to."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,7 +22,7 @@ _FIX = "pass users= with the mapped class of the users, or users=None if the use
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class UserClass:
-    """A mapped class that `user_id` refers to, as the class of the users.
+    """A mapped class that `user_id` refers to, and that may be the user class.
 
     Attributes:
         mapper: The mapper of the class.
@@ -40,7 +40,7 @@ class UserClass:
 
     @cached_property
     def missing(self) -> list[str]:
-        """What this class lacks to be the class of the users."""
+        """The reasons why this class cannot be the user class."""
         missing = [why_not_in_sql(self.mapper, name) for name in _NEEDED if name not in self.columns]
         if "id" in self.columns and not self._has_referred_id():
             missing.append(f'id is not the column "{self.referred}" that user_id refers to')
@@ -50,9 +50,9 @@ class UserClass:
 
     @cached_property
     def lock(self) -> Select[Any]:
-        """The SELECT of the credentials of the user `user_id`, which locks the user's rows in every table of the class.
+        """The SELECT that locks a user's rows in every table of the class, and returns the user's credentials.
 
-        A change of the password, a deactivation and a deletion wait for it, whichever table they change first.
+        A change of the password, a deactivation and a deletion wait for this lock, whichever table they change first.
         """
         columns = self.columns
         found = select(columns["hashed_password"], columns["is_active"]).select_from(self.mapper.class_)
@@ -62,13 +62,13 @@ class UserClass:
     def reads_like(self, other: "UserClass") -> bool:
         """Return whether the other class reads the same rows and columns, so that either can be used.
 
-        The parameters are compared too, because in single-table inheritance the classes differ only in them.
+        The parameters are compared too, because in single-table inheritance only the parameters differ.
         """
         own, others = self.lock.compile(), other.lock.compile()
         return (str(own), own.params) == (str(others), others.params)
 
     def check_bind(self, session: Session, tokens: Mapper[Any], clause: Update) -> None:
-        """Refuse a session that has the users on another engine than the tokens: no statement could read both.
+        """Refuse a session that uses different engines for users and tokens, because no statement could read both.
 
         Raises:
             UserClassError: The engines differ.
@@ -80,7 +80,7 @@ class UserClass:
             )
 
     def _is_one_row(self) -> bool:
-        """Return whether the referred row alone determines the mapper's key, and not rows that are joined to it."""
+        """Return whether the row that `user_id` refers to determines the mapper's whole key, without joined rows."""
         referred = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in self.referred.table.columns))
         return referred.issuperset(self.mapper.primary_key)
 
@@ -92,13 +92,13 @@ class UserClass:
 
 
 def find_user_class(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType) -> UserClass:
-    """Find the class of the users, or check the one that the application passed.
+    """Find the user class, or check the class that the application passed.
 
     If several classes of an inheritance hierarchy match, the topmost is used, because each user is an instance of it.
 
     Args:
         tokens: The mapper of the token class.
-        users: The mapper of the class that the application passed; `...` if it passed none.
+        users: The mapper of the class that the application passed; `...` if the application passed no class.
 
     Raises:
         UserClassError: No class matches, several different classes match, or the type of `user_id` is wrong.
@@ -135,7 +135,7 @@ def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
 
 
 def topmost_on(table: FromClause) -> set[Mapper[Any]]:
-    """Return the mappers of the classes that use the table, except those that inherit from another of them."""
+    """Return the mappers of the classes that use the table, except those that inherit from another mapper on it."""
     return _topmost(_mappers_on(table))
 
 
@@ -159,10 +159,10 @@ def _mappers_on(table: FromClause) -> set[Mapper[Any]]:
 
 
 def _topmost(mappers: set[Mapper[Any]]) -> set[Mapper[Any]]:
-    """Return the mappers that do not inherit from another one of these."""
+    """Return the mappers that do not inherit from another mapper in the set."""
     return {it for it in mappers if it.inherits is None or mappers.isdisjoint(it.inherits.iterate_to_root())}
 
 
 def _refusal(tokens: Mapper[Any], why: str) -> UserClassError:
-    """Return the error, with the fix."""
+    """Build the error, with its reason and its fix."""
     return UserClassError(f"the users of {tokens.class_.__name__} cannot be found: {why}; {_FIX}")

@@ -1,4 +1,4 @@
-"""The stored row of a user that is being changed, whatever values the objects of the session have."""
+"""The stored row of a user that is being changed; the session's objects may have other values than the row."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -34,7 +34,7 @@ _CREDENTIALS = ("hashed_password", "is_active", "email")
 
 @dataclass(frozen=True)
 class UserRows(Generic[UP, ID]):
-    """The rows behind a user database.
+    """The rows of the users in a user database.
 
     Attributes:
         session: The session of the user database.
@@ -51,18 +51,18 @@ class UserRows(Generic[UP, ID]):
 
         Args:
             id: The user's id.
-            latest: Whether the SELECT gets a transaction of its own, which sees everything that was committed before.
-                The session is committed for it, as at a login.
+            latest: Whether the SELECT gets a new transaction, which sees everything committed before. The session is
+                committed for this, as at a login.
 
         Raises:
             KnoxError: The session is inside `begin()`, where it cannot be committed.
-            UserClassError: The columns cannot be read by SQL.
+            UserClassError: SQL cannot read the columns.
         """
         session, mapper = open_session(self.session), class_mapper(self.user_class)
         if latest:
             self.refuse_transaction_block()
             await commit_keeping_loaded(session)
-        rows = await fetch(session, _find_credentials(mapper), {"id": id}, mapper=mapper)
+        rows, _ = await fetch(session, _find_credentials(mapper), {"id": id}, mapper=mapper)
         if latest:
             await commit_keeping_loaded(session)
         return Credentials(hashed_password=rows[0][0], is_active=bool(rows[0][1])) if rows else None
@@ -72,7 +72,7 @@ class UserRows(Generic[UP, ID]):
         refuse_transaction_block(open_session(self.session).sync_session)
 
     async def stored(self, id: ID) -> StoredRow:
-        """Return the row of a user by attribute name, as the session's own transaction sees it; empty without a row.
+        """Return a user's row by attribute name, as the session's own transaction sees it; empty if there is no row.
 
         It includes `is_active` and the other credentials even if they are hybrid attributes.
         """
@@ -82,14 +82,14 @@ class UserRows(Generic[UP, ID]):
             row = _by_name(found.mappings().one_or_none())
             if not row or "is_active" in row:
                 return row
-            user = await self.load(id)  # The application computes in Python who is active.
+            user = await self.load(id)  # The application computes `is_active` in Python.
             return {**row, "is_active": await session.run_sync(lambda _: user is not None and user.is_active)}
 
     async def committed(self, user: UP, id: ID) -> StoredRow | None:
         """Return the committed row of a user; `None` if row-level security may hide it.
 
-        It is read over a second connection, because what the session has flushed is not committed, and the caller may
-        continue with the session. If there is no second connection, the session is rolled back first.
+        The row is read over a second connection, because the session may see flushed changes that are not committed. If
+        that fails, the session is rolled back and reads the row.
         """
         try:
             return await self._read_committed(id)
@@ -98,18 +98,18 @@ class UserRows(Generic[UP, ID]):
             return await open_session(self.session).run_sync(self._read_on_session, id)
 
     def id_of(self, user: UP) -> ID:
-        """Return the id of a user, without a SELECT even if the object is expired."""
+        """Return the id of a user without sending a SELECT, even if the object is expired."""
         load_identity(user)
         return cast("ID", user.id)
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is not a column."""
+        """Whether `is_active` is computed instead of being a column."""
         return "is_active" not in class_mapper(self.user_class).column_attrs
 
     @contextmanager
     def noting_commits(self) -> Iterator[list[object]]:
-        """Collect the commits of the session in the list."""
+        """Yield a list that gets one item for each commit of the session."""
         session = open_session(self.session).sync_session
         commits: list[object] = []
 
@@ -124,7 +124,7 @@ class UserRows(Generic[UP, ID]):
             event.remove(session, "after_commit", note)
 
     def is_pending(self, user: UP) -> bool:
-        """Return whether the session has a change of this user, or its deletion, that it has not flushed yet."""
+        """Return whether the session has an unflushed change or deletion of this user."""
         session = open_session(self.session)
         return user in session.dirty or user in session.deleted
 
@@ -133,15 +133,15 @@ class UserRows(Generic[UP, ID]):
         await open_session(self.session).flush()
 
     async def commit(self) -> None:
-        """Commit the session. What the application has loaded stays loaded."""
+        """Commit the session without expiring loaded objects."""
         await commit_keeping_loaded(open_session(self.session))
 
     async def roll_back(self, user: UP) -> None:
-        """Roll back the session. What the application has loaded stays loaded."""
+        """Roll back the session without expiring loaded objects."""
         await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which another task uses this task's session, even if it is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
@@ -166,13 +166,13 @@ class UserRows(Generic[UP, ID]):
         return None if row is None and self._may_hide(connection) else _by_name(row)
 
     def _may_hide(self, connection: Connection) -> bool:
-        """Return whether row-level security is in force for the users, so that it may hide an existing user."""
+        """Return whether row-level security is in force for the users, and so may hide an existing user."""
         tables = [table for table in class_mapper(self.user_class).tables if isinstance(table, Table)]
         is_postgresql = connection.dialect.name == "postgresql"
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())
 
     def _row_of(self, id: ID) -> Select[Any]:
-        """Build the SELECT of a row, with the credentials as SQL reads them."""
+        """Build the SELECT of a row, including credentials that are hybrid attributes."""
         table = self.user_class
         mapper = class_mapper(table)
         columns = {attribute.key: attribute.class_attribute for attribute in mapper.column_attrs}
@@ -181,19 +181,19 @@ class UserRows(Generic[UP, ID]):
         return select(*[column.label(f"knox_{name}") for name, column in columns.items()]).where(table.id == id)
 
     def _routing(self, id: ID) -> dict[str, Any]:
-        """Return the arguments by which a session with several engines selects its engine."""
+        """Return the arguments that a session with several engines needs to choose the engine."""
         return {"mapper": class_mapper(self.user_class), "clause": self._row_of(id)}
 
 
 def _by_name(row: RowMapping | None) -> StoredRow:
-    """Return the values of a row by attribute name; empty without a row."""
+    """Return the values of a row by attribute name; empty if there is no row."""
     return {} if row is None else {str(name).removeprefix("knox_"): value for name, value in row.items()}
 
 
 @contextmanager
 def _sharing(scoped: async_scoped_session[AsyncSession], session: AsyncSession) -> Iterator[None]:
-    """Set the session of a scope to this one, if the scope has none yet."""
-    if scoped.registry.has():  # It is scoped by something else, such as the request.
+    """Use this session in the current scope, unless the scope already has a session."""
+    if scoped.registry.has():  # Sessions are scoped by something other than the task, such as the request.
         yield
         return
     scoped.registry.set(session)

@@ -1,4 +1,4 @@
-"""The writes that a read causes: within a second or not at all, and without touching the caller's transaction."""
+"""The writes that a read causes. They take at most a second, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime
@@ -6,12 +6,15 @@ from typing import TypeVar
 from uuid import UUID
 
 from sqlalchemy import Connection, exc
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from fastapi_users_knox.errors import describe
 from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_locked
+from fastapi_users_knox.sqlalchemy.lazy_begin import begins_plainly, has_driver_begun
+from fastapi_users_knox.sqlalchemy.own_connection import write_on_own_connection
 from fastapi_users_knox.sqlalchemy.second_connection import write_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
 from fastapi_users_knox.sqlalchemy.transactions import run_once_to_commit
 
 __all__ = ["write_after_read"]
@@ -36,7 +39,7 @@ async def write_after_read(
         database: The database.
         work: The write.
         purpose: What the write does, for the log, such as "deleting an expired token".
-        id: The id of the record that it changes.
+        id: The id of the record that the write changes.
         now: The current time.
         tried_since: The write is skipped if this process has attempted it since then.
 
@@ -59,8 +62,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection, and on SQLite while the caller has a transaction open, because a
-    write on another connection would make the caller's own next write fail.
+    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
+    open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False
@@ -70,19 +73,33 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on a second connection; on the session's own connection if the session is bound to it.
-
-    The caller's transaction is not touched, unless it contains only the store's own read.
-    """
+    """Write on the session's own connection if the application has begun nothing there, else on a second connection."""
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
         return await run_once_to_commit(database, work)
     if session.in_transaction():
-        database.options = await (await database.connection(database.last_statement)).run_sync(lasting_options)
+        connection = await database.connection(database.last_statement)
+        if _is_free(database, connection):
+            write = write_on_own_connection(
+                session, connection, await database.hook_options(), work, no_rows=database.sql.no_rows
+            )
+            return await database.run_uncancelled(write)
+        database.options = await connection.run_sync(lasting_options)
     database.options = {**database.options, **await database.hook_options()}
     if database.is_read_transaction_open():
-        await commit_keeping_loaded(session)
+        await session.run_sync(close_transaction)
     async with database.turn():
         return await database.run_uncancelled(
             write_on_second_connection(session, bind, database.options, work, no_rows=database.sql.no_rows)
         )
+
+
+def _is_free(database: Database, connection: AsyncConnection) -> bool:
+    """Return whether the driver may end its transaction on the session's connection without any effect."""
+    synchronous = connection.sync_connection
+    return (
+        synchronous is not None
+        and database.has_second_connection()
+        and begins_plainly(database.session.sync_session, synchronous)
+        and (database.is_read_transaction_open() or not has_driver_begun(synchronous))
+    )

@@ -1,4 +1,4 @@
-"""Tools for tests: the contract of a token store as a pytest suite, and what a store's own tests need beside it."""
+"""Tools for tests: the contract of a token store as a pytest suite, and helpers for a store's own tests."""
 
 from fastapi_users_knox.testing.contract import OpenStore, TokenStoreContract, new_digest, new_record
 

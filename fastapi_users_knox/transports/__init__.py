@@ -1,4 +1,4 @@
-"""How tokens travel: in a header or a cookie, and what a request has presented."""
+"""How tokens travel: the transports for a header and a cookie, and the tokens that a request presents."""
 
 from fastapi_users_knox.transports.bearer import KnoxBearerTransport, KnoxLoginResponse
 from fastapi_users_knox.transports.cookie import KnoxCookieTransport

@@ -35,9 +35,9 @@ def challenge_for(
 ) -> str:
     """Return the value of `WWW-Authenticate` for the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
 
-    It names the scheme under which a token was presented. If none was, it names those of all transports that looked
-    for one. A cookie has no scheme of its own: it counts as that of a transport by header if one has looked too, and
-    as "Bearer" otherwise.
+    The value names the scheme with which a token was presented. If no token was presented, it names the schemes of all
+    transports that looked for one. A cookie has no scheme of its own. So for a cookie, the value names the schemes of
+    the header transports that looked for a token, or "Bearer" if none did.
 
     Args:
         connection: The request or WebSocket; `None` if there is none.
@@ -59,20 +59,20 @@ def invalid_token(connection: HTTPConnection | None, *, description: str | None 
 
 
 def credentials(connection: HTTPConnection, scheme: str) -> str | None:
-    """Return the credentials of a scheme in the `Authorization` header, the scheme in any case (RFC 9110 §11.1)."""
+    """Return the credentials in the `Authorization` header for a scheme, which may be in any case (RFC 9110 §11.1)."""
     presented, text = get_authorization_scheme_param(connection.headers.get("Authorization"))
     return text if presented.lower() == scheme.lower() else None
 
 
 def is_http_token(text: str) -> bool:
-    """Return whether a text is a `token` of HTTP's grammar, as names of schemes and cookies are (RFC 9110 §5.6.2)."""
+    """Return whether a text can name a scheme or a cookie: whether it is a `token` of HTTP (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def _is_presented_elsewhere(connection: HTTPConnection, noted: Mapping[str | None, bool]) -> bool:
-    """Return whether a token came by a transport that is not ours, which makes no note."""
+    """Return whether a token came by a transport of another package, which does not call `note_transport`."""
     if None in noted:
-        return False  # Our cookie was there, but was refused because another site made the request.
+        return False  # The cookie was presented, but was refused because another site made the request.
     if not noted and credentials(connection, "Bearer"):
         return True
     headers = [*connection.headers.getlist("Authorization"), *connection.headers.getlist("Cookie")]

@@ -1,4 +1,4 @@
-"""The cookie transport: the token in a cookie, taken only from requests that are not forged."""
+"""The cookie transport: the token in a cookie, which is accepted only from requests that are not forged."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -25,29 +25,30 @@ _MAX_AGE = timedelta(days=400)  # Browsers keep no cookie for longer (RFC 6265bi
 
 
 class KnoxCookieTransport(CookieTransport):
-    """Carry the token in a cookie that expires with the token, and accept it from no forged request.
+    """Carry the token in a cookie that expires with the token, and ignore the cookie of a forged request.
 
-    The cookie's Max-Age at login is the time until the token expires, at most 400 days. `KnoxCookieMiddleware` sets it
-    again when the token is refreshed.
+    The cookie's Max-Age at login is the time until the token expires, at most 400 days. When the token is refreshed,
+    `KnoxCookieMiddleware` sets the cookie again.
 
-    If a request has an unsafe method or opens a WebSocket, its cookie is accepted only if `trusts` returns `True`;
-    otherwise the request counts as one without a cookie.
+    The cookie is accepted only if `trusts` returns `True`, as it does for every request with a safe method. Otherwise
+    the request is treated as if it had no cookie.
 
     Args:
         cookie_name: The name of the cookie. Browsers enforce the rules of the prefixes `__Host-`, `__Host-Http-`,
-            `__Http-` and `__Secure-`: with the first two no other host can set a cookie of this name for this host,
-            and with the second and third no script can.
+            `__Http-` and `__Secure-`: with the first two, no other host can set a cookie of this name for this host;
+            with the second and third, no script can set such a cookie.
         cookie_path: Browsers send the cookie with requests below this path.
-        cookie_domain: The domain to whose subdomains browsers send the cookie too; `None` means this host only.
+        cookie_domain: The domain that gets the cookie together with all its subdomains; `None` means this host only.
         cookie_secure: Whether browsers send the cookie over HTTPS only.
         cookie_httponly: Whether scripts cannot read the cookie.
         cookie_samesite: Whether browsers send the cookie with requests that other sites cause.
         scheme_name: The name of the security scheme in the OpenAPI document.
-        trusted_origins: Other origins whose pages may use the cookie, such as "https://app.example.org".
-        csrf_check: Whether `trusts` is called. Pass `False` only if the application has CSRF tokens of its own.
-        partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). Then it works
-            as a third-party cookie even where browsers block others; this needs `cookie_samesite="none"`.
-        clock: Returns the time in seconds, from any start. It limits the log of refusals.
+        trusted_origins: Further origins whose pages may use the cookie, such as "https://app.example.org".
+        csrf_check: Whether `trusts` is called. Pass `False` only if the application uses its own CSRF tokens.
+        partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). Such a cookie
+            works inside other sites even if the browser blocks third-party cookies; this needs
+            `cookie_samesite="none"`.
+        clock: Returns the time in seconds since any fixed moment. It limits the log of refusals.
 
     Raises:
         ValueError: Browsers would not accept such a cookie, because of its name's prefix, `SameSite=None` or
@@ -88,17 +89,17 @@ class KnoxCookieTransport(CookieTransport):
         self._refusals = RefusalLog(clock)
 
     def trusts(self, connection: HTTPConnection) -> bool:
-        """Return whether a request is safe, was made by a page of its own or a trusted origin, or not by a browser.
+        """Return whether a request is safe, or comes from its own origin, a trusted origin, or no browser.
 
-        `Sec-Fetch-Site` decides if the browser sends it, and `Origin` otherwise. A request with neither was not sent by
-        a browser, or by an old one, which `SameSite` keeps from sending the cookie. With `SameSite=None` it is not
-        trusted.
+        A trusted `Origin` is accepted. Otherwise `Sec-Fetch-Site` decides if the browser sends it, or else `Origin`. A
+        request with neither header comes from a program or an old browser. It is trusted unless the cookie has
+        `SameSite=None`, because `SameSite` keeps an old browser from sending the cookie in a forged request.
         """
         unknown = self.cookie_samesite != "none"
         return is_safe(connection) or is_from(connection, self._trusted_origins, unknown=unknown)
 
     def _accept(self, connection: HTTPConnection, token: str) -> bool:
-        """Return whether the cookie is accepted, and if so note for the middleware how to set it again."""
+        """Return whether the cookie is accepted. If it is, note for the middleware how to set it again."""
         is_accepted = not self._csrf_check or self.trusts(connection)
         note_transport(connection, scheme=None, presented=is_accepted)
         if not is_accepted:
@@ -111,8 +112,8 @@ class KnoxCookieTransport(CookieTransport):
     async def get_login_response(self, token: str) -> Response:
         """Return the answer that sets the cookie, and revoke the session of the cookie that it overwrites.
 
-        This holds for another user's session too. Otherwise a slow request of that session could be answered after the
-        login and renew its cookie, and the browser would be switched back to the other user's session.
+        The session is revoked even if it belongs to another user. Otherwise a slow request of the old session could be
+        answered after the login and renew the old cookie, which would switch the browser back to the old session.
         """
         response = await super().get_login_response(token)
         if isinstance(token, IssuedToken):
@@ -124,7 +125,7 @@ class KnoxCookieTransport(CookieTransport):
             left = None if token.expires_in is None else timedelta(seconds=token.expires_in)
             max_age = _max_age(left)
         else:
-            max_age = None  # Another strategy issued it. The cookie is deleted when the browser is closed.
+            max_age = None  # Another strategy issued the token. The browser deletes the cookie when it is closed.
         self._set_cookie(response, token, max_age=max_age)
         response.headers.update(CACHING_FORBIDDEN)
         return response
@@ -135,7 +136,7 @@ class KnoxCookieTransport(CookieTransport):
         return response
 
     def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:
-        """Add a `Set-Cookie`. All of ours are made here, because a deletion must have the same attributes."""
+        """Add a `Set-Cookie`; every cookie is set here, because a deletion must have the same attributes."""
         response.set_cookie(
             self.cookie_name,
             token,

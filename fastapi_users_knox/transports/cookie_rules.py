@@ -1,4 +1,4 @@
-"""The rules by which browsers accept a cookie: its name, path and domain, and what a prefix of the name requires."""
+"""The rules by which browsers accept a cookie: for its name, path and domain, and for each prefix of the name."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Which page made a browser send a request: one of the application's own origin, or another one (CSRF)."""
+"""The check that a request was made by a page of the application's own or a trusted origin (CSRF)."""
 
 import logging
 import re
@@ -17,18 +17,18 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
 
 
 def is_safe(connection: HTTPConnection) -> bool:
-    """Return whether a request changes nothing by its method (RFC 9110 §9.2.1). Opening a WebSocket does not count."""
+    """Return whether the method of a request is safe (RFC 9110 §9.2.1); opening a WebSocket is not."""
     return connection.scope.get("method") in _SAFE_METHODS
 
 
 def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bool) -> bool:
-    """Return whether a request was made by a page of its own origin, by a page of these origins, or by the user.
+    """Return whether a request was made by a page of its own origin or of these origins, or by the user.
 
     Args:
         connection: The request or WebSocket.
-        origins: The other origins that are accepted, as `parse_origin` returns them.
-        unknown: The answer for a request with neither `Sec-Fetch-Site` nor `Origin`, as programs and old browsers
-            send it.
+        origins: The origins that are accepted in addition to the request's own, as `parse_origin` returns them.
+        unknown: The answer for a request with neither `Sec-Fetch-Site` nor `Origin`, such as programs and old browsers
+            send.
     """
     origin, site = connection.headers.get("Origin"), connection.headers.get("Sec-Fetch-Site")
     if origin is not None and _normalized(origin) in origins:
@@ -43,10 +43,10 @@ def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bo
 class RefusalLog:
     """Log cookies that were not accepted: one line for each origin and minute, and at most 100 lines a minute.
 
-    Anybody can invent origins, so neither the log nor the memory used here may grow with their number.
+    Anybody can invent origins, so neither the log nor the memory used here may grow with the number of origins.
 
     Args:
-        clock: Returns the time in seconds, from any start.
+        clock: Returns the time in seconds since any fixed moment.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -62,7 +62,7 @@ class RefusalLog:
         if unlogged is not None:
             _logger.warning(
                 "Ignored the cookie %s of a request from %r to %r: add the origin to trusted_origins if it is yours"
-                " (refusals not logged since the last such line: %d)",
+                " (refusals left out since the last such line: %d)",
                 cookie_name,
                 origin,
                 own_origin(connection)[:200],
@@ -70,7 +70,7 @@ class RefusalLog:
             )
 
     def _count_unlogged(self, origin: str) -> int | None:
-        """Return how many refusals went unlogged since the last logged one; `None` if this one is not to be logged."""
+        """Return the number of refusals left out since the last log line; `None` if this refusal is left out too."""
         now = self._clock()
         if now - self._since >= _LOG_INTERVAL:
             self._since = now
@@ -84,7 +84,7 @@ class RefusalLog:
 
 
 def own_origin(connection: HTTPConnection) -> str:
-    """Return the origin to which a request was sent, as far as the server knows."""
+    """Return the origin to which a request was sent, according to the server."""
     scheme = "https" if connection.scope.get("scheme") in {"https", "wss"} else "http"
     return _normalized(f"{scheme}://{connection.headers.get('Host', '')}")
 

@@ -19,23 +19,23 @@ __all__ = [
 ]
 
 _SCOPE_KEY = "fastapi_users_knox.authenticated"
-_MAX_VALUES = 16  # Each may cost one read of the store, for a client that is not authenticated yet.
+_MAX_VALUES = 16  # Each value may cost a read of the store, before the client is authenticated.
 
 
 class CookieToken(str):
-    """The token in a cookie that came several times under one name, for example after its path or domain was changed.
+    """The token in a cookie that was sent several times, for example after its path or domain was changed.
 
     The string itself is the last value.
 
     Attributes:
-        others: The other values that have the shape of a token, the last one first.
+        others: All values except the last that have the shape of a token, in reverse order.
     """
 
     __slots__ = ("others",)
     others: tuple[str, ...]
 
     def __new__(cls, last: str, *others: str) -> Self:
-        """Keep the other values beside the last one."""
+        """Keep the other values as an attribute of the last value."""
         token = super().__new__(cls, last)
         token.others = others
         return token
@@ -46,15 +46,15 @@ class CookieToken(str):
 
     @staticmethod
     def values(token: str) -> tuple[str, ...]:
-        """Return all values of a `CookieToken`, the last one first, or any other text alone."""
+        """Return all values of a `CookieToken`, the last value first; for any other text, only that text."""
         return (token, *token.others) if isinstance(token, CookieToken) else (token,)
 
 
 def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
     """Return the token in the cookies of this name. If no value has the shape of a token, return the last value.
 
-    A request does not say which cookie is the newest: browsers send those with the longer path first (RFC 6265 §5.4).
-    So several values are kept, at most the last 16, and of those that are live the newest session counts.
+    A request does not show which cookie is the newest, because browsers send cookies with a longer path first (RFC 6265
+    §5.4). So at most the last 16 values are kept, and the newest live session counts.
     """
     values = cookie_values(connection, name)
     if len(values) <= 1:
@@ -64,10 +64,11 @@ def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
 
 
 def cookie_values(connection: HTTPConnection | None, name: str) -> list[str]:
-    """Return the values of the cookies of exactly this name, in the order in which they came.
+    """Return the values of the cookies with exactly this name, in the order of the request.
 
-    Starlette's parser also strips the spaces of Unicode. To browsers a name that begins with such a space does not have
-    the prefix `__Host-`, so a subdomain may set that cookie; after the strip it would look like the protected one.
+    Starlette's parser is not used, because it also strips Unicode spaces. For a browser, a name that begins with such a
+    space does not have the prefix `__Host-`, so a subdomain may set that cookie. After the strip it would look like the
+    protected cookie.
     """
     lines = [] if connection is None else connection.headers.getlist("cookie")
     chunks = [chunk.partition("=") for line in lines for chunk in line.split(";")]
@@ -79,15 +80,15 @@ def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
     headers = [] if connection is None else [value.decode("latin-1") for _, value in connection.headers.raw]
     # Some clients URL-encode what they put into a cookie.
     texts = [text for header in headers for text in (header, unquote(header))]
-    return iter(dict.fromkeys(token.text for text in texts for token in tokens.find_all(text)))
+    return iter(dict.fromkeys(token for text in texts for token in tokens.find_all(text)))
 
 
 def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:
-    """Note which record authenticated a request. The last call counts, as an application's dependencies come first."""
+    """Note which record authenticated a request; the last call counts, because it belongs to the route itself."""
     if connection is not None:
         connection.scope[_SCOPE_KEY] = record
 
 
 def authenticated_record(connection: HTTPConnection | None) -> TokenRecord[Any] | None:
-    """Return the record that authenticated a request; `None` if nothing did, or something else than a token of ours."""
+    """Return the record that authenticated a request; `None` if no token of this package did."""
     return None if connection is None else connection.scope.get(_SCOPE_KEY)

@@ -14,7 +14,8 @@ __all__ = ["KnoxCookieMiddleware", "note_invalidated", "note_presented", "note_r
 
 _SCOPE_KEY = "fastapi_users_knox"
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-# Headers that let caches store an answer; `CDN-Cache-Control` and its like outrank `Cache-Control` (RFC 9213 §2.2).
+# Headers that let caches store an answer; `CDN-Cache-Control` and similar headers outrank `Cache-Control` (RFC 9213
+# §2.2).
 _CACHING = (b"cache-control", b"surrogate-control")
 
 
@@ -41,7 +42,7 @@ class _Notes:
     refreshed: dict[UUID, tuple[TokenRecord[Any], str]] = field(default_factory=dict, repr=False)
 
     def set_cookies(self) -> dict[bytes, bytes]:
-        """Return a `Set-Cookie` for each cookie whose token was refreshed, by the cookie's name."""
+        """Return the `Set-Cookie` of each cookie whose token was refreshed, by the cookie's name."""
         return {
             cookie.cookie_name.encode("latin-1"): cookie.set_cookie(token, record).encode("latin-1")
             for record, token in self.refreshed.values()
@@ -53,7 +54,7 @@ class _Notes:
 def note_presented(
     connection: HTTPConnection, token: str, *, cookie_name: str, set_cookie: Callable[[str, TokenRecord[Any]], str]
 ) -> None:
-    """Note that a cookie has brought a token, and how to set the cookie again."""
+    """Note that a cookie contained a token, and how to set the cookie again."""
     notes = _notes(connection)
     if notes is not None:
         notes.presented.append(_Presented(cookie_name=cookie_name, token=token, set_cookie=set_cookie))
@@ -67,7 +68,7 @@ def note_refreshed(connection: HTTPConnection | None, token: str, *, record: Tok
 
 
 def note_invalidated(connection: HTTPConnection | None, *records: TokenRecord[Any]) -> None:
-    """Note that the tokens of these records are not valid any more, so that no cookie is set to them again."""
+    """Note that the tokens of these records are not valid any more, so that no cookie is renewed for them."""
     notes = _notes(connection)
     if notes is not None:
         for record in records:
@@ -81,14 +82,13 @@ def _notes(connection: HTTPConnection | None) -> _Notes | None:
 class KnoxCookieMiddleware:
     """Renew the cookie when its token is refreshed: `app.add_middleware(KnoxCookieMiddleware)`.
 
-    Whatever kind of response the route returns, the middleware sets the presented cookie again, with the new Max-Age,
-    and forbids caches to store that response. It adds nothing if the response sets that cookie itself, or if the token
-    was revoked or rotated in the same request. It learns about a refresh only from strategies that were given
-    `request=`.
+    The middleware adds the presented cookie with its new Max-Age to any kind of response, and forbids caches to store
+    that response. It adds nothing if the response sets that cookie itself, or if the token was revoked or rotated in
+    the same request. It learns about a refresh only from strategies that get `request=`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Wrap an application."""
+        """Wrap an ASGI application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +96,7 @@ class KnoxCookieMiddleware:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        # One object, which other middlewares pass on even if they copy the scope.
+        # Other middlewares may copy the scope, but a copy contains the same object.
         notes: _Notes = scope.setdefault(_SCOPE_KEY, _Notes())
 
         async def send_renewed(message: Message) -> None:
@@ -108,7 +108,8 @@ class KnoxCookieMiddleware:
 def _renewed(message: Message, notes: _Notes) -> Message:
     """Return the start of an answer with the cookies added.
 
-    It is a copy, because an application may return the same response object, with the same list, to several users.
+    The message is copied, because an application may send one response object, with one list of headers, to several
+    users.
     """
     headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
     names = {value.partition(b"=")[0].strip() for name, value in headers if name == b"set-cookie"}

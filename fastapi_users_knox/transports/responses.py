@@ -1,4 +1,4 @@
-"""What the answers of both transports have in common: headers for caches, and how a login may fail."""
+"""What the answers of both transports have in common: the headers for caches, and the errors of a login."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The users behind any user database of FastAPI-Users; its adapter for SQLAlchemy allows more precise answers."""
+"""The users in any user database of FastAPI-Users; with its adapter for SQLAlchemy, the answers are more precise."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -21,7 +21,7 @@ StoredUser = Mapping[str, Any]
 
 
 class Users(Protocol[_UP_contra, ID]):
-    """What is stored about users, whatever values the objects of a session have, and the session that stores it."""
+    """The stored state of users, even if objects in a session differ from it, and the session that stores it."""
 
     @property
     def derives_activity(self) -> bool:
@@ -29,7 +29,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
-        """Return the stored credentials of a user, and not cached ones; `None` if there is no such user.
+        """Return the credentials of a user as stored, never cached; `None` if there is no such user.
 
         Args:
             id: The user's id.
@@ -44,12 +44,12 @@ class Users(Protocol[_UP_contra, ID]):
     async def committed(self, user: _UP_contra, id: ID) -> StoredUser | None:
         """Return the committed fields of a user; `None` if the database may hide the user.
 
-        It may be called after the user database has raised, while a transaction has failed.
+        It may be called after the user database has raised, when the session's transaction has failed.
         """
         ...
 
     def id_of(self, user: _UP_contra) -> ID:
-        """Return the id of a user, without a SELECT even if SQLAlchemy has expired the object."""
+        """Return the id of a user without sending a SELECT, even if SQLAlchemy has expired the object."""
         ...
 
     def noting_commits(self) -> AbstractContextManager[Collection[object]]:
@@ -57,7 +57,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def is_pending(self, user: _UP_contra) -> bool:
-        """Return whether an SQLAlchemy session has a change of this user that it has not flushed yet."""
+        """Return whether an SQLAlchemy session has an unflushed change or deletion of this user."""
         ...
 
     async def flush(self) -> None:
@@ -65,11 +65,11 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     async def commit(self) -> None:
-        """Commit an SQLAlchemy session, for adapters that leave this to the end of the request."""
+        """Commit an SQLAlchemy session, because some adapters leave the commit to the end of the request."""
         ...
 
     async def roll_back(self, user: _UP_contra) -> None:
-        """Roll back what an SQLAlchemy session has not committed."""
+        """Roll back the uncommitted changes of an SQLAlchemy session."""
         ...
 
     def refuse_transaction_block(self) -> None:
@@ -77,12 +77,12 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which another task uses this task's session, even if it is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
         ...
 
 
 class _AnyUsers(Generic[UP, ID]):
-    """The users behind a user database that stores each change at once."""
+    """The users in a user database that stores each change at once."""
 
     derives_activity = False
 
@@ -134,7 +134,7 @@ class _AnyUsers(Generic[UP, ID]):
 
 
 def users_of(user_db: BaseUserDatabase[UP, ID]) -> Users[UP, ID]:
-    """Return the users behind a user database."""
+    """Return the users in a user database."""
     if _may_be_sqlalchemy():
         from fastapi_users_knox.users.sqlalchemy import rows_of  # noqa: PLC0415 (SQLAlchemy is an extra)
 
@@ -145,7 +145,7 @@ def users_of(user_db: BaseUserDatabase[UP, ID]) -> Users[UP, ID]:
 
 
 def source_of(user_manager: BaseUserManager[UP, ID]) -> UserSource:
-    """Return where a user manager loads its users from."""
+    """Return the source from which a user manager loads its users."""
     if not _may_be_sqlalchemy():
         return UserSource()
     from fastapi_users_knox.users.sqlalchemy import plain_source  # noqa: PLC0415 (SQLAlchemy is an extra)
@@ -161,8 +161,8 @@ async def load_user(
     Args:
         user_manager: The user manager. Its `parse_id` converts `user_id` to the id.
         user_id: The id as the token store returns it.
-        source: Where the manager loads its users from, if the caller knows that already. With a plain SELECT,
-            `is_active` is read from the row, because an object that the session already has may be older.
+        source: The source from which the manager loads its users, if the caller knows it already. If it is a plain
+            SELECT, `is_active` is read from the row, because an object that the session already has may be older.
     """
     source = source_of(user_manager) if source is None else source
     with suppress(InvalidID, UserNotExists):

@@ -1,10 +1,13 @@
 """The only module that knows FastAPI-Users' adapter for SQLAlchemy."""
 
+from functools import lru_cache
+from typing import Any
+
 from fastapi_users.db import BaseUserDatabase
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
-from sqlalchemy.orm import class_mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from fastapi_users_knox.records import UserSource
 from fastapi_users_knox.sqlalchemy.attributes import in_sql
@@ -15,14 +18,14 @@ __all__ = ["plain_source", "rows_of"]
 
 
 def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
-    """Return the rows behind the adapter; `None` for a user database of another kind."""
+    """Return the rows behind FastAPI-Users' adapter for SQLAlchemy; `None` for any other user database."""
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return None
     return UserRows(user_db.session, user_db.user_table, load=user_db.get)
 
 
 def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
-    """Return the session and class from which this user manager loads a user, if it does that by a plain SELECT."""
+    """Return the session and class of the users if this user manager loads them by a plain SELECT; empty otherwise."""
     user_db = user_manager.user_db
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return UserSource()
@@ -30,8 +33,7 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
         _is_function(user_manager.get, BaseUserManager.get)
         and _is_function(user_db.get, SQLAlchemyUserDatabase.get)
         and _is_function(user_db._get_user, SQLAlchemyUserDatabase._get_user)  # noqa: SLF001 (only compared)
-        # An application may compute in Python who is active, which no SELECT can.
-        and in_sql(class_mapper(user_db.user_table), "is_active") is not None
+        and _has_stored_activity(class_mapper(user_db.user_table))
     )
     if not is_plain:
         return UserSource()
@@ -39,5 +41,11 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
 
 
 def _is_function(method: object, function: object) -> bool:
-    """Return whether a bound method is this function, and so not overridden."""
+    """Return whether a bound method is this function, which means that it is not overridden."""
     return getattr(method, "__func__", None) is function
+
+
+@lru_cache(maxsize=64)
+def _has_stored_activity(users: Mapper[Any]) -> bool:
+    """Return whether a SELECT can read `is_active`, which an application may also compute in Python."""
+    return in_sql(users, "is_active") is not None

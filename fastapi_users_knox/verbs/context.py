@@ -1,4 +1,4 @@
-"""What the verbs of one strategy share, and the door at which the text of a token becomes a value."""
+"""What the verbs of one strategy share, and how the text of a token is parsed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Context(Generic[UP, ID]):
         store: The token store.
         settings: The settings.
         connection: The request or WebSocket; `None` outside of requests.
-        user_db: The user database, for a store that cannot see the users; `None` if no check of it is wanted.
+        user_db: The user database, for checks of the user if the store cannot see the users; `None` skips these checks.
         publisher: Publishes the events.
         clock: Returns the current time, timezone-aware.
     """
@@ -50,15 +50,15 @@ class Context(Generic[UP, ID]):
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def recognize(self, text: str | None, now: datetime) -> Sequence[Recognized]:
-        """Make a value of what a client presented: one token, or several if one cookie came several times.
+        """Parse what a client presented: one token, or several if the client sent the same cookie several times.
 
-        Returns each with its text, and none if the text does not have the shape of a token.
+        Returns each token with its text; empty if the text does not have the shape of a token.
         """
         values = () if text is None else CookieToken.values(text)
         return [
-            (parsed.text, PresentedToken(tag=parsed.tag, digests=self.settings.digests(parsed.text, now)))
-            for parsed in map(tokens.parse, values)
-            if parsed is not None
+            (value, PresentedToken(tag=tag, digests=self.settings.digests(value, now)))
+            for value in values
+            if (tag := tokens.parse(value)) is not None
         ]
 
     def is_live(self, found: Found[UP, ID], now: datetime) -> bool:

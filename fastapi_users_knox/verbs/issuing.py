@@ -1,4 +1,4 @@
-"""Issuing: a token for a login, a token by another one, and a new text for the same record."""
+"""Issuing: a token for a login, a token on the authority of another token, and a new text for the same record."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ async def issue(
     name: str | None,
     replace: bool,
 ) -> IssuedToken:
-    """Issue a token within the limit, and publish what it replaced, evicted and found expired."""
+    """Issue a token within the limit, and publish which records it replaced, evicted or found expired."""
     if not user.is_active:
         raise CredentialsChanged
     now = context.now()
@@ -49,7 +49,7 @@ async def issue(
 
 
 async def rotate(context: Context[UP, ID], text: str, user: UP) -> IssuedToken:
-    """Replace the text of a live token of this user by a new one."""
+    """Replace the text of a live token of this user with a new text."""
     now = context.now()
     found = await find_own(context, text, user, now)
     if found.is_active is False or not user.is_active:
@@ -64,7 +64,7 @@ async def rotate(context: Context[UP, ID], text: str, user: UP) -> IssuedToken:
 
 
 def _may_issue(context: Context[UP, ID], by: TokenRecord[ID], user: UP, now: datetime) -> bool:
-    """Return whether a record is this user's and live. Other settings apply to a record of another audience."""
+    """Return whether a record is this user's and live; these settings apply only to records of this audience."""
     is_ours = by.audience == context.settings.audience
     return by.user_id == user.id and (context.settings.is_live(by, now) if is_ours else by.is_live(now))
 
@@ -142,7 +142,7 @@ async def _publish_removed(context: Context[UP, ID], added: Added[ID]) -> None:
 
 
 async def _confirm(context: Context[UP, ID], record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
-    """Remove the new record if its user has changed since the login was checked, if the store cannot see the users."""
+    """Remove the new record if the store cannot see the users and its user has changed since the login was checked."""
     if context.store.sees_users or context.user_db is None:
         return
     is_unchanged = False

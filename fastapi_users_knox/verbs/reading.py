@@ -17,7 +17,7 @@ from fastapi_users_knox.transports.renewal import note_refreshed
 from fastapi_users_knox.users import load_user, source_of, users_of
 from fastapi_users_knox.verbs.context import Context, Recognized
 
-__all__ = ["authenticate", "find", "find_own", "list_records", "read_record"]
+__all__ = ["authenticate", "authenticate_record", "find", "find_own", "list_records", "read_record"]
 
 Presented = tuple[Recognized, Found[UP, ID]]
 
@@ -31,23 +31,27 @@ async def authenticate(
     if not recognized:
         return None  # Junk costs nothing more.
     source = source_of(user_manager)
-    presented = await _find(context, recognized, now, users=source)
-    if presented is None:
+    presented = await _find_live(context, recognized, now, users=source, touch=touch)
+    user = presented and await _active_user(presented[1], user_manager, source)
+    if not presented or user is None:
         return None
-    (text, token), found = presented
-    if not context.is_live(found, now):
-        if touch:
-            await _delete_expired(context, found, now)
+    return user, await _accept(context, presented, now, touch=touch)
+
+
+async def authenticate_record(context: Context[UP, ID], text: str | None, *, touch: bool) -> TokenRecord[ID] | None:
+    """Return the record of a live token, without loading the user, and note that it authenticated the request.
+
+    An inactive user is refused only if the store sees the users.
+    """
+    now = context.now()
+    presented = await _find_live(context, context.recognize(text, now), now, touch=touch)
+    if not presented or presented[1].is_active is False:
         return None
-    user = await _active_user(found, user_manager, source)
-    if user is None:
-        return None
-    note_authenticated(context.connection, found.record)
-    return user, (await _write_use(context, text, token, found, now) if touch else found.record)
+    return await _accept(context, presented, now, touch=touch)
 
 
 async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
-    """Return the record of a live token whose user is active, as far as the store or the users show that."""
+    """Return the record of a live token whose user is active, as far as the store or the user database shows it."""
     now = context.now()
     found = await find(context, text, now)
     if found is None:
@@ -57,7 +61,7 @@ async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord
 
 
 async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecord[ID]]:
-    """Return the records of a user's live tokens, the newest first."""
+    """Return the records of a user's live tokens, newest first."""
     now, settings = context.now(), context.settings
     records = await context.store.list(
         user_id, audience=settings.audience, now=now, created_since=settings.created_since(now)
@@ -66,7 +70,7 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
 
 
 async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
-    """Find the record of a presented token, live or not; of several values of one cookie, the newest accepted one."""
+    """Find the record of a presented token, live or not; if a cookie has several values, the newest accepted one."""
     presented = await _find(context, context.recognize(text, now), now)
     return None if presented is None else presented[1]
 
@@ -77,6 +81,32 @@ async def find_own(context: Context[UP, ID], text: str, user: UP, now: datetime)
     if found is None or found.record.user_id != user.id or not context.is_live(found, now):
         raise invalid_token(context.connection)
     return found
+
+
+async def _find_live(
+    context: Context[UP, ID],
+    recognized: Sequence[Recognized],
+    now: datetime,
+    *,
+    users: UserSource | None = None,
+    touch: bool,
+) -> Presented[UP, ID] | None:
+    """Find the record of a live token, and delete the record of an expired one unless nothing may be written."""
+    presented = await _find(context, recognized, now, users=users)
+    if presented is None or context.is_live(presented[1], now):
+        return presented
+    if touch:
+        await _delete_expired(context, presented[1], now)
+    return None
+
+
+async def _accept(
+    context: Context[UP, ID], presented: Presented[UP, ID], now: datetime, *, touch: bool
+) -> TokenRecord[ID]:
+    """Note that a record authenticated the request, and return it as its use has left it."""
+    (text, token), found = presented
+    note_authenticated(context.connection, found.record)
+    return await _write_use(context, text, token, found, now) if touch else found.record
 
 
 async def _find(
@@ -99,7 +129,7 @@ def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: 
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:
-    """Return the user if the row just read says active; an object of the session may be older than the row."""
+    """Return the user if the row just read says active; a session's object may be older than the row."""
     if found.is_active is False:
         return None
     if found.user is not None:
@@ -109,7 +139,7 @@ async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, I
 
 
 async def _is_active(context: Context[UP, ID], found: Found[UP, ID]) -> bool:
-    """Return whether the user is active, by the store if it sees the users, and by the user database otherwise."""
+    """Return whether the user is active, according to the store if it sees the users, or else to the user database."""
     if found.is_active is not None or context.user_db is None:
         return found.is_active is not False
     credentials = await users_of(context.user_db).credentials(found.record.user_id)
@@ -121,7 +151,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
     record, settings = found.record, context.settings
     capped_since = settings.capped_since(now)
     if record.is_live(now, created_since=capped_since):
-        return  # Only `not_before` refuses it, and that may be set back.
+        return  # Only `not_before` refuses the record, and this setting may be moved back.
     if await context.store.purge(
         audience=settings.audience,
         now=now,
@@ -135,7 +165,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
 async def _write_use(
     context: Context[UP, ID], text: str, token: PresentedToken, found: Found[UP, ID], now: datetime
 ) -> TokenRecord[ID]:
-    """Write that the token was used, if that is due: refresh, `last_used_at` and the new digest in one write."""
+    """Store that the token was used, if due: one write for the refresh, `last_used_at` and the new digest."""
     record, settings = found.record, context.settings
     if not settings.is_write_due(record, now):
         return record

@@ -1,6 +1,6 @@
 """Revoking: one session, all sessions of a user, or the session of a cookie that is about to be overwritten."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -14,17 +14,17 @@ from fastapi_users_knox.transports.renewal import note_invalidated
 from fastapi_users_knox.verbs.context import Context
 from fastapi_users_knox.verbs.reading import find, find_own
 
-__all__ = ["log_out", "publish_revoked", "purge", "revoke", "revoke_all", "revoke_cookie_session", "revoke_others"]
+__all__ = ["log_out", "purge", "revoke", "revoke_all", "revoke_cookie_session", "revoke_others"]
 
 
 async def log_out(context: Context[UP, ID], text: str, user: UP) -> None:
-    """Revoke the session of a token of this user; if one cookie came several times, those of all its values."""
+    """Revoke the session of a token of this user, or of all values of a cookie that was sent several times."""
     now = context.now()
     found = await find_own(context, text, user, now)
     if not await _revoke(context, user.id, found.record.id, now, "logout"):
         raise invalid_token(context.connection)
     values = CookieToken.values(text)
-    for value in values if len(values) > 1 else ():  # Otherwise the browser would continue with one of these.
+    for value in values if len(values) > 1 else ():  # Otherwise the browser would continue with another value.
         await _revoke_presented(context, value, now, "logout")
 
 
@@ -41,7 +41,7 @@ async def revoke_others(context: Context[UP, ID], user: UP, *, keep: str | None,
     removed = await _remove_all(context, user.id, now, audience=context.settings.audience, keep=kept)
     note_invalidated(context.connection, *removed)
     for record in removed:
-        await publish_revoked(context, record, reason)
+        await _publish_revoked(context, record, reason)
     return len(removed)
 
 
@@ -49,32 +49,35 @@ async def revoke_all(
     context: Context[UP, ID],
     user_id: ID,
     *,
+    reason: RevokeReason,
     audience: str | None,
     keep: UUID | None,
     seen: Iterable[TokenRecord[ID]],
-    publish: Callable[[TokenRecord[ID]], Awaitable[None]],
+    peers: Sequence[Context[UP, ID]],
 ) -> list[TokenRecord[ID]]:
     """Revoke all sessions of a user in one transaction, and return the records that were live.
 
-    It takes an id, because it may be called for a user who has just been deleted.
+    The user is passed as an id, because the user may just have been deleted.
 
     Args:
         context: The strategy's context.
         user_id: The user's id.
+        reason: The reason in the events.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
         seen: Records that the database may have deleted together with the user. They are published too.
-        publish: Publishes the event of one record.
+        peers: The contexts of other strategies. The first one of a record's audience publishes the event.
     """
     removed = await _remove_all(context, user_id, context.now(), audience=audience, keep=keep)
     revoked = list({record.id: record for record in (*seen, *removed)}.values())
     note_invalidated(context.connection, *revoked)
+    publishing = {peer.settings.audience: peer for peer in reversed(peers)}
     for record in revoked:
-        await publish(record)
+        await _publish_revoked(publishing.get(record.audience, context), record, reason)
     return revoked
 
 
-async def publish_revoked(context: Context[UP, ID], record: TokenRecord[ID], reason: RevokeReason) -> None:
+async def _publish_revoked(context: Context[UP, ID], record: TokenRecord[ID], reason: RevokeReason) -> None:
     """Publish that the token of a record was revoked."""
     await context.publisher.publish(TokenRevoked, record.user_id, record=record, reason=reason)
 
@@ -94,7 +97,7 @@ async def purge(context: Context[UP, ID], *, batch_size: int) -> int:
 
 
 async def _revoke_presented(context: Context[UP, ID], text: str, now: datetime, reason: RevokeReason) -> None:
-    """Revoke the session of a token, if it is live, even if it belongs to another user."""
+    """Revoke the session of a live token, even if the token belongs to another user."""
     found = await find(context, str(text), now)
     if found is not None and context.is_live(found, now):
         await _revoke(context, found.record.user_id, found.record.id, now, reason)
@@ -107,7 +110,7 @@ async def _revoke(context: Context[UP, ID], user_id: ID, id: UUID, now: datetime
     )
     if record is not None:
         note_invalidated(context.connection, record)
-        await publish_revoked(context, record, reason)
+        await _publish_revoked(context, record, reason)
     return record is not None
 
 

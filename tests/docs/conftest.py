@@ -11,7 +11,7 @@ from tests.docs.folder import SRC, TUTORIAL, calling, load, register
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Change to an empty folder, and make the documented files importable anew by their names."""
+    """Change to an empty folder, and make the documented files importable again by their names."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     for path in (SRC, TUTORIAL):

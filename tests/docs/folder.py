@@ -1,4 +1,4 @@
-"""The folder of a reader who has followed the tutorial, and the changes that the other pages make to it."""
+"""The folder of a reader who has followed the tutorial, and the changes to it that the other pages describe."""
 
 import importlib
 import re

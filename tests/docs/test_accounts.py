@@ -11,7 +11,7 @@ NEW_PASSWORD = "a new one, and a better"
 
 
 async def test_a_second_factor_logs_the_other_devices_out(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Setting up a second factor revokes the user's other sessions and keeps the current one."""
+    """Setting up a second factor revokes the user's other sessions and keeps the current session."""
     changed_by("second_factor.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)

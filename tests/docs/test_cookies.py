@@ -152,7 +152,7 @@ async def test_an_open_websocket_holds_no_connection(module: Any, browser: Async
 
 
 async def test_a_logout_closes_the_websocket(module: Any, browser: AsyncClient) -> None:
-    """A logout closes all WebSockets that were opened with that token, and no others."""
+    """A logout closes all WebSockets that were opened with its token, and no other WebSockets."""
     async with AsyncClient(transport=ASGITransport(module.app), base_url=ORIGIN) as phone:
         await phone.post("/browser/login", data=LOGIN)
         async with (

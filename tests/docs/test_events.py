@@ -40,7 +40,7 @@ async def test_the_audit_table_has_what_happened(folder: Path, monkeypatch: pyte
 async def test_a_mail_is_sent_for_a_new_device(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A mail is sent for a login from another device than before, but not for the first device."""
+    """A mail is sent for a login from a device that was not used before, but not for the first device."""
     changed_by("new_device.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         user_id = await register(client)
@@ -82,7 +82,7 @@ async def test_the_events_are_logged_as_shown(
 
 
 def test_the_line_in_the_log_is_as_shown(caplog: pytest.LogCaptureFixture) -> None:
-    """The line that `log_event` writes for a logout is the one on the page."""
+    """The line that `log_event` writes for a logout is the line on the page."""
     shown = json.loads((SRC / "log_event.json").read_text())
     caplog.set_level(logging.INFO, "fastapi_users_knox.events")
     record = TokenRecord(

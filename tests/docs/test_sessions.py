@@ -50,7 +50,7 @@ async def listed(client: AsyncClient, headers: dict[str, str]) -> list[SessionRe
 
 
 async def test_sessions_are_listed_as_shown(client: AsyncClient) -> None:
-    """The list has the documented fields, and the headers of the device are those on the page."""
+    """The list has the documented fields, and the headers of the device are the headers on the page."""
     phone = await log_in_on_phone(client)
 
     [answer] = (await client.get("/auth/sessions", headers=phone)).json()
@@ -78,7 +78,7 @@ async def test_a_device_is_listed_once(client: AsyncClient) -> None:
 
 
 async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
-    """Sessions can be revoked by id or all others at once, and a rotation keeps the id."""
+    """One session can be revoked by id, and all other sessions at once; a rotation keeps the id."""
     laptop, phone, desk = await log_in(client), await log_in_on_phone(client), await log_in(client)
     [phone_id] = [session.id for session in await listed(client, phone) if session.current]
     rotation = await client.post("/auth/rotate", headers=phone)
@@ -95,7 +95,7 @@ async def test_sessions_are_revoked_as_described(client: AsyncClient) -> None:
 
 
 async def test_an_administrator_revokes_sessions(client: AsyncClient, jane: str) -> None:
-    """A superuser lists a user's sessions and revokes one or all; other users get 403."""
+    """A superuser lists a user's sessions and revokes one session or all sessions; other users get 403."""
     laptop, phone = await log_in(client), await log_in_on_phone(client)
     path = f"/users/{jane}/sessions"
     refused = await client.get(path, headers=laptop)
@@ -139,6 +139,17 @@ async def test_a_route_receives_the_current_session() -> None:
     assert await read_last_use() != [None]
 
 
+@pytest.mark.usefixtures("jane")
+async def test_a_route_receives_the_record_alone() -> None:
+    """A route that does not load the user receives the user's id."""
+    async with calling(load("step_up").app) as client:
+        phone = await log_in_on_phone(client)
+
+        user_id = (await client.get("/id", headers=phone)).json()
+
+        assert user_id == (await client.get("/users/me", headers=phone)).json()["id"]
+
+
 async def backdate(by: timedelta) -> None:
     """Move the creation and authentication of all sessions into the past."""
     past, db = datetime.now(UTC) - by, load("db")
@@ -165,7 +176,8 @@ async def test_a_stale_login_is_answered_to_log_in_again() -> None:
         fresh = await client.delete("/account", headers=new)
 
     assert stale.status_code == 401
-    assert f"| `{stale.headers['WWW-Authenticate']}` | `fresh_within` |" in (DOCS / "sessions.md").read_text()
+    row = f"| `{stale.headers['WWW-Authenticate']}` | the login is longer ago than `fresh_within` |"
+    assert row in (DOCS / "sessions.md").read_text()
     assert fresh.json() == "Goodbye jane@example.org!"
 
 

@@ -55,7 +55,7 @@ async def person(jane: str) -> AsyncIterator[Person]:  # noqa: ARG001 (it regist
 
 
 def settings_in(name: str) -> KnoxSettings:
-    """Load the settings of a documented file anew."""
+    """Load the settings of a documented file again."""
     sys.modules.pop(name, None)
     settings: KnoxSettings = load(name).settings
     return settings
@@ -74,7 +74,7 @@ async def test_the_limit_evicts_the_least_recently_used(person: Person) -> None:
 
 
 async def test_the_idle_are_logged_out_and_all_at_the_cap(person: Person) -> None:
-    """A token in use stays valid until the cap, and one without use expires after half an hour."""
+    """A token in use stays valid until the cap, and an unused token expires after half an hour."""
     settings = settings_in("auto_refresh")
     used, idle = await person.issue(settings, NOW), await person.issue(settings, NOW)
 
@@ -101,7 +101,7 @@ async def test_a_digest_key_is_rotated_as_described(person: Person, monkeypatch:
 
 
 async def test_the_kill_switch_refuses_earlier_logins(person: Person) -> None:
-    """Tokens from before `not_before` are refused, and later ones accepted."""
+    """Tokens from before `not_before` are refused, and later tokens are accepted."""
     settings = settings_in("kill_switch")
     assert settings.not_before
     earlier = await person.issue(KnoxSettings(), settings.not_before - MINUTE)

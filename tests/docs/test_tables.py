@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Table, delete, func, inspect, literal, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import class_mapper
+from sqlalchemy import Column, Table, delete, func, inspect, select, text
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenLimitReached
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
-from fastapi_users_knox.sqlalchemy.reading import fetch
 from tests.docs.folder import ROOT, SRC, TUTORIAL, calling, changed_by, load, log_in, register
-from tests.servers import Server
 
 PATIENCE = 180.0  # seconds for a script to finish
 
@@ -60,19 +57,6 @@ async def test_foreign_keys_are_enforced(folder: Path, monkeypatch: pytest.Monke
     await db.engine.dispose()
 
     assert left == 0
-
-
-async def test_a_read_may_be_one_trip(folder: Path, monkeypatch: pytest.MonkeyPatch, postgresql_server: Server) -> None:
-    """On the engine shown, a read starts no transaction in the session."""
-    monkeypatch.setenv("DATABASE_URL", postgresql_server.url("postgresql+asyncpg"))
-    changed_by("autocommit.diff", folder, monkeypatch)
-    engine: AsyncEngine = load("db").engine
-    async with AsyncSession(engine) as session:
-        rows = await fetch(session, select(literal(1)), {}, mapper=class_mapper(load("db").User))
-
-        assert [tuple(row) for row in rows] == [(1,)]
-        assert not session.in_transaction()
-    await engine.dispose()
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ async def requested_at(module: Any, host: str) -> AsyncIterator[AsyncSession]:
 async def test_a_session_is_one_tenants(
     postgresql_server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tenant's user can log in, use the token and log out, and another tenant's session sees neither."""
+    """A tenant's user can log in, use the token and log out; another tenant's session sees neither user nor token."""
     async with tenancy(postgresql_server.url("postgresql+asyncpg"), "by_session_class") as tenant:
         monkeypatch.setenv("DATABASE_URL", tenant.engine.url.render_as_string(hide_password=False))
         changed_by("tenants.diff", folder, monkeypatch)

@@ -96,7 +96,7 @@ def test_the_readme_is_short_and_shows_what_is_tested() -> None:
 
 
 def test_the_readme_links_to_what_is_there() -> None:
-    """The README's links are absolute, and those to the repository lead to an existing file."""
+    """The README's links are absolute, and links to the repository lead to an existing file."""
     links = re.findall(r"\]\(([^)#]+)", (ROOT / "README.md").read_text())
     own = [link.removeprefix(f"{REPOSITORY}/") for link in links if link.startswith(f"{REPOSITORY}/")]
 
@@ -185,7 +185,7 @@ def test_the_errors_are_answered_as_the_table_says() -> None:
 
 
 def test_every_setting_of_knox_has_its_row() -> None:
-    """The table of knox's settings agrees with the descriptions of ours."""
+    """The table of django-rest-knox's settings agrees with the descriptions of this package's settings."""
     table = (DOCS / "knox.md").read_text()
 
     for name, field in KnoxSettings.model_fields.items():

@@ -1,4 +1,4 @@
-"""The applications of the tutorial work as it describes."""
+"""The applications of the tutorial work as the tutorial describes."""
 
 import json
 import logging
@@ -16,7 +16,7 @@ ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @pytest.mark.parametrize("application", ["before", "tutorial"])
 async def test_both_sides_of_the_swap_run(application: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With JWTs and with knox tokens, a user registers and logs in by the same routes and is accepted."""
+    """Before and after the swap, a user registers and logs in by the same routes and is accepted."""
     monkeypatch.syspath_prepend(SRC / application)
     async with calling(load("app").app) as client:
         await register(client)
@@ -38,7 +38,7 @@ async def test_after_the_swap_everybody_can_be_logged_out() -> None:
 
 @pytest.mark.usefixtures("jane")
 async def test_a_new_password_logs_the_other_devices_out() -> None:
-    """A new password revokes the user's other sessions and keeps the current one."""
+    """A new password revokes the user's other sessions and keeps the current session."""
     async with calling(load("app").app) as client:
         laptop, phone = await log_in(client), await log_in(client)
 
@@ -63,7 +63,7 @@ async def test_the_login_answers_as_shown() -> None:
 
 
 async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the change shown, a JWT is still accepted but cannot log out, and a login returns a knox token."""
+    """With the change shown, a JWT is still accepted but cannot log out, and a login returns a new token."""
     changed_by("keep_jwts.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         user_id = await register(client)
@@ -79,7 +79,7 @@ async def test_jwts_are_kept_beside_knox_tokens(folder: Path, monkeypatch: pytes
 
 
 async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the strategy shown, a login at the staff's host lasts one hour, and at another host ten."""
+    """With the strategy shown, a login lasts one hour at the staff's host, and ten hours at another host."""
     changed_by("by_hand.diff", folder, monkeypatch)
     async with calling(load("app").app) as client:
         await register(client)
@@ -94,7 +94,7 @@ async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch:
 
 @pytest.mark.usefixtures("jane")
 async def test_audiences_keep_apart() -> None:
-    """API tokens and sessions are revoked separately, and an API token cannot create another one."""
+    """API tokens and sessions are revoked separately, and an API token cannot create another API token."""
     async with calling(load("audiences").app) as client:
         person = await log_in(client)
         browser = person | {"X-Device-Id": "browser"}

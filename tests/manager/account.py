@@ -28,7 +28,7 @@ class UserDatabase(SQLAlchemyUserDatabase[User, uuid.UUID]):
 
 
 class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """A user manager whose hooks do not call `super()`, like those of most applications.
+    """A user manager whose hooks do not call `super()`, as in most applications.
 
     Attributes:
         refuses_deletion: Whether the hook before a deletion raises.
@@ -70,8 +70,8 @@ class Account:
         app: What the current request has.
         user: The user.
         user_id: The user's id.
-        events: The events that were published, except those of the logins.
-        tokens: The tokens by name. The request of a user manager presents `laptop`, unless a test passes another one.
+        events: The events that were published, except the events of the logins.
+        tokens: The tokens by name. The request of a user manager presents `laptop`, unless a test passes another token.
     """
 
     app: App

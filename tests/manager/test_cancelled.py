@@ -212,7 +212,7 @@ async def cancelled_at(number: int, open_app: OpenApp, verb: Verb) -> bool:
 
 
 async def test_a_change_is_cancelled_wherever_it_waits(open_app: OpenApp, verb: Verb) -> None:
-    """Wherever a request is cancelled, the change is stored and its tokens are revoked, or neither has happened."""
+    """Wherever a request is cancelled, either the change is stored and its tokens are revoked, or nothing happens."""
     number = 1
     gc.freeze()  # Each collection then skips the objects that exist by now, and takes far less time.
     while await cancelled_at(number, open_app, verb):

@@ -1,4 +1,4 @@
-"""Every kind of deletion revokes the user's tokens before a hook runs; a refused deletion revokes none."""
+"""Every kind of deletion revokes the user's tokens before a hook runs; a refused deletion revokes no tokens."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -75,7 +75,7 @@ KINDS: list[Any] = [Soft, SoftByUpdate, SoftAfter, SoftBefore, SoftInherited, So
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_soft_deletion_ends_all(account: Account, kind: Any) -> None:
-    """A soft deletion revokes all tokens, in whichever class and by whichever means the application writes it."""
+    """A soft deletion revokes all tokens, in any class and in any way in which the application writes it."""
     await account.manager(account.strategy(WEB), account.strategy(API), kind=kind).delete(account.user)
 
     assert await account.alive() == []
@@ -192,7 +192,7 @@ class FailingInDatabase(Manager):
 
 
 async def test_a_hook_that_fails_in_the_database_keeps_no_token(account: Account, open_app: OpenApp) -> None:
-    """The tokens are revoked before the hook runs, so its error in the database keeps none, and is raised unchanged."""
+    """The tokens are revoked before the hook runs, so its database error keeps no tokens, and is raised unchanged."""
     with pytest.raises(IntegrityError):
         await account.manager(kind=FailingInDatabase).delete(account.user)
 

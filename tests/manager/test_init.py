@@ -86,7 +86,7 @@ class Own(Mixin, Base):
 
 
 class PassingOn(Mixin, ByKeyword):
-    """A user manager with an additional argument, over a base class with another one."""
+    """A user manager with an additional argument, over a base class with a different additional argument."""
 
     def __init__(self, *args: Any, sender: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -128,7 +128,7 @@ class Forgetful(Mixin, Base):
 
 
 class Dropping(Mixin, Base):
-    """A user manager whose `__init__` does not pass `knox=` to the mix-in's."""
+    """A user manager whose `__init__` does not pass `knox=` to the `__init__` of the mix-in."""
 
     def __init__(self, user_db: Users, **_kwargs: object) -> None:
         forgotten: dict[str, Any] = {}

@@ -32,7 +32,7 @@ async def test_a_reset_ends_all(account: Account) -> None:
 
 
 async def test_a_change_spares_the_presented_token(account: Account) -> None:
-    """A user who changes the password stays logged in with the presented token; all others are revoked."""
+    """A user who changes the password stays logged in with the presented token; all other tokens are revoked."""
     await account.manager().update(BaseUserUpdate(password="another password"), account.user, safe=True)
 
     assert await account.alive() == ["laptop"]
@@ -41,7 +41,7 @@ async def test_a_change_spares_the_presented_token(account: Account) -> None:
 
 @pytest.mark.parametrize("presented", ["", "junk", "knox_" + "0" * 51])
 async def test_a_change_by_another_ends_all(account: Account, presented: str) -> None:
-    """A new password revokes every token of the user if the request presents none of them, as in a script."""
+    """A new password revokes every token of the user if the request presents no token of the user, as in a script."""
     manager = account.manager(presented=presented)
 
     await manager.update(BaseUserUpdate(password="another password"), account.user)
@@ -50,7 +50,7 @@ async def test_a_change_by_another_ends_all(account: Account, presented: str) ->
 
 
 async def test_an_administrators_own_token_is_not_the_users(account: Account) -> None:
-    """An administrator who changes a user's password revokes all of that user's tokens and none of their own."""
+    """An administrator who changes a user's password revokes all of that user's tokens, and keeps their own tokens."""
     admin = Account(app=account.app, user=await create_user(account.app.session))
     await admin.log_in()
 
@@ -61,7 +61,7 @@ async def test_an_administrators_own_token_is_not_the_users(account: Account) ->
 
 
 async def test_a_token_beside_the_right_one_changes_nothing(account: Account) -> None:
-    """Only the token that authenticated the request is kept; another one of the user's in a cookie is revoked."""
+    """Only the token that authenticated the request is kept; another token of the user in a cookie is revoked."""
     strategy = account.strategy(presented=account.tokens["laptop"])
     request = request_with(("Cookie", f"x={account.tokens['phone']}"))
     beside: Strategy = KnoxStrategy(account.app.store, API, request=request, user_db=None, clock=lambda: NOW)
@@ -72,7 +72,7 @@ async def test_a_token_beside_the_right_one_changes_nothing(account: Account) ->
 
 
 async def test_other_changes_end_nothing(account: Account) -> None:
-    """A change of fields that do not concern tokens revokes none."""
+    """A change of fields that do not concern tokens revokes no tokens."""
     await account.manager().update(BaseUserUpdate(is_verified=True), account.user)
     await account.manager().update(BaseUserUpdate(email="eve@example.org"), account.user)
 
@@ -164,7 +164,7 @@ class Lenient(Manager):
 
 
 async def test_all_can_be_switched_off(account: Account) -> None:
-    """With all switches off, no change revokes tokens; those of an inactive user are still refused meanwhile."""
+    """With all switches off, no change revokes tokens; the tokens of an inactive user are still refused."""
     manager = account.manager(kind=Lenient)
     await manager.update(BaseUserUpdate(password="another password"), account.user)
     await account.reset(manager)
@@ -259,7 +259,7 @@ class Vanishing(KnoxStrategy[User, uuid.UUID]):
 
 
 async def test_a_store_that_goes_away_saves_no_other_store(account: Account) -> None:
-    """If one store fails after the change, the tokens in the others are revoked, and a retry revokes the rest."""
+    """If one store fails after the change, the tokens in the other stores are revoked, and a retry revokes the rest."""
     vanishing = Vanishing(account.app.store, WEB, request=None, user_db=None, clock=lambda: NOW)
     manager = account.manager(vanishing, account.strategy())
 

@@ -1,4 +1,4 @@
-"""A change that is stored revokes tokens, even if something raises afterwards; one that is not stored revokes none."""
+"""A stored change revokes tokens, even if something raises afterwards; an unstored change revokes no tokens."""
 
 import asyncio
 import uuid
@@ -268,7 +268,7 @@ async def test_sessions_may_be_scoped_by_the_task(account: Account, open_app: Op
 
 
 async def test_sessions_may_be_scoped_by_anything(account: Account, open_app: OpenApp) -> None:
-    """A scoped session with any other scope works too, and is not removed."""
+    """A scoped session with a scope other than the task works too, and is not removed."""
     scoped: Any = async_scoped_session(async_sessionmaker(account.app.session.bind), scopefunc=lambda: "request")
     user = await scoped().get(User, account.user_id)
     manager = Manager(SQLAlchemyUserDatabase(scoped, User), PASSWORDS, knox=account.strategy())

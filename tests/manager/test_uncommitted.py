@@ -133,7 +133,7 @@ async def test_an_update_that_is_refused_once_flushed_is_not_stored(account: Acc
 
 
 async def test_a_refused_change_leaves_the_callers_own_work(account: Account, open_app: OpenApp) -> None:
-    """After a refused change, the caller can still commit what it had flushed before."""
+    """After a refused change, the caller can still commit its earlier flushed changes."""
     session = account.app.session
     session.add(User(email="newcomer@example.org", hashed_password="hash"))
     await session.flush()
@@ -312,7 +312,7 @@ class Nesting(Manager):
 
 
 async def test_another_managers_deletion_is_its_own(account: Account) -> None:
-    """The hook of another manager's deletion does not revoke the tokens for this manager's, which is then refused."""
+    """The hook of another manager's deletion does not revoke tokens for this manager's deletion, which is refused."""
     with pytest.raises(HTTPException):
         await account.manager(kind=Nesting).delete(account.user)
 

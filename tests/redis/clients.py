@@ -14,7 +14,7 @@ from redis.cluster import LoadBalancingStrategy
 
 from tests.backends import REDIS, Connect
 
-# Unless a parser is named, redis-py uses that of hiredis, which is installed.
+# Unless a parser is named, redis-py uses the parser of hiredis, which is installed.
 CLIENTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "decoding": ("redis-7", {"decode_responses": True}),
     "resp2": ("redis-7", {"protocol": 2}),

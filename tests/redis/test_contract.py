@@ -21,7 +21,7 @@ Store = RedisTokenStore[Any, Any]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests that open several stores with the usual client of each server, and the others with every client."""
+    """Run tests that open several stores with each server's usual client, and all other tests with every client."""
     if metafunc.cls is not None and "connect" in metafunc.fixturenames:
         opens_several = "open_store" in inspect.signature(metafunc.function).parameters
         names = metafunc.cls.every_server if opens_several else metafunc.cls.every_client
@@ -60,7 +60,7 @@ class Clients:
 class TestRedisTokenStore(TokenStoreContract):
     """The Redis store fulfils the store contract."""
 
-    # If several stores race, the scripts in Redis decide, whichever client runs them.
+    # If several stores race, the scripts in Redis decide, not the client that runs them.
     every_server: ClassVar[Sequence[str]] = tuple(REDIS)
     every_client: ClassVar[Sequence[str]] = (*REDIS, *CLIENTS)
     parse_id: ClassVar[Any] = uuid.UUID
@@ -126,7 +126,7 @@ class TestIntegerIds(TestRedisTokenStore):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
-        """Return two user ids, of which one is a prefix of the other."""
+        """Return two user ids; one is a prefix of the other."""
         return [1, 11]
 
 
@@ -139,5 +139,5 @@ class TestTextIds(TestRedisTokenStore):
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
-        """Return two user ids, of which one contains the special characters of patterns and hash tags."""
+        """Return two user ids; one contains the special characters of patterns and hash tags."""
         return ["507f1f77bcf86cd799439011", "{*}:user:ä"]

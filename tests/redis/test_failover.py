@@ -150,7 +150,7 @@ async def test_a_master_dies(watched: SentinelServers, watched_site: Site, recor
 async def test_a_master_is_replaced_by_order(
     watched: SentinelServers, watched_site: Site, record_testsuite_property: Record
 ) -> None:
-    """With `min-replicas-to-write`, a fail-over by order loses only earlier tokens, and restores no revoked ones."""
+    """With `min-replicas-to-write`, a fail-over by order loses only earlier tokens, and restores no revoked tokens."""
     watched.master.ask("CONFIG", "SET", "min-replicas-to-write", "1")
     before = await prepare(watched_site, watched.master, watched.replica)
     logins = Logins(site=watched_site)
@@ -258,7 +258,7 @@ async def test_a_master_whose_replica_has_left_it_lets_nobody_in(pair: Pair) -> 
 
 @pytest.fixture
 def cluster() -> Iterator[ClusterServers]:
-    """Run a cluster in which each master keeps serving its slots when another one fails."""
+    """Run a cluster in which each master keeps serving its slots when another master fails."""
     with skip_if_unavailable(), redis_cluster("redis-7", replicas=1) as servers:
         for node in servers.nodes:
             node.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")

@@ -1,4 +1,4 @@
-"""The keys in Redis: what they contain, when they expire, and that none is left behind."""
+"""The keys in Redis: what they contain, when they expire, and that no key is left behind."""
 
 import json
 import uuid
@@ -124,7 +124,7 @@ async def test_a_record_that_never_expires_has_keys_that_do_not_either(knox: Kno
 
 @pytest.mark.parametrize("first", [3 * HOUR, 10 * HOUR])
 async def test_an_index_outlives_its_longest_record(knox: Knox[uuid.UUID], first: timedelta) -> None:
-    """The index expires together with the last of its records, in whichever order records are added and removed."""
+    """The index expires together with the last of its records, in any order of added and removed records."""
     strategy, later = knox.strategy(), knox.strategy(now=NOW + 2 * HOUR)
     short = await strategy.issue(knox.user, token_ttl=first)
     await strategy.issue(knox.user, token_ttl=5 * HOUR)
@@ -297,7 +297,7 @@ async def test_other_ids_than_uuids_need_the_name_of_their_table(redis: Redis, p
 
 @pytest.mark.parametrize("users", ["a:b", "{a}", "a b", "a" * 65, "ä"])
 async def test_the_name_of_a_table_is_plain(redis: Redis, users: str) -> None:
-    """A `users` name with colons, braces or other special characters, or a too long one, is refused."""
+    """A `users` name that is too long, or has colons, braces or other special characters, is refused."""
     with pytest.raises(ValueError, match="users must be"):
         RedisTokenStore(redis, users=users)
 

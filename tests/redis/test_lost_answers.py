@@ -112,7 +112,7 @@ async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
 
 @pytest.mark.parametrize("verb", VERBS)
 async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy, redis: Redis, verb: str) -> None:
-    """With a client that retries, a verb returns and stores the same, whichever reply is lost."""
+    """With a client that retries, a verb returns and stores the same, even if any one of its replies is lost."""
     scene, outcomes, lost = Scene(), [], 0
     await VERBS[verb](RedisTokenStore(redis), scene)  # Now the server has the script.
     while lost <= proxy.commands:

@@ -296,7 +296,7 @@ def pass_ten_seconds(server: RedisServer) -> None:
 
 
 async def test_a_login_that_failed_takes_no_place(server: RedisServer, outage: Outage, limited: Site) -> None:
-    """A login that answered 503 does not count for the limit after ten seconds, whatever Redis has stored of it."""
+    """Ten seconds after a login answered 503, it does not count for the limit, even if Redis has stored a record."""
     await limited.log_out(await limited.token())
 
     with outage():

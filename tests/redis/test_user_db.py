@@ -113,7 +113,7 @@ async def test_a_record_of_an_inactive_or_deleted_user_is_not_read(login: Login,
 
 
 class TestAnotherAdapter:
-    """With any other adapter, the check calls its `get`."""
+    """With an adapter for another database, the check calls its `get`."""
 
     @pytest.mark.parametrize("changes", [*CHANGES, None], ids=["password", "activity", "deletion"])
     async def test_a_user_who_changes_meanwhile_does_not_log_in(

@@ -97,7 +97,7 @@ async def ada(database: Database) -> User:
 
 @pytest.fixture
 async def laptop(client: AsyncClient, ada: User, clock: Clock) -> Device:
-    """Log the user in on a device, an hour before the others."""
+    """Log the user in on a device, an hour before the other devices."""
     device = Device(http=client, token=await login(client, email=ada.email, device="laptop"))
     clock.now += HOUR
     return device

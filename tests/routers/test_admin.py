@@ -20,7 +20,7 @@ each_route = pytest.mark.parametrize("verb", VERBS)
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return the application's backend, another with its own audience, and FastAPI-Users' JWT backend."""
+    """Return the application's backend, a backend with its own audience, and FastAPI-Users' JWT backend."""
     return [knox_backend(), knox_backend("api"), jwt_backend()]
 
 
@@ -84,7 +84,7 @@ async def test_one_session_is_revoked(
 async def test_all_sessions_are_revoked(
     admin: Device, laptop: Device, phone: Device, ada: User, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """A superuser can revoke all sessions of a user, including those of other audiences (ASVS 7.4.5)."""
+    """A superuser can revoke all sessions of a user, including sessions of other audiences (ASVS 7.4.5)."""
     api = Device(http=laptop.http, token=await login(laptop.http, "api"))
     events.clear()
 
@@ -106,7 +106,7 @@ async def test_a_user_without_sessions(admin: Device, ada: User) -> None:
 async def test_only_the_user_s_own_sessions_can_be_revoked(
     admin: Device, laptop: Device, stranger: Device, ada: User
 ) -> None:
-    """An unknown session and one of another user than the path's get the same 404."""
+    """An unknown session and a session of a user who is not in the path get the same 404."""
     ids = [uuid.uuid4(), await stranger.id()]
 
     answers = [await admin.call("DELETE", f"/admin/knox/{ada.id}/sessions/{session_id}") for session_id in ids]

@@ -26,7 +26,7 @@ INVALID = 'Bearer error="invalid_token"'
 
 @pytest.fixture
 def explaining(world: World) -> Served:
-    """Return the application with our exception handler."""
+    """Return the application with `unauthorized_handler`."""
     return world.serving(create_app(knox_backend(), explains_401=True))
 
 

@@ -1,4 +1,4 @@
-"""FastAPI-Users' routers and `current_user` work unchanged with our backend."""
+"""FastAPI-Users' routers and `current_user` work unchanged with a backend of this package."""
 
 from typing import Any
 

@@ -92,7 +92,7 @@ FILLED_IN = urlencode(credentials()).encode()
 
 
 async def test_junk_does_not_hinder_a_login(app: Served, database: Database) -> None:
-    """A login with the right password succeeds, whatever malformed headers it sends."""
+    """A login with the right password succeeds, even if it sends malformed headers."""
     await database.create_user()
 
     answers = [
@@ -119,7 +119,7 @@ async def test_junk_opens_no_websocket(app: Served) -> None:
 
 
 async def test_junk_in_a_client_s_description_is_left_out(app: Served, database: Database) -> None:
-    """A login succeeds with any bytes in the client's description; those that cannot be stored are dropped."""
+    """A login succeeds with any bytes in the client's description; bytes that cannot be stored are dropped."""
     await database.create_user()
     description = [(name, b"\0\xffA\x1b" + b"x" * 1000) for name in (b"user-agent", b"x-device-name", b"x-device-id")]
 

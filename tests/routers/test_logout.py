@@ -26,13 +26,13 @@ OURS = ("web", "api")
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return two backends of ours and FastAPI-Users' JWT backend."""
+    """Return two backends of this package and FastAPI-Users' JWT backend."""
     return [*(knox_backend(name) for name in OURS), jwt_backend()]
 
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Give each backend of ours its own audience."""
+    """Give each backend of this package its own audience."""
     return {name: KnoxSettings(audience=name) for name in OURS}
 
 
@@ -61,7 +61,7 @@ async def test_what_no_backend_knows_is_refused(client: AsyncClient, tokens: dic
 
 
 async def test_a_logout_revokes_the_token(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """The first logout gives 204, a second one 401, and other backends' tokens stay valid."""
+    """The first logout gives 204, a second logout gives 401, and other backends' tokens stay valid."""
     answers = [(await client.post("/web/logout", headers=bearing(tokens["web"]))).status_code for _ in range(2)]
 
     assert answers == [204, 401]
@@ -84,7 +84,7 @@ async def test_a_logout_with_another_backend_s_token_is_refused(
 
 
 async def test_a_logout_all_revokes_the_backend_s_tokens(client: AsyncClient, tokens: dict[str, str]) -> None:
-    """A logout-all revokes all of the user's tokens of this backend and none of another's."""
+    """A logout-all revokes all of the user's tokens of this backend, and no tokens of another backend."""
     more = await login(client, "web")
 
     response = await client.post("/web/logout-all", headers=bearing(more))

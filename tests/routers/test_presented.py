@@ -1,4 +1,4 @@
-"""A password change keeps, and a login replaces, the session that authenticated the request, whatever else it sends."""
+"""A password change keeps, and a login replaces, the session that authenticated the request, despite other tokens."""
 
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -130,7 +130,7 @@ def decoys(user: User) -> list[str]:
 
 @pytest.mark.parametrize("name", ["planted", NAME])
 async def test_a_change_keeps_the_session_that_made_it(program: AsyncClient, ada: User, name: str) -> None:
-    """A password change keeps only the session of its cookie, whatever live or made-up tokens come with it."""
+    """A password change keeps only the session of its cookie, even if other tokens, live or made up, come with it."""
     own, planted, phone = [await log_in(program, ada.email) for _ in range(3)]
     before = [f"{name}={token}" for token in (*decoys(ada), planted)]
     after = [f"z{number}={token}" for number, token in enumerate([*decoys(ada), phone])]
@@ -195,7 +195,7 @@ async def test_a_session_that_a_route_only_looks_at_is_not_kept(
 
 
 async def test_a_login_revokes_the_session_of_its_cookie(program: AsyncClient, ada: User, eve: User) -> None:
-    """A login revokes the live session of its cookie, whichever user it belongs to and however many decoys are sent."""
+    """A login revokes the live session of its cookie, even another user's session, and despite many decoys."""
     old, other = await log_in(program, ada.email), await log_in(program, ada.email)
     cookies = [f"{NAME}={token}" for token in (*decoys(ada), old, *decoys(eve))]
 
@@ -246,7 +246,7 @@ async def test_a_refused_login_revokes_nothing(program: AsyncClient, ada: User) 
 async def test_the_new_cookie_counts_beside_an_old_one(
     program: AsyncClient, ada: User, eve: User, *, newest_first: bool, owner: str
 ) -> None:
-    """After a login the new cookie authenticates and can be logged out, in whichever order the old one is sent."""
+    """After a login the new cookie authenticates and can be logged out, sent before or after the old cookie."""
     old = {
         "own": await log_in(program, ada.email),
         "another's": await log_in(program, eve.email),
@@ -269,7 +269,7 @@ async def test_the_new_cookie_counts_beside_an_old_one(
 async def test_of_two_live_cookies_the_newest_counts(
     program: AsyncClient, ada: User, eve: User, clock: Clock, *, newest_first: bool
 ) -> None:
-    """Of two live cookies of one name the session created last authenticates the request, whichever is sent first."""
+    """Of two live cookies of one name, the session created last authenticates the request, in either order."""
     old = await log_in(program, eve.email)
     clock.now += SECOND
     new = await log_in(program, ada.email)
@@ -285,7 +285,7 @@ async def test_of_two_live_cookies_the_newest_counts(
 
 
 async def test_of_two_cookies_the_one_that_lives_is_renewed(program: AsyncClient, ada: User, clock: Clock) -> None:
-    """A refresh renews the cookie with the live token, not with the invalid one sent beside it."""
+    """A refresh renews the cookie with the live token, not with the invalid token sent beside it."""
     new = await log_in(program, ada.email)
     clock.now += HOUR
 

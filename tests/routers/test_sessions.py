@@ -119,7 +119,7 @@ async def test_an_id_that_is_not_a_uuid_is_unprocessable(laptop: Device) -> None
 async def test_the_others_are_logged_out(
     laptop: Device, phone: Device, stranger: Device, events: list[KnoxEvent[uuid.UUID]]
 ) -> None:
-    """`logout-others` revokes the user's other sessions and keeps the current one and other users'."""
+    """`logout-others` revokes the user's other sessions, and keeps the current session and other users' sessions."""
     third = Device(http=phone.http, token=await login(phone.http))
     events.clear()
 
@@ -182,7 +182,7 @@ async def test_a_route_needs_a_token(client: AsyncClient, method: str, path: str
 
 @each_route
 async def test_a_route_refuses_a_wrong_token(world: World, clock: Clock, ada: User, *, method: str, path: str) -> None:
-    """A malformed, unknown or expired token and one of another backend get the same 401, and revoke nothing."""
+    """A malformed, unknown or expired token and a token of another backend get the same 401, and revoke nothing."""
     apart = world.having(api=KnoxSettings(audience="api"))
     async with apart.client(knox_backend(), knox_backend("api"), jwt_backend()) as client:
         expired = await login(client, email=ada.email)

@@ -62,7 +62,7 @@ async def statuses(*browsers: AsyncClient) -> list[int]:
 
 
 async def test_one_browser_revokes_anothers_session(browsers: Browsers) -> None:
-    """Revoking another session logs that browser out, and the requesting one keeps its cookie."""
+    """Revoking another session logs its browser out, and the requesting browser keeps its cookie."""
     laptop, phone = await browsers.open(), await browsers.open()
 
     response = await laptop.delete(f"/knox/sessions/{await own_id(phone)}")

@@ -109,7 +109,7 @@ async def test_verification_is_documented() -> None:
 
 @pytest.mark.parametrize("name", PATHS)
 async def test_a_route_needs_a_token(app: FastAPI, name: str) -> None:
-    """A user's routes take this backend's tokens, and a superuser's routes those of any backend."""
+    """A user's routes take this backend's tokens, and a superuser's routes take the tokens of any backend."""
     schemes = [scheme for requirement in operation(app, name)["security"] for scheme in requirement]
 
     assert schemes == (["KnoxBearer"] if name.startswith("auth") else ["KnoxBearer", "APIKeyCookie"])

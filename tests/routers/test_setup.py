@@ -72,7 +72,7 @@ async def test_a_strategy_that_may_be_ours_is_accepted(make: Make, get_strategy:
 async def test_an_undeclared_strategy_is_refused_at_the_first_request(
     world: World, ada: User, make: Callable[..., APIRouter], path: str
 ) -> None:
-    """If `get_strategy` does not declare its strategy and returns another, the first request raises a TypeError."""
+    """If `get_strategy` declares no strategy and returns one of another kind, the first request raises a TypeError."""
     root = await world.database.create_user("root@example.org", is_superuser=True)
     backend = jwt_backend()
     app, users = FastAPI(), create_users(backend)

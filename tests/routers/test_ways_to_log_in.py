@@ -214,7 +214,7 @@ async def test_a_login_publishes_an_event(site: Site, browser: AsyncClient, way:
 
 @every_way
 async def test_the_tokens_of_others_stay(browser: AsyncClient, way: Way, email: str) -> None:
-    """A login that presents another user's token, from that user's device, revokes nothing of theirs."""
+    """A login that presents another user's token, from that user's device, revokes no token of that user."""
     other = token_of(await by_password(browser, EVE, PHONE))
 
     token = token_of(await way(browser, email, PHONE | bearing(other)))
@@ -254,7 +254,7 @@ async def test_an_inactive_user_is_refused(site: Site, browser: AsyncClient, way
 
 @going({"careless-link": (by_careless_link, ADA)})
 async def test_no_token_is_issued_for_an_inactive_user(site: Site, browser: AsyncClient, way: Way, email: str) -> None:
-    """Even a route that does not check the user issues no token for an inactive one."""
+    """Even a route that does not check the user issues no token for an inactive user."""
     await site.change_user(email, {"is_active": False})
 
     response = await way(browser, email, None)

@@ -68,7 +68,7 @@ class OAuthAccount(SQLAlchemyBaseOAuthAccountTableUUID, Base):
     """A user's account at an OAuth2 provider."""
 
 
-# The other tables have the same names and columns as those of tests.models.
+# The other tables have the same names and columns as the tables in tests.models.
 OAUTH_ACCOUNTS = Base.metadata.tables["oauth_account"]
 
 

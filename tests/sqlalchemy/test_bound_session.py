@@ -29,7 +29,7 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
 
 @pytest.fixture(params=["create_savepoint", "conditional_savepoint", "rollback_only"])
 async def knox(request: pytest.FixtureRequest, engine: AsyncEngine) -> AsyncIterator[Knox]:
-    """Return a user in a transaction that is rolled back at the end, and check that nothing is left then."""
+    """Return a user in a transaction that is rolled back at the end, and check that nothing is left afterwards."""
     async with engine.connect() as connection:
         outer = await connection.begin()
         async with AsyncSession(connection, join_transaction_mode=request.param, expire_on_commit=False) as session:

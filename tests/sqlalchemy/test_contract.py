@@ -26,7 +26,7 @@ ONE_OF_A_KIND = ("sqlite", "sqlite-memory", "postgresql-asyncpg", "postgresql-ps
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests that open several stores on every backend, and the others on one backend of each kind."""
+    """Run tests that open several stores on every backend, and all other tests on one backend of each kind."""
     if metafunc.cls is not None and issubclass(metafunc.cls, SQLAlchemyTokenStoreContract):
         opens_several = "open_store" in inspect.signature(metafunc.function).parameters
         names = metafunc.cls.every if opens_several else metafunc.cls.one_of_a_kind
@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="module")
 def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backend:
-    """Return a backend that stays connected for all tests of the module, because connecting takes longer than most."""
+    """Return a backend that stays connected for all tests of the module, because connecting takes long."""
     return backend_of(request.param, request, tmp_path_factory.mktemp("contract"))
 
 

@@ -204,14 +204,18 @@ def test_a_naive_moment_is_refused() -> None:
         UTCDateTime().process_bind_param(NOW.replace(tzinfo=None), create_engine("sqlite://").dialect)
 
 
+def lose_while_reading(connection: Connection) -> None:
+    """Lose the connection of SQLite while its lock timeout is changed."""
+    with reading(connection):
+        connection.invalidate()
+
+
 async def test_a_connection_that_cannot_be_restored_is_thrown_away(tmp_path: Path) -> None:
     """A connection whose lock timeouts cannot be restored does not go back to the pool."""
     engine = SQLITE["sqlite"](tmp_path).create_engine()
 
     async with engine.connect() as connection:
-        async with reading(connection, patience=0.1):
-            await connection.begin()
-            await connection.invalidate()
+        await connection.run_sync(lose_while_reading)
 
         assert connection.invalidated
 

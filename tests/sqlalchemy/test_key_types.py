@@ -164,17 +164,17 @@ def test_the_key_has_the_type_of_the_ids(base: type[DeclarativeBase], mixin: typ
 
 @pytest.mark.parametrize(("mixin", "ids"), OTHER_IDS.values(), ids=OTHER_IDS)
 def test_a_class_for_other_ids_is_refused(base: type[DeclarativeBase], mixin: type[Any], ids: Ids) -> None:
-    """A token class for other ids than the users have raises an error when the mappers are configured."""
+    """A token class whose ids have a different type from the users' ids raises an error when mappers are configured."""
     map_users(base, ids)
     map_tokens(base, mixin)
 
-    with pytest.raises(UserClassError, match=r'Token is a token class for other ids than those of "user.id"'):
+    with pytest.raises(UserClassError, match=r'Token is a token class for ids of a different type from "user.id"'):
         configure_mappers()
 
 
 @pytest.mark.parametrize(("stated", "ids"), OTHER_TYPES.values(), ids=OTHER_TYPES)
 def test_another_type_is_refused(base: type[DeclarativeBase], stated: Ids, ids: Ids) -> None:
-    """A type that stores the same ids in another form raises an error with the fix when mappers are configured."""
+    """A type that stores the same ids in a different form raises an error with the fix when mappers are configured."""
     map_users(base, ids)
     map_tokens(base, SQLAlchemyBaseKnoxTokenTable, stated)
 

@@ -1,4 +1,4 @@
-"""Sessions with several engines, scoped sessions, and tables that differ from FastAPI-Users' default ones."""
+"""Sessions with several engines, scoped sessions, and tables that differ from FastAPI-Users' default tables."""
 
 import shutil
 import uuid

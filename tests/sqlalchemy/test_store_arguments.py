@@ -55,7 +55,7 @@ NO_SESSION: dict[str, object] = {
 @pytest.mark.parametrize("session", NO_SESSION.values(), ids=NO_SESSION)
 def test_the_session_is_an_async_session(session: object) -> None:
     """Anything but an `AsyncSession` as the session is refused, with an error that says how to get one."""
-    with pytest.raises(TypeError, match="session must be an AsyncSession, as an async_sessionmaker opens it"):
+    with pytest.raises(TypeError, match="session must be an AsyncSession, such as an async_sessionmaker opens"):
         make(session, KnoxToken)
 
 

@@ -34,7 +34,7 @@ def session() -> AsyncSession:
 
 
 class Base(DeclarativeBase):
-    """The declarative base of user classes that the store refuses, or of which there are several."""
+    """The declarative base of user classes that the store refuses, or that exist several times."""
 
 
 class Unmapped(DeclarativeBase):
@@ -92,7 +92,7 @@ class FailingHybrid(Base):
 
 
 class AndHybrid(Base):
-    """A user whose `is_active` is a hybrid property with Python's `and`, of which SQL would get only one operand."""
+    """A user whose `is_active` is a hybrid property with Python's `and`; SQL would get only one operand of it."""
 
     __tablename__ = "and_hybrid"
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -168,7 +168,7 @@ def kind(name: str, **options: str) -> dict[str, str]:
 
 
 class Party(Base):
-    """A party, of which two kinds can log in, both in one table."""
+    """A party; parties of two kinds, both in one table, can log in."""
 
     __tablename__ = "party"
     __mapper_args__ = kind("party", polymorphic_on="kind")

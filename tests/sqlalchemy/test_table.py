@@ -23,7 +23,7 @@ pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-async
 
 
 class Base(DeclarativeBase):
-    """The declarative base of these tables, separate from that of the other tests."""
+    """The declarative base of these tables, separate from the base of the other tests."""
 
 
 class OAuthAccount(SQLAlchemyBaseOAuthAccountTable[int], Base):

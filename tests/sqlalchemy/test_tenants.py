@@ -154,13 +154,6 @@ async def test_an_older_snapshot_is_checked_as_the_tenant(tenant: Tenancy, token
     assert refused is None
 
 
-@pytest.mark.parametrize("way", BY_ROW)
-async def test_a_read_of_one_trip_is_the_tenants(tenant: Tenancy, token: str) -> None:
-    """With `knox_autocommit`, a read still runs in a transaction if the tenant is set when a transaction begins."""
-    async with tenant.open_session(tenant.engine.execution_options(knox_autocommit=True)) as session:
-        assert await strategy_on(session).read_token(token, tenant_user_manager(session)) is not None
-
-
 @pytest.mark.parametrize("way", ["by_statement"])
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 async def test_a_login_that_loses_its_tenant_says_so(tenant: Tenancy) -> None:
@@ -267,7 +260,7 @@ async def test_an_older_snapshot_that_cannot_be_checked_says_so(tenant: Tenancy,
 @pytest.mark.parametrize("level", ["REPEATABLE READ"])
 @pytest.mark.parametrize("verb", [log_in, logout_all])
 async def test_a_search_path_that_is_lost_says_so(tenant: Tenancy, verb: Any) -> None:
-    """A write that loses the search path, and so would find other tables or none, raises an error."""
+    """A write that loses the search path, and so would find different tables or no tables, raises an error."""
     async with BY_SCHEMA["by_search_path"](tenant.engine) as session:
         issued = await strategy_on(session).issue(await current_user(session))
 
@@ -322,7 +315,7 @@ async def test_a_deletion_that_was_rolled_back_explains_nothing(tenant: Tenancy,
 
 @pytest.mark.parametrize("way", ["by_session_class"])
 async def test_a_user_that_others_delete_may_be_hidden(tenant: Tenancy) -> None:
-    """If a user may be hidden by row-level security or deleted by others, the error names both causes."""
+    """If a user may be hidden by row-level security or deleted by another process, the error names both causes."""
     async with tenant.session() as session:
         user = await current_user(session)
         async with tenant.superuser.begin() as connection:

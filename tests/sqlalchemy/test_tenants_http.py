@@ -22,7 +22,7 @@ SETTINGS = KnoxSettings(auto_refresh=True, token_limit_per_user=5)
 
 @pytest.fixture
 def app(tenant: Tenancy) -> FastAPI:
-    """Return an application with FastAPI-Users' routers and the knox router."""
+    """Return an application with FastAPI-Users' routers and `get_knox_router`."""
 
     async def get_session() -> AsyncIterator[AsyncSession]:
         async with tenant.session() as session:

@@ -265,7 +265,7 @@ async def test_a_refused_deletion_leaves_the_tokens(
 
 @asynccontextmanager
 async def invoice(engine: AsyncEngine, shape: Shape) -> AsyncIterator[None]:
-    """During the block, a row of another table refers to the user, and SQLite enforces foreign keys as servers do."""
+    """During the block, a row of another table refers to the user, and SQLite enforces foreign keys like a server."""
     if engine.dialect.name == "sqlite":
         event.listen(engine.sync_engine, "checkout", keep_foreign_keys)
     (key,) = shape.token.__table__.c.user_id.foreign_keys
@@ -290,7 +290,7 @@ def keep_foreign_keys(dbapi: Any, *_: object) -> None:
 async def test_a_login_locks_the_user_in_every_table(
     engine: AsyncEngine, session: AsyncSession, shape: Shape, user: Any
 ) -> None:
-    """A login locks the user's row in every table, so a change of the user waits, whichever table it begins with."""
+    """A login locks the user's row in every table, so a change of the user waits, whichever table it changes first."""
     users = statements_for(session, shape.token).users
     assert users is not None
 

@@ -129,7 +129,7 @@ def joined_eagerly() -> Shape:
 
 
 def joined_by_other_names() -> Shape:
-    """`class User(Person)` with a primary key of another name than that of `Person`."""
+    """`class User(Person)` whose primary key has a different name from the primary key of `Person`."""
 
     class Base(DeclarativeBase):
         pass
@@ -307,7 +307,7 @@ def flags() -> Shape:
 
 
 def renamed() -> Shape:
-    """Attributes with other names than their columns, and synonyms."""
+    """Attributes whose names differ from their columns' names, and synonyms."""
 
     class Base(DeclarativeBase):
         pass

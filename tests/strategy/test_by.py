@@ -15,7 +15,7 @@ API = KnoxSettings(audience="api")
 
 
 async def test_a_token_is_issued_on_the_strength_of_a_session(knox: Knox) -> None:
-    """Issuing a token by a live session works, and the session stays live."""
+    """Issuing a token on the authority of a live session works, and the session stays live."""
     session = await knox.strategy().issue(knox.user)
 
     token = await knox.strategy(API).issue(knox.user, by=session.record, replace=False)
@@ -56,7 +56,7 @@ async def test_none_is_issued_by_a_session_from_before_the_kill_switch(knox: Kno
 
 
 async def test_none_is_issued_by_another_user_s_session(knox: Knox, other: User) -> None:
-    """No token is issued by another user's session, even if the record passed names this user."""
+    """No token is issued on the authority of another user's session, even if the passed record names this user."""
     foreign = await knox.strategy().issue(other)
 
     with pytest.raises(InvalidToken):

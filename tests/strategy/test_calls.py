@@ -46,7 +46,7 @@ class Ticking:
 
 
 class Watching(SQLAlchemyTokenStore[User, uuid.UUID]):
-    """A token store that keeps what it is asked to find."""
+    """A token store that keeps the presented tokens that it receives."""
 
     def __init__(self, knox: Knox) -> None:
         super().__init__(knox.session, KnoxToken)
@@ -85,7 +85,7 @@ async def test_the_store_and_the_settings_stay(knox: Knox, attribute: str) -> No
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 async def test_no_store_is_given_the_text(knox: Knox, call: Call) -> None:
-    """A store sees the tag and the digests of a presented token, so none can keep the text."""
+    """A store sees the tag and the digests of a presented token, so no store can keep the text."""
     issued = await knox.strategy().issue(knox.user)
     store = Watching(knox)
     presenting = request(("Authorization", f"Bearer {issued}"), ("Cookie", f"knox={issued}"))
@@ -99,7 +99,7 @@ async def test_no_store_is_given_the_text(knox: Knox, call: Call) -> None:
 
 @pytest.mark.parametrize("text", [None, "", "junk", "a.jwt.token", "knox_" + "0" * 51])
 async def test_junk_does_not_reach_the_user_manager(knox: Knox, text: str | None) -> None:
-    """A text that does not have the shape of a token is refused before anything is asked of the user manager."""
+    """A text that does not have the shape of a token is refused before the user manager is called."""
     untouchable = cast("Any", object())
 
     assert await knox.strategy().authenticate(text, untouchable) is None
@@ -117,7 +117,7 @@ async def test_a_context_shows_nothing(knox: Knox) -> None:
 
 
 async def test_records_are_of_the_same_moment(knox: Knox) -> None:
-    """A record issued by another one is created at the moment at which that one was judged."""
+    """A record issued `by=` another record is created at the moment at which that record was found live."""
     issued = await knox.strategy().issue(knox.user)
     clock = Ticking()
 

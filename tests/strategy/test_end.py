@@ -146,7 +146,7 @@ async def test_an_inactive_user_s_token_is_not_rotated(knox: Knox, engine: Async
 
 
 async def test_a_logout_revokes_one_token(knox: Knox) -> None:
-    """Logging out revokes the token presented and no other."""
+    """Logging out revokes the presented token and no other token."""
     token, kept = [await knox.strategy(SETTINGS).issue(knox.user) for _ in range(2)]
 
     await knox.strategy(SETTINGS).destroy_token(token, knox.user)
@@ -242,7 +242,7 @@ async def test_a_purge_deletes_what_has_expired(knox: Knox, engine: AsyncEngine,
 
 
 async def test_a_purge_spares_what_the_kill_switch_refuses(knox: Knox, engine: AsyncEngine) -> None:
-    """A purge keeps records from before `not_before`, as the setting may be taken back."""
+    """A purge keeps records from before `not_before`, because the setting may be withdrawn."""
     await knox.strategy(SETTINGS).issue(knox.user)
 
     purged = await knox.strategy(KnoxSettings(not_before=NOW + MINUTE)).purge()

@@ -47,7 +47,7 @@ async def insert_copy(engine: AsyncEngine, **values: object) -> None:
 
 @pytest.mark.parametrize("key", [None, NEW.get_secret_value().encode(), b""], ids=["none", "another", "empty"])
 async def test_a_row_that_was_inserted_blindly_is_no_login(knox: Knox, engine: AsyncEngine, key: bytes | None) -> None:
-    """With `digest_keys`, an inserted row whose digest was made without the key is not accepted."""
+    """With `digest_keys`, an inserted row is not accepted if its digest was computed without the key."""
     forged = unknown_token(knox.user)
     await knox.strategy(ON_OLD).issue(knox.user)
 
@@ -86,7 +86,7 @@ async def test_a_copied_digest_gives_access_to_another_user(knox: Knox, other: U
 async def test_a_row_that_was_inserted_while_keys_are_introduced(
     knox: Knox, engine: AsyncEngine, *, is_used: bool
 ) -> None:
-    """Until `accept_unkeyed_until` an inserted plain digest is accepted, and if used by then it stays accepted."""
+    """Until `accept_unkeyed_until` an inserted plain digest is accepted, and it stays accepted if used by then."""
     forged = unknown_token(knox.user)
     await knox.strategy(INTRODUCING).issue(knox.user)
     await insert_copy(engine, digest=tokens.digest(forged), expires_at=NOW + 30 * DAY)
@@ -103,7 +103,7 @@ async def test_a_row_that_was_inserted_while_keys_are_introduced(
 
 @pytest.mark.parametrize("settings", [NEW_LAST, NEW_FIRST])
 async def test_all_keys_verify(knox: Knox, settings: KnoxSettings) -> None:
-    """While a key is being changed, servers with either order of keys accept tokens that the others issued."""
+    """While a key is being changed, servers with either order of keys accept the tokens of all servers."""
     issued = [await knox.strategy(other).issue(knox.user) for other in (ON_OLD, NEW_LAST, NEW_FIRST, ON_NEW)]
 
     assert [await knox.accepts(token, settings) for token in issued] == [True] * 4

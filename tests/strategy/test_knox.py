@@ -30,7 +30,7 @@ KEY = SecretStr("a key of 32 bytes and a few more")
 
 
 class UserRead(BaseUser[Any]):
-    """The schema by which an application returns a user."""
+    """The schema with which an application returns a user."""
 
 
 # settings
@@ -173,7 +173,7 @@ async def test_token_prefix(knox: Knox, prefix: str) -> None:
 
 
 async def test_every_setting_names_its_equivalent_in_knox() -> None:
-    """The docstring of each setting names the setting of knox that it replaces."""
+    """The docstring of each setting names the setting of django-rest-knox that it replaces."""
     ours = inspect.getsource(KnoxSettings)
     transport = inspect.getdoc(KnoxBearerTransport) or ""
 

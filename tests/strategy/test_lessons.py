@@ -1,6 +1,6 @@
 """Defects of other systems, named by their reports, that this package does not repeat.
 
-Many are tested with the part that they concern, such as the store, the routers or the table; here are the others.
+Many are tested with the part that they concern, such as the store, the routers or the table; the rest is here.
 """
 
 import asyncio
@@ -59,7 +59,7 @@ class Overtaken(SQLAlchemyTokenStore[User, UUID]):
 
 @pytest.mark.parametrize("verb", ["logout", "logout-all", "rotate"])
 async def test_a_refresh_does_not_restore_a_revoked_token(knox: Knox, engine: AsyncEngine, verb: str) -> None:
-    """Knox PR #186, better-auth: a refresh neither fails nor restores a token that was revoked after it was read."""
+    """django-rest-knox PR #186, better-auth: a refresh neither fails nor restores a token revoked after a read."""
     token = await knox.strategy(REFRESHING).issue(knox.user)
     await knox.session.commit()
     knox.published()
@@ -96,7 +96,7 @@ async def test_an_overtaken_call_raises(knox: Knox, engine: AsyncEngine, call: s
 
 
 async def test_simultaneous_logins_keep_the_limit(knox: Knox, engine: AsyncEngine) -> None:
-    """Knox #391, #334: simultaneous logins do not exceed the limit, whichever call issues the token."""
+    """django-rest-knox #391, #334: simultaneous logins do not exceed the limit, whichever call issues the token."""
     settings = KnoxSettings(token_limit_per_user=3)
 
     async def log_in(number: int) -> bool:
@@ -123,7 +123,7 @@ async def test_tokens_that_never_expire_count(knox: Knox) -> None:
 
 
 async def test_a_read_looks_at_one_token(knox: Knox, engine: AsyncEngine) -> None:
-    """knox: a request loads one token by one statement, even if the user has fifty."""
+    """django-rest-knox: a request loads one token by one statement, even if the user has fifty."""
     tokens = [await knox.strategy().issue(knox.user) for _ in range(50)]
 
     with sent_to(engine) as statements:
@@ -134,7 +134,7 @@ async def test_a_read_looks_at_one_token(knox: Knox, engine: AsyncEngine) -> Non
 
 
 async def test_tokens_that_are_never_presented_are_purged(knox: Knox, engine: AsyncEngine) -> None:
-    """knox, fastapi-users: a purge deletes expired rows that nobody presents any more."""
+    """django-rest-knox, FastAPI-Users: a purge deletes expired rows that nobody presents any more."""
     for _ in range(5):
         await knox.strategy().issue(knox.user, token_ttl=SECOND, replace=False)
     knox.clock.now += HOUR
@@ -146,7 +146,7 @@ async def test_tokens_that_are_never_presented_are_purged(knox: Knox, engine: As
 
 
 async def test_each_strategy_has_its_own_settings(knox: Knox) -> None:
-    """knox: settings are not read at import; each strategy has its own."""
+    """django-rest-knox: settings are not read at import; each strategy has its own."""
     lifetimes = (MINUTE, HOUR, None)
 
     tokens = [await knox.strategy(KnoxSettings(token_ttl=ttl)).issue(knox.user) for ttl in lifetimes]

@@ -1,4 +1,4 @@
-"""Which tokens a login revokes: those presented with the request, and the token of the same device."""
+"""Which tokens a login revokes: the tokens presented with the request, and the token of the same device."""
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -9,12 +9,12 @@ from tests.strategies import MILLISECOND, SECOND, Knox, change_user, flipped, re
 
 
 def bearing(token: str) -> tuple[str, str]:
-    """Return the header by which an API client presents a token."""
+    """Return the header with which an API client presents a token."""
     return ("Authorization", f"Bearer {token}")
 
 
 def with_cookie(token: str) -> tuple[str, str]:
-    """Return the Cookie header by which a browser presents a token, among other cookies."""
+    """Return the Cookie header with which a browser presents a token, among other cookies."""
     return ("Cookie", f"theme=dark; session={token}; x=")
 
 
@@ -80,7 +80,7 @@ async def test_presented_junk_changes_nothing(knox: Knox) -> None:
 
 @pytest.mark.parametrize("name", ["Authorization", "Cookie", "X-Api-Key", "Sec-WebSocket-Protocol"])
 async def test_decoys_hide_no_presented_token(knox: Knox, engine: AsyncEngine, name: str) -> None:
-    """A live token is revoked even among a thousand made-up ones, in whichever header it is presented."""
+    """A live token is revoked in any header, even among a thousand made-up tokens."""
     old = await knox.strategy().issue(knox.user)
     decoys = [f"x={unknown_token(knox.user)}" for _ in range(500)]
 
@@ -102,7 +102,7 @@ async def test_a_device_has_one_token(knox: Knox) -> None:
 
 
 async def test_replace_false_revokes_nothing(knox: Knox) -> None:
-    """`replace=False` revokes neither the presented token nor the device's, now or at the device's next login."""
+    """With `replace=False`, the presented token and the device's token stay, even at the device's next login."""
     on_phone = (("X-Device-Id", "phone"),)
     session = await knox.strategy(request=request(*on_phone)).issue(knox.user)
 

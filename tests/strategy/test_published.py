@@ -30,7 +30,7 @@ Path = Callable[[Knox, Strategy, IssuedToken], Awaitable[Any]]
 
 
 def bearing(token: str) -> tuple[str, str]:
-    """Return the header by which an API client presents a token."""
+    """Return the header with which an API client presents a token."""
     return ("Authorization", f"Bearer {token}")
 
 
@@ -174,7 +174,7 @@ async def test_events_follow_the_write(knox: Knox, engine: AsyncEngine, path: Pa
 
 
 async def test_a_listener_that_raises_changes_nothing(knox: Knox, caplog: pytest.LogCaptureFixture) -> None:
-    """If a listener raises, the login succeeds, the others are called, and the log shows the error but no token."""
+    """If a listener raises, the login succeeds, the other listeners run, and the log shows the error but no token."""
 
     def broken(_event: object) -> None:
         raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""Reading a token: which ones are accepted, which are refused, and how many statements it takes."""
+"""Reading a token: which tokens are accepted or refused, and how many statements a read takes."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -198,7 +198,7 @@ async def test_the_cap_holds_for_tokens_from_before_it(
 
 @pytest.mark.parametrize(("not_before", "accepted"), [(NOW, True), (NOW + MILLISECOND, False), (NOW + DAY, False)])
 async def test_the_kill_switch(knox: Knox, engine: AsyncEngine, not_before: datetime, *, accepted: bool) -> None:
-    """Tokens of logins before `not_before` are refused; their records stay, as the setting may be taken back."""
+    """Tokens of logins before `not_before` are refused; their records stay, because the setting may be withdrawn."""
     token = await knox.strategy().issue(knox.user)
     switched = KnoxSettings(not_before=not_before)
 

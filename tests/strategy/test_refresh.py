@@ -178,7 +178,7 @@ async def test_a_record_that_cannot_be_deleted_fails_nothing(
 async def test_a_read_replica_is_enough_to_read(
     knox: Knox, any_backend: Backend, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a read-only database live tokens are accepted and expired ones refused."""
+    """On a read-only database live tokens are accepted and expired tokens are refused."""
     live = await knox.strategy(REFRESHING).issue(knox.user)
     expired = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=MINUTE)
     user_id = knox.user.id

@@ -76,7 +76,7 @@ class Reading:
 
 async def test_read_token_is_not_overridden() -> None:
     """A subclass that overrides `read_token` is refused when it is defined, because the routers call `authenticate`."""
-    with pytest.raises(TypeError, match=r"Own overrides read_token.*override authenticate instead"):
+    with pytest.raises(TypeError, match="Own overrides read_token: override authenticate, which the routers call"):
         type("Own", (Reading, KnoxStrategy), {})
 
 
@@ -92,6 +92,12 @@ async def test_authenticate_is_overridden_for_all(knox: Knox) -> None:
     token = await knox.strategy().issue(knox.user)
 
     assert await Closed(store_on(knox.session), request=None).read_token(token, knox.user_manager) is None
+
+
+async def test_authenticate_is_overridden_without_the_user_too(knox: Knox) -> None:
+    """A subclass that overrides `authenticate` has to override `authenticate_record` before that is used."""
+    with pytest.raises(TypeError, match="Closed overrides authenticate: override authenticate_record too"):
+        await Closed(store_on(knox.session), request=None).authenticate_record("text")
 
 
 async def test_a_subclass_may_override_other_methods(knox: Knox) -> None:

@@ -1,4 +1,4 @@
-"""Loading users for a store that cannot see them: one SELECT with FastAPI-Users' SQL adapter, `get` with any other."""
+"""Loading users for a store that cannot see them: one SELECT with FastAPI-Users' SQL adapter, else `get`."""
 
 import subprocess
 import sys
@@ -279,7 +279,7 @@ async def test_activity_may_be_worked_out_in_python(elsewhere: AsyncSession, lef
 
 
 async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
-    """Users may come from any FastAPI-Users user database; inactive and unknown ones are refused."""
+    """Users may come from any FastAPI-Users user database; inactive and unknown users are refused."""
     inactive = User(id=uuid.uuid4(), email="", hashed_password="", is_active=False)
     user_manager = UserManager(Directory(knox.user, inactive))
 
@@ -289,7 +289,7 @@ async def test_users_may_be_outside_of_sql(knox: Knox) -> None:
 
 
 async def test_the_user_manager_parses_the_id(knox: Knox) -> None:
-    """The user manager parses the id that the store returns, in whatever form it is stored."""
+    """The user manager parses the id that the store returns, in any form in which the id is stored."""
     assert await Vault(f"user-{knox.user.id}").read(NamingManager(UserDatabase(knox.session, User))) is knox.user
 
 

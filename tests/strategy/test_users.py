@@ -1,4 +1,4 @@
-"""Loading the user at a read: in the token's SELECT with FastAPI-Users' own adapter, separately with any other."""
+"""Loading the user at a read: in the token's SELECT with FastAPI-Users' own adapter, separately otherwise."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable

@@ -36,7 +36,7 @@ class Ada:
 
 
 class UserRead(BaseUser[int]):
-    """The schema by which an application returns a user."""
+    """The schema with which an application returns a user."""
 
 
 class SpokenUserRead(BaseModel):
@@ -138,7 +138,7 @@ ONE, TWO = (tokens.generate("00", prefix="knox_") for _ in range(2))
     ],
 )
 def test_tokens_are_found_wherever_they_are_presented(headers: list[tuple[str, str]], found: list[str]) -> None:
-    """Presented tokens are found in any header and any cookie, each once, and malformed ones are not."""
+    """Presented tokens are found in any header and any cookie, each once; malformed tokens are not found."""
     raw = [(name.encode(), value.encode("latin-1")) for name, value in headers]
 
     assert list(presented_texts(HTTPConnection({"type": "http", "headers": raw}))) == found
@@ -153,7 +153,7 @@ def test_without_a_request_nothing_is_presented() -> None:
 
 
 async def test_a_login_returns_the_token_and_its_expiry() -> None:
-    """The login response has the fields of RFC 6749 and knox's `expiry` in ISO 8601."""
+    """The login response has the fields of RFC 6749 and django-rest-knox's `expiry` in ISO 8601."""
     assert await answer(BEARER, issued()) == {
         "access_token": "knox_secret",
         "token_type": "bearer",

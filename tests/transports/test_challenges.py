@@ -33,7 +33,7 @@ TOKEN = tokens.generate("00", prefix="")
 COOKIE = KnoxCookieTransport()
 SEVERAL = (bearer(header_prefix="Token"), COOKIE, bearer("other/login", "X-Knox"))
 PREFIXES = ["Bearer", *(pytest.param(name, marks=pytest.mark.unmeasured) for name in ("Token", "tOKEN", "X-Knox.2"))]
-# Routes with FastAPI-Users' own dependency and with ours, and two routes of the knox router.
+# Routes with `current_user` and with `current_token`, and two routes of `get_knox_router`.
 REFUSING = [("GET", "/active"), ("GET", "/token"), ("GET", "/knox/sessions"), ("POST", "/knox/rotate")]
 
 
@@ -61,7 +61,7 @@ def answer_of(response: Response) -> tuple[int, list[str]]:
 
 
 async def refusals(app: Served, headers: dict[str, str]) -> list[str]:
-    """Return the distinct challenges of all routes, each of which must refuse the request."""
+    """Return the distinct challenges of all routes; each route must refuse the request."""
     async with client_of(app) as client:
         answers = [await client.request(method, path, headers=headers) for method, path in REFUSING]
     assert {answer.status_code for answer in answers} == {401}
@@ -90,7 +90,7 @@ async def test_every_refusal_names_the_prefix(world: World, *, prefix: str, pres
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 async def test_a_refused_websocket_names_the_prefix(world: World, prefix: str) -> None:
-    """A refused WebSocket handshake has the same challenge, by FastAPI-Users' dependency and by ours."""
+    """A refused WebSocket handshake has the same challenge, by `current_user` and by `current_token`."""
     app = world.serving(create_site(bearer(header_prefix=prefix)))
     header = (b"authorization", f"{prefix} junk".encode())
 
@@ -162,7 +162,7 @@ async def test_a_cookie_from_another_site_is_not_presented(world: World) -> None
     ],
 )
 async def test_several_transports_are_all_named(world: World, *, headers: dict[str, str], challenge: str) -> None:
-    """The challenge names the schemes of all transports, or only that of the token presented (RFC 9110 §11.6.1)."""
+    """The challenge names the schemes of all transports, or only the presented token's scheme (RFC 9110 §11.6.1)."""
     async with client_of(world.serving(create_site(*SEVERAL))) as client:
         response = await client.get("/active", headers=headers)
 

@@ -50,7 +50,7 @@ async def login_cookie(token: str, **options: Any) -> dict[str, str]:
     ],
 )
 async def test_the_cookie_lives_as_long_as_the_token(token: IssuedToken, max_age: int) -> None:
-    """Max-Age is the rest of the token's life in seconds, but at most what browsers allow."""
+    """Max-Age is the rest of the token's life in seconds, but at most the maximum of browsers."""
     assert await login_cookie(token) == {
         "__Host-knox": UNSIGNED,
         "HttpOnly": "",
@@ -377,7 +377,7 @@ def test_the_cookie_is_documented() -> None:
 
 @pytest.mark.parametrize("space", [b"\xa0", b"\x85", b"\x1c"])
 async def test_a_disguised_name_is_another_name(space: bytes) -> None:
-    """A cookie name that differs from ours only by white space that `str.strip` removes is not our cookie."""
+    """A cookie is ignored if its name differs from the transport's only by white space that `str.strip` removes."""
     cookies = b"__Host-knox=good; " + space + b"__Host-knox=planted"
     connection = HTTPConnection({"type": "http", "method": "GET", "headers": [(b"cookie", cookies)]})
 

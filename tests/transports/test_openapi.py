@@ -14,7 +14,7 @@ BEARER = KnoxBearerTransport("auth/login")
 
 
 class UserRead(BaseUser[int]):
-    """The schema by which an application returns a user."""
+    """The schema with which an application returns a user."""
 
 
 def openapi(transport: Transport) -> dict[str, Any]:
@@ -37,7 +37,7 @@ def test_refusals_are_documented(status: str, code: str) -> None:
 
 
 def test_the_answer_is_documented() -> None:
-    """The login response is documented with its fields, of which the token and its type are required."""
+    """The login response is documented with its fields; the token and its type are required."""
     document = openapi(BEARER)
 
     content = document["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]
@@ -64,7 +64,7 @@ def test_the_user_is_documented() -> None:
 
 
 def test_two_transports_document_their_own_users() -> None:
-    """A transport without `user_schema` is not changed by another one that has it."""
+    """A transport without `user_schema` is not changed by another transport that has one."""
     KnoxBearerTransport("auth/login", user_schema=UserRead)
 
     assert "KnoxUserLoginResponse" not in openapi(KnoxBearerTransport("auth/login"))["components"]["schemas"]

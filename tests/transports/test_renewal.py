@@ -36,7 +36,7 @@ TOKEN = KnoxCookieTransport().cookie_name
 async def test_a_refresh_moves_the_cookie(
     browser: AsyncClient, clock: Clock, path: str, status: int, body: str
 ) -> None:
-    """A refresh sets the same token with a new Max-Age and forbids caching, whatever the route returns."""
+    """A refresh sets the same token with a new Max-Age and forbids caching, for any kind of response."""
     token = browser.cookies[TOKEN]
     clock.now += 30 * MINUTE
 
@@ -270,7 +270,7 @@ SPARING = KnoxSettings(**(REFRESHING.model_dump() | {"end_presented": False}))
 
 @pytest.fixture
 async def two_cookies(world: World, ada: User) -> AsyncIterator[AsyncClient]:
-    """Return a browser that is logged in by two cookie transports; neither login revokes the other's token."""
+    """Return a browser that is logged in by two cookie transports; neither login revokes the other login's token."""
     sparing = world.having(cookie=SPARING, admin=SPARING, bearer=SPARING)
     async with client_of(sparing.serving(create_app(COOKIE, ADMIN, BEARER))) as browser:
         await log_in(browser, "cookie", ada.email)
@@ -279,7 +279,7 @@ async def two_cookies(world: World, ada: User) -> AsyncIterator[AsyncClient]:
 
 
 async def test_of_two_cookies_the_one_that_was_used_is_moved(two_cookies: AsyncClient, clock: Clock) -> None:
-    """Of two transports' cookies only the one that authenticated is renewed, with its own attributes."""
+    """Of two transports' cookies, only the cookie that authenticated is renewed, with its own attributes."""
     clock.now += 30 * MINUTE
 
     both = await two_cookies.get("/plain")

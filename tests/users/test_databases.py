@@ -33,7 +33,7 @@ class Directory(BaseUserDatabase[Any, int]):
 
 
 async def test_what_is_stored_is_what_the_database_returns() -> None:
-    """Stored and committed fields are those of the returned object; there are none without a user."""
+    """Stored and committed fields are the fields of the returned object; without a user there are no fields."""
     directory = Directory()
     users = users_of(directory)
     fields = {"id": 7, "hashed_password": "hash", "is_active": True}

@@ -21,12 +21,12 @@ bearer_transport = BearerTransport(tokenUrl="auth/login")
 
 
 def get_jwt_strategy() -> JWTStrategy[User, uuid.UUID]:
-    """Return the strategy, by which a token is accepted until it expires."""
+    """Return the strategy that accepts a token until it expires."""
     return JWTStrategy(SECRET, lifetime_seconds=3600)
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What happens to users."""
+    """The hooks that run when something happens to a user."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET

@@ -22,7 +22,7 @@ get_knox_strategy = knox_strategy(get_token_store, settings)
 
 
 class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
-    """What happens to users."""
+    """The hooks that run when something happens to a user."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET

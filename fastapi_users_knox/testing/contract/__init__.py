@@ -1,7 +1,7 @@
 """The contract of `TokenStore` as a pytest suite, with one file for each verb.
 
 Each test checks one promise of the docstrings of `TokenStore`. The tests pass the time to the store, so none of them
-sleeps. Concurrency is real: each caller has a store on a connection of its own. The tests are asynchronous and run by
+sleeps. Concurrency is real: each caller has a store on a separate connection. The tests are asynchronous and run by
 anyio's pytest plugin, on asyncio.
 """
 
@@ -64,8 +64,8 @@ class TokenStoreContract(
 ):
     """Every promise of `TokenStore`. To test a store, subclass this class and define three fixtures.
 
-    - `open_store` returns an `OpenStore`: a callable that opens a store on a connection of its own, which stays open
-      until the context ends. All of these stores share their records, of which there are none when a test begins.
+    - `open_store` returns an `OpenStore`: a callable that opens a store on a separate connection, which stays open
+        until the context ends. All opened stores share their records. When a test begins, there are no records.
     - `user_ids` returns the ids of two users that exist.
     - `lost_store` returns a store that cannot be reached.
     """

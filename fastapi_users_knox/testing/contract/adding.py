@@ -82,7 +82,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_checks_credentials_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """`add` stores nothing for credentials that are not the user's, if the store sees the users."""
+        """`add` stores nothing if the store sees the users and the user's credentials have changed."""
         wrong = Credentials(hashed_password="the hash of another password", is_active=True)
 
         try:
@@ -107,7 +107,7 @@ class AddPromises(Promises):
         assert await find(store, by.record, by.digest) is not None
 
     async def test_add_by_a_record_that_is_gone(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`add` changes nothing if the record `by` is removed, expired, unknown or another user's."""
+        """`add` changes nothing if the record `by` is removed, expired or unknown, or belongs to another user."""
         removed = await add(store, new_record(user_ids[0]))
         await store.remove(user_ids[0], removed.record.id, audience="web", now=NOW)
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
@@ -131,7 +131,7 @@ class AddPromises(Promises):
 
     @pytest.mark.parametrize("audience", [None, "web"])
     async def test_add_by_meets_remove_all(self, open_store: OpenStore, user_id: Any, audience: str | None) -> None:
-        """If `remove_all` removes the record `by`, no record remains that was added by it at the same time."""
+        """If `remove_all` removes the record `by`, no record that `add` issues by it at the same time remains."""
         async with open_store() as store:
             by = await add(store, new_record(user_id))
         turns = iter(range(FEW_CALLERS))

@@ -36,7 +36,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 CALLERS = 20
-FEW_CALLERS = 10  # For callers in a loop: SQLite serves them in no order, so one of many could wait for a long time.
+FEW_CALLERS = 10  # For callers in a loop: SQLite does not serve writers in turn, so one of many may wait for long.
 
 T = TypeVar("T")
 Store = TokenStore[Any, Any]
@@ -44,7 +44,7 @@ OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 
 
 class Promises:
-    """The fixtures of every class of promises, over the three that a subclass of `TokenStoreContract` defines."""
+    """The fixtures of all tests, which use the three fixtures that a subclass of `TokenStoreContract` defines."""
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
 
@@ -77,7 +77,7 @@ def new_record(user_id: object, **fields: Any) -> TokenRecord[Any]:
 
 
 def presented(user_id: object, *digests: bytes) -> PresentedToken:
-    """Return what a strategy passes to `get`: a token of this user that may be stored under any of these digests."""
+    """Return the token that a strategy passes to `get`, for a user and the digests under which it may be stored."""
     return PresentedToken(tag=tokens.routing_tag(user_id), digests=digests)
 
 

@@ -1,4 +1,4 @@
-"""What all verbs promise together: the caller's time, durability, and that no removed record comes back."""
+"""What all verbs promise: the caller's time decides, effects are durable, and no removed record comes back."""
 
 from dataclasses import replace
 from typing import Any
@@ -25,7 +25,7 @@ __all__ = ["EveryVerbPromises"]
 
 
 class EveryVerbPromises(Promises):
-    """The promises that no verb keeps alone."""
+    """The promises that concern several verbs."""
 
     @pytest.mark.parametrize("year", [1999, 2199])
     async def test_the_caller_passes_the_time(self, store: Store, user_id: Any, year: int) -> None:
@@ -68,7 +68,7 @@ class EveryVerbPromises(Promises):
         assert seen == [False, False, False]
 
     async def test_a_removed_record_stays_removed(self, open_store: OpenStore, user_id: Any) -> None:
-        """No renewal or rotation at the same time as a removal makes the token valid again."""
+        """A renewal or rotation at the same time as a removal does not make the token valid again."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(CALLERS)]
         turns = iter(range(CALLERS))

@@ -50,7 +50,7 @@ class GetPromises(Promises):
         assert await find(store, added.record, new_digest()) is None
 
     async def test_get_finds_by_any_of_the_digests(self, store: Store, user_id: Any) -> None:
-        """`get` returns the one of the token's digests under which the record is stored."""
+        """`get` returns which of the token's digests the record is stored under."""
         added = await add(store, new_record(user_id))
 
         found = await store.get(presented(user_id, new_digest(), added.digest), audience="web")
@@ -59,14 +59,14 @@ class GetPromises(Promises):
         assert found.digest == added.digest
 
     async def test_get_does_not_find_records_of_another_audience(self, store: Store, user_id: Any) -> None:
-        """`get` finds a record for its own audience only, and case matters."""
+        """`get` finds a record only for the record's own audience, and the case of the audience matters."""
         added = await add(store, new_record(user_id))
 
         assert await find(store, replace(added.record, audience="Web"), added.digest) is None
         assert await find(store, replace(added.record, audience=""), added.digest) is None
 
     async def test_get_finds_records_that_are_not_live(self, store: Store, user_id: Any) -> None:
-        """`get` returns a record that has expired, unchanged, each time that it is called."""
+        """`get` returns an expired record unchanged, however often it is called."""
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
 
         found = [await find(store, added.record, added.digest) for _ in range(2)]

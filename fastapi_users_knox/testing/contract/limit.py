@@ -43,7 +43,7 @@ class LimitPromises(Promises):
         assert await find(store, expired.record, expired.digest) is not None
 
     async def test_the_limit_counts_only_live_records_of_the_audience(self, store: Store, user_id: Any) -> None:
-        """Records that have expired or belong to other audiences do not count; records that never expire do."""
+        """Expired records and records of other audiences do not count; records that never expire count."""
         await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await add(store, new_record(user_id, audience="api"))
         await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None), limit=1)
@@ -61,7 +61,7 @@ class LimitPromises(Promises):
 
     @pytest.mark.parametrize(("limit_policy", "evicted"), [("evict_oldest", 0), ("evict_least_recently_used", 1)])
     async def test_the_limit_evicts(self, store: Store, user_id: Any, limit_policy: LimitPolicy, evicted: int) -> None:
-        """At the limit, `add` removes the record that was created first, or not used for the longest time."""
+        """At the limit, `add` removes the record that was created first, or that was not used for the longest time."""
         now = NOW + 10 * SECOND
         old_but_used = new_record(user_id, last_used_at=NOW + 9 * SECOND)
         new_but_unused = new_record(user_id, created_at=NOW + SECOND)
@@ -75,7 +75,7 @@ class LimitPromises(Promises):
         assert len(await store.list(user_id, audience="web", now=now)) == 2
 
     async def test_a_lowered_limit_takes_effect_at_the_next_login(self, store: Store, user_id: Any) -> None:
-        """If the limit was lowered, `add` removes as many records as it takes to stay within it."""
+        """If the limit was lowered, `add` removes as many records as necessary to stay within the new limit."""
         for second in range(5):
             await add(store, new_record(user_id, created_at=NOW + second * SECOND))
 

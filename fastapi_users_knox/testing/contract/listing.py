@@ -12,7 +12,7 @@ class ListPromises(Promises):
     """Listing the live records of a user."""
 
     async def test_list_returns_the_live_records_newest_first(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`list` returns the live records of the user and audience, the newest first, and no others."""
+        """`list` returns the live records of the user and audience, newest first, and no other records."""
         first = await add(store, new_record(user_ids[0], created_at=NOW))
         second = await add(store, new_record(user_ids[0], created_at=NOW + SECOND))
         await add(store, new_record(user_ids[0], created_at=NOW - SECOND))

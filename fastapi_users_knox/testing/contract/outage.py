@@ -25,7 +25,7 @@ Verb = Callable[[], Awaitable[Any]]
 
 
 class OutagePromises(Promises):
-    """Failing clearly where an answer is needed, and skipping the writes after reads."""
+    """Raising an error if an answer is needed, and skipping the writes after reads."""
 
     @pytest.fixture
     def lost(self, user_id: Any) -> Found[Any, Any]:
@@ -64,7 +64,7 @@ class OutagePromises(Promises):
     async def test_a_purge_of_one_record_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With `seen`, `purge` raises nothing, logs once, and does not try again what it tried after `tried_since`."""
+        """With `seen`, `purge` raises nothing and logs once; it is skipped if it was tried since `tried_since`."""
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))

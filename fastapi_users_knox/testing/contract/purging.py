@@ -28,7 +28,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_removes_records_that_are_too_old(self, store: Store, user_id: Any) -> None:
-        """`purge` removes the records of this audience, and of no other, that were created before `created_since`."""
+        """`purge` removes records created before `created_since`, of this audience and of no other audience."""
         old = await add(store, new_record(user_id, expires_at=None))
         new = await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None))
         other = await add(store, new_record(user_id, expires_at=None, audience="api"))
@@ -41,7 +41,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_of_one_record_considers_no_other(self, store: Store, user_id: Any) -> None:
-        """With `seen`, `purge` removes this one record if it has expired, and no other."""
+        """With `seen`, `purge` removes this record if it has expired, and no other record."""
         seen = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         other = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         now = NOW + SECOND
@@ -53,7 +53,7 @@ class PurgePromises(Promises):
         assert await find(store, other.record, other.digest) is not None
 
     async def test_purge_of_one_record_checks_the_expiry_again(self, store: Store, user_id: Any) -> None:
-        """With `seen`, `purge` keeps a record with an expiry that has moved since it was read."""
+        """With `seen`, `purge` keeps a record whose expiry has moved since the record was read."""
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await store.renew(added, now=NOW + SECOND / 2, unused_since=NOW + SECOND / 4, expires_at=NOW + HOUR)
 

@@ -26,7 +26,7 @@ class RemovePromises(Promises):
     """Removing one record of a user."""
 
     async def test_remove_removes_one_record(self, store: Store, user_id: Any) -> None:
-        """`remove` removes and returns the record with the id, and keeps the others."""
+        """`remove` removes and returns the record with the id, and keeps all other records."""
         gone, kept = await add(store, new_record(user_id)), await add(store, new_record(user_id))
 
         removed = await store.remove(user_id, gone.record.id, audience="web", now=NOW)
@@ -59,7 +59,7 @@ class RemovePromises(Promises):
             assert await find(store, gone.record, gone.digest) is None
 
     async def test_of_many_removals_one_returns_the_record(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls of `remove` one returns the record."""
+        """Of many simultaneous calls of `remove`, exactly one returns the record."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
 
@@ -74,7 +74,7 @@ class RemoveAllPromises(Promises):
     """Removing every record of a user."""
 
     async def test_remove_all_removes_all_of_the_user_and_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`remove_all` removes every record of the user and audience, live or not, and returns those that were live."""
+        """`remove_all` removes every record of the user and audience, live or not, and returns the live records."""
         live = [await add(store, new_record(user_ids[0])) for _ in range(3)]
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
         old = await add(store, new_record(user_ids[0], created_at=NOW - SECOND))
@@ -111,7 +111,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, foreign.record, foreign.digest) is not None
 
     async def test_remove_all_meets_renewals_and_rotations(self, open_store: OpenStore, user_id: Any) -> None:
-        """`remove_all` misses no record that is renewed or rotated at the same time."""
+        """`remove_all` also removes a record that is renewed or rotated at the same time."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(CALLERS)]
         turns, now = iter(range(CALLERS)), NOW + HOUR / 2

@@ -41,7 +41,7 @@ class RenewPromises(Promises):
         assert found.record == replace(added.record, expires_at=now + HOUR, last_used_at=now)
 
     async def test_renew_writes_only_the_use_by_default(self, store: Store, user_id: Any) -> None:
-        """`renew` leaves the expiry and the digest as they are unless new ones are passed."""
+        """`renew` leaves the expiry and the digest as they are unless a new expiry or digest is passed."""
         added = await add(store, new_record(user_id, expires_at=None))
 
         renewed = await store.renew(added, now=NOW + HOUR, unused_since=NOW + SECOND)
@@ -69,7 +69,7 @@ class RenewPromises(Promises):
     async def test_renew_never_moves_the_expiry_back(
         self, store: Store, user_id: Any, expires_at: datetime | None
     ) -> None:
-        """`renew` does not store an expiry that is earlier than the stored one."""
+        """`renew` does not store an expiry that is earlier than the stored expiry."""
         added = await add(store, new_record(user_id, expires_at=expires_at))
 
         await store.renew(added, now=NOW + HOUR / 2, unused_since=NOW + SECOND, expires_at=NOW + HOUR - SECOND)
@@ -97,7 +97,7 @@ class RenewPromises(Promises):
         assert found.record == added.record
 
     async def test_renew_skips_a_record_that_was_rotated(self, store: Store, user_id: Any) -> None:
-        """`renew` writes nothing if the record is no longer stored under the digest by which it was found."""
+        """`renew` writes nothing if the record is no longer stored under the digest under which it was found."""
         added = await add(store, new_record(user_id))
         digest = new_digest()
         await store.rotate(added, digest, now=NOW)
@@ -121,7 +121,7 @@ class RenewPromises(Promises):
         assert await store.get(presented(user_id, added.digest, digest), audience="web") is None
 
     async def test_of_many_renewals_one_writes(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls of `renew` one writes."""
+        """Of many simultaneous calls of `renew`, exactly one writes."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
         now = NOW + HOUR / 2

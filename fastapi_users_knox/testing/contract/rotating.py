@@ -23,7 +23,7 @@ class RotatePromises(Promises):
     """Storing a record under a new digest."""
 
     async def test_rotate_changes_only_the_digest(self, store: Store, user_id: Any) -> None:
-        """`rotate` stores the unchanged record under the new digest instead of the old one."""
+        """`rotate` stores the unchanged record under the new digest instead of the old digest."""
         added = await add(store, new_record(user_id, last_used_at=NOW, device_id="phone"))
         digest = new_digest()
 
@@ -36,7 +36,7 @@ class RotatePromises(Promises):
         assert await find(store, added.record, added.digest) is None
 
     async def test_of_many_rotations_one_succeeds(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls of `rotate` exactly one returns `True`, and its digest is the stored one."""
+        """Of many simultaneous calls of `rotate` exactly one returns `True`, and its digest is stored."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
         digests = iter([new_digest() for _ in range(CALLERS)])
