@@ -17,7 +17,7 @@ from benchmarks.setting import servers
 from benchmarks.verdicts import judge
 
 CASES = (
-    *("reads", "refreshes", "http", "pools", "sliding"),
+    *("reads", "steps", "refreshes", "http", "pools", "sliding"),
     *("logins", "junk", "statements", "growth", "holding", "purging"),
     *("memory", "wear", "imports"),
 )
