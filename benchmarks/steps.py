@@ -19,7 +19,7 @@ CASE = "what a read consists of"
 NO_BEGIN = ", without BEGIN and ROLLBACK"
 SESSION = "a session without a statement"
 OBJECTS = "and the store, the strategy and the user manager"
-TRIP = "SELECT 1"
+TRIP, SELECT = "SELECT 1", "the user's SELECT"
 
 _ONE = text("SELECT 1")
 
@@ -51,7 +51,7 @@ async def steps(engine: AsyncEngine, *, users: int) -> Mapping[str, Trial]:
         OBJECTS: Trial(run=_in_session(engine, _create_objects)),
         TRIP + NO_BEGIN: Trial(run=_in_session(no_begin, _select_one)),
         TRIP: Trial(run=_in_session(engine, _select_one)),
-        FLOOR + NO_BEGIN: Trial(run=floor(no_begin, ids)),
+        SELECT + NO_BEGIN: Trial(run=floor(no_begin, ids)),
         FLOOR: reads[FLOOR],
         **{subject: reads[subject] for subject in (KNOX_SQL + RECORD_ALONE, KNOX_SQL, JWT)},
     }
