@@ -152,7 +152,7 @@ async def time_turns(trials: Mapping[str, Trial], *, rounds: int, calls: int) ->
     turns: dict[str, list[Turn]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # A garbage collection then skips the existing objects, which would take longer than a turn.
+    gc.freeze()  # Garbage collections now skip the existing objects; to scan them would take longer than a turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
             turns[name].append(await _turn(trials[name], calls))

@@ -75,10 +75,10 @@ class TokenRecord(Generic[ID]):
 
     @classmethod
     def from_stored(cls, fields: Iterable[tuple[str, Any]]) -> Self:
-        """Return the record with these values of all fields, as a store has read them.
+        """Build a record from the values of all its fields, as a store has read them.
 
-        Nothing is checked or completed. Each request needs this, and the `__init__` of a frozen dataclass takes three
-        times as long.
+        Nothing is checked or completed. Each request calls this method, and the `__init__` of a frozen dataclass would
+        take three times as long.
         """
         record = object.__new__(cls)
         record.__dict__.update(fields)
@@ -173,7 +173,7 @@ class UserSource:
     """Where the application loads the user from after a read. A store may replace a plain SELECT by its own join.
 
     Attributes:
-        session: The database session of the plain SELECT; `None` if the application does not load the user by one.
+        session: The database session of the plain SELECT; `None` if there is no plain SELECT.
         user_class: The mapped class that the SELECT loads; `None` if there is no plain SELECT.
     """
 

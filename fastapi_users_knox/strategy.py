@@ -101,9 +101,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return await reading.authenticate(self._context, token, user_manager, touch=touch)
 
     async def authenticate_record(self, token: str | None, *, touch: bool = True) -> TokenRecord[ID] | None:
-        """Do what `authenticate` does, but load no user. It is for services that need only the user's id.
+        """Authenticate like `authenticate`, but load no user; for services that need only the user's id.
 
-        A store that cannot see the users accepts the token of a user whom `KnoxUserManagerMixin` has not deactivated.
+        A store that cannot see the users accepts an inactive user's token until `KnoxUserManagerMixin` revokes it.
 
         Raises:
             TypeError: The strategy's class overrides `authenticate`, but not this method.

@@ -80,25 +80,25 @@ class Backend:
         return engine
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[OpenApp]:
+    async def serving(self, engine: AsyncEngine | None = None) -> AsyncIterator[OpenApp]:
         """Return what one process of an application needs: a function that opens what each request has."""
-        engine = self.create_engine()
+        used = engine or self.create_engine()
 
         @asynccontextmanager
         async def open_app() -> AsyncIterator[App]:
-            async with AsyncSession(engine, expire_on_commit=False) as session:
+            async with AsyncSession(used, expire_on_commit=False) as session:
                 yield App(session=session, store=store_on(session))
 
         try:
             yield open_app
         finally:
-            await engine.dispose()
+            await used.dispose()
 
-    async def empty(self) -> None:
+    async def empty(self, engine: AsyncEngine | None = None) -> None:
         """Delete all users and tokens."""
-        engine = self.create_engine()
-        await create_empty_tables(engine)
-        await engine.dispose()
+        used = engine or self.create_engine()
+        await create_empty_tables(used)
+        await used.dispose()
 
     @property
     def lost_url(self) -> str:
@@ -119,9 +119,9 @@ class RedisBackend(Backend):
     connect: Connect
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[OpenApp]:
+    async def serving(self, engine: AsyncEngine | None = None) -> AsyncIterator[OpenApp]:
         """Return what one process needs; all of its requests share one client."""
-        async with super().serving() as open_users, self.connect() as redis:
+        async with super().serving(engine) as open_users, self.connect() as redis:
 
             @asynccontextmanager
             async def open_app() -> AsyncIterator[App]:
@@ -130,11 +130,34 @@ class RedisBackend(Backend):
 
             yield open_app
 
-    async def empty(self) -> None:
+    async def empty(self, engine: AsyncEngine | None = None) -> None:
         """Delete all users and keys."""
-        await super().empty()
+        await super().empty(engine)
         async with self.connect() as redis:
             await redis.flushall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """The engines of database files that tests share.
+
+    Each new engine would compile all statements again, and each new file would need its tables: both take longer than
+    most tests. Between two tests an engine has no connection open.
+
+    Attributes:
+        directory: The directory of the files.
+    """
+
+    directory: Path
+    _kept: dict[str, AsyncEngine] = field(default_factory=dict, init=False)
+
+    def of(self, backend: Backend) -> AsyncEngine:
+        """Return the engine of a file in the directory, or a new engine of any other database."""
+        if str(self.directory) not in backend.url:
+            return backend.create_engine()
+        if backend.url not in self._kept:
+            self._kept[backend.url] = backend.create_engine()
+        return self._kept[backend.url]
 
 
 _make_sentinel: Callable[..., Sentinel] = Sentinel  # The arguments of `Sentinel` have no types.

@@ -28,6 +28,7 @@ from tests.backends import (
     SERVERS,
     SQLITE,
     Backend,
+    Engines,
     RedisBackend,
 )
 from tests.delays import lengthen_delays
@@ -232,10 +233,16 @@ def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return backend_of(request.param, request, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
+    """Return the engines of database files that tests share."""
+    return Engines(directory=tmp_path_factory.mktemp("shared"))
+
+
 @pytest.fixture
-async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
+async def engine(any_backend: Backend, engines: Engines) -> AsyncIterator[AsyncEngine]:
     """Return an engine on empty tables, and check at the end that every connection was returned to the pool."""
-    engine = any_backend.create_engine()
+    engine = engines.of(any_backend)
     await create_empty_tables(engine)
     yield engine
     pool = engine.pool

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi_users_knox.redis import after_reads
 from fastapi_users_knox.sqlalchemy import dialects
 
-LONG = 20.0  # seconds, of which a test needs only as much as the machine takes
+LONG = 20.0  # seconds; a test takes only as long as the machine needs
 
 
 def lengthen_delays(replace: Callable[[Any, str, float], None] = setattr) -> None:

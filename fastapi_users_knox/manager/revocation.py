@@ -86,7 +86,7 @@ class Revocation(Generic[UP, ID]):
         return len(revoked)
 
     def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
-        """Return all strategies, sorted so that strategies with the same store come first."""
+        """Return all strategies; first the strategies that share the store of this strategy."""
         return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
 
 

@@ -4,7 +4,7 @@
 -- KEYS[1]  the user's index      KEYS[2]  where to keep the answer      KEYS[3]  where to store the record
 -- ARGV[1]  record                the new record, as an array of its fields
 --          now, created_since    milliseconds
---          by                    the id of the record that this one is issued by, of the same user
+--          by                    the id of the same user's record that authorizes the new one
 --          limit, limit_policy   the largest number of live records of the audience, this one included
 --          replaces              digests of the records that this one replaces
 --          unconfirmed           milliseconds until the record expires if it is not confirmed. Redis may run the script

@@ -1,6 +1,6 @@
 -- The functions shared by the scripts that write or read several records. This file comes after fields.lua.
 --
--- ARGV[1]  the arguments of the script as a JSON object, without those that have no value
+-- ARGV[1]  the arguments of the script as a JSON object, without arguments that have no value
 
 local arguments = cjson.decode(ARGV[1])
 

@@ -104,9 +104,9 @@ def current_token(
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        load_user: `False` returns the record alone, which has the user's id, and needs neither the user manager nor a
-            query for the user. With tokens in SQL, the tokens of an inactive user are still refused. With tokens in
-            Redis they are refused only if `KnoxUserManagerMixin` has revoked them.
+        load_user: `False` returns only the record, which contains the user's id. Neither the user manager nor a query
+            for the user is then needed. With tokens in SQL, the tokens of an inactive user are still refused. With
+            tokens in Redis they are refused only if `KnoxUserManagerMixin` has revoked them.
         optional: Whether to return `None` instead of raising if a condition is not met.
         active: As in `current_user`. The tokens of an inactive user are refused even without it.
         verified: Whether the user must be verified; the answer is 403 otherwise.

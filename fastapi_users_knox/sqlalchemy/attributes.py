@@ -39,8 +39,8 @@ def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
     if _hybrid(mapper, name) is None:
         return reason
     return (
-        f"{reason} that is known to be right: give the hybrid attribute an .expression without Python's and, or, not, "
-        "if, in and is, such as and_(cls.enabled, cls.paid)"
+        f"{reason} that surely means the same as its Python code: give the hybrid attribute an .expression without "
+        "Python's and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
     )
 
 

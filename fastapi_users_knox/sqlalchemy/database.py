@@ -50,9 +50,9 @@ class Database:
     Attributes:
         session: The application's session.
         sql: The statements.
-        last_statement: The statement of the last read. A session that routes statements to several engines finds the
-            connection of that read by it.
-        saw_latest: Whether the last read certainly saw what had been committed by then.
+        last_statement: The statement of the last read. A session that routes statements to several engines needs it to
+            find the connection of that read.
+        saw_latest: Whether the last read certainly saw everything committed before it started.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.
         options: The execution options of the session's connection, as the store last read them.

@@ -22,7 +22,7 @@ __all__ = [
     "writing_in_time",
 ]
 
-# Seconds to wait for a second connection, and again for a lock. The contract of `TokenStore` allows a second for both.
+# Seconds to wait for a second connection, and then for a lock. The contract of `TokenStore` allows a second for both.
 # With less time, a slow database more often skips writes, and checks in an older snapshot raise `StoreUnavailable`.
 # With more time, requests wait longer while no connection is free or a lock is held.
 MAX_WAIT = 0.3
@@ -31,7 +31,7 @@ _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
     *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, deadlock
 }
-# A crash may lose the write, which then happens again, so its commit need not wait for a disk or a standby.
+# A crash may lose the write, but a later read then repeats it. So the commit need not wait for a disk or a standby.
 _POSTGRESQL_WAIT = "SELECT set_config('statement_timeout', '{}', true), set_config('synchronous_commit', 'off', true)"
 _SQLITE_WAIT = ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}")  # milliseconds
 _MYSQL_WAIT = (  # seconds, for tables and for rows
@@ -91,14 +91,14 @@ def writing_in_time(connection: Connection) -> Iterator[None]:
             with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
                 yield
         case _:
-            # Do not wait for a lock at all, because MySQL counts in whole seconds.
+            # Do not wait for a lock at all, because the shortest wait on MySQL is a whole second.
             with _with_setting(connection, _MYSQL_WAIT, 0):
                 yield
 
 
 @contextmanager
 def reading(connection: Connection) -> Iterator[None]:
-    """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
+    """Let the next statement see everything committed before it starts, and on SQLite not wait long for a writer."""
     if connection.dialect.name == "sqlite":
         with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield
@@ -139,7 +139,7 @@ def locks_rows(connection: Connection) -> bool:
 
 
 def locks_in_subquery(connection: Connection) -> bool:
-    """Return whether an UPDATE may lock a row of its own table in a subquery, or need not, as on SQLite."""
+    """Return whether an UPDATE may lock rows of its own table in a subquery; on SQLite the lock is not needed."""
     return connection.dialect.name not in {"mysql", "mariadb"}
 
 
@@ -160,7 +160,7 @@ def _codes(error: exc.DBAPIError) -> Sequence[object]:
 
 @contextmanager
 def _with_setting(connection: Connection, wait: tuple[str, str], value: int) -> Iterator[None]:
-    """Change a setting of the connection, and restore it afterwards. Neither belongs to a transaction."""
+    """Change a setting of the connection, outside of any transaction, and restore it afterwards."""
     query, change = wait
     usual = connection.exec_driver_sql(query).one()
     connection.exec_driver_sql(change.format(value, value))

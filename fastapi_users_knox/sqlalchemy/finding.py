@@ -25,7 +25,8 @@ async def find_token(
     loads_user, digests = _can_load_user(database, users), token.digests
     parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
     statement = database.sql.find(len(digests), with_user=loads_user)
-    rows = await read(database, statement, parameters, is_whole=loads_user or users is None)
+    entity = database.sql.users.mapper if loads_user and database.sql.users else None
+    rows = await read(database, statement, parameters, entity=entity, is_whole=loads_user or users is None)
     if not rows:
         return None
     found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])

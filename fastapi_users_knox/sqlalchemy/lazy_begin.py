@@ -1,7 +1,7 @@
 """Reading before the driver begins a transaction, which saves two of three round trips: BEGIN and ROLLBACK.
 
 SQLAlchemy begins a transaction with the first statement of a session, and the drivers of PostgreSQL then send BEGIN.
-Here our SELECT is sent first. The application's own first statement begins the transaction, as if it were the first.
+The store's SELECT is sent before BEGIN. The application's first statement then begins the transaction as usual.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +23,7 @@ _ASK = "SELECT pg_backend_pid(), current_setting('transaction_isolation')"
 
 @dataclass(frozen=True, kw_only=True)
 class _Driver:
-    """What a driver's own connection knows without a round trip.
+    """Facts that a driver's own connection knows without a round trip.
 
     Attributes:
         is_in_transaction: Returns whether the driver has begun a transaction.
@@ -47,7 +47,7 @@ _DRIVERS: Mapping[str, _Driver] = {
 
 
 def begins_plainly(session: Session, connection: Connection) -> bool:
-    """Return whether nothing of the application belongs to the beginning of a transaction of the session."""
+    """Return whether the application adds nothing to the beginning of the session's transactions."""
     return not (
         session.twophase
         or has_begin_hooks(session)
@@ -58,7 +58,7 @@ def begins_plainly(session: Session, connection: Connection) -> bool:
 
 
 def may_hold_back_begin(session: Session, bind: Engine | Connection) -> bool:
-    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that connects by itself."""
+    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that is bound to an engine."""
     return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not session.in_nested_transaction()
 
 
@@ -72,9 +72,10 @@ def has_driver_begun(connection: Connection) -> bool:
 def before_begin(session: Session, connection: Connection) -> Iterator[None]:
     """Send the statements of this block before the driver begins a transaction, where that is safe.
 
-    It is safe if nothing of the application belongs to the beginning of the transaction, if listeners of the engine
-    cannot send statements that depend on one, if the isolation level is READ COMMITTED, in which each statement sees
-    the latest state anyway, and if no pooler distributes the connection's statements among several servers.
+    It is safe under four conditions. The application adds nothing to the beginning of the transaction. No listener of
+    the engine can send statements that depend on a transaction. The isolation level is READ COMMITTED, so each
+    statement sees the latest state anyway. No pooler distributes the connection's statements among several server
+    processes.
 
     Args:
         session: The application's session.
@@ -89,7 +90,8 @@ def before_begin(session: Session, connection: Connection) -> Iterator[None]:
     if not is_safe:
         yield
         return
-    # SQLAlchemy's adapters of both drivers send nothing for it. SQLAlchemy itself pings by psycopg in this way.
+    # SQLAlchemy's adapters of both drivers send nothing when this is set. SQLAlchemy itself sets it to ping with
+    # psycopg.
     adapter: Any = connection.connection.dbapi_connection
     adapter.autocommit = True
     try:
@@ -101,15 +103,16 @@ def before_begin(session: Session, connection: Connection) -> Iterator[None]:
 def _is_direct(connection: Connection) -> bool:
     """Return whether this connection leads to one server process for as long as it is open, at READ COMMITTED.
 
-    It is asked once for each connection of the pool. A pooler that shares its connections to the server, such as
-    PgBouncer, invents the process id that it names to the client. Through such a pooler only the statements of one
-    transaction are sure to reach the same server process, which knows the prepared statement of asyncpg.
+    The server is asked once for each connection of the pool. A pooler that shares its connections to the server, such
+    as PgBouncer, reports an invented process id to the client. Through such a pooler, only the statements of one
+    transaction are sure to reach the same server process. asyncpg needs this, because only that process knows its
+    prepared statement.
     """
     known: bool | None = connection.info.get(_IS_DIRECT)
     if known is not None:
         return known
     if isinstance(connection.engine.pool, NullPool):
-        return False  # No connection is used again, so it would be asked at each read.
+        return False  # No connection is used again, so the server would be asked at each read.
     pid, isolation = connection.exec_driver_sql(_ASK).one()
     server_pid = _DRIVERS[connection.dialect.driver].server_pid(connection.connection.driver_connection)
     connection.info[_IS_DIRECT] = pid == server_pid and isolation == "read committed"
@@ -117,7 +120,7 @@ def _is_direct(connection: Connection) -> bool:
 
 
 def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
-    """Let the driver begin a transaction with the next statement again, or give the connection up."""
+    """Make the driver begin a transaction with the next statement, as usual, or invalidate the connection."""
     try:
         adapter.autocommit = False
     except BaseException as error:

@@ -25,12 +25,12 @@ async def write_on_own_connection(
 ) -> T:
     """Run a write in one transaction of the driver in which no statement waits long for a lock, and commit it.
 
-    SQLAlchemy's transaction of the session stays open. The driver begins a new one with the next statement.
+    The session's transaction in SQLAlchemy stays open. The driver begins a new transaction with the next statement.
 
     Args:
         session: The application's session.
-        connection: The session's connection. Its driver has begun no transaction, or one that contains reads of the
-            store only.
+        connection: The session's connection. Its driver has begun no transaction, or a transaction that contains only
+            reads of the store.
         options: The execution options for the write.
         write: The write, which gets the connection.
         no_rows: An UPDATE that changes nothing, which takes SQLite's write lock.
@@ -46,7 +46,7 @@ async def write_on_own_connection(
 def _write(
     connection: Connection, options: Mapping[str, object], write: Callable[[Connection], T], *, no_rows: Update
 ) -> T:
-    """Run the write in a greenlet. The driver commits, because SQLAlchemy would end the transaction of the session."""
+    """Run the write in a greenlet. The driver commits, because SQLAlchemy would end the session's transaction."""
     driver: Any = connection.connection.dbapi_connection
     try:
         driver.commit()
@@ -60,5 +60,5 @@ def _write(
             driver.rollback()
         raise
     except BaseException:
-        connection.invalidate()  # It was cancelled, so the state of the connection is not known.
+        connection.invalidate()  # The write was cancelled, so the state of the connection is not known.
         raise

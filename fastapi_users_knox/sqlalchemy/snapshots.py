@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy.orm import Mapper
 
 from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.sqlalchemy.database import Database, Work
@@ -17,7 +18,12 @@ __all__ = ["read", "read_latest", "refuse_older_snapshot"]
 
 
 async def read(
-    database: Database, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
+    database: Database,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    entity: Mapper[Any] | None = None,
+    is_whole: bool = True,
 ) -> Sequence[Row[Any]]:
     """Read on the caller's session, which is not flushed, committed or rolled back.
 
@@ -25,17 +31,19 @@ async def read(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
         is_whole: Whether a write that this read causes comes before any further use of the session by the application.
     """
     session = database.session
     with raising_store_unavailable(database):
         database.last_statement, was_idle = statement, not session.in_transaction()
-        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper)
+        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper, entity=entity)
         database.saw_latest = is_first and isinstance(database.bind(), Engine)
-        # A transaction that this read began contains nothing of the application yet, so a write after it may end it.
+        # A transaction that this read began contains no work of the application yet, so a write after the read may end
+        # it.
         database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
         if was_idle and not rows:
-            # Another backend may look for the same token next, and needs a transaction of its own for that.
+            # The next backend may look for the same token, and has to do so in a new transaction.
             await session.run_sync(close_transaction)
         return rows
 

@@ -165,7 +165,7 @@ class Statements:
         Args:
             is_capped: Whether the row must have been created no earlier than the parameter `knox_created_since`.
             moves_expiry: Whether its expiry moves to the parameter `knox_expires_at`, if that is later.
-            changes_digest: Whether it gets the digest in the parameter `knox_new_digest`.
+            changes_digest: Whether the row gets the digest in the parameter `knox_new_digest`.
         """
         columns = self.columns
         now: BindParameter[Any] = bindparam("knox_now")

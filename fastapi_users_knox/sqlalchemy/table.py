@@ -148,7 +148,5 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
 def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
     """Check the key `user_id` of each token class when it is configured."""
-    with suppress(
-        NoReferencedTableError
-    ):  # If the users are mapped later, the store checks the key when it is created.
+    with suppress(NoReferencedTableError):  # If the users are mapped later, each new store checks the key.
         check_key(tokens)

@@ -23,7 +23,7 @@ def renew_token(
     expires_at: datetime | None,
     digest: bytes | None,
 ) -> bool:
-    """Update the row unless another transaction has locked it, because that one does the same write."""
+    """Update the row unless another transaction has locked it, because that transaction does the same write."""
     renewal = database.sql.renewal(
         is_capped=created_since is not None, moves_expiry=expires_at is not None, changes_digest=digest is not None
     )

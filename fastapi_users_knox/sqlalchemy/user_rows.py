@@ -166,7 +166,7 @@ class UserRows(Generic[UP, ID]):
         return None if row is None and self._may_hide(connection) else _by_name(row)
 
     def _may_hide(self, connection: Connection) -> bool:
-        """Return whether row-level security is in force for the users, so that it may hide an existing user."""
+        """Return whether row-level security is in force for the users, and so may hide an existing user."""
         tables = [table for table in class_mapper(self.user_class).tables if isinstance(table, Table)]
         is_postgresql = connection.dialect.name == "postgresql"
         return is_postgresql and bool(connection.execute(select(has_row_security(connection, tables))).scalar_one())

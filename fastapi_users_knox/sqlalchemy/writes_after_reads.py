@@ -73,7 +73,7 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on the session's own connection if nothing of the application has begun there, else on a second one."""
+    """Write on the session's own connection if the application has begun nothing there, else on a second connection."""
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
         return await run_once_to_commit(database, work)
@@ -95,7 +95,7 @@ async def _write_in_time(database: Database, work: Work[T]) -> T:
 
 
 def _is_free(database: Database, connection: AsyncConnection) -> bool:
-    """Return whether the driver's transaction on the session's connection may end without an effect for anybody."""
+    """Return whether the driver may end its transaction on the session's connection without any effect."""
     synchronous = connection.sync_connection
     return (
         synchronous is not None

@@ -41,7 +41,7 @@ async def authenticate(
 async def authenticate_record(context: Context[UP, ID], text: str | None, *, touch: bool) -> TokenRecord[ID] | None:
     """Return the record of a live token, without loading the user, and note that it authenticated the request.
 
-    The user is active as far as the store can see that.
+    An inactive user is refused only if the store sees the users.
     """
     now = context.now()
     presented = await _find_live(context, context.recognize(text, now), now, touch=touch)

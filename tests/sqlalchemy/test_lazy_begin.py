@@ -119,7 +119,7 @@ async def test_no_transaction_is_open_after_a_read(
 async def test_what_the_application_does_then_is_a_transaction(
     engine: AsyncEngine, session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """The application's first own statement begins the transaction, and what it writes can be rolled back."""
+    """The application's first statement begins the transaction, and its writes can be rolled back."""
     assert await read()
     await count_users(session)
     state = await state_of(session, engine)
@@ -157,7 +157,7 @@ async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Call
 
 @postgresql
 async def test_pending_objects_are_not_stored_by_a_read(engine: AsyncEngine, session: AsyncSession, user: User) -> None:
-    """A read of an unknown token neither flushes nor commits what the application has added to the session."""
+    """A read of an unknown token neither flushes nor commits objects that the application has added."""
     session.add(User(email="new@example.org", hashed_password="hash"))
 
     found = await Knox(session=session, user=user).strategy().read_token("knox_" + "0" * 51, user_manager_on(session))
@@ -190,7 +190,7 @@ async def test_nothing_commits_by_itself_after_a_read_that_fails(
 async def test_a_connection_that_is_lost_meanwhile_is_given_up(
     session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """If the server ends the connection during a read, the read fails, and no later one uses that connection."""
+    """If the server ends the connection during a read, the read fails, and no later read uses that connection."""
     with pytest.raises(DBAPIError):
         await fetch(session, select(func.pg_terminate_backend(func.pg_backend_pid())), {}, mapper=inspect(User))
 
@@ -203,7 +203,7 @@ async def test_a_connection_that_is_lost_meanwhile_is_given_up(
 async def test_the_latest_state_is_seen_before_the_begin(
     engine: AsyncEngine, user: User, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Of two reads in one session, the second sees a deactivation that was committed after the first one."""
+    """Of two reads in one session, the second sees a deactivation that was committed after the first read."""
     before = await read()
 
     await change_user(engine, user, is_active=False)
@@ -243,7 +243,7 @@ def connection_of(loaded: User) -> Connection:
 
 @asyncpg
 async def test_a_second_read_needs_no_second_look(engine: AsyncEngine, user: User, token: str) -> None:
-    """The second read in a session counts as the first one of its transaction, which has not begun: one SELECT."""
+    """The second read in a session counts as the first read of its transaction, which has not begun: one SELECT."""
     async with AsyncSession(engine) as session:
         knox = Knox(session=session, user=user)
         assert await knox.accepts(token)
@@ -302,7 +302,7 @@ OPTIONS: Mapping[str, Callable[[AsyncEngine], AsyncSession]] = {
 async def test_a_setting_of_the_transaction_switches_it_off(
     engine: AsyncEngine, user: User, token: str, option: str
 ) -> None:
-    """Where something of the application belongs to the beginning of a transaction, the read begins one."""
+    """If the application adds something to the beginning of a transaction, the read begins a transaction."""
     async with OPTIONS[option](engine) as session:
         assert await Knox(session=session, user=user).accepts(token)
 
@@ -349,7 +349,7 @@ async def test_a_bound_session_reads_in_the_transaction_of_its_connection(
 
 @pytest.mark.parametrize("any_backend", ["postgresql-psycopg"], indirect=True)
 async def test_a_session_of_two_phases_reads_in_a_transaction(engine: AsyncEngine, user: User, token: str) -> None:
-    """A session with two-phase transactions reads inside one."""
+    """A session with two-phase transactions reads inside a transaction."""
     async with AsyncSession(engine, twophase=True) as session:
         assert await Knox(session=session, user=user).accepts(token)
 
@@ -394,7 +394,7 @@ async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, 
 
 @pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "postgresql-psycopg", "sqlite"], indirect=True)
 async def test_a_refresh_stores_nothing_of_the_application(any_backend: Backend, user: User, token: str) -> None:
-    """A due refresh commits neither what the application has added to the session, nor what it adds afterwards."""
+    """A due refresh commits no object that the application has added to the session, or adds afterwards."""
     engine = any_backend.create_engine(pool_size=1, max_overflow=0)
     async with AsyncSession(engine) as session:
         session.add(User(email="before@example.org", hashed_password="hash"))
@@ -428,7 +428,7 @@ async def test_a_connection_that_is_lost_in_a_refresh_fails_nobody(engine: Async
 
 
 class Interrupted(BaseException):
-    """A cancellation of another kind, such as that of a greenlet."""
+    """A cancellation of another kind, such as the end of a greenlet."""
 
 
 @postgresql

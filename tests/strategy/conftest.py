@@ -1,26 +1,19 @@
 """Fixtures for the strategy's tests, which use SQLite alone; other tests cover the differences between databases."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.backends import SQLITE, Backend
+from tests.backends import SQLITE, Backend, Engines
 from tests.models import User, create_user
 from tests.strategies import Knox
 
 
-@pytest.fixture(scope="package")
-def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
-    return tmp_path_factory.mktemp("sqlite")
-
-
 @pytest.fixture
-def any_backend(sqlite_directory: Path) -> Backend:
+def any_backend(engines: Engines) -> Backend:
     """Return the backend of SQLite in a file."""
-    return SQLITE["sqlite"](sqlite_directory)
+    return SQLITE["sqlite"](engines.directory)
 
 
 @pytest.fixture

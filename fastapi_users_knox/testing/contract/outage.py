@@ -64,7 +64,7 @@ class OutagePromises(Promises):
     async def test_a_purge_of_one_record_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With `seen`, `purge` raises nothing, logs once, and tries again only after the time of `tried_since`."""
+        """With `seen`, `purge` raises nothing and logs once; it is skipped if it was tried since `tried_since`."""
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))
