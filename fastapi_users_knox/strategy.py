@@ -227,7 +227,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: The reason in the events.
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
-            seen: Records that the database may have deleted together with the user. They get an event too.
+            seen: Records that the database may have deleted together with the user. Events for them are published too.
             peers: Other strategies that have listeners. The event of a record is published by the first peer with the
                 record's audience, or by this strategy if no peer has that audience.
         """
