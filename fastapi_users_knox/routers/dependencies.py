@@ -147,7 +147,7 @@ class _Rules:
     touch: bool
 
     def refusal_of_user(self, connection: HTTPConnection, user: UserProtocol[Any]) -> HTTPException | None:
-        """Return the exception if the user does not meet a condition, in FastAPI-Users' order."""
+        """Return the exception for the first unmet condition on the user, in FastAPI-Users' order."""
         if self.active and not user.is_active:
             return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):

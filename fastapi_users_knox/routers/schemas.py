@@ -43,7 +43,7 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
 
     @classmethod
     def of(cls, record: TokenRecord[Any], *, presented: TokenRecord[Any] | None) -> Self:
-        """Return the fields of a record that a user may see, and whether it is the record of the presented token."""
+        """Return those fields of a record that a user may see, and whether this request was made with its token."""
         return cls(
             id=record.id,
             name=record.name,

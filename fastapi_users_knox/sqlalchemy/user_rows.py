@@ -141,7 +141,7 @@ class UserRows(Generic[UP, ID]):
         await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even if it is scoped by task."""
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 

@@ -25,7 +25,7 @@ class Users(Protocol[_UP_contra, ID]):
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is computed from other columns, so that a change of any of them may change it."""
+        """Whether `is_active` is computed from other columns, so that their changes may change it too."""
         ...
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
@@ -77,7 +77,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even if it is scoped by task."""
         ...
 
 
