@@ -53,7 +53,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_removes_the_records_that_it_replaces(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`add` removes and returns records under the digests in `replaces`, if user and audience are the same."""
+        """`add` removes and returns the user's records in this audience whose digests are in `replaces`."""
         mine = await add(store, new_record(user_ids[0]))
         foreign = await add(store, new_record(user_ids[1]))
         other = await add(store, new_record(user_ids[0], audience="api"))
@@ -131,7 +131,7 @@ class AddPromises(Promises):
 
     @pytest.mark.parametrize("audience", [None, "web"])
     async def test_add_by_meets_remove_all(self, open_store: OpenStore, user_id: Any, audience: str | None) -> None:
-        """If `remove_all` removes the record `by`, no record that a simultaneous `add` stores by it remains."""
+        """After `remove_all` has removed the record `by`, no record that `add` stored by that record remains."""
         async with open_store() as store:
             by = await add(store, new_record(user_id))
         turns = iter(range(FEW_CALLERS))

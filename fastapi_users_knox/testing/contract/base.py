@@ -71,7 +71,7 @@ def new_digest() -> bytes:
 
 
 def new_record(user_id: object, **fields: Any) -> TokenRecord[Any]:
-    """Return a record that was created at `NOW` and expires an hour later, with the fields that are passed instead."""
+    """Return a record that was created at `NOW` and expires an hour later, unless other fields are passed."""
     usual = TokenRecord(id=uuid4(), user_id=user_id, audience="web", created_at=NOW, expires_at=NOW + HOUR)
     return replace(usual, **fields)
 

@@ -29,7 +29,7 @@ class LimitPromises(Promises):
     """Keeping the number of a user's live records within a limit."""
 
     async def test_the_limit_rejects(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """Under "reject", an `add` that exceeds the limit raises an error that has the limit, and changes nothing."""
+        """Under "reject", an `add` beyond the limit raises an error that contains the limit, and changes nothing."""
         kept = [await add(store, new_record(user_ids[0]), limit=2) for _ in range(2)]
         expired = await add(store, new_record(user_ids[0], created_at=NOW - HOUR, expires_at=NOW + SECOND))
         await add(store, new_record(user_ids[1]), limit=2)
@@ -43,7 +43,7 @@ class LimitPromises(Promises):
         assert await find(store, expired.record, expired.digest) is not None
 
     async def test_the_limit_counts_only_live_records_of_the_audience(self, store: Store, user_id: Any) -> None:
-        """Expired records and records of other audiences do not count for the limit; records that never expire do."""
+        """Expired records and those of other audiences do not count towards the limit; records that never expire do."""
         await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await add(store, new_record(user_id, audience="api"))
         await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None), limit=1)

@@ -33,7 +33,10 @@ class OutagePromises(Promises):
         return Found(record=new_record(user_id), digest=new_digest())
 
     async def test_an_unavailable_store_raises(self, lost_store: Store, lost: Found[Any, Any], user_id: Any) -> None:
-        """If the store cannot be reached, all verbs raise `StoreUnavailable`, but not the writes that follow a read."""
+        """If the store cannot be reached, every verb raises `StoreUnavailable`.
+
+        The exceptions are the two writes that follow a read: `renew`, and `purge` with `seen`.
+        """
         verbs: tuple[Verb, ...] = (
             lambda: add(lost_store, lost.record),
             lambda: find(lost_store, lost.record, lost.digest),
