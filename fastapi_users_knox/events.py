@@ -1,4 +1,4 @@
-"""The events that a strategy publishes after a write. In django-rest-knox, signals have this purpose."""
+"""The events that a strategy publishes after a write. django-rest-knox sends signals instead."""
 
 import inspect
 import logging

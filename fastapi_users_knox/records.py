@@ -162,7 +162,7 @@ async def _revoke_nothing(_cookie_name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """The fields of a user that must not change after a login is checked and before the new token is stored."""
+    """The fields of a user that must not change from the check of a login until the new token is stored."""
 
     hashed_password: str = field(repr=False)
     is_active: bool

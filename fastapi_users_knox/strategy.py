@@ -95,7 +95,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             token: The presented text; any text is allowed.
-            user_manager: Loads the user.
+            user_manager: The user manager, which loads the user.
             touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         """
         return await reading.authenticate(self._context, token, user_manager, touch=touch)

@@ -108,7 +108,7 @@ def current_token(
             user's id, and needs neither the user manager nor a query for the user. With tokens in SQL, the tokens of an
             inactive user are still refused. With tokens in Redis, they are refused only if `KnoxUserManagerMixin` has
             revoked them.
-        optional: Whether to return `None` instead of raising if a condition is not met.
+        optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.
         verified: Whether the user must be verified; the answer is 403 otherwise.

@@ -93,7 +93,7 @@ class Database:
 
     @property
     def attempts(self) -> Attempts:
-        """The writes after reads that this process has recently attempted on this engine."""
+        """The recent attempts of this process to write on this engine because of a read."""
         return self._engine_state().attempts
 
     def turn(self) -> AbstractAsyncContextManager[None]:

@@ -40,7 +40,7 @@ _MYSQL_WAIT = (  # in seconds, for locks on tables and on rows
     "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
     "SET lock_wait_timeout = {0}, innodb_lock_wait_timeout = {1}",
 )
-_MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this for a locked row.
+_MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this error for a locked row.
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 

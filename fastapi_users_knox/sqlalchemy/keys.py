@@ -23,7 +23,7 @@ def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
     """Return the columns that `user_id` refers to.
 
     Raises:
-        NoReferencedTableError: The table of such a column is not in the same MetaData, or is not defined yet.
+        NoReferencedTableError: The table that `user_id` refers to is not in the same MetaData, or is not defined yet.
     """
     return [key.column for key in tokens.columns["user_id"].foreign_keys]
 

@@ -52,7 +52,7 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
     if isinstance(current, AsyncSession):
         return current
     raise TypeError(
-        "session must be an AsyncSession, such as an async_sessionmaker opens, and is passed before the table: "
+        "session must be an AsyncSession, such as an async_sessionmaker opens, and must be passed before the table: "
         f"got {session!r}"
     )
 

@@ -39,8 +39,7 @@ async def read(
         database.last_statement, was_idle = statement, not session.in_transaction()
         rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper, entity=entity)
         database.saw_latest = is_first and isinstance(database.bind(), Engine)
-        # A transaction that this read began contains no work of the application yet, so a write after the read may end
-        # it.
+        # A transaction that this read began contains no work of the application, so a write after the read may end it.
         database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
         if was_idle and not rows:
             # Another authentication backend may look for the same token next, and must do so in a new transaction.

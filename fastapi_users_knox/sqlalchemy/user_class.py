@@ -149,7 +149,7 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
     chosen = fitting[topmost[0]]
     if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
         names = ", ".join(mapper.class_.__name__ for mapper in topmost)
-        raise _refusal(tokens, f"several classes match that read different rows or columns: {names}")
+        raise _refusal(tokens, f"several matching classes read different rows or columns: {names}")
     return chosen
 
 

@@ -39,7 +39,7 @@ class UserRows(Generic[UP, ID]):
     Attributes:
         session: The session of the user database.
         user_class: The mapped class of the users.
-        load: Loads a user by id, as the user database does.
+        load: A function that loads a user by id, as the user database does.
     """
 
     session: AsyncSession | async_scoped_session[AsyncSession]

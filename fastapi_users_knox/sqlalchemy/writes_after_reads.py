@@ -62,8 +62,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
-    open, because a write on a second connection would make the caller's next write fail.
+    The write has to wait if there is no second connection. On SQLite, it also has to wait while the caller has a
+    transaction open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False

@@ -67,7 +67,10 @@ class OutagePromises(Promises):
     async def test_a_purge_of_one_record_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """If `purge` with `seen` fails, it raises nothing, logs once, and is skipped if tried since `tried_since`."""
+        """If `purge` with `seen` fails, it raises nothing and logs once.
+
+        It is skipped if this process has already tried it since `tried_since`.
+        """
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))
