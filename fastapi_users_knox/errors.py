@@ -1,4 +1,4 @@
-"""The errors. Those that a request can cause are also HTTP exceptions, so FastAPI answers them in every route."""
+"""The errors. An error that a request can cause is also an HTTP exception, so FastAPI answers it in every route."""
 
 import logging
 import re

@@ -171,7 +171,7 @@ class _Rules:
         *,
         before: TokenRecord[Any] | None,
     ) -> T | None:
-        """Return what was found. If it is refused, raise the refusal, or return `None` if the token is optional.
+        """Return what was found. If there is a refusal, raise it, or return `None` if the token is optional.
 
         Args:
             connection: The request or WebSocket.

@@ -50,8 +50,8 @@ class Database:
     Attributes:
         session: The application's session.
         sql: The statements.
-        last_statement: The statement of the last read. A session that routes statements to several engines needs it to
-            find the connection of that read.
+        last_statement: The statement of the last read. A session that routes statements to several engines needs this
+            statement to find the connection of that read.
         saw_latest: Whether it is certain that the last read saw everything committed before the read started.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.

@@ -172,4 +172,4 @@ def _with_setting(connection: Connection, wait: tuple[str, str], value: int) -> 
         try:
             connection.exec_driver_sql(change.format(*usual))
         except exc.SQLAlchemyError:
-            connection.invalidate()  # The pool must not get it back with the changed setting.
+            connection.invalidate()  # The pool must not get the connection back with the changed setting.

@@ -1,4 +1,4 @@
-"""The check whether a row that was not found does not exist, or is hidden by row-level security."""
+"""The check whether rows that were not found are hidden by row-level security."""
 
 from collections import deque
 from collections.abc import Sequence

@@ -59,7 +59,7 @@ def begins_plainly(session: Session, connection: Connection) -> bool:
 
 
 def may_hold_back_begin(session: Session, bind: Engine | Connection) -> bool:
-    """Return whether `before_begin` can have an effect. It needs PostgreSQL, and a session with an engine."""
+    """Return whether `before_begin` can have an effect, which requires PostgreSQL and a session with an engine."""
     return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not session.in_nested_transaction()
 
 
@@ -73,10 +73,10 @@ def has_driver_begun(connection: Connection) -> bool:
 def before_begin(session: Session, connection: Connection) -> Iterator[None]:
     """Send the statements of this block before the driver begins a transaction, if that is safe.
 
-    It is safe under four conditions. The application adds nothing to the beginning of the transaction. No listener of
-    the engine can send statements that depend on a transaction. The isolation level is READ COMMITTED, so each
-    statement sees the latest state anyway. No pooler distributes the connection's statements among several server
-    processes.
+    Sending before BEGIN is safe under four conditions. The application adds nothing to the beginning of the
+    transaction. No listener of the engine can send statements that depend on a transaction. The isolation level is READ
+    COMMITTED, so each statement sees the latest state anyway. No pooler distributes the connection's statements among
+    several server processes.
 
     Args:
         session: The application's session.
@@ -104,10 +104,10 @@ def before_begin(session: Session, connection: Connection) -> Iterator[None]:
 def _is_direct(connection: Connection) -> bool:
     """Return whether this connection runs at READ COMMITTED, and always leads to the same server process.
 
-    The server is asked once for each connection of the pool. A pooler that shares its connections to the server, such
-    as PgBouncer, reports an invented process id to the client. Through such a pooler, only the statements of one
-    transaction are sure to reach the same server process. asyncpg needs the same process, because a statement that it
-    has prepared is known only there.
+    The server is asked for its process id once for each connection of the pool. A pooler that shares its connections to
+    the server, such as PgBouncer, reports an invented process id to the client. Through a pooler, only the statements
+    of one transaction are sure to reach the same server process. asyncpg needs the same process, because a statement
+    that it has prepared is known only there.
     """
     known: bool | None = connection.info.get(_IS_DIRECT)
     if known is not None:

@@ -32,7 +32,7 @@ async def write_on_own_connection(
         connection: The session's connection. Its driver has begun no transaction, or one that contains only reads by
             the store.
         options: The execution options for the write.
-        write: A function that writes. It is called with the connection.
+        write: The function that writes, which is called with the connection.
         no_rows: An UPDATE that changes nothing, but takes SQLite's write lock.
     """
     try:

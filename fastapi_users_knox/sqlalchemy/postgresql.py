@@ -24,7 +24,7 @@ class OpenTransaction:
 
 
 def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> OpenTransaction:
-    """Inspect the open transaction by one SELECT. A write can join it only on PostgreSQL."""
+    """Inspect the open transaction by one SELECT. Only on PostgreSQL can a write join the transaction."""
     if connection.dialect.name != "postgresql" or _autocommits(connection):
         return OpenTransaction()
     settings = [func.current_setting(f"transaction_{name}") for name in ("isolation", "read_only")]

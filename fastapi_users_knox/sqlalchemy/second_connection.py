@@ -35,7 +35,7 @@ async def read_on_second_connection(
         session: The application's session. Its `after_begin` listeners prepare the transaction.
         engine: The engine from which the connection is opened.
         options: The execution options of the session's connection.
-        read: A function that reads. It is called with the connection.
+        read: The function that reads, which is called with the connection.
 
     Raises:
         TimeoutError: No connection is free in time.
@@ -65,7 +65,7 @@ async def write_on_second_connection(
         session: The application's session. Its `after_begin` listeners prepare the transaction.
         engine: The engine from which the connection is opened.
         options: The execution options of the session's connection.
-        write: A function that writes. It is called with the connection.
+        write: The function that writes, which is called with the connection.
         no_rows: An UPDATE that changes nothing, but takes SQLite's write lock.
 
     Raises:

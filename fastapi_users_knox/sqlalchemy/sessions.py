@@ -164,7 +164,7 @@ def refuse_transaction_block(session: Session) -> None:
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring loaded objects, because reading an expired attribute cannot await its reload."""
+    """Commit without expiring loaded objects, because an access to an expired attribute cannot await a SELECT."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -174,7 +174,7 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back and reload expired objects, because reading an expired attribute cannot await its reload.
+    """Roll back and reload expired objects, because an access to an expired attribute cannot await a SELECT.
 
     Args:
         session: The session.
@@ -189,7 +189,7 @@ async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> No
 
 
 def load_identity(user: object) -> None:
-    """Set the `id` of an expired user, because reading an expired attribute cannot await its reload."""
+    """Set the `id` of an expired user, because an access to an expired attribute cannot await a SELECT."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return
@@ -214,9 +214,9 @@ def abandon_transaction(session: Session, callers: SessionTransaction | None) ->
 
     Args:
         session: The application's session.
-        callers: The transaction that the application has begun, if any. It is rolled back, which expires loaded
-            objects, so that the objects do not keep flushed changes that are lost. A transaction that the store has
-            begun is only closed, because nothing was flushed in it. Loaded objects then stay as they are.
+        callers: The transaction that the application has begun, if any. This transaction is rolled back, which expires
+            loaded objects, so that the objects do not keep flushed changes that are lost. A transaction that the store
+            has begun is only closed, because nothing was flushed in it, and loaded objects stay as they are.
     """
     if callers is not None and session.get_transaction() is callers:
         session.rollback()

@@ -58,7 +58,7 @@ async def read_latest(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        explain: A function that is called if no row is found any more. It raises an error if the rows are only hidden.
+        explain: A function that is called if no row is found any more, and raises an error if the rows are only hidden.
 
     Raises:
         StoreUnavailable: No second connection is free in time, so it is unknown whether the token has been revoked.

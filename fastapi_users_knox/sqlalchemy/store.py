@@ -31,18 +31,18 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     """The `TokenStore` on PostgreSQL, MariaDB, MySQL and SQLite, in the application's own tables.
 
     A read is one SELECT on the caller's session, in which the token is joined to its user. A read does not flush,
-    commit or roll back the session. A write uses the session at READ COMMITTED, and commits it like FastAPI-Users' own
-    adapters. If `after_begin` events of the session make settings for its transactions, such as a tenant, these
+    commit or roll back the session. A write uses the session at READ COMMITTED, and commits it, as FastAPI-Users' own
+    adapters do. If `after_begin` events of the session make settings for its transactions, such as a tenant, these
     settings apply to reads and writes.
 
     Args:
         session: The application's session. Pass the session of the user database, so that one SELECT reads the token
             and its user.
         table: The mapped class of the token records.
-        users: The mapped class of the users. By default, the store finds it by the foreign key of `user_id`; if several
-            classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the users are
-            not in this database. In that case, a login neither locks the user's row nor checks the password and
-            `is_active` again, and a limit raises `LimitUnsupported`.
+        users: The mapped class of the users. By default, the store finds this class by the foreign key of `user_id`; if
+            several classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the
+            users are not in this database. In that case, a login neither locks the user's row nor checks the password
+            and `is_active` again, and a limit raises `LimitUnsupported`.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.

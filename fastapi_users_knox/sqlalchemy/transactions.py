@@ -33,7 +33,7 @@ _RETRIES = 3
 
 
 async def run_to_commit(database: Database, work: Work[T]) -> T:
-    """Do the work and commit it with the session's pending changes. Retry it if another transaction conflicts.
+    """Do the work, commit it with the session's pending changes, and retry it if another transaction conflicts.
 
     The session's own changes are committed even if the work raises an error. The work runs in a transaction in which
     each statement sees everything committed before it starts. The session's `after_begin` listeners have run for that

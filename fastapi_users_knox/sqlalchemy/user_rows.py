@@ -51,8 +51,8 @@ class UserRows(Generic[UP, ID]):
 
         Args:
             id: The user's id.
-            latest: Whether the SELECT runs in a new transaction, which sees everything committed before. To begin it,
-                the session is committed, as at a login.
+            latest: Whether the SELECT runs in a new transaction, which sees everything committed before. To begin that
+                transaction, the session is committed, as at a login.
 
         Raises:
             KnoxError: The session is inside `begin()`, where it cannot be committed.

@@ -1,4 +1,4 @@
-"""The writes that a read causes. Such a write takes at most a second, and does not touch the caller's transaction."""
+"""The writes that a read causes. They take at most a second each, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The users in any user database of FastAPI-Users. With its adapter for SQLAlchemy, the answers are more precise."""
+"""The users in any user database of FastAPI-Users, and more precise answers with the adapter for SQLAlchemy."""
 
 import sys
 from collections.abc import Collection, Mapping

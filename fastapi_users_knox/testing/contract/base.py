@@ -44,7 +44,7 @@ OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 
 
 class Promises:
-    """The fixtures of all tests. They use the three fixtures that a subclass of `TokenStoreContract` defines."""
+    """The fixtures of all tests, made from the three fixtures that a subclass of `TokenStoreContract` defines."""
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
 

@@ -74,7 +74,7 @@ class GetPromises(Promises):
         assert [each and each.record for each in found] == [added.record, added.record]
 
     async def test_get_reports_activity_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """If the store sees the users, `get` reports whether the user is active. By default, it loads no user."""
+        """If the store sees the users, `get` reports whether the user is active, but loads no user by default."""
         added = await add(store, new_record(user_id))
 
         found = await find(store, added.record, added.digest)

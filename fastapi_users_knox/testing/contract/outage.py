@@ -69,7 +69,7 @@ class OutagePromises(Promises):
     ) -> None:
         """If `purge` with `seen` fails, it raises nothing and logs once.
 
-        It is skipped if this process has already tried it since `tried_since`.
+        The purge is skipped if this process has already tried it since `tried_since`.
         """
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
