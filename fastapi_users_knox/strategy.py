@@ -156,8 +156,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Args:
             user: The user, as loaded when the credentials were checked.
             by: The record, as `current_token` returns it, of the token with which the user asks for another token;
-                `None` at a login. The record must be in the same store. The new token gets that record's
-                `authenticated_at`.
+                `None` at a login. The record must be in the same store, and passes on its `authenticated_at`.
             token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
                 cap still applies. With `auto_refresh`, a refresh uses the setting and not this lifetime, as in
                 django-rest-knox.
