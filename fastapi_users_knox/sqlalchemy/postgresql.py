@@ -14,7 +14,7 @@ class OpenTransaction:
 
     Attributes:
         is_joinable: Whether the store's writes can be part of the transaction. The transaction must run at READ
-            COMMITTED, must not consist of autocommitted statements, and must be neither read-only nor failed.
+            COMMITTED, and be neither read-only nor failed, and the driver must not be in autocommit.
         tables: The object identifiers of the tables that the table names refer to in this transaction; `None` if they
             are not known.
     """
