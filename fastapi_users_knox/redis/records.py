@@ -53,19 +53,19 @@ def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
     id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
     user_agent, ip_address = client
     return TokenRecord.from_stored(
-        (
-            ("id", UUID(bytes=urlsafe_b64decode(id_ + "=="))),
-            ("user_id", user_id),
-            ("audience", audience or ""),
-            ("created_at", _moment(created_at)),
-            ("authenticated_at", _moment(created_at if authenticated_at is None else authenticated_at)),
-            ("expires_at", None if expires_at is None else _moment(expires_at)),
-            ("last_used_at", None if last_used_at is None else _moment(last_used_at)),
-            ("name", name),
-            ("device_id", device_id),
-            ("user_agent", user_agent),
-            ("ip_address", ip_address),
-        )
+        {
+            "id": UUID(bytes=urlsafe_b64decode(id_ + "==")),
+            "user_id": user_id,
+            "audience": audience or "",
+            "created_at": _moment(created_at),
+            "authenticated_at": _moment(created_at if authenticated_at is None else authenticated_at),
+            "expires_at": None if expires_at is None else _moment(expires_at),
+            "last_used_at": None if last_used_at is None else _moment(last_used_at),
+            "name": name,
+            "device_id": device_id,
+            "user_agent": user_agent,
+            "ip_address": ip_address,
+        }
     )
 
 
