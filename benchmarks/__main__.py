@@ -17,7 +17,7 @@ from benchmarks.setting import servers
 from benchmarks.verdicts import judge
 
 CASES = (
-    *("reads", "refreshes", "http", "pools", "sliding"),
+    *("reads", "steps", "refreshes", "http", "pools", "sliding"),
     *("logins", "junk", "statements", "growth", "holding", "purging"),
     *("memory", "wear", "imports"),
 )
@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules[__name__].__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, with rough figures")
+    parser.add_argument("--quick", action="store_true", help="measure less: it takes a few minutes, with rough figures")
     parser.add_argument("--only", nargs="+", choices=CASES, help="measure these alone")
     parser.add_argument("--render", action="store_true", help="measure nothing, and write the last results again")
     parser.add_argument("--out", type=Path, help=f"write there, not to {DOCUMENTED} or, with cases left out, {TRIED}")
@@ -83,8 +83,9 @@ def _run(cases: Sequence[str], scale: Scale) -> report.Results:
     """Start the servers, and measure the cases one after the other."""
     date = datetime.now(UTC).date().isoformat()
     with servers() as ours:
+        before = facts(ours)
         series = tuple(one for case in cases for one in _measure(case, ours, scale))
-        return report.Results(date=date, facts=facts(ours), scale=scale, series=series, verdicts=())
+        return report.Results(date=date, facts=before, scale=scale, series=series, verdicts=())
 
 
 def _measure(case: str, ours: Servers, scale: Scale) -> Iterator[Series]:

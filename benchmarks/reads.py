@@ -70,7 +70,7 @@ async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dic
     """Log users in with each strategy, and return the trials that read the tokens."""
     ids = [uuid4() for _ in range(users)]
     await create_users(engine, ids)
-    reads = {FLOOR: Trial(run=_floor(engine, ids))}
+    reads = {FLOOR: Trial(run=floor(engine, ids))}
     if redis is not None:
         for user_id in ids:
             await redis.set(f"floor:{user_id}", str(user_id), ex=LIFETIME)
@@ -89,7 +89,7 @@ async def _log_in(engine: AsyncEngine, make: Make, user_id: UUID) -> str:
         return await make(session).write_token(await session.get_one(User, user_id))
 
 
-def _floor(engine: AsyncEngine, ids: Sequence[UUID]) -> Run:
+def floor(engine: AsyncEngine, ids: Sequence[UUID]) -> Run:
     """Return the least that any strategy could do. The framework creates the request, and needs a user manager."""
 
     async def run(_: None) -> None:

@@ -42,7 +42,8 @@ class Race:
     """Two processes that wait to run callers."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.test_races"])  # Both processes would otherwise import all of it.
         self._pool = ProcessPoolExecutor(PROCESSES, context, _join, (context.Barrier(PROCESSES),))
 
     async def __call__(self, backend: Backend, call: Call, shared: Any, *, callers: int) -> Sequence[Any]:

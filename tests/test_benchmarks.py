@@ -12,7 +12,7 @@ import pytest
 from fastapi_users.password import PasswordHelper
 from redis.asyncio import Redis
 
-from benchmarks import growth, holding, imports, junk, logins, memory, reads, refreshes, sliding, statements
+from benchmarks import growth, holding, imports, junk, logins, memory, reads, refreshes, sliding, statements, steps
 from benchmarks.counting import counter
 from benchmarks.filling import NOW, TOKENS_PER_USER, Kept, Place, create_users, fill, log_in
 from benchmarks.measure import CPU, PARTS, Scale, Servers, Trial
@@ -88,6 +88,13 @@ def test_reads_take_wall_time_and_processor_time(servers: Servers) -> None:
     measured = figures(reads, servers)
 
     assert all(len(measured["SQLite", KNOX_REDIS, unit]) == PARTS for unit in ("ms", CPU))
+
+
+async def test_each_step_of_a_read_is_timed(servers: Servers) -> None:
+    """Each subject that does a part of a read succeeds."""
+    async with database(servers.databases["SQLite"]) as engine:
+        for trial in (await steps.steps(engine, users=2)).values():
+            await _try(trial)
 
 
 async def test_a_due_refresh_is_written_and_another_is_not(place: Place) -> None:

@@ -98,26 +98,28 @@ def current_token(
 ) -> _Dependency[Any]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    It works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the error (RFC
-    6750 §3.1).
+    The dependency works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the
+    error (RFC 6750 §3.1).
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        load_user: `False` returns only the record, which contains the user's id. Neither the user manager nor a query
-            for the user is then needed. With tokens in SQL, the tokens of an inactive user are still refused. With
-            tokens in Redis they are refused only if `KnoxUserManagerMixin` has revoked them.
+        load_user: Whether to load the user. With `False`, the dependency returns only the record, which contains the
+            user's id, and needs neither the user manager nor a query for the user. With tokens in SQL, the tokens of an
+            inactive user are still refused. With tokens in Redis, they are refused only if `KnoxUserManagerMixin` has
+            revoked them.
         optional: Whether to return `None` instead of raising if a condition is not met.
-        active: As in `current_user`. The tokens of an inactive user are refused even without it.
+        active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
+            are refused.
         verified: Whether the user must be verified; the answer is 403 otherwise.
         superuser: Whether the user must be a superuser; the answer is 403 otherwise.
-        touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
-        fresh_within: The longest time since the user authenticated; the answer is 401 if more time has passed. Refresh
-            and rotation do not make a login fresh again.
+        touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
+        fresh_within: The longest time that may have passed since the user authenticated; the answer is 401 if more time
+            has passed. Refresh and rotation do not make a login fresh again.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or a condition is
-            about the user, who is not loaded.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or `verified` or
+            `superuser` is combined with `load_user=False`.
     """
     refuse_other_backends(backend)
     if not load_user and (verified or superuser):
@@ -135,7 +137,7 @@ def current_token(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """The conditions that a user and a login must meet, in addition to a live token, and what a read may write."""
+    """The conditions that a user and a login must meet in addition to a live token, and whether a read may write."""
 
     active: bool
     verified: bool
@@ -169,18 +171,18 @@ class _Rules:
         *,
         before: TokenRecord[Any] | None,
     ) -> T | None:
-        """Return what was found, or raise the refusal unless the token is optional.
+        """Return what was found. If it is refused, raise the refusal, or return `None` if the token is optional.
 
         Args:
             connection: The request or WebSocket.
-            found: What was found for the token; `None` without a live token.
+            found: What was found for the token; `None` if there is no live token.
             refusal: The exception if a condition is not met.
-            before: The record that had authenticated the request before this dependency.
+            before: The record that had authenticated the request before this dependency was called.
         """
         if found is None:
             refusal = HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})
         if self.optional or refusal is not None:
-            note_authenticated(connection, before)  # This dependency refuses nobody, or has just refused.
+            note_authenticated(connection, before)  # An optional or refused token authenticates no request.
         if refusal is not None and not self.optional:
             raise refusal
         return found if refusal is None else None

@@ -8,7 +8,7 @@ from fastapi_users_knox.transports.challenges import is_http_token
 
 __all__ = ["check_attributes"]
 
-_PATH = re.compile(r"/[ -:<-~]*")  # RFC 6265 §4.1.1: no control characters, and no semicolon
+_PATH = re.compile(r"/[ -:<-~]*")  # A path has no control characters and no semicolon (RFC 6265 §4.1.1).
 _DOMAIN = re.compile(r"[0-9A-Za-z.-]+")
 
 
@@ -19,7 +19,7 @@ def check_attributes(transport: CookieTransport, *, is_partitioned: bool) -> Non
 
 
 def _check_syntax(transport: CookieTransport) -> None:
-    """Raise `ValueError` for what `Set-Cookie` cannot contain (RFC 6265 §4.1.1)."""
+    """Raise `ValueError` if `Set-Cookie` cannot contain the cookie's attributes (RFC 6265 §4.1.1)."""
     if not is_http_token(transport.cookie_name):
         raise ValueError(f"cookie_name must be letters, digits and !#$%&'*+.^_`|~-, not {transport.cookie_name!r}")
     if not _PATH.fullmatch(transport.cookie_path):
