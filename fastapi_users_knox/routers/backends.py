@@ -98,7 +98,7 @@ def _check_dependency(argument: str, dependency: object) -> None:
 
 
 def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
-    """Raise `TypeError` if the backend's `get_strategy` is declared not to return a `KnoxStrategy`."""
+    """Raise `TypeError` if the backend's `get_strategy` is declared to return something other than a `KnoxStrategy`."""
     declared = None
     with suppress(Exception):  # A callable may have no type hints, or type hints that cannot be evaluated.
         declared = get_type_hints(backend.get_strategy).get("return")

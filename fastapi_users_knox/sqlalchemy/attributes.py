@@ -19,8 +19,8 @@ __all__ = ["active_by_row_and_object", "computes_activity", "in_sql", "why_not_i
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
     """Return the SQL expression of an attribute; `None` if the attribute is computed in Python, or does not exist.
 
-    The expression of a hybrid attribute is returned only if `_has_expression` finds that it means the same as the
-    Python code of the attribute.
+    The expression of a hybrid attribute is returned only if `_has_expression` finds that the expression means the same
+    as the attribute's Python code.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):

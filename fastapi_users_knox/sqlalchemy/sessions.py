@@ -170,7 +170,7 @@ def refuse_transaction_block(session: Session) -> None:
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring loaded objects, because an access to an expired attribute cannot await a SELECT."""
+    """Commit without expiring loaded objects, because access to an expired attribute cannot await a SELECT."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -180,7 +180,7 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back and reload expired objects, because an access to an expired attribute cannot await a SELECT.
+    """Roll back and reload expired objects, because access to an expired attribute cannot await a SELECT.
 
     Args:
         session: The session.
@@ -195,7 +195,7 @@ async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> No
 
 
 def load_identity(user: object) -> None:
-    """Set the `id` of an expired user, because an access to an expired attribute cannot await a SELECT."""
+    """Set the `id` of an expired user, because access to an expired attribute cannot await a SELECT."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return
