@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 
 STEP = 6
 COUNT = 20
+COMPACT = "zset-max-listpack-entries"
 USER_ID = uuid.UUID(int=7)
 LATER = NOW + HOUR / 2
 MINUTE = timedelta(minutes=1)
@@ -33,6 +34,15 @@ Ids = set[uuid.UUID]
 def server(redis_7_server: RedisServer) -> RedisServer:
     """Return one kind of server: the others run the same scripts in the same order."""
     return redis_7_server
+
+
+@pytest.fixture
+async def redis(redis: Redis) -> AsyncIterator[Redis]:
+    """Make Redis store small sorted sets as large ones, so that a script reads only a part of the index at a time."""
+    before = int((await redis.config_get(COMPACT))[COMPACT] or 0)
+    await redis.config_set(COMPACT, 0)
+    yield redis
+    await redis.config_set(COMPACT, before)
 
 
 async def fill(store: Store) -> Founds:
