@@ -1,19 +1,30 @@
 """The format of records and digests in Redis, which the Lua scripts share."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.records import ID, TokenRecord
 
-__all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
+__all__ = ["MILLISECOND", "check_id", "fields_of", "milliseconds", "record_of", "text_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 _FIELDS = 12
 _MIN_FIELDS = 4  # These are always stored. Empty fields at the end are omitted, to save memory.
+
+
+def check_id(user_id: ID, parse_id: Callable[[str], ID]) -> None:
+    """Raise `KnoxError` if a user's id would not be the same after it was stored and read."""
+    with suppress(Exception):  # The application's own function may raise anything.
+        if parse_id(str(user_id)) == user_id:
+            return
+    kind = type(user_id).__name__
+    raise KnoxError(f"parse_id(str(user.id)) must equal user.id: pass a parse_id that returns ids of type {kind}")
 
 
 def text_of(value: bytes) -> str:
