@@ -393,6 +393,7 @@ async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, 
 
 
 @pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "postgresql-psycopg", "sqlite"], indirect=True)
+@pytest.mark.bounded
 async def test_a_refresh_stores_nothing_of_the_application(any_backend: Backend, user: User, token: str) -> None:
     """A due refresh commits no object that the application has added to the session, or adds afterwards."""
     engine = any_backend.create_engine(pool_size=1, max_overflow=0)
