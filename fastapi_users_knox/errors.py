@@ -1,4 +1,4 @@
-"""The errors. Those that a request can cause are also HTTP exceptions, so FastAPI answers them in every route."""
+"""The errors. An error that a request can cause is also an HTTP exception, so FastAPI answers it in every route."""
 
 import logging
 import re
@@ -36,8 +36,8 @@ def describe(error: BaseException) -> str:
     """Describe a driver's error for a log: its class and message, but no value that was sent to the store.
 
     SQLAlchemy's message and a traceback would show the parameters of the statement, such as digests and user agents.
-    Drivers add lines that quote a row. So only the first line of the driver's message is used, and it is omitted too if
-    it may contain data.
+    Drivers add lines that quote a row. So only the first line of the driver's message is used, and even that line is
+    omitted if it may contain data.
     """
     cause: BaseException = getattr(error, "orig", None) or error
     first_line = next(iter(str(cause).splitlines()), "")
@@ -103,10 +103,10 @@ class StoreUnavailable(KnoxError, HTTPException):
 
     @classmethod
     def because(cls, error: BaseException) -> Self:
-        """Log an error as the reason, and return the exception. Its HTTP answer does not contain the reason.
+        """Log the error, and return an exception whose HTTP answer does not contain the error.
 
-        Raise the returned exception `from None`. Otherwise the traceback would include the error, and show the
-        statement's parameters.
+        Raise that exception `from None`. Otherwise the traceback would include the error, and show the statement's
+        parameters.
         """
         _logger.error("The token store is unavailable: %s", describe(error))
         return cls()

@@ -1,4 +1,4 @@
-"""The events that a strategy publishes after a write. In django-rest-knox, signals have this purpose."""
+"""The events that a strategy publishes after a write. django-rest-knox sends signals instead."""
 
 import inspect
 import logging
@@ -142,7 +142,7 @@ class TokenLimitHit(KnoxEvent[ID]):
 
 
 Listener = Callable[[Any], Awaitable[None] | None]
-"""A function, `async` or not, that is called with every event. It can choose events by `isinstance`."""
+"""A function, `async` or not, that is called with every event. A listener can choose events by `isinstance`."""
 
 
 class Publisher:

@@ -102,9 +102,9 @@ class TokenRecord(Generic[ID]):
 
 
 class IssuedToken(str):
-    """The text of a new token. It cannot be read again later, because only its digest is stored.
+    """The text of a new token. The text cannot be read again later, because only its digest is stored.
 
-    It is a `str`, so it passes through every backend and transport of FastAPI-Users.
+    An `IssuedToken` is a `str`, so it passes through every backend and transport of FastAPI-Users.
 
     Attributes:
         record: The record that is stored for the token.
@@ -162,7 +162,7 @@ async def _revoke_nothing(_cookie_name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """The fields of a user that must not change after a login is checked and before the new token is stored."""
+    """The fields of a user that must not change from the check of a login until the new token is stored."""
 
     hashed_password: str = field(repr=False)
     is_active: bool
@@ -189,7 +189,7 @@ class Found(Generic[UP, ID]):
 
     Attributes:
         record: The record, live or not.
-        digest: The digest under which the record is stored. It is one of the presented token's digests.
+        digest: The digest under which the record is stored, which is one of the presented token's digests.
         is_active: The user's `is_active` as just read; `None` if the store cannot see the users.
         user: The user, if the store loaded the user in the same read; `None` otherwise. If `user` is set, `is_active`
             is set too.

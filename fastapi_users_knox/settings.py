@@ -73,9 +73,9 @@ _Key = Annotated[SecretStr, AfterValidator(_check_key)]
 class KnoxSettings(BaseModel):
     """The settings of a strategy: how long tokens live, how many a user may have, and how they are hashed.
 
-    It is a frozen pydantic model, so it can be a field of an application's own pydantic-settings class. Settings that
-    contradict each other raise `pydantic.ValidationError`, which names the field and the rule but never a value. To
-    hide values also in the errors of the application's own class, set `hide_input_in_errors` in that class.
+    `KnoxSettings` is a frozen pydantic model, so it can be a field of an application's own pydantic-settings class.
+    Settings that contradict each other raise `pydantic.ValidationError`, which names the field and the rule but never a
+    value. To hide values also in the errors of the application's own class, set `hide_input_in_errors` in that class.
 
     Durations are `timedelta` and moments are timezone-aware `datetime` objects. In JSON and in environment variables
     both are ISO 8601 text, such as "PT1H" and "2030-01-01T00:00:00Z". Numbers are refused, because they have no unit.
@@ -84,10 +84,10 @@ class KnoxSettings(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     token_ttl: _Ttl | None = timedelta(hours=10)
-    """How long a token is valid after login, or after its last refresh. `None` means that it never expires. The value
-    must be more than 0 and at most 100 years. The default of 10 hours, about a working day, is also the default of
-    django-rest-knox. A shorter time limits the use of a stolen token; with a longer time, users log in less often. In
-    django-rest-knox: `TOKEN_TTL`."""
+    """How long a token is valid after login, or after its last refresh. `None` means that tokens never expire. The
+    value must be more than 0 and at most 100 years. The default of 10 hours, about a working day, is also the default
+    of django-rest-knox. A shorter time limits the use of a stolen token; with a longer time, users log in less often.
+    In django-rest-knox: `TOKEN_TTL`."""
 
     token_limit_per_user: Annotated[int, Field(ge=1)] | None = None
     """How many live tokens of this audience a user may have (ASVS 7.1.2). The value must be at least 1. `None`, the
@@ -100,10 +100,10 @@ class KnoxSettings(BaseModel):
     user in and revokes the session that has been unused for the longest time."""
 
     auto_refresh: bool = False
-    """Whether the use of a token extends it, so that it expires `token_ttl` after the use. This requires a `token_ttl`.
-    The setting is off by default, as in django-rest-knox, so that a session ends at a known time. Switch it on if
-    people who come back daily should stay logged in. It costs at most one write for each token in each
-    `min_refresh_interval`. In django-rest-knox: `AUTO_REFRESH`."""
+    """Whether the use of a token extends it, so that it expires `token_ttl` after the use. `auto_refresh` requires a
+    `token_ttl`. The setting is off by default, as in django-rest-knox, so that a session ends at a known time. Switch
+    `auto_refresh` on if people who come back daily should stay logged in. Refreshing costs at most one write for each
+    token in each `min_refresh_interval`. In django-rest-knox: `AUTO_REFRESH`."""
 
     auto_refresh_max_ttl: _Ttl | None = None
     """The cap: a token is refused this long after login, however often it was refreshed (ASVS 7.3.2). The cap is
@@ -112,7 +112,7 @@ class KnoxSettings(BaseModel):
     `AUTO_REFRESH_MAX_TTL`."""
 
     min_refresh_interval: _Interval = timedelta(seconds=60)
-    """The shortest time between two writes that the use of one token causes. Such a write updates `last_used_at`, moves
+    """The shortest time between two writes that the use of one token causes. The write updates `last_used_at`, moves
     the expiry if it moves by more than this interval, and stores a new digest if the first of the `digest_keys` has
     changed. A shorter interval makes `last_used_at` more exact; a longer interval saves writes. If `auto_refresh` is
     on, the interval must be less than `token_ttl`. In django-rest-knox, with the same default:
@@ -132,25 +132,25 @@ class KnoxSettings(BaseModel):
     """Secret keys with which tokens are hashed (HMAC-SHA-256), each at least 32 bytes long. New tokens are hashed with
     the first key. Presented tokens are accepted if they match a digest made with any of the keys. To introduce a new
     key, first deploy it as the last key, then move it to the front. By default there are no keys, and tokens are hashed
-    with SHA-256. If there are keys, an attacker who does not know them cannot compute a digest, and so cannot forge a
-    token by inserting a row into the table. An attacker who can read *and* insert rows, or update rows, can still store
-    the digest of their own token with another user's id. If the keys are lost, everybody is logged out. In
+    with SHA-256. If there are keys, an attacker who does not know the keys cannot compute a digest, and so cannot forge
+    a token by inserting a row into the table. An attacker who can read *and* insert rows, or update rows, can still
+    store the digest of their own token with another user's id. If the keys are lost, everybody is logged out. In
     django-rest-knox: `SECURE_HASH_ALGORITHM`."""
 
     accept_unkeyed_until: _Moment | None = None
     """Until this moment, tokens that were issued without `digest_keys` are accepted too. `None`, the default, refuses
-    such tokens. This setting requires `digest_keys`. A token that is used in time gets a keyed digest and stays valid.
-    Until this moment, an attacker who can insert a row can still forge a token, and the forged token stays valid too if
-    it is used."""
+    tokens without a keyed digest. `accept_unkeyed_until` requires `digest_keys`. A token that is used in time gets a
+    keyed digest and stays valid. Until this moment, an attacker who can insert a row can still forge a token, and the
+    forged token stays valid too if it is used."""
 
     not_before: _Moment | None = None
     """The kill switch: tokens whose login was before this moment are refused. `None`, the default, refuses no token.
     The refused tokens are not removed, so they become valid again if this moment is moved back."""
 
     end_presented: bool = True
-    """Whether a login that presents a live token of the same user revokes that token (ASVS 7.2.4). It is on by default,
-    because a client that logs in again forgets its old token. A login through `KnoxCookieTransport` always revokes the
-    session whose cookie the login overwrites."""
+    """Whether a login that presents a live token of the same user revokes that token (ASVS 7.2.4). The setting is on by
+    default, because a client that logs in again forgets its old token. A login through `KnoxCookieTransport` always
+    revokes the session whose cookie the login overwrites."""
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -167,7 +167,7 @@ class KnoxSettings(BaseModel):
         return self
 
     def digest(self, token: str) -> bytes:
-        """Return the digest under which a new token is stored. It is the first that `digests` returns."""
+        """Return the digest under which a new token is stored, which is the first that `digests` returns."""
         return tokens.digest(token, key=self.digest_keys[0].get_secret_value().encode() if self.digest_keys else None)
 
     def digests(self, token: str, now: datetime) -> tuple[bytes, ...]:
@@ -203,7 +203,7 @@ class KnoxSettings(BaseModel):
     def is_live(self, record: TokenRecord[ID], now: datetime) -> bool:
         """Return whether a record is accepted at `now`.
 
-        The record must not be expired, past the cap, or from a login before `not_before`. That setting is compared with
+        The record must not be expired, past the cap, or from a login before `not_before`. `not_before` is compared with
         `authenticated_at`, so a token that was issued on the authority of a refused record is refused too.
         """
         if self.not_before is not None and record.authenticated_at < self.not_before:

@@ -75,7 +75,7 @@ class TokenStore(Protocol[UP, ID]):
     ) -> Found[UP, ID] | None:
         """Find the token's record in this audience, whether the record is live or not.
 
-        `get` writes nothing, and does not flush, commit or roll back the caller's transaction. It returns `None` if
+        `get` writes nothing, and does not flush, commit or roll back the caller's transaction. `get` returns `None` if
         this audience has no record under any of the token's digests.
 
         Args:
@@ -99,12 +99,12 @@ class TokenStore(Protocol[UP, ID]):
         """Record a use of the token: set `last_used_at` to `now`, and set the expiry and the digest if they are given.
 
         The caller calls `renew` right after the `get` that found the record. `renew` writes only if the token was last
-        used before `unused_since`, so only one of any number of simultaneous calls writes. It never moves `expires_at`
-        to an earlier time.
+        used before `unused_since`, so only one of any number of simultaneous calls writes. `renew` never moves
+        `expires_at` to an earlier time.
 
-        Returns whether it wrote. `renew` raises no error and takes at most one second. If the write cannot be done in
-        that time, it is skipped and logged once, and this process does not try it again until `now - unused_since` has
-        passed.
+        Returns whether the call wrote. `renew` raises no error and takes at most one second. If the write cannot be
+        done in that time, it is skipped and logged once, and this process does not try it again until `now -
+        unused_since` has passed.
         """
         ...
 
@@ -167,9 +167,9 @@ class TokenStore(Protocol[UP, ID]):
         `purge` removes every record that has expired, whatever its audience, and those records of this audience that
         were created before `created_since`.
 
-        If `seen` is given, `purge` considers only this record, which a read has just found expired. Like `renew`, such
-        a call raises no error and takes at most one second. The call is skipped if this process has already tried to
-        remove the record since `tried_since`.
+        If `seen` is given, `purge` considers only this record, which a read has just found expired. Like `renew`, a
+        call with `seen` raises no error and takes at most one second. The call is skipped if this process has already
+        tried to remove the record since `tried_since`.
 
         Raises:
             ValueError: The batch size is less than 1 or more than 10,000.

@@ -37,8 +37,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         settings: The settings of the tokens.
         request: The request or WebSocket. Pass `None` in scripts: records then do not describe a client, and a login
             replaces no token.
-        user_db: FastAPI-Users' user database adapter. It is required if the store cannot see the users, as with
-            `RedisTokenStore`: after a login is stored, the adapter is used to check that the user has not changed
+        user_db: FastAPI-Users' user database adapter. The adapter is required if the store cannot see the users, as
+            with `RedisTokenStore`: after a login is stored, it is used to check that the user has not changed
             meanwhile. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns what is stored about the client at login.
@@ -95,7 +95,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             token: The presented text; any text is allowed.
-            user_manager: Loads the user.
+            user_manager: The user manager, which loads the user.
             touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         """
         return await reading.authenticate(self._context, token, user_manager, touch=touch)
@@ -156,7 +156,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Args:
             user: The user, as loaded when the credentials were checked.
             by: The record, as `current_token` returns it, of the token with which the user asks for another token;
-                `None` at a login. The record must be in the same store. The new token gets its `authenticated_at`.
+                `None` at a login. The record must be in the same store, and passes on its `authenticated_at`.
             token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
                 cap still applies. With `auto_refresh`, a refresh uses the setting and not this lifetime, as in
                 django-rest-knox.
@@ -227,7 +227,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: The reason in the events.
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
-            seen: Records that the database may have deleted together with the user. Events for them are published too.
+            seen: Records that the database may have deleted together with the user. These records get an event too.
             peers: Other strategies that have listeners. The event of a record is published by the first peer with the
                 record's audience, or by this strategy if no peer has that audience.
         """
@@ -239,7 +239,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many were deleted.
 
-        Call it regularly, for example from cron. Otherwise the records of users who never return stay in the store.
+        Call this method regularly, for example from cron, to delete the records of users who never return.
 
         Args:
             batch_size: The number of records that one transaction deletes, 1 to 10,000.

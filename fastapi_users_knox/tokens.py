@@ -4,7 +4,7 @@ A token consists of a prefix, a routing tag of 2 characters, a secret of 43 char
 Everything after the prefix is base62, so a double click selects a token and one regular expression finds it. The secret
 has 256 bits from the operating system's random number generator (ASVS 11.5.1). The checksum is the CRC-32 of everything
 before it. Because of the checksum, text that is not a token is refused without a call to the store. GitHub's tokens
-have such a checksum too.
+have a checksum too.
 """
 
 import hashlib

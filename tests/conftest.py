@@ -44,7 +44,7 @@ SERVER_FIXTURES = {
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
-# One server of each kind reaches every line; what another driver, level or release does differently is not in ours.
+# One server of each kind reaches every line. Other drivers, isolation levels and releases differ in their own code.
 MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
 VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
 
@@ -55,7 +55,7 @@ PROGRAMS = {
 }
 
 
-# A busy machine may need long for an example, which says nothing about the code.
+# A busy machine may need long for an example, so the time says nothing about the code.
 settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("knox")
 
@@ -90,7 +90,7 @@ def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Measure no coverage in the process that only distributes the tests."""
+    """Measure no coverage in the process that only distributes the tests to others."""
     if getattr(session.config.option, "numprocesses", None):
         sys.settrace(None)
 
@@ -197,7 +197,7 @@ def redis_sentinel_servers() -> Iterator[SentinelServers]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run asynchronous tests on asyncio, as SQLAlchemy does; the scope lets all fixtures be asynchronous."""
+    """Run asynchronous tests on asyncio, as SQLAlchemy does. The scope lets all fixtures be asynchronous."""
     return "asyncio"
 
 
@@ -255,5 +255,5 @@ async def engine(any_backend: Backend, engines: Engines) -> AsyncIterator[AsyncE
 def sessions(
     request: pytest.FixtureRequest, engine: AsyncEngine, any_backend: Backend
 ) -> async_sessionmaker[AsyncSession]:
-    """Return a session factory, whose `expire_on_commit` is the backend's unless the test chooses it by parameters."""
+    """Return a session factory. Its `expire_on_commit` is the backend's, unless the test chooses it by parameters."""
     return async_sessionmaker(engine, expire_on_commit=getattr(request, "param", any_backend.expire_on_commit))

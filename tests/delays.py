@@ -1,4 +1,4 @@
-"""Long delays, so that tests of the writes that a read causes also pass on a machine that is busy."""
+"""Long delays, so that tests of writes that are caused by a read also pass on a busy machine."""
 
 from collections.abc import Callable
 from typing import Any

@@ -26,9 +26,9 @@ class Account(Generic[UP, ID]):
     """The users of one user manager and the tokens of these users, which must change together.
 
     A change of a user and the revocation of the tokens run to the end in one task. So a cancellation cannot separate
-    them, and it is always known whether the change is stored. If the change succeeds, it is committed and the tokens
-    are revoked. If the change raises an error, nothing more is committed, and the tokens are revoked only if the change
-    is already committed. The tokens are also revoked if the committed state cannot be read.
+    the revocation from the change, and it is always known whether the change is stored. If the change succeeds, it is
+    committed and the tokens are revoked. If the change raises an error, nothing more is committed, and the tokens are
+    revoked only if the change is already committed. The tokens are also revoked if the committed state cannot be read.
 
     Attributes:
         user_db: The database of the users.

@@ -88,7 +88,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
         except BaseException:
             if not deletion.is_settled:
                 is_deleted = _is_deleted(account, user, user_id, before, commits)
-                is_stored = await found_or(True, is_deleted, user_id)  # noqa: FBT003 (what is found)
+                is_stored = await found_or(True, is_deleted, user_id)  # noqa: FBT003 (the value to return)
                 await account.abandon(user, user_id, before, is_stored=is_stored)
                 if is_stored:
                     await deletion.revoke()

@@ -108,7 +108,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     async def revoke_other_tokens(self, user: UP) -> int:
         """Revoke all of a user's tokens except the presented token, and return how many were live.
 
-        Call it after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
+        Call this method after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
 
         Raises:
             StoreUnavailable: The tokens could not be revoked.

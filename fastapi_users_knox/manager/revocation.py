@@ -60,7 +60,7 @@ class Revocation(Generic[UP, ID]):
             user_id: The user's id.
             reason: The reason in the events.
             keep: The id of one record to keep.
-            seen: Records that the database may have deleted together with the user. Events for them are published too.
+            seen: Records that the database may have deleted together with the user. These records get an event too.
 
         Raises:
             StoreUnavailable: A store failed. The user and the error are logged.

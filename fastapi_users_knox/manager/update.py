@@ -84,7 +84,7 @@ class _Update(Generic[UP, ID]):
     def done(self, after: StoredUser) -> frozenset[str]:
         """Return the fields that a successful update has changed.
 
-        `is_active` is one of them if the stored user is inactive now.
+        `is_active` is one of these fields only if the stored user is inactive now.
         """
         was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
         is_deactivation = was_active and not after.get("is_active")

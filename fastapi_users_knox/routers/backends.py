@@ -33,7 +33,7 @@ def knox_strategy(
     describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
     clock: Callable[[], datetime] = utc_now,
 ) -> GetStrategy[UP, ID]:
-    """Make the dependency for `AuthenticationBackend(get_strategy=...)`. It always passes the request to the strategy.
+    """Make the dependency for `AuthenticationBackend(get_strategy=...)` that always passes the request to the strategy.
 
     Use the same dependency for all backends that share these settings, and for the user manager:
     `UserManager(user_db, knox=strategy)`. If you need more control, write the dependency yourself; see `KnoxStrategy`.
@@ -41,9 +41,9 @@ def knox_strategy(
     Args:
         get_token_store: The dependency that returns or yields the token store.
         settings: The settings of the tokens.
-        get_user_db: The dependency that returns or yields the user database adapter of FastAPI-Users. It is required if
-            the store cannot see the users, as with `RedisTokenStore`. `None` turns off the checks that need the
-            adapter.
+        get_user_db: The dependency that returns or yields the user database adapter of FastAPI-Users. This dependency
+            is required if the store cannot see the users, as with `RedisTokenStore`. `None` turns off the checks that
+            need the adapter.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns what is stored about the client at login.
         clock: A function that returns the current time, timezone-aware.

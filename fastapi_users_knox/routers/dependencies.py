@@ -108,7 +108,7 @@ def current_token(
             user's id, and needs neither the user manager nor a query for the user. With tokens in SQL, the tokens of an
             inactive user are still refused. With tokens in Redis, they are refused only if `KnoxUserManagerMixin` has
             revoked them.
-        optional: Whether to return `None` instead of raising if a condition is not met.
+        optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.
         verified: Whether the user must be verified; the answer is 403 otherwise.
@@ -147,7 +147,7 @@ class _Rules:
     touch: bool
 
     def refusal_of_user(self, connection: HTTPConnection, user: UserProtocol[Any]) -> HTTPException | None:
-        """Return the exception if the user does not meet a condition, in FastAPI-Users' order."""
+        """Return the exception for the first unmet condition on the user, in FastAPI-Users' order."""
         if self.active and not user.is_active:
             return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
@@ -171,7 +171,7 @@ class _Rules:
         *,
         before: TokenRecord[Any] | None,
     ) -> T | None:
-        """Return what was found. If it is refused, raise the refusal, or return `None` if the token is optional.
+        """Return what was found. If there is a refusal, raise it, or return `None` if the token is optional.
 
         Args:
             connection: The request or WebSocket.

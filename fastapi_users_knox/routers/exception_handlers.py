@@ -14,7 +14,7 @@ async def unauthorized_handler(request: HTTPConnection, error: Exception) -> JSO
 
     Register the handler with `app.add_exception_handler(401, unauthorized_handler)`. The header names the schemes of
     the transports that looked for a token in this request. The header names an error only if a token was presented (RFC
-    6750 §3.1). It is also added to the answer that refuses a WebSocket handshake.
+    6750 §3.1). A 401 that refuses a WebSocket handshake gets the header too.
     """
     if not isinstance(error, HTTPException):
         raise error

@@ -137,7 +137,7 @@ async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
 
 
 def _login_success(backend: AuthenticationBackend[UP, ID]) -> tuple[int, OpenAPIResponseType]:
-    """Return how a login succeeds. Its errors are left out, because a rotation cannot exceed the limit, for example."""
+    """Return the status and the answers of a successful login. A rotation does not have all errors of a login."""
     documented = backend.transport.get_openapi_login_responses_success()
     codes = [code for code in documented if isinstance(code, int) and code < status.HTTP_300_MULTIPLE_CHOICES]
     return min(codes, default=status.HTTP_200_OK), {code: documented[code] for code in codes}

@@ -1,4 +1,4 @@
-"""The SQL expressions of a mapped class's attributes, and the check whether a user is active."""
+"""The SQL expressions for the attributes of a mapped class, and the check whether a user is active."""
 
 import dis
 import inspect
@@ -39,8 +39,8 @@ def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
     if _hybrid(mapper, name) is None:
         return reason
     return (
-        f"{reason} that surely means the same as its Python code: give the hybrid attribute an .expression without "
-        "Python's and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
+        f"{reason}, because the SQL of this hybrid attribute may mean something other than its Python code: give it an "
+        ".expression without Python's and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
     )
 
 
@@ -48,7 +48,8 @@ def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
     """Return whether a user is active.
 
     The row just read decides, because the session may have loaded the object earlier. But if the class computes
-    `is_active` in Python, both must be true, because the Python code may check more than the SQL expression does.
+    `is_active` in Python, both the row and the object must be active, because the Python code may check more than the
+    SQL expression does.
 
     Args:
         row_value: `is_active` of the row just read.
@@ -68,8 +69,9 @@ def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
 def _has_expression(hybrid: hybrid_property[Any]) -> bool:
     """Return whether the SQL expression of a hybrid attribute means the same as its Python code.
 
-    Python's own operators raise no error on the class, but their result is wrong. Python takes every column for true,
-    so `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None` is always true.
+    If the Python code is called on the class, Python's own operators raise no error, but return a wrong result. Python
+    takes every column for true, so `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None`
+    is always true.
     """
     stated = hybrid.custom_comparator or hybrid.expr or hybrid.fget
     return isinstance(stated, FunctionType) and not _decides_in_python(stated)

@@ -1,4 +1,4 @@
-"""Finding tokens: the record of a presented token, joined to its user, and the live records of a user."""
+"""Finding tokens: the record of a presented token together with its user, and all live records of a user."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -33,7 +33,7 @@ async def find_token(
     database.has_found_token = True
     if database.saw_latest or found.is_active is False:
         return found
-    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked.
+    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked now.
     explain = partial(refuse_hidden, database, user_id=found.record.user_id)
     statement = database.sql.find(len(digests), with_user=False)
     latest = await read_latest(database, statement, parameters, explain=explain)
@@ -61,6 +61,6 @@ def _can_load_user(database: Database, users: UserSource | None) -> bool:
 
 
 def _found(database: Database, user: UP | None, row: Sequence[Any]) -> Found[UP, ID]:
-    """Build the result from a row of the digest, `is_active` and the columns of the record."""
+    """Build the result from a row that has the digest, `is_active`, and the columns of the record."""
     is_active = None if database.sql.user is None else active_by_row_and_object(row[1], user)
     return Found(record=record_of(row), digest=row[0], is_active=is_active, user=user)

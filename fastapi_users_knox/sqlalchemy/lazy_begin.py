@@ -1,7 +1,8 @@
 """Reading before the driver begins a transaction, which saves two of three round trips: BEGIN and ROLLBACK.
 
 SQLAlchemy begins a transaction with the first statement of a session, and the drivers of PostgreSQL then send BEGIN.
-The store's SELECT is sent before BEGIN. The application's first statement then begins the transaction as usual.
+This module sends the store's SELECT before BEGIN. The application's first statement then begins the transaction as
+usual.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -26,8 +27,8 @@ class _Driver:
     """Facts that a driver's own connection knows without a round trip.
 
     Attributes:
-        is_in_transaction: Returns whether the driver has begun a transaction.
-        server_pid: Returns the process id that the server named when the connection was opened.
+        is_in_transaction: A function that returns whether the driver has begun a transaction.
+        server_pid: A function that returns the process id that the server reported when the connection was opened.
     """
 
     is_in_transaction: Callable[[Any], bool]
@@ -47,7 +48,7 @@ _DRIVERS: Mapping[str, _Driver] = {
 
 
 def begins_plainly(session: Session, connection: Connection) -> bool:
-    """Return whether the application adds nothing to the beginning of the session's transactions."""
+    """Return whether the session's transactions begin without anything that the application has added."""
     return not (
         session.twophase
         or has_begin_hooks(session)
@@ -58,7 +59,7 @@ def begins_plainly(session: Session, connection: Connection) -> bool:
 
 
 def may_hold_back_begin(session: Session, bind: Engine | Connection) -> bool:
-    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that is bound to an engine."""
+    """Return whether `before_begin` can have an effect, which requires PostgreSQL and a session with an engine."""
     return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not session.in_nested_transaction()
 
 
@@ -70,12 +71,12 @@ def has_driver_begun(connection: Connection) -> bool:
 
 @contextmanager
 def before_begin(session: Session, connection: Connection) -> Iterator[None]:
-    """Send the statements of this block before the driver begins a transaction, where that is safe.
+    """Send the statements of this block before the driver begins a transaction, if that is safe.
 
-    It is safe under four conditions. The application adds nothing to the beginning of the transaction. No listener of
-    the engine can send statements that depend on a transaction. The isolation level is READ COMMITTED, so each
-    statement sees the latest state anyway. No pooler distributes the connection's statements among several server
-    processes.
+    Sending before BEGIN is safe under four conditions. The application adds nothing to the beginning of the
+    transaction. No listener of the engine can send statements that depend on a transaction. The isolation level is READ
+    COMMITTED, so each statement sees the latest state anyway. No pooler distributes the connection's statements among
+    several server processes.
 
     Args:
         session: The application's session.
@@ -90,8 +91,8 @@ def before_begin(session: Session, connection: Connection) -> Iterator[None]:
     if not is_safe:
         yield
         return
-    # SQLAlchemy's adapters of both drivers send nothing when this is set. SQLAlchemy itself sets it to ping with
-    # psycopg.
+    # SQLAlchemy's adapters of both drivers send nothing when `autocommit` is set. SQLAlchemy itself sets it with
+    # psycopg, for a ping.
     adapter: Any = connection.connection.dbapi_connection
     adapter.autocommit = True
     try:
@@ -101,12 +102,12 @@ def before_begin(session: Session, connection: Connection) -> Iterator[None]:
 
 
 def _is_direct(connection: Connection) -> bool:
-    """Return whether this connection leads to one server process for as long as it is open, at READ COMMITTED.
+    """Return whether this connection runs at READ COMMITTED, and always leads to the same server process.
 
-    The server is asked once for each connection of the pool. A pooler that shares its connections to the server, such
-    as PgBouncer, reports an invented process id to the client. Through such a pooler, only the statements of one
-    transaction are sure to reach the same server process. asyncpg needs this, because only that process knows its
-    prepared statement.
+    The server is asked for its process id once for each connection of the pool. A pooler that shares its connections to
+    the server, such as PgBouncer, reports an invented process id to the client. Through a pooler, only the statements
+    of one transaction are sure to reach the same server process. asyncpg needs the same process, because a statement
+    that it has prepared is known only there.
     """
     known: bool | None = connection.info.get(_IS_DIRECT)
     if known is not None:
@@ -116,7 +117,7 @@ def _is_direct(connection: Connection) -> bool:
     pid, isolation = connection.exec_driver_sql(_ASK).one()
     server_pid = _DRIVERS[connection.dialect.driver].server_pid(connection.connection.driver_connection)
     connection.info[_IS_DIRECT] = pid == server_pid and isolation == "read committed"
-    return False  # The question has begun a transaction.
+    return False  # This query has begun a transaction.
 
 
 def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
@@ -124,6 +125,6 @@ def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN4
     try:
         adapter.autocommit = False
     except BaseException as error:
-        connection.invalidate()  # Whatever it is, no statement of the application may run in autocommit.
+        connection.invalidate()  # After any error, no statement of the application may run in autocommit.
         if not isinstance(error, Exception):
             raise

@@ -1,4 +1,4 @@
-"""Writing on the session's own connection between two of its transactions, so that no second connection is needed."""
+"""Writing on the session's own connection between two transactions, so that no second connection is needed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -23,22 +23,22 @@ async def write_on_own_connection(
     *,
     no_rows: Update,
 ) -> T:
-    """Run a write in one transaction of the driver in which no statement waits long for a lock, and commit it.
+    """Run a write in one transaction of the driver, and commit it. No statement of the write waits long for a lock.
 
     The session's transaction in SQLAlchemy stays open. The driver begins a new transaction with the next statement.
 
     Args:
         session: The application's session.
-        connection: The session's connection. Its driver has begun no transaction, or a transaction that contains only
-            reads of the store.
+        connection: The session's connection. Its driver has begun no transaction, or one that contains only reads by
+            the store.
         options: The execution options for the write.
-        write: The write, which gets the connection.
-        no_rows: An UPDATE that changes nothing, which takes SQLite's write lock.
+        write: The function that writes, which is called with the connection.
+        no_rows: An UPDATE that changes nothing, but takes SQLite's write lock.
     """
     try:
         return await connection.run_sync(_write, options, write, no_rows=no_rows)
     except BaseException:
-        if connection.invalidated:  # The session can then use another connection.
+        if connection.invalidated:  # After this, the session can use another connection.
             await run_to_the_end(session.run_sync(close_transaction))
         raise
 
@@ -46,7 +46,7 @@ async def write_on_own_connection(
 def _write(
     connection: Connection, options: Mapping[str, object], write: Callable[[Connection], T], *, no_rows: Update
 ) -> T:
-    """Run the write in a greenlet. The driver commits, because SQLAlchemy would end the session's transaction."""
+    """Run the write in a greenlet. The driver commits: a commit by SQLAlchemy would end the session's transaction."""
     driver: Any = connection.connection.dbapi_connection
     try:
         driver.commit()

@@ -13,10 +13,10 @@ class OpenTransaction:
     """What is known about the transaction that the caller has begun.
 
     Attributes:
-        is_joinable: Whether the store's writes can be part of it. For this it must run at READ COMMITTED, in a real
-            transaction that one COMMIT ends, and it must be neither read-only nor failed.
-        tables: The object identifiers of the tables that the names refer to in this transaction; `None` if they are not
-            known.
+        is_joinable: Whether the store's writes can be part of the transaction. The transaction must run at READ
+            COMMITTED, and be neither read-only nor failed, and the driver must not be in autocommit.
+        tables: The object identifiers of the tables that the table names refer to in this transaction; `None` if they
+            are not known.
     """
 
     is_joinable: bool = False
@@ -24,7 +24,7 @@ class OpenTransaction:
 
 
 def inspect_transaction(connection: Connection, tables: Sequence[Table]) -> OpenTransaction:
-    """Inspect the open transaction by one SELECT; a write can join it only on PostgreSQL."""
+    """Inspect the open transaction by one SELECT. Only on PostgreSQL can a write join the transaction."""
     if connection.dialect.name != "postgresql" or _autocommits(connection):
         return OpenTransaction()
     settings = [func.current_setting(f"transaction_{name}") for name in ("isolation", "read_only")]

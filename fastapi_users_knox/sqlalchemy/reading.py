@@ -22,7 +22,8 @@ class Fetched(NamedTuple):
 
     Attributes:
         rows: All rows, each once.
-        is_first: Whether no statement of the application was sent before in the same transaction of the database.
+        is_first: Whether the SELECT came before any statement of the application in the same transaction of the
+            database.
     """
 
     rows: Sequence[Row[Any]]
@@ -46,7 +47,7 @@ async def fetch(
         mapper: The mapper that a session with several engines needs to choose the engine.
         entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
     """
-    # Every call gets the same routing, so that a session with several engines uses one engine for all of them.
+    # Every call gets the same routing, so that a session with several engines uses the same engine for all calls.
     routing = {"mapper": mapper, "clause": statement}
     if has_own_execute(session):
         is_first = not session.in_transaction()
@@ -58,7 +59,7 @@ async def fetch(
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
+    """Return a user, and whether the user is active according to the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
     rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper, entity=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
@@ -83,13 +84,13 @@ def _fetch(
     *,
     has_hooks: bool,
 ) -> Fetched:
-    """Run the SELECT in the greenlet of the session, before the driver begins a transaction if possible."""
+    """Run the SELECT in the greenlet of the session. If possible, run it before the driver begins a transaction."""
     is_first = not session.in_transaction()
     held_back: AbstractContextManager[None] = nullcontext()
     if may_hold_back_begin(session, session.get_bind(**routing)):
         connection = session.connection(routing)
         is_first = is_first or not has_driver_begun(connection)
-        if not has_hooks:  # Hooks may send their own statements.
+        if not has_hooks:  # Hooks may send statements that need a transaction.
             held_back = before_begin(session, connection)
     with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
@@ -101,7 +102,7 @@ def _fetch(
 
 @cache
 def _joins_eagerly(entity: Mapper[Any]) -> bool:
-    """Return whether loading this class may join a relationship, which may repeat its rows."""
+    """Return whether loading objects of this class may join a relationship, so that rows may be repeated."""
     return any(
         relationship.lazy == "joined" for each in entity.self_and_descendants for relationship in each.relationships
     )

@@ -1,4 +1,4 @@
-"""Reading tokens on the caller's session, and reading them again if its transaction may show an older state."""
+"""Reading tokens on the caller's session, and reading them again if the transaction may show an older state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,18 +32,17 @@ async def read(
         statement: The SELECT.
         parameters: Its parameters.
         entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
-        is_whole: Whether a write that this read causes comes before any further use of the session by the application.
+        is_whole: Whether a write that this read causes comes before the application uses the session again.
     """
     session = database.session
     with raising_store_unavailable(database):
         database.last_statement, was_idle = statement, not session.in_transaction()
         rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper, entity=entity)
         database.saw_latest = is_first and isinstance(database.bind(), Engine)
-        # A transaction that this read began contains no work of the application yet, so a write after the read may end
-        # it.
+        # A transaction that this read began contains no work of the application, so a write after the read may end it.
         database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
         if was_idle and not rows:
-            # The next backend may look for the same token, and has to do so in a new transaction.
+            # Another authentication backend may look for the same token next, and must do so in a new transaction.
             await session.run_sync(close_transaction)
         return rows
 
@@ -51,18 +50,20 @@ async def read(
 async def read_latest(
     database: Database, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
 ) -> Sequence[Row[Any]] | None:
-    """Read again on a second connection if the caller's transaction may see an older snapshot, else return `None`.
+    """Read again on a second connection if the caller's transaction may see an older snapshot.
+
+    Returns `None` if no second read is necessary.
 
     Args:
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        explain: Called if no row is found any more. It raises an error if the rows are only hidden.
+        explain: A function that is called if no row is found any more, and raises an error if the rows are only hidden.
 
     Raises:
-        StoreUnavailable: No second connection is free in time. The token that the snapshot shows may have been revoked.
+        StoreUnavailable: No second connection is free in time, so it is unknown whether the token has been revoked.
         KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection lacks a
-            setting that the session has made for its transaction.
+            setting that the application has made for the session's transaction.
     """
 
     def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:

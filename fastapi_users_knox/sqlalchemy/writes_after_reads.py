@@ -1,4 +1,4 @@
-"""The writes that a read causes. They take at most a second, and do not touch the caller's transaction."""
+"""The writes that a read causes. They take at most a second each, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime
@@ -33,7 +33,7 @@ async def write_after_read(
     now: datetime,
     tried_since: datetime,
 ) -> T | None:
-    """Do a write that a read has caused, within a second or not at all.
+    """Do a write that a read has caused, or skip it if it cannot be done within a second.
 
     Args:
         database: The database.
@@ -41,10 +41,10 @@ async def write_after_read(
         purpose: What the write does, for the log, such as "deleting an expired token".
         id: The id of the record that the write changes.
         now: The current time.
-        tried_since: The write is skipped if this process has attempted it since then.
+        tried_since: The write is skipped if this process has already attempted it since this time.
 
     Returns:
-        What the work returns; `None` if the write was skipped.
+        What `work` returns; `None` if the write was skipped.
     """
     if await _needs_idle_session(database):
         return None
@@ -52,9 +52,9 @@ async def write_after_read(
         return None
     try:
         return await _write_in_time(database, work)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
+    except Exception as error:  # noqa: BLE001 (no error of this write may fail the request)
         if isinstance(error, exc.DBAPIError) and is_locked(error):
-            return None  # The transaction that has locked the row does the write.
+            return None  # Another transaction is writing to the row.
         _logger.warning("Skipped %s: %s", purpose, describe(error))
         return None
 
@@ -62,8 +62,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
-    open, because a write on a second connection would make the caller's next write fail.
+    The write has to wait if there is no second connection. On SQLite, it also has to wait while the caller has a
+    transaction open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False
@@ -73,7 +73,7 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on the session's own connection if the application has begun nothing there, else on a second connection."""
+    """Write on the session's own connection if the application has begun nothing there. If not, use a second one."""
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
         return await run_once_to_commit(database, work)
@@ -95,7 +95,7 @@ async def _write_in_time(database: Database, work: Work[T]) -> T:
 
 
 def _is_free(database: Database, connection: AsyncConnection) -> bool:
-    """Return whether the driver may end its transaction on the session's connection without any effect."""
+    """Return whether the driver's transaction on the session's connection contains no work of the application."""
     synchronous = connection.sync_connection
     return (
         synchronous is not None

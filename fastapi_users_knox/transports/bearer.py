@@ -52,7 +52,7 @@ class KnoxBearerTransport(Transport):
 
     Args:
         tokenUrl: The path of the login route, for the OpenAPI document.
-        header_prefix: The authentication scheme before the token in the header. `WWW-Authenticate` names it too. In
+        header_prefix: The authentication scheme before the token in the header, which `WWW-Authenticate` names too. In
             django-rest-knox: `AUTH_HEADER_PREFIX`.
         scheme_name: The name of the security scheme in the OpenAPI document.
         user_schema: The schema of the field `user` in the answer to a login; `None` leaves the field out. In

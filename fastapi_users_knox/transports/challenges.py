@@ -36,9 +36,9 @@ def challenge_for(
 ) -> str:
     """Return the value of `WWW-Authenticate` for the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
 
-    The value names the scheme with which a token was presented. If no token was presented, it names the schemes of all
-    transports that looked for one. A cookie has no scheme of its own. So for a cookie, the value names the schemes of
-    the header transports that looked for a token, or "Bearer" if none did.
+    The value names the scheme with which a token was presented. If no token was presented, the value names the schemes
+    of all transports that looked for one. A cookie has no scheme of its own. So for a cookie, the value names the
+    schemes of the header transports that looked for a token, or "Bearer" if none did.
 
     Args:
         connection: The request or WebSocket; `None` if there is none.

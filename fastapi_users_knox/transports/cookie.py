@@ -48,11 +48,10 @@ class KnoxCookieTransport(CookieTransport):
         partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). If
             `cookie_samesite` is also "none", the cookie works inside other sites even if the browser blocks third-party
             cookies.
-        clock: A function that returns the time in seconds since any fixed moment. It is used to limit the log of
-            refusals.
+        clock: A function that returns the time in seconds since any fixed moment. The clock limits the log of refusals.
 
     Raises:
-        ValueError: Browsers would not accept such a cookie, because of its name's prefix, `SameSite=None` or
+        ValueError: Browsers would not accept the cookie, because of its name's prefix, `SameSite=None` or
             `Partitioned`; or a trusted origin is not a valid origin.
     """
 
@@ -73,7 +72,7 @@ class KnoxCookieTransport(CookieTransport):
         partitioned: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Check that browsers accept such a cookie."""
+        """Check that browsers accept a cookie with these attributes."""
         super().__init__(
             cookie_name=cookie_name,
             cookie_path=cookie_path,
@@ -92,17 +91,17 @@ class KnoxCookieTransport(CookieTransport):
     def trusts(self, connection: HTTPConnection) -> bool:
         """Return whether a request has a safe method, or was made by a trusted page, by the user or by a program.
 
-        A page is trusted if its origin is the application's own or one of `trusted_origins`. The header `Origin` is
-        checked against `trusted_origins` first. After that, the header `Sec-Fetch-Site` decides; if the browser does
-        not send it, `Origin` decides. A request with neither header comes from a program or an old browser. Such a
-        request is trusted unless the cookie has `SameSite=None`, because any other `SameSite` keeps an old browser from
-        sending the cookie in a forged request.
+        A page is trusted if its origin is the application's own or one of `trusted_origins`. If the header `Origin` is
+        not one of `trusted_origins`, the header `Sec-Fetch-Site` decides; if the browser does not send that header,
+        `Origin` decides. A request with neither header comes from a program or an old browser, and is trusted unless
+        the cookie has `SameSite=None`. Any other `SameSite` keeps an old browser from sending the cookie in a forged
+        request.
         """
         unknown = self.cookie_samesite != "none"
         return is_safe(connection) or is_from(connection, self._trusted_origins, unknown=unknown)
 
     def _accept(self, connection: HTTPConnection, token: str) -> bool:
-        """Return whether the cookie is accepted. If it is, note for the middleware how to set the cookie again."""
+        """Return whether the cookie is accepted, and note for the middleware how to set an accepted cookie again."""
         is_accepted = not self._csrf_check or self.trusts(connection)
         note_transport(connection, scheme=None, presented=is_accepted)
         if not is_accepted:

@@ -39,7 +39,7 @@ def _check_rules(transport: CookieTransport, *, is_partitioned: bool) -> None:
         raise ValueError(f"a cookie of this name must be secure: pass cookie_secure=True, {other_name}")
     if prefix.startswith("__host-") and not is_bound_to_host:
         raise ValueError(
-            f"a __Host- cookie must be secure, with cookie_path='/' and no cookie_domain: pass these, {other_name}"
+            f"a __Host- cookie must be secure, have cookie_path='/' and no cookie_domain: pass these, {other_name}"
         )
     if prefix.startswith(("__host-http-", "__http-")) and not transport.cookie_httponly:
         raise ValueError(f"a cookie of this name must be HttpOnly: pass cookie_httponly=True, {other_name}")

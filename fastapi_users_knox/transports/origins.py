@@ -27,8 +27,8 @@ def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bo
     Args:
         connection: The request or WebSocket.
         origins: The origins that are accepted in addition to the request's own, as `parse_origin` returns them.
-        unknown: The answer for a request that has neither `Sec-Fetch-Site` nor `Origin`. Programs and old browsers send
-            such requests.
+        unknown: The answer for a request that has neither `Sec-Fetch-Site` nor `Origin`, as programs and old browsers
+            send it.
     """
     origin, site = connection.headers.get("Origin"), connection.headers.get("Sec-Fetch-Site")
     if origin is not None and _normalized(origin) in origins:
@@ -56,7 +56,7 @@ class RefusalLog:
         self._unlogged = 0
 
     def warn(self, connection: HTTPConnection, cookie_name: str) -> None:
-        """Log a refusal. It may mean that a trusted origin is missing, or that a proxy hides the scheme."""
+        """Log a refusal. Perhaps a trusted origin is missing, or a proxy hides the scheme."""
         origin = connection.headers.get("Origin", "no origin")[:200]
         unlogged = self._count_unlogged(origin)
         if unlogged is not None:

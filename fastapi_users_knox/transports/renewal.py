@@ -84,7 +84,7 @@ class KnoxCookieMiddleware:
 
     The middleware adds the presented cookie with its new Max-Age to any kind of response, and forbids caches to store
     that response. The middleware adds nothing if the response itself sets that cookie, or if the token was revoked or
-    rotated in the same request. It learns of a refresh only from strategies that were made with `request=`.
+    rotated in the same request. The middleware learns of a refresh only from strategies that were made with `request=`.
     """
 
     def __init__(self, app: ASGIApp) -> None:

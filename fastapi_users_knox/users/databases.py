@@ -1,4 +1,4 @@
-"""The users in any user database of FastAPI-Users. With its adapter for SQLAlchemy, the answers are more precise."""
+"""The users in any user database of FastAPI-Users, and more precise answers with the adapter for SQLAlchemy."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -25,7 +25,7 @@ class Users(Protocol[_UP_contra, ID]):
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is computed from other columns, so that a change of any of them may change it."""
+        """Whether `is_active` is computed from other columns, whose changes may then change `is_active` too."""
         ...
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
@@ -44,7 +44,7 @@ class Users(Protocol[_UP_contra, ID]):
     async def committed(self, user: _UP_contra, id: ID) -> StoredUser | None:
         """Return the committed fields of a user; `None` if the database may hide the user.
 
-        It may be called after the user database has raised an error, when the session's transaction has failed.
+        The method may be called after the user database has raised an error, when the session's transaction has failed.
         """
         ...
 
@@ -77,7 +77,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even if it is scoped by task."""
         ...
 
 
@@ -100,7 +100,7 @@ class _AnyUsers(Generic[UP, ID]):
         user = await self._user_db.get(id)
         return {} if user is None else {**vars(user), "is_active": user.is_active}
 
-    async def committed(self, user: UP, id: ID) -> StoredUser | None:  # noqa: ARG002 (the protocol's)
+    async def committed(self, user: UP, id: ID) -> StoredUser | None:  # noqa: ARG002 (part of the protocol)
         """Return the stored fields, because each change is stored at once."""
         return await self.stored(id)
 
@@ -112,7 +112,7 @@ class _AnyUsers(Generic[UP, ID]):
         """Collect nothing, because there is no session."""
         return nullcontext(())
 
-    def is_pending(self, user: UP) -> bool:  # noqa: ARG002 (the protocol's)
+    def is_pending(self, user: UP) -> bool:  # noqa: ARG002 (part of the protocol)
         """Return `False`, because each change is stored at once."""
         return False
 

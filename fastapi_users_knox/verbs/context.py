@@ -32,9 +32,9 @@ class Context(Generic[UP, ID]):
         store: The token store.
         settings: The settings.
         connection: The request or WebSocket; `None` outside of requests.
-        user_db: The user database, for checks of the user if the store cannot see the users; with `None`, there are no
-            such checks.
-        publisher: Publishes the events.
+        user_db: The user database, in which the user is checked if the store cannot see the users; `None` turns off
+            these checks.
+        publisher: The object that publishes the events.
         clock: A function that returns the current time, timezone-aware.
     """
 

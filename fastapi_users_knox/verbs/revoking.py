@@ -68,9 +68,9 @@ async def revoke_all(
         reason: The reason in the events.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
-        seen: Records that the database may have deleted together with the user. Events for them are published too.
-        peers: The contexts of other strategies. The event of a record is published by the first that has the record's
-            audience.
+        seen: Records that the database may have deleted together with the user. These records get an event too.
+        peers: The contexts of other strategies. The event of a record is published by the first context that has the
+            record's audience.
     """
     removed = await _remove_all(context, user_id, context.now(), audience=audience, keep=keep)
     revoked = list({record.id: record for record in (*seen, *removed)}.values())

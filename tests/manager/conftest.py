@@ -17,7 +17,7 @@ from tests.models import create_user
 
 @pytest.fixture
 def directory(engines: Engines) -> Path:
-    """Return the directory of the database files, by default that of the files that tests share."""
+    """Return the directory of the database files: by default, the directory that the tests share."""
     return engines.directory
 
 

@@ -58,7 +58,7 @@ def events() -> list[KnoxEvent[uuid.UUID]]:
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Return the settings of each backend, by default the defaults; a module may override this."""
+    """Return the settings of each backend: the defaults, unless a module overrides this fixture."""
     return {}
 
 
@@ -72,7 +72,7 @@ def world(
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return the application's backends; a module may override this."""
+    """Return the application's backends. A module may override this fixture."""
     return [knox_backend()]
 
 

@@ -1,4 +1,4 @@
-"""The shapes in which applications map their users, each with a token class; the store must find all of them."""
+"""The shapes in which applications map their users, each with a token class. The store must find every user class."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -119,7 +119,7 @@ def joined_by_user() -> Shape:
 
 
 def joined_by_person() -> Shape:
-    """`class User(Person)` with tokens that refer to the table of `Person`, which has other rows too."""
+    """`class User(Person)` with tokens that refer to the table of `Person`. That table has other rows too."""
     return _joined("person.id")
 
 

@@ -1,4 +1,4 @@
-"""Fixtures for the strategy's tests, which use SQLite alone; other tests cover the differences between databases."""
+"""Fixtures for the strategy's tests, which use SQLite alone. Other tests cover the differences between databases."""
 
 from collections.abc import AsyncIterator
 
@@ -25,7 +25,7 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @pytest.fixture
 async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
-    """Return a helper with a user that the session has already loaded, as it has at a login."""
+    """Return a helper with a user whom the session has already loaded, as at a login."""
     async with AsyncSession(engine) as elsewhere:
         user_id = (await create_user(elsewhere)).id
     return Knox(session=session, user=await session.get_one(User, user_id))
@@ -33,6 +33,6 @@ async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
 
 @pytest.fixture
 async def other(engine: AsyncEngine) -> User:
-    """Return another user, which the session has not loaded."""
+    """Return another user, whom the session has not loaded."""
     async with AsyncSession(engine, expire_on_commit=False) as elsewhere:
         return await create_user(elsewhere)

@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def world(engine: AsyncEngine, clock: Clock) -> World:
-    """Return what the requests work with; tokens are refreshed, both in cookies and in headers."""
+    """Return what the requests work with. Tokens are refreshed, both in cookies and in headers."""
     settings = dict.fromkeys(("cookie", "bearer"), REFRESHING)
     return World(database=Database(engine=engine), clock=clock, settings=settings)
 
@@ -41,7 +41,7 @@ async def ada(world: World) -> User:
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return the application's backends; a test may override this."""
+    """Return the application's backends. A test may override this fixture."""
     return [COOKIE, BEARER]
 
 
