@@ -168,7 +168,7 @@ BOUNDS = (
         at_most=dict.fromkeys(("SQLite", "PostgreSQL", "MariaDB"), 1),
     ),
     _logout_all(
-        promise="A logout-all takes {} round trips to Redis, one of them its script, however many tokens there are",
+        promise="A logout-all of up to 100 tokens takes {} round trips to Redis, one of them its script",
         unit="round trips",
         at_most={"Redis": 2},
     ),

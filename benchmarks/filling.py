@@ -16,10 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from benchmarks.models import KnoxToken, User
 from benchmarks.peers import BROWSER, SETTINGS, Knox, request
-from benchmarks.redis_keys import keys_of, write
+from benchmarks.redis_keys import forget, write
 from fastapi_users_knox import ClientInfo, KnoxSettings, KnoxStrategy, Listener, TokenRecord, TokenStore, tokens
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.redis.records import text_of
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -74,15 +73,13 @@ class Place:
         if self.redis is None:
             await _keep_in_sql(self.engine, kept)
         else:
-            await write(self.redis, ((one.digest, one.record) for one in kept), now=NOW)
+            await write(self.redis, [(one.digest, one.record) for one in kept], now=NOW)
 
     async def forget(self, user_id: uuid.UUID, text: str) -> None:
         """Remove a token directly, because a logout would leave garbage of the scripts to the next call."""
         digest = tokens.digest(text)
         if self.redis is not None:
-            index, key = keys_of(user_id, digest)
-            await self.redis.delete(key)
-            await self.redis.zrem(index, text_of(digest))
+            await forget(self.redis, user_id, digest, now=NOW)
             return
         async with self.engine.begin() as connection:
             table = cast("Table", KnoxToken.__table__)

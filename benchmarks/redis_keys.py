@@ -2,19 +2,24 @@
 
 import json
 import secrets
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Any
 from uuid import UUID
 
 from redis.asyncio import Redis
 
 from fastapi_users_knox import TokenRecord, tokens
-from fastapi_users_knox.redis.records import MILLISECOND, fields_of, text_of
+from fastapi_users_knox.redis import RedisTokenStore
+from fastapi_users_knox.redis.keys import catalogue_beside
+from fastapi_users_knox.redis.records import MILLISECOND, fields_of, record_of, text_of
 
 _GRACE = timedelta(minutes=1)  # how much later than its record a key expires, see records.lua
 _CONFIRMED = 6  # fields that a record has at least once its login is confirmed
 _RENEWED_BY = 5
+_FEW = 100  # the number of records up to which a user has no catalogue, see catalogue.lua
 _KEEP = """
 for number = 0, #KEYS / 2 - 1 do
   local index, key = KEYS[2 * number + 1], KEYS[2 * number + 2]
@@ -26,8 +31,13 @@ end
 """
 
 
-async def write(redis: Redis, kept: Iterable[tuple[bytes, TokenRecord[UUID]]], *, now: datetime) -> None:
-    """Write the keys that `records.lua` describes, for these digests and records."""
+async def write(redis: Redis, kept: Sequence[tuple[bytes, TokenRecord[UUID]]], *, now: datetime) -> None:
+    """Write the keys that `fields.lua` and `catalogue.lua` describe, for these digests and records."""
+    store = RedisTokenStore[Any, UUID](redis)
+    if len(kept) == 1 and await _has_catalogue(redis, *kept[0]):
+        [(digest, record)] = kept
+        await store.add(record, digest, now=now)
+        return
     keys: list[str] = []
     values: list[str | int] = []
     for digest, record in kept:
@@ -36,6 +46,27 @@ async def write(redis: Redis, kept: Iterable[tuple[bytes, TokenRecord[UUID]]], *
         lives = max(_GRACE, expires_at - now + _GRACE)  # Expired records must still exist.
         values += [text_of(digest), _text_of(record), ceil(expires_at.timestamp()), lives // MILLISECOND]
     await redis.eval(_KEEP, len(keys), *keys, *values)
+    for user_id, count in Counter(record.user_id for _, record in kept).items():
+        if count > _FEW:
+            await store.list(user_id, audience="", now=now)  # This verb needs the catalogue, and therefore creates it.
+
+
+async def forget(redis: Redis, user_id: UUID, digest: bytes, *, now: datetime) -> None:
+    """Delete a record directly, or by its id if its user has a catalogue, which the next verb would else make anew."""
+    index, key = keys_of(user_id, digest)
+    text = await redis.get(key)
+    assert text is not None
+    record = record_of(json.loads(text), user_id)
+    if await _has_catalogue(redis, digest, record):
+        await RedisTokenStore[Any, UUID](redis).remove(user_id, record.id, audience=record.audience, now=now)
+        return
+    await redis.delete(key)
+    await redis.zrem(index, text_of(digest))
+
+
+async def _has_catalogue(redis: Redis, digest: bytes, record: TokenRecord[UUID]) -> bool:
+    index, _ = keys_of(record.user_id, digest)
+    return bool(await redis.exists(catalogue_beside(index)))
 
 
 def keys_of(user_id: UUID, digest: bytes) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """What is stored about a token, and the values that a store's verbs take and return."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -74,12 +74,14 @@ class TokenRecord(Generic[ID]):
             object.__setattr__(self, "authenticated_at", self.created_at)
 
     @classmethod
-    def from_stored(cls, fields: Iterable[tuple[str, Any]]) -> Self:
+    def from_stored(cls, fields: Mapping[str, Any]) -> Self:
         """Build a record from the stored values of all its fields.
 
         The values are neither checked nor completed. Each request calls this method, and the `__init__` of a frozen
         dataclass would take three times as long.
         """
+        if fields.keys() != cls.__dataclass_fields__.keys():
+            raise TypeError(f"a stored record has these fields: {', '.join(cls.__dataclass_fields__)}")
         record = object.__new__(cls)
         record.__dict__.update(fields)
         return record

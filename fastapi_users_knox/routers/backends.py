@@ -19,7 +19,14 @@ from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 
-__all__ = ["checked_strategy", "knox_strategy", "presented_by", "refuse_other_backends", "strategy_of"]
+__all__ = [
+    "checked_strategy",
+    "knox_strategy",
+    "presented_by",
+    "refuse_other_backends",
+    "strategy_of",
+    "strategy_without_users",
+]
 
 GetStrategy = Callable[..., Coroutine[Any, Any, KnoxStrategy[UP, ID]]]
 
@@ -91,7 +98,7 @@ def _check_dependency(argument: str, dependency: object) -> None:
 
 
 def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
-    """Raise `TypeError` if the backend's `get_strategy` is declared not to return a `KnoxStrategy`."""
+    """Raise `TypeError` if the backend's `get_strategy` is declared to return something other than a `KnoxStrategy`."""
     declared = None
     with suppress(Exception):  # A callable may have no type hints, or type hints that cannot be evaluated.
         declared = get_type_hints(backend.get_strategy).get("return")
@@ -117,6 +124,21 @@ def checked_strategy(strategy: Strategy[UP, ID], backend: AuthenticationBackend[
     if not isinstance(strategy, KnoxStrategy):
         raise _not_knox(type(strategy), backend)
     return strategy
+
+
+def strategy_without_users(
+    strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]
+) -> KnoxStrategy[UP, ID]:
+    """Return a backend's strategy for authentication without the user.
+
+    Raises:
+        TypeError: It is not a `KnoxStrategy`, or its class decides itself who is authenticated, but only with the user.
+    """
+    knox, plain = checked_strategy(strategy, backend), KnoxStrategy
+    own = type(knox)
+    if own.authenticate is not plain.authenticate and own.authenticate_record is plain.authenticate_record:
+        raise TypeError(f"{own.__name__} overrides authenticate: for load_user=False override authenticate_record too")
+    return knox
 
 
 def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:

@@ -14,7 +14,12 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP, UserProtocol
 
 from fastapi_users_knox.records import TokenRecord
-from fastapi_users_knox.routers.backends import checked_strategy, presented_by, refuse_other_backends
+from fastapi_users_knox.routers.backends import (
+    checked_strategy,
+    presented_by,
+    refuse_other_backends,
+    strategy_without_users,
+)
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.transports.challenges import challenge_for, invalid_token, note_transport
 from fastapi_users_knox.transports.presented import authenticated_record, note_authenticated
@@ -65,7 +70,6 @@ def current_token(
     *,
     load_user: Literal[False],
     optional: Literal[False] = False,
-    active: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
 ) -> _Dependency[TokenRecord[ID]]: ...
@@ -78,7 +82,6 @@ def current_token(
     *,
     load_user: Literal[False],
     optional: bool,
-    active: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
 ) -> _Dependency[TokenRecord[ID] | None]: ...
@@ -104,10 +107,10 @@ def current_token(
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        load_user: Whether to load the user. With `False`, the dependency returns only the record, which contains the
-            user's id, and needs neither the user manager nor a query for the user. With tokens in SQL, the tokens of an
-            inactive user are still refused. With tokens in Redis, they are refused only if `KnoxUserManagerMixin` has
-            revoked them.
+        load_user: `False` returns the record alone, which has the user's id. It needs neither the user manager nor a
+            query for the user. A store that sees the users, such as the one over SQL, still refuses the tokens of an
+            inactive user. A store that does not, such as the one over Redis, refuses them only if
+            `KnoxUserManagerMixin` has revoked them.
         optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.
@@ -122,8 +125,8 @@ def current_token(
             `superuser` is combined with `load_user=False`.
     """
     refuse_other_backends(backend)
-    if not load_user and (verified or superuser):
-        raise TypeError("load_user=False does not load the user, so leave out verified and superuser")
+    if not load_user and (active or verified or superuser):
+        raise TypeError("load_user=False does not load the user, so leave out active, verified and superuser")
     rules = _Rules(
         active=active,
         verified=verified,
@@ -214,7 +217,7 @@ def _without_user(backend: AuthenticationBackend[UP, ID], rules: _Rules) -> _Dep
         token: Annotated[str | None, Depends(presented_by(backend))],
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> TokenRecord[ID] | None:
-        knox, before = checked_strategy(strategy, backend), authenticated_record(connection)
+        knox, before = strategy_without_users(strategy, backend), authenticated_record(connection)
         record = await knox.authenticate_record(token, touch=rules.touch)
         note_transport(connection, scheme=None, presented=bool(token))
         refusal = None if record is None else rules.refusal_of_login(connection, record, knox)

@@ -13,14 +13,14 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
 from fastapi_users_knox.records import UP
 
-__all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
+__all__ = ["active_by_row_and_object", "computes_activity", "in_sql", "why_not_in_sql"]
 
 
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
     """Return the SQL expression of an attribute; `None` if the attribute is computed in Python, or does not exist.
 
-    The expression of a hybrid attribute is returned only if `_has_expression` finds that it means the same as the
-    Python code of the attribute.
+    The expression of a hybrid attribute is returned only if `_has_expression` finds that the expression means the same
+    as the attribute's Python code.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):
@@ -85,7 +85,17 @@ def _decides_in_python(function: FunctionType) -> bool:
     )
 
 
+def computes_activity(users: Mapper[Any]) -> bool:
+    """Return whether a class or a subclass of it computes `is_active` in Python, so that only an object shows it."""
+    return not all(_has_stored_activity(mapper.class_) for mapper in users.self_and_descendants)
+
+
 @cache
 def _is_loaded(user_class: type[object]) -> bool:
-    """Return whether objects of the class load `is_active` from their row instead of computing it in Python."""
+    """Return `_has_stored_activity`, which each read needs."""
+    return _has_stored_activity(user_class)
+
+
+def _has_stored_activity(user_class: type[Any]) -> bool:
+    """Return whether `is_active` of an object is loaded from its row, and not computed in Python."""
     return isinstance(inspect.getattr_static(user_class, "is_active"), InstrumentedAttribute)

@@ -1,6 +1,7 @@
 """Finding tokens: the record of a presented token together with its user, and all live records of a user."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,14 +23,17 @@ async def find_token(
     database: Database, token: PresentedToken, *, audience: str, users: UserSource | None
 ) -> Found[UP, ID] | None:
     """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if possible."""
-    loads_user, digests = _can_load_user(database, users), token.digests
+    returns_user, digests, known = _can_load_user(database, users), token.digests, database.sql.users
+    loads_user = returns_user or (known is not None and known.computes_activity)
     parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
     statement = database.sql.find(len(digests), with_user=loads_user)
-    entity = database.sql.users.mapper if loads_user and database.sql.users else None
+    entity = known.mapper if loads_user and known else None
     rows = await read(database, statement, parameters, entity=entity, is_whole=loads_user or users is None)
     if not rows:
         return None
     found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])
+    if not returns_user:
+        found = replace(found, user=None)  # The user manager decides which object the request gets.
     database.has_found_token = True
     if database.saw_latest or found.is_active is False:
         return found

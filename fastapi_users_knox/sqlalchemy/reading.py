@@ -11,10 +11,13 @@ from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.records import UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
-from fastapi_users_knox.sqlalchemy.lazy_begin import before_begin, has_driver_begun, may_hold_back_begin
+from fastapi_users_knox.sqlalchemy.lazy_begin import before_begin, has_direct_engine, has_driver_begun
 from fastapi_users_knox.sqlalchemy.sessions import has_execute_hooks, has_own_execute
 
 __all__ = ["Fetched", "fetch", "select_user"]
+
+# The ways to load a relationship that add nothing to the SELECT of the class that has it.
+_JOINS_NOTHING = {"select", True, "selectin", "subquery", "immediate", "raise", "raise_on_sql", "noload", None}
 
 
 class Fetched(NamedTuple):
@@ -87,11 +90,10 @@ def _fetch(
     """Run the SELECT in the greenlet of the session. If possible, run it before the driver begins a transaction."""
     is_first = not session.in_transaction()
     held_back: AbstractContextManager[None] = nullcontext()
-    if may_hold_back_begin(session, session.get_bind(**routing)):
+    if not has_hooks and has_direct_engine(session, session.get_bind(**routing)):
         connection = session.connection(routing)
         is_first = is_first or not has_driver_begun(connection)
-        if not has_hooks:  # Hooks may send statements that need a transaction.
-            held_back = before_begin(session, connection)
+        held_back = before_begin(session, connection)
     with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
@@ -102,7 +104,9 @@ def _fetch(
 
 @cache
 def _joins_eagerly(entity: Mapper[Any]) -> bool:
-    """Return whether loading objects of this class may join a relationship, so that rows may be repeated."""
-    return any(
-        relationship.lazy == "joined" for each in entity.self_and_descendants for relationship in each.relationships
+    """Return whether loading this class may join a relationship, which may repeat its rows."""
+    return not all(
+        relationship.lazy in _JOINS_NOTHING
+        for each in entity.self_and_descendants
+        for relationship in each.relationships
     )

@@ -8,8 +8,10 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, StaticPool, Update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.sqlalchemy import dialects
 from fastapi_users_knox.sqlalchemy.dialects import begin_writing, options_to_write, reading, writing_in_time
+from fastapi_users_knox.sqlalchemy.lazy_begin import has_begun_early
 from fastapi_users_knox.sqlalchemy.sessions import run_begin_hooks
 
 __all__ = ["has_second_connection", "read_on_second_connection", "write_on_second_connection"]
@@ -91,5 +93,11 @@ async def _connect(engine: Engine, options: Mapping[str, object]) -> AsyncIterat
     async with AsyncExitStack() as stack:
         async with asyncio.timeout(dialects.MAX_WAIT):
             connection = await stack.enter_async_context(AsyncEngine(engine).connect())
-        await connection.execution_options(**options)
+        if has_begun_early(connection.sync_connection):
+            raise KnoxError(
+                "a checkout listener of the pool has begun a transaction, and its settings would be lost: make them in "
+                "an after_begin event of the session"
+            )
+        # A streamed result would need a cursor on the server, which nobody closes if the result has one row.
+        await connection.execution_options(**{**options, "stream_results": False})
         yield connection

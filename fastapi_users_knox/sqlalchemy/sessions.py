@@ -30,6 +30,7 @@ __all__ = [
     "has_begin_hooks",
     "has_execute_hooks",
     "has_own_execute",
+    "is_in_block",
     "lasting_options",
     "load_identity",
     "open_session",
@@ -147,15 +148,20 @@ def lasting_options(connection: Connection) -> Mapping[str, object]:
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
+def is_in_block(session: Session) -> bool:
+    """Return whether the application will commit the session itself, at the end of `begin()` or of a SAVEPOINT."""
+    transaction = session.get_transaction()
+    is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
+    return is_block or session.in_nested_transaction()
+
+
 def refuse_transaction_block(session: Session) -> None:
     """Refuse a session that the application itself commits at the end of a block.
 
     Raises:
         KnoxError: The session is inside `begin()` or a SAVEPOINT.
     """
-    transaction = session.get_transaction()
-    is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
-    if is_block or session.in_nested_transaction():
+    if is_in_block(session):
         raise KnoxError(
             "the session is inside begin() or begin_nested(), where tokens cannot be written, because writing a token "
             "commits the session: open the session with `async with async_sessionmaker(...)() as session`, without "
@@ -164,7 +170,7 @@ def refuse_transaction_block(session: Session) -> None:
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring loaded objects, because an access to an expired attribute cannot await a SELECT."""
+    """Commit without expiring loaded objects, because access to an expired attribute cannot await a SELECT."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -174,7 +180,7 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back and reload expired objects, because an access to an expired attribute cannot await a SELECT.
+    """Roll back and reload expired objects, because access to an expired attribute cannot await a SELECT.
 
     Args:
         session: The session.
@@ -189,7 +195,7 @@ async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> No
 
 
 def load_identity(user: object) -> None:
-    """Set the `id` of an expired user, because an access to an expired attribute cannot await a SELECT."""
+    """Set the `id` of an expired user, because access to an expired attribute cannot await a SELECT."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return

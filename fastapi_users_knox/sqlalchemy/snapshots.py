@@ -11,7 +11,7 @@ from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import sees_latest
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.second_connection import read_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
 from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
 
 __all__ = ["read", "read_latest", "refuse_older_snapshot"]
@@ -43,7 +43,7 @@ async def read(
         database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
         if was_idle and not rows:
             # Another authentication backend may look for the same token next, and must do so in a new transaction.
-            await session.run_sync(close_transaction)
+            await commit_keeping_loaded(session)
         return rows
 
 

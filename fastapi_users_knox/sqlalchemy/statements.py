@@ -243,4 +243,4 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Return the record of a row that ends with the columns of the record."""
-    return TokenRecord.from_stored(zip(_RECORD, row[-len(_RECORD) :], strict=True))
+    return TokenRecord.from_stored(dict(zip(_RECORD, row[-len(_RECORD) :], strict=True)))

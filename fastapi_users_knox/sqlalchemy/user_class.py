@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries  # There is no public way from a table to its mappers.
 
 from fastapi_users_knox.errors import UserClassError
-from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
+from fastapi_users_knox.sqlalchemy.attributes import computes_activity, in_sql, why_not_in_sql
 from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns, same_keys
 
 __all__ = ["UserClass", "find_user_class", "mapper_of", "topmost_on"]
@@ -37,6 +37,11 @@ class UserClass:
         """The columns, or expressions of hybrid attributes, for `id`, `hashed_password` and `is_active`."""
         found = {name: in_sql(self.mapper, name) for name in _NEEDED}
         return {name: expression for name, expression in found.items() if expression is not None}
+
+    @cached_property
+    def computes_activity(self) -> bool:
+        """Whether only an object of the class shows whether the user is active."""
+        return computes_activity(self.mapper)
 
     @cached_property
     def missing(self) -> list[str]:

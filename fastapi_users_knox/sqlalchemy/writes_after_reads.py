@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fastapi_users_knox.errors import describe
 from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_locked
-from fastapi_users_knox.sqlalchemy.lazy_begin import begins_plainly, has_driver_begun
+from fastapi_users_knox.sqlalchemy.lazy_begin import has_direct_engine, may_precede_begin
 from fastapi_users_knox.sqlalchemy.own_connection import write_on_own_connection
 from fastapi_users_knox.sqlalchemy.second_connection import write_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, is_in_block, lasting_options
 from fastapi_users_knox.sqlalchemy.transactions import run_once_to_commit
 
 __all__ = ["write_after_read"]
@@ -80,14 +80,11 @@ async def _write_in_time(database: Database, work: Work[T]) -> T:
     if session.in_transaction():
         connection = await database.connection(database.last_statement)
         if _is_free(database, connection):
-            write = write_on_own_connection(
-                session, connection, await database.hook_options(), work, no_rows=database.sql.no_rows
-            )
-            return await database.run_uncancelled(write)
+            return await write_on_own_connection(session, connection, work)
         database.options = await connection.run_sync(lasting_options)
     database.options = {**database.options, **await database.hook_options()}
     if database.is_read_transaction_open():
-        await session.run_sync(close_transaction)
+        await commit_keeping_loaded(session)
     async with database.turn():
         return await database.run_uncancelled(
             write_on_second_connection(session, bind, database.options, work, no_rows=database.sql.no_rows)
@@ -95,11 +92,11 @@ async def _write_in_time(database: Database, work: Work[T]) -> T:
 
 
 def _is_free(database: Database, connection: AsyncConnection) -> bool:
-    """Return whether the driver's transaction on the session's connection contains no work of the application."""
-    synchronous = connection.sync_connection
+    """Return whether a transaction on the session's own connection concerns nobody else: its driver has begun none."""
+    session, own = database.session.sync_session, connection.sync_connection
     return (
-        synchronous is not None
-        and database.has_second_connection()
-        and begins_plainly(database.session.sync_session, synchronous)
-        and (database.is_read_transaction_open() or not has_driver_begun(synchronous))
+        own is not None
+        and not is_in_block(session)
+        and has_direct_engine(session, database.bind())
+        and may_precede_begin(session, own)
     )
