@@ -80,12 +80,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(cases: Sequence[str], scale: Scale) -> report.Results:
-    """Start the servers, and measure the cases one after the other."""
+    """Start the servers, and measure the cases one after the other, and save the results after each of them."""
     date = datetime.now(UTC).date().isoformat()
+    TRIED.mkdir(parents=True, exist_ok=True)
     with servers() as ours:
-        before = facts(ours)
-        series = tuple(one for case in cases for one in _measure(case, ours, scale))
-        return report.Results(date=date, facts=before, scale=scale, series=series, verdicts=())
+        results = report.Results(date=date, facts=facts(ours), scale=scale, series=(), verdicts=())
+        for case in cases:
+            results = replace(results, series=(*results.series, *_measure(case, ours, scale)))
+            report.save(results, TRIED / "results.json")  # Nothing is lost if a later case fails.
+        return results
 
 
 def _measure(case: str, ours: Servers, scale: Scale) -> Iterator[Series]:

@@ -94,7 +94,8 @@ async def client(url: str | None) -> AsyncIterator[Redis | None]:
     if url is None:
         yield None
         return
-    async with Redis.from_url(url, decode_responses=True) as redis:  # RedisStrategy needs it.
+    # RedisStrategy needs decoded responses. Redis may need more time than usual to delete a million keys.
+    async with Redis.from_url(url, decode_responses=True, socket_timeout=None) as redis:
         await redis.flushall()
         yield redis
         await redis.flushall()

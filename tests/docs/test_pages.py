@@ -19,7 +19,6 @@ PAGES = (
     "events.md",
     "knox.md",
     "security.md",
-    "performance.md",
     "redis.md",
     "tenants.md",
 )
