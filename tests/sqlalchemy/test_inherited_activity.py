@@ -40,16 +40,18 @@ class Person(SQLAlchemyBaseUserTableUUID, Base):
     same_notes: Mapped[list["Note"]] = relationship(lazy=False, viewonly=True)
 
 
-class NeverActive:
-    """A mix-in for users who are never active, which no column shows."""
-
-    is_active: Any = property(lambda _user: False)
-
-
-class Suspended(NeverActive, Person):
-    """A suspended user."""
+class Suspended(Person):
+    """A user who is never active, which no column shows."""
 
     __mapper_args__ = kind_of("suspended")
+
+
+def make_inactive(users: Any) -> None:
+    """Make a class compute that its users are inactive."""
+    users.is_active = property(lambda _user: False)
+
+
+make_inactive(Suspended)
 
 
 class Note(Base):
