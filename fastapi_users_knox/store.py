@@ -18,9 +18,10 @@ class TokenStore(Protocol[UP, ID]):
 
     A record is *live* while `created_since <= created_at` and `now < expires_at`. A store never reads a clock: the
     caller passes the time. Every verb is atomic, however many processes call the store at the same time, and its effect
-    is durable once the verb has returned. Only `add` stores a new record. `renew` and `rotate` change a record only if
-    it is live and its digest has not changed since it was found. A store that cannot be reached or cannot answer raises
-    `StoreUnavailable`.
+    is durable once the verb has returned. A verb that removes many records may do so in several atomic steps: other
+    verbs may run in between, and if it fails, some of the records may be removed. Only `add` stores a new record.
+    `renew` and `rotate` change a record only if it is live and its digest has not changed since it was found. A store
+    that cannot be reached or cannot answer raises `StoreUnavailable`.
 
     A store may also have a method `refuse_transaction_block()`, which takes no arguments. The user manager calls this
     method before it changes a user. The method raises `KnoxError` if the store could not commit a revocation after that

@@ -1,8 +1,6 @@
 """Fixtures for all tests: one server of each kind for the whole run, the databases on them, and the tests' marks."""
 
 import gc
-import importlib
-import pkgutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
@@ -16,7 +14,6 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
-import fastapi_users_knox
 from tests.backends import (
     ASK_WAIT,
     FREEZE,
@@ -58,17 +55,6 @@ PROGRAMS = {
 # A busy machine may need long for an example, so the time says nothing about the code.
 settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("knox")
-
-# All modules are imported here, where coverage is measured.
-for module in pkgutil.walk_packages(fastapi_users_knox.__path__, "fastapi_users_knox."):
-    importlib.import_module(module.name)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Import the tests without measuring coverage, which would take twice as long."""
-    with untraced():
-        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)

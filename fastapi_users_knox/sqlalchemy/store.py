@@ -113,7 +113,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Update the row on a second connection, unless another transaction has locked it."""
+        """Update the row in a transaction of its own, unless another transaction has locked it."""
         work = partial(
             renew_token,
             self._database,

@@ -73,7 +73,7 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on the session's own connection if the application has begun nothing there. If not, use a second one."""
+    """Write on the session's own connection if its driver has begun no transaction, else on a second connection."""
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
         return await run_once_to_commit(database, work)
