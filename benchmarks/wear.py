@@ -28,10 +28,11 @@ CASE = "wear"
 HOT, WAL = "updates that touch no index (HOT)", "WAL of a refresh"
 INDEXES, TABLE = "indexes", "table"
 REFRESHES = 5  # of each token
-STEP = timedelta(hours=1)
+STEP = timedelta(minutes=1, seconds=1)  # just more than `min_refresh_interval`: a token cannot be refreshed more often
 
 _TOKENS_PER_USER = 3
 _WRITERS = 4  # connections
+_HOUR = 60 * 60 * 1000  # milliseconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,14 +125,23 @@ def _updates(engine: AsyncEngine) -> Iterator[list[tuple[str, Sequence[object]]]
 
 
 def _for_another(parameters: Sequence[object], recorded: Kept, kept: Kept, *, later: timedelta) -> Sequence[object]:
-    """Return the parameters of the UPDATE of another token, at another time."""
+    """Return the parameters of the UPDATE of another token, at another time within the same hour or the next one."""
+    moved = later + timedelta(milliseconds=kept.record.id.int % _HOUR)
+    expires_at = max(value for value in parameters if isinstance(value, datetime))
     others: dict[object, object] = {
         recorded.record.id: kept.record.id,
         recorded.digest: kept.digest,
         recorded.record.user_id: kept.record.user_id,
+        _hour_of(expires_at): _hour_of(expires_at + moved),  # The table may have the hour of the expiry as well.
     }
-    moved = later + timedelta(milliseconds=kept.record.id.int % 1_000_000)
-    return [value + moved if isinstance(value, datetime) else others.get(value, value) for value in parameters]
+    return [
+        value + moved if isinstance(value, datetime) and value not in others else others.get(value, value)
+        for value in parameters
+    ]
+
+
+def _hour_of(moment: datetime) -> datetime:
+    return moment.replace(minute=0, second=0, microsecond=0)
 
 
 async def _repeat(engine: AsyncEngine, statement: str, calls: Sequence[Sequence[object]]) -> int:
