@@ -89,17 +89,23 @@ def _fetch(
 ) -> Fetched:
     """Run the SELECT in the greenlet of the session. If possible, run it before the driver begins a transaction."""
     is_first = not session.in_transaction()
+    if has_hooks:
+        with session.no_autoflush:
+            found = session.execute(statement, parameters, bind_arguments=routing)
+            return Fetched(found.unique().all(), is_first)
+    connection = session.connection(routing)
     held_back: AbstractContextManager[None] = nullcontext()
-    if not has_hooks and has_direct_engine(session, session.get_bind(**routing)):
-        connection = session.connection(routing)
+    if has_direct_engine(session, session.get_bind(**routing)):
         is_first = is_first or not has_driver_begun(connection)
         held_back = before_begin(session, connection)
+    if entity is None:
+        with held_back:  # No object is loaded, so the ORM has nothing to do.
+            return Fetched(connection.execute(statement, parameters).all(), is_first)
     with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
         # The objects are created only here, so the load listeners of the application run in a transaction.
-        may_repeat = has_hooks or (entity is not None and _joins_eagerly(entity))
-        return Fetched((result.unique() if may_repeat else result).all(), is_first)
+        return Fetched((result.unique() if _joins_eagerly(entity) else result).all(), is_first)
 
 
 @cache
