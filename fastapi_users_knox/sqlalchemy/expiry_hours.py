@@ -31,6 +31,7 @@ class _Insert(Protocol):
 
     def get_current_parameters(self) -> dict[str, datetime | None]:
         """Return the values of the row by column key."""
+        ...
 
 
 def hour_of_row(context: _Insert) -> datetime | None:

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic
 
 from sqlalchemy import (
-    ClauseElement,
     Connection,
     DateTime,
     ForeignKey,
@@ -22,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferencedTableError
-from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session, validates
+from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastapi_users_knox.records import ID
@@ -123,13 +122,6 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
             connection.execute(lock.with_for_update(of=users.tables))
             connection.execute(statement.where(tokens.columns["user_id"] == value))
 
-    @validates("expires_at")
-    def _set_expiry_hour(self, _name: str, expires_at: Any) -> Any:  # noqa: ANN401 (it may be an SQL expression)
-        """Set the hour when the application sets the expiry of an object."""
-        is_expression = isinstance(expires_at, ClauseElement)
-        self.expiry_hour = UNKNOWN_HOUR if is_expression else hour_of(expires_at)
-        return expires_at
-
     if TYPE_CHECKING:
         id: uuid.UUID
         digest: bytes
@@ -184,6 +176,17 @@ def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
 
 
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "after_mapper_constructed", propagate=True)
-def _add_index_and_free_space(tokens: Mapper[Any], _token_class: object) -> None:
-    """Complete the table of each token class, whatever `__table_args__` and `user_id` the class defines."""
+def _complete(tokens: Mapper[Any], token_class: type[SQLAlchemyBaseKnoxTokenTable[Any]]) -> None:
+    """Complete each token class, whatever `__table_args__`, `user_id` and validators it defines."""
     add_index_and_free_space(tokens)
+    event.listen(token_class.expires_at, "set", _set_expiry_hour)
+
+
+def _set_expiry_hour(
+    token: SQLAlchemyBaseKnoxTokenTable[Any], expires_at: object, _previous: object, _initiator: object
+) -> None:
+    """Set the hour when the application sets the expiry of an object. The value may be an SQL expression."""
+    if expires_at is None or isinstance(expires_at, datetime):
+        token.expiry_hour = hour_of(expires_at)
+    else:
+        token.expiry_hour = UNKNOWN_HOUR

@@ -8,8 +8,10 @@ from typing import Any, cast
 import pytest
 from sqlalchemy import Table, func, insert, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, validates
 
 from fastapi_users_knox import KnoxSettings, KnoxStrategy
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 from fastapi_users_knox.sqlalchemy.expiry_hours import UNKNOWN_HOUR, hour_of
 from tests.backends import Backend
 from tests.models import KnoxToken, User, create_user, store_on, user_manager_on
@@ -106,6 +108,29 @@ async def test_objects_keep_the_hour_up_to_date(session: AsyncSession, user: Use
     await session.commit()
 
     assert [*first, *await hours(session)] == [THIS_HOUR, THIS_HOUR - HOUR]
+
+
+async def test_an_application_may_validate_the_expiry(any_backend: Backend) -> None:
+    """A token class can have a validator of its own for the expiry."""
+
+    class Apart(DeclarativeBase):
+        """The declarative base of another application."""
+
+    class Token(SQLAlchemyBaseKnoxTokenTableUUID, Apart):
+        """A token record that expires at a full second."""
+
+        user_id: Mapped[uuid.UUID] = mapped_column()
+
+        @validates("expires_at")
+        def in_seconds(self, _name: str, expires_at: datetime) -> datetime:
+            """Round the expiry down."""
+            return expires_at.replace(microsecond=0)
+
+    assert any_backend
+    token = Token(expires_at=NOW)
+
+    assert token.expires_at == NOW.replace(microsecond=0)
+    assert token.expiry_hour == THIS_HOUR
 
 
 async def test_an_unknown_hour_is_before_all_others(session: AsyncSession, user: User) -> None:

@@ -154,6 +154,33 @@ def test_a_table_in_a_schema_has_its_indexes() -> None:
     ]
 
 
+def test_a_subclass_adds_no_index() -> None:
+    """A subclass adds no index, neither to the table of its superclass nor to the table of its additional columns."""
+
+    class Apart(DeclarativeBase):
+        """The declarative base of another application."""
+
+    class Token(SQLAlchemyBaseKnoxTokenTableUUID, Apart):
+        """A token record."""
+
+        user_id: Mapped[uuid.UUID] = mapped_column()
+
+    class NamedToken(Token):
+        """A subclass in the same table."""
+
+    class NotedToken(Token):
+        """A subclass with another table."""
+
+        __tablename__ = "note"
+
+        id: Mapped[uuid.UUID] = mapped_column(ForeignKey("knox_token.id"), primary_key=True)
+
+    found = {table.name: len(table.indexes) for table in Apart.metadata.tables.values()}
+
+    assert issubclass(NamedToken, Token)
+    assert found == {"knox_token": 2, NotedToken.__tablename__: 0}
+
+
 def differences(connection: Connection) -> list[Any]:
     """Return what Alembic would change in the tables of this test."""
     names = Base.metadata.tables
