@@ -6,7 +6,9 @@ import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partialmethod
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +16,7 @@ from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from sqlalchemy.pool import QueuePool
 
+import fastapi_users_knox
 from tests.backends import (
     ASK_WAIT,
     FREEZE,
@@ -59,7 +62,10 @@ settings.load_profile("knox")
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, by their fixtures and parameters, and those that run without coverage."""
+    """Mark the tests that need a server, by their fixtures and parameters, and those that run without coverage.
+
+    The marks `measured` and `unmeasured` of a test or module say it for what the rule does not know.
+    """
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *_texts_among_parameters(item)}
         module = ".".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
@@ -68,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if names & VARIANTS or is_program:
             item.add_marker("unmeasured")
+    # What is cached is made in a measured test, if one needs it: a process runs those first.
+    items.sort(key=_is_unmeasured)
+
+
+def _is_unmeasured(item: pytest.Item) -> bool:
+    return item.get_closest_marker("unmeasured") is not None and item.get_closest_marker("measured") is None
 
 
 def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
@@ -82,7 +94,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Make the garbage collector skip the modules and the tests, which exist until the end anyway."""
+    """Import the whole package while coverage is measured, and prepare the garbage collector.
+
+    The collector then skips the modules and the tests, which exist until the end anyway.
+    """
+    for module in walk_packages(fastapi_users_knox.__path__, f"{fastapi_users_knox.__name__}."):
+        import_module(module.name)
     gc.collect()
     gc.freeze()
 
@@ -90,7 +107,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run the tests that are marked `unmeasured` without measuring coverage."""
-    with nullcontext() if item.get_closest_marker("unmeasured") is None else untraced():
+    with untraced() if _is_unmeasured(item) else nullcontext():
         return (yield)
 
 

@@ -12,8 +12,8 @@ from fastapi_users_knox.records import ID, UP, Found, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
+from fastapi_users_knox.sqlalchemy.rows import record_of
 from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest
-from fastapi_users_knox.sqlalchemy.statements import record_of
 from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["find_token", "list_live"]

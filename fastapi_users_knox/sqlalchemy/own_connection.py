@@ -39,23 +39,17 @@ def _write(connection: Connection, write: Callable[[Connection], T]) -> T:
     """Run the write in a greenlet. The driver commits, because SQLAlchemy would end the session's transaction."""
     driver: Any = connection.connection.dbapi_connection
     try:
-        with writing_in_time(connection):
-            written = write(connection)
+        try:
+            with writing_in_time(connection):
+                written = write(connection)
+        except exc.DBAPIError:
+            if not connection.invalidated:
+                driver.rollback()
+            raise
         driver.commit()
-    except BaseException as error:
-        _end_transaction(connection, driver, error)
+    except exc.DBAPIError:
+        raise
+    except BaseException:
+        connection.invalidate()  # A statement, the ROLLBACK or the COMMIT was interrupted, so its state is not known.
         raise
     return written
-
-
-def _end_transaction(connection: Connection, driver: Any, error: BaseException) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
-    """Roll the driver's transaction back, or invalidate the connection if the error leaves its state unknown."""
-    if connection.invalidated:
-        return
-    try:
-        if not isinstance(error, exc.DBAPIError):
-            connection.invalidate()  # A statement or the COMMIT was interrupted.
-        else:
-            driver.rollback()
-    except Exception:  # noqa: BLE001 (the caller raises the first error)
-        connection.invalidate()

@@ -181,10 +181,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             return (
                 await write_after_read(self._database, work, purpose=purpose, id=id_, now=now, tried_since=since) or 0
             )
-        purged = last = await run_to_commit(self._database, work)
-        while last == batch_size:
-            last = await run_to_commit(self._database, work)
-            purged += last
+        purged = 0
+        while batch := await run_to_commit(self._database, work):  # A batch that is not full may be followed by more.
+            purged += batch
         return purged
 
     async def list(

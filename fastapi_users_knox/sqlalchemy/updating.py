@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, update
 from fastapi_users_knox.records import ID, UP, Found
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.dialects import locks_in_subquery
+from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
 
 __all__ = ["renew_token", "rotate_token"]
@@ -34,6 +35,7 @@ def renew_token(
         "knox_unused_since": unused_since,
         "knox_created_since": created_since,
         "knox_expires_at": expires_at,
+        "knox_expiry_hour": hour_of(expires_at),
         "knox_new_digest": digest,
     }
     given = {name: value for name, value in parameters.items() if value is not None}

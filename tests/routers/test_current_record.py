@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from inspect import signature
 from typing import Annotated, Any
 
 import pytest
@@ -138,6 +139,16 @@ async def test_a_login_must_be_fresh(client: AsyncClient, ada: User, clock: Cloc
 
     assert (fresh.status_code, stale.status_code) == (200, 401)
     assert "log in again" in stale.headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(("load_user", "expected"), [(True, True), (False, False)])
+def test_the_user_manager_is_needed_only_for_the_user(*, load_user: bool, expected: bool) -> None:
+    """Without the user, the dependency needs no user manager, so none is created."""
+    make: Any = current_token
+
+    dependency = make(create_users(knox_backend()), knox_backend(), load_user=load_user)
+
+    assert ("user_manager" in signature(dependency).parameters) is expected
 
 
 @pytest.mark.parametrize("condition", ["active", "verified", "superuser"])

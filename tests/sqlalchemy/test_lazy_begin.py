@@ -203,6 +203,7 @@ async def test_nothing_commits_by_itself_after_a_read_that_fails(
     assert await rolls_back(session)
 
 
+@pytest.mark.measured
 @postgresql
 async def test_a_connection_that_is_lost_meanwhile_is_given_up(
     session: AsyncSession, read: Callable[[], Awaitable[bool]]
@@ -472,6 +473,21 @@ async def test_a_refresh_keeps_what_was_set_for_the_transaction(
     assert "make them in an after_begin event of the session" in caplog.text
 
 
+@postgresql
+@pytest.mark.bounded
+async def test_a_refresh_that_has_to_wait_is_skipped(
+    engine: AsyncEngine, session: AsyncSession, user: User, token: str
+) -> None:
+    """A due refresh that waits for a lock is given up, and the request goes on with the same connection."""
+    async with engine.connect() as other:
+        await other.exec_driver_sql("LOCK TABLE knox_token IN SHARE MODE")
+        accepted = await refresh(session, user, token)
+        state = await state_of(session, engine)
+    users = await count_users(session)
+
+    assert (accepted, state, users, await last_uses(engine)) == (True, IDLE, 1, [None])
+
+
 TERMINATE = """
     CREATE FUNCTION terminate() RETURNS trigger LANGUAGE plpgsql AS
     $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END $$
@@ -514,6 +530,7 @@ async def test_a_connection_that_is_lost_in_a_refresh_fails_nobody(
     assert (accepted, users, await last_uses(engine)) == (True, 1, [None])
 
 
+@pytest.mark.measured
 @postgresql
 @pytest.mark.parametrize("is_due", [False, True], ids=["read", "refresh"])
 async def test_a_cancellation_leaves_no_connection_in_autocommit(

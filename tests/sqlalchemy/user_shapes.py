@@ -199,7 +199,7 @@ def sqlmodel() -> Shape:
         metadata = SQLModel.metadata
 
     # All SQLModel classes share one MetaData, so these tables need unique names.
-    user_id = mapped_column(ForeignKey("sqlmodel_user.id"), index=True, nullable=False)
+    user_id = mapped_column(ForeignKey("sqlmodel_user.id"), nullable=False)
     fields = {"__tablename__": "sqlmodel_token", "user_id": user_id}
     return Shape(user=User, token=type("Token", (SQLAlchemyBaseKnoxTokenTableUUID, Base), fields), id=uuid.uuid4())
 
@@ -375,7 +375,7 @@ def _kind(name: str, **options: Any) -> dict[str, Any]:
 
 def _tokens(base: type[DeclarativeBase], refers_to: str) -> type[Any]:
     """Return a token class whose foreign key has no cascade."""
-    fields = {"user_id": mapped_column(ForeignKey(refers_to), index=True, nullable=False)}
+    fields = {"user_id": mapped_column(ForeignKey(refers_to), nullable=False)}
     return type("Token", (SQLAlchemyBaseKnoxTokenTable, base), fields)
 
 
