@@ -6,7 +6,7 @@ usual.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -147,12 +147,14 @@ def _is_direct(connection: Connection) -> bool:
 
 def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
     """Make the driver begin a transaction with the next statement, as usual, or invalidate the connection."""
+    begins_as_usual = False
     try:
-        adapter.autocommit = False
-    except BaseException as error:
-        connection.invalidate()  # Whatever it is, no statement of the application may run in autocommit.
-        if not isinstance(error, Exception):
-            raise
+        with suppress(Exception):  # The error that has interrupted the block is raised, not this one.
+            adapter.autocommit = False
+            begins_as_usual = True
+    finally:
+        if not begins_as_usual:
+            connection.invalidate()  # No statement of the application may run in autocommit.
 
 
 @cache

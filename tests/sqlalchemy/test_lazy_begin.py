@@ -476,14 +476,18 @@ async def test_a_refresh_keeps_what_was_set_for_the_transaction(
 @postgresql
 @pytest.mark.bounded
 async def test_a_refresh_that_has_to_wait_is_skipped(
-    engine: AsyncEngine, session: AsyncSession, user: User, token: str
+    any_backend: Backend, engine: AsyncEngine, user: User, token: str
 ) -> None:
     """A due refresh that waits for a lock is given up, and the request goes on with the same connection."""
-    async with engine.connect() as other:
-        await other.exec_driver_sql("LOCK TABLE knox_token IN SHARE MODE")
-        accepted = await refresh(session, user, token)
-        state = await state_of(session, engine)
-    users = await count_users(session)
+    single = any_backend.create_engine(pool_size=1, max_overflow=0)
+    async with AsyncSession(single) as session:
+        assert await Knox(session=session, user=user).accepts(token)
+    async with AsyncSession(single) as session:
+        async with engine.connect() as other:
+            await other.exec_driver_sql("LOCK TABLE knox_token IN SHARE MODE")
+            accepted = await refresh(session, user, token)
+        state, users = await state_of(session, engine), await count_users(session)
+    await single.dispose()
 
     assert (accepted, state, users, await last_uses(engine)) == (True, IDLE, 1, [None])
 

@@ -67,6 +67,15 @@ async def test_something_else_than_settings_is_refused(knox: Knox, settings: obj
         Make(store_on(knox.session), settings, request=None)
 
 
+async def test_it_shows_its_store_and_its_settings(knox: Knox) -> None:
+    """A strategy shows the store and the settings with which it was made."""
+    store = store_on(knox.session)
+
+    strategy = KnoxStrategy(store, DEFAULTS, request=None)
+
+    assert (strategy.store, strategy.settings) == (store, DEFAULTS)
+
+
 class Reading:
     """A mix-in with its own `read_token`."""
 
