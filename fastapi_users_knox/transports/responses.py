@@ -13,13 +13,19 @@ CACHING_FORBIDDEN = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 
 def login_refusals() -> OpenAPIResponseType:
-    """Document how a login with the right password may fail."""
+    """Document how a login may fail, other than by a wrong password."""
     return {
+        status.HTTP_429_TOO_MANY_REQUESTS: _error(
+            "LOGIN_THROTTLED", "There were too many attempts to log in.", "Retry-After"
+        ),
         status.HTTP_403_FORBIDDEN: _error("LOGIN_TOKEN_LIMIT_REACHED", "The user has too many live tokens."),
         status.HTTP_503_SERVICE_UNAVAILABLE: _error("TOKEN_STORE_UNAVAILABLE", "The token store is unavailable."),
     }
 
 
-def _error(code: str, summary: str) -> dict[str, Any]:
+def _error(code: str, summary: str, *headers: str) -> dict[str, Any]:
     example = {"summary": summary, "value": {"detail": code}}
-    return {"model": ErrorModel, "content": {"application/json": {"examples": {code: example}}}}
+    documented: dict[str, Any] = {"model": ErrorModel, "content": {"application/json": {"examples": {code: example}}}}
+    if headers:
+        documented["headers"] = {header: {"schema": {"type": "string"}} for header in headers}
+    return documented
