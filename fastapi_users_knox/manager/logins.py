@@ -55,8 +55,8 @@ def checked_throttle(throttle: object) -> Throttle | None:
     Raises:
         TypeError: It is something other than a throttle, such as a `Depends` object.
     """
-    if throttle is not None and not isinstance(throttle, Throttle):
-        raise TypeError(f"throttle= must be a LoginThrottle or None, not {type(throttle).__name__}")
+    if throttle is not None and (isinstance(throttle, type) or not isinstance(throttle, Throttle)):
+        raise TypeError(f"throttle= must be a LoginThrottle object or None, not {throttle!r}")
     return throttle
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
-from limits.aio.storage import MemoryStorage, RedisStorage
+from limits.aio.storage import MemoryStorage, Storage
 from redis.asyncio import Redis
 
 from fastapi_users_knox import TooManyAttempts
@@ -56,7 +56,7 @@ class MemoryPlace:
 class RedisPlace:
     """A server, with the client with which the test looks at it."""
 
-    storage: RedisStorage
+    storage: Storage
     redis: Redis
 
     def throttle(self, **options: Any) -> LoginThrottle:
@@ -87,7 +87,7 @@ async def on_server(url: str, scheme: str) -> AsyncIterator[Place]:
         await redis.flushall()
         throttle = LoginThrottle(url.replace("redis://", scheme))
         async with closing(throttle):
-            yield RedisPlace(cast("RedisStorage", throttle.storage), redis)
+            yield RedisPlace(throttle.storage, redis)
 
 
 @asynccontextmanager
