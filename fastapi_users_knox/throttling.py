@@ -241,7 +241,7 @@ def _normalized(email: str) -> str:
     Databases ignore case, and some also ignore accents and spaces at the end. If each spelling had its own counters, an
     attacker could begin anew with each.
     """
-    decomposed = unicodedata.normalize("NFKD", email.casefold())
+    decomposed = unicodedata.normalize("NFKD", email)
     return "".join(character for character in decomposed if not unicodedata.combining(character)).strip().casefold()
 
 

@@ -85,7 +85,8 @@ class Attackers:
     """Processes that wait to guess."""
 
     def __init__(self, processes: int) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.throttling.prepared"])
         self._processes, self._barrier = processes, context.Barrier(processes + 1)
         self._pool = ProcessPoolExecutor(processes, context, _join, (self._barrier,))
 
@@ -176,6 +177,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--guesses", type=int, default=1, help="for each address")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args(arguments)
+    lengthen_delays()
     with tempfile.TemporaryDirectory() as directory, attackers(options.processes) as attacking:
         target = Target(backend=SQLITE["sqlite-wal-begin"](Path(directory)), storage=options.storage)
         started = time.monotonic()
