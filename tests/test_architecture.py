@@ -88,11 +88,11 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_extras_are_imported_by_their_own_part(path: Path) -> None:
-    """Each extra is imported only by its own part: SQLAlchemy also by one adapter, and `limits` by one module."""
+    """Each extra is imported only by its own part: SQLAlchemy also by one adapter, and `limits` by the throttle."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "redis" not in tops or part_of(path) == "redis"
-    assert "limits" not in tops or name_of(path) == "throttling.py"
+    assert "limits" not in tops or part_of(path) == "throttling"
     assert "sqlalchemy" not in tops or part_of(path) == "sqlalchemy" or name_of(path) == "users/sqlalchemy.py"
 
 

@@ -4,7 +4,7 @@ import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import Body, Depends, FastAPI, Request
@@ -118,13 +118,15 @@ def create_app() -> FastAPI:
     app.include_router(users.get_reset_password_router())
     app.include_router(users.get_verify_router(UserRead))
 
-    @app.post("/own-forgot-password")
-    async def own_forgot_password(
+    @app.post("/own/{action}")
+    async def own_mail(
+        action: Literal["forgot_password", "request_verify"],
         email: Annotated[str, Body(embed=True)],
         request: Request,
         manager: Annotated[Manager, Depends(get_user_manager)],
     ) -> None:
-        await manager.forgot_password(await manager.get_by_email(email), request)
+        send = {"forgot_password": manager.forgot_password, "request_verify": manager.request_verify}[action]
+        await send(await manager.get_by_email(email), request)
 
     return app
 

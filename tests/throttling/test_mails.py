@@ -79,11 +79,15 @@ async def test_mails_and_logins_count_apart(world: ThrottledWorld, ada: User) ->
     assert (await world.visitor(ELSEWHERE).log_in()).status == 200
 
 
-async def test_a_route_of_the_application_is_throttled(world: ThrottledWorld, ada: User) -> None:
-    """A route of the application's own that calls `forgot_password` is throttled there."""
+@pytest.mark.parametrize("action", ["forgot_password", "request_verify"])
+async def test_a_route_of_the_application_is_throttled(
+    world: ThrottledWorld, ada: User, events: list[KnoxEvent[uuid.UUID]], action: str
+) -> None:
+    """A route of the application's own that calls the method of the user manager is throttled there."""
     del ada
 
-    assert await statuses(world, "/own-forgot-password", number=6) == [200] * 5 + [429]
+    assert await statuses(world, f"/own/{action}", number=6) == [200] * 5 + [429]
+    assert [event.action for event in events if isinstance(event, LoginThrottled)] == [action]
 
 
 async def test_a_known_device_can_ask_for_a_mail(world: ThrottledWorld, ada: User) -> None:

@@ -1,9 +1,13 @@
 """A storage that is unavailable, slow or broken neither locks everybody out nor holds up a login."""
 
+import asyncio
+import time
+
 import pytest
+from anyio.lowlevel import checkpoint
 
 from fastapi_users_knox import ThrottleUnavailable
-from fastapi_users_knox.throttling import LoginThrottle
+from fastapi_users_knox.throttling import LoginThrottle, budget
 from tests.redis_servers import RedisServer
 from tests.throttling.places import ADA, HOME, attempt, closing
 
@@ -75,6 +79,26 @@ async def test_an_error_of_the_test_for_known_clients_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await attempt(LoginThrottle(), is_known=broken)
+
+
+@pytest.mark.bounded
+async def test_a_busy_event_loop_is_no_outage(redis_7_server: RedisServer) -> None:
+    """While the hashes of other logins block the event loop, an attempt is counted and refused as usual."""
+    redis_7_server.ask("FLUSHALL")
+
+    async def hash_passwords() -> None:
+        for _ in range(4):
+            end = time.monotonic() + 1.2 * budget.MAX_DELAY
+            while time.monotonic() < end:
+                pass
+            await checkpoint()
+
+    async with closing(LoginThrottle(redis_7_server.url(), per_account_and_address=("1/hour",))) as throttle:
+        await attempt(throttle)
+
+        outcome, _ = await asyncio.gather(attempt(throttle), hash_passwords())
+
+    assert outcome == "account_and_address: 1 per 1 hour"
 
 
 @pytest.mark.bounded

@@ -1,30 +1,23 @@
-"""Limits on attempts to log in, which the library `limits` counts in memory, in Redis or in Valkey."""
+"""The throttle: which counters an attempt has, and what happens when the storage is unavailable."""
 
-import asyncio
 import logging
 import time
-import unicodedata
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
-from math import ceil
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 
-from limits import RateLimitItem, parse_many
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
-from fastapi_users_knox import errors
 from fastapi_users_knox.addresses import network_of
 from fastapi_users_knox.errors import ThrottleUnavailable, TooManyAttempts, describe
+from fastapi_users_knox.throttling.budget import Budget
+from fastapi_users_knox.throttling.counters import Counter, Limits, Name, key_of, normalized, parsed
 
 __all__ = ["LoginThrottle"]
 
-MAX_DELAY = 0.5  # The seconds for which the storage may delay a login, once before the hash and once after it.
 _LOG_INTERVAL = 60.0  # seconds
-_ROUNDING = 0.5  # Redis reports the rest of a window rounded to whole seconds, so this much may be missing.
 
 _logger = logging.getLogger("fastapi_users_knox")
 
@@ -69,10 +62,10 @@ class LoginThrottle:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Check the arguments. Nothing is sent to the storage."""
-        self._limits: dict[errors.Counter, tuple[RateLimitItem, ...]] = {
-            "account_and_address": _parsed(per_account_and_address),
-            "address": _parsed(per_address),
-            "account": _parsed(per_account),
+        self._limits: dict[Name, Limits] = {
+            "account_and_address": parsed(per_account_and_address),
+            "address": parsed(per_address),
+            "account": parsed(per_account),
         }
         self._limiter = FixedWindowRateLimiter(_storage_of(storage))
         self._fail_open, self._clock, self._logs_again_at = fail_open, clock, float("-inf")
@@ -100,14 +93,13 @@ class LoginThrottle:
             TooManyAttempts: A limit is exceeded.
             ThrottleUnavailable: The storage is unavailable, and `fail_open` is false.
         """
-        budget = _Budget()
+        budget = Budget()
         for counter in self._counters(email, address, purpose):
             if counter.name == "account" and await is_known():
                 continue
             refusal: TooManyAttempts | ThrottleUnavailable | None = None if self._fail_open else ThrottleUnavailable()
             with self._logging_errors():
-                async with budget.spent():
-                    refusal = await counter.count(self._limiter)
+                refusal = await budget.spend(counter.count(self._limiter))
             if refusal is not None:
                 raise refusal
 
@@ -120,17 +112,16 @@ class LoginThrottle:
         for counter in self._counters(email, address, purpose):
             if counter.name == "account_and_address":
                 with self._logging_errors():
-                    async with _Budget().spent():
-                        await counter.reset(self._limiter)
+                    await Budget().spend(counter.reset(self._limiter))
 
-    def _counters(self, email: str, address: str | None, purpose: str) -> "Iterator[_Counter]":
-        account, network = _normalized(email), network_of(address)
-        counted: dict[errors.Counter, tuple[str, ...]] = {"account": (account,)}
+    def _counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
+        account, network = normalized(email), network_of(address)
+        counted: dict[Name, tuple[str, ...]] = {"account": (account,)}
         if network is not None:
             counted = {"account_and_address": (account, network), "address": (network,), **counted}
         for name, parts in counted.items():
             if self._limits[name]:
-                yield _Counter(name=name, limits=self._limits[name], key=_key(purpose, name, *parts))
+                yield Counter(name=name, limits=self._limits[name], key=key_of(purpose, name, *parts))
 
     @contextmanager
     def _logging_errors(self) -> Iterator[None]:
@@ -150,62 +141,6 @@ class LoginThrottle:
         _logger.error("%s, because the storage of the throttle is unavailable: %s", consequence, describe(error))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Counter:
-    """One counter with its limits, which differ in the length of their windows.
-
-    Attributes:
-        name: What it counts.
-        limits: The limits, beginning with the shortest window. An attempt that a short window refuses does not count in
-            a longer one.
-        key: The key in the storage.
-    """
-
-    name: errors.Counter
-    limits: tuple[RateLimitItem, ...]
-    key: str
-
-    async def count(self, limiter: FixedWindowRateLimiter) -> TooManyAttempts | None:
-        """Count an attempt, and return an error if it exceeds a limit."""
-        for limit in self.limits:
-            if not await limiter.hit(limit, self.key):
-                retry_after = await self._retry_after(limiter, exceeded=limit)
-                return TooManyAttempts(retry_after=retry_after, counter=self.name, limit=repr(limit))
-        return None
-
-    async def reset(self, limiter: FixedWindowRateLimiter) -> None:
-        """Start new windows."""
-        for limit in self.limits:
-            await limiter.clear(limit, self.key)
-
-    async def _retry_after(self, limiter: FixedWindowRateLimiter, *, exceeded: RateLimitItem) -> int:
-        """Return the number of seconds, rounded up, until no window is exhausted."""
-        waits = [1]
-        for limit in self.limits[self.limits.index(exceeded) :]:
-            reset_time, remaining = await limiter.get_window_stats(limit, self.key)
-            if remaining <= 0:
-                waits.append(ceil(reset_time - time.time() + _ROUNDING))
-        return max(waits)
-
-
-class _Budget:
-    """The time for which the storage may delay a login, in one or several parts."""
-
-    def __init__(self) -> None:
-        """Start with the whole time."""
-        self._left = MAX_DELAY
-
-    @asynccontextmanager
-    async def spent(self) -> AsyncIterator[None]:
-        """Raise `TimeoutError` in this block when the time is used up."""
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self._left):
-                yield
-        finally:
-            self._left -= time.monotonic() - started
-
-
 def _storage_of(storage: object) -> Storage:
     """Return the asynchronous storage of a URI, or the storage object itself."""
     if isinstance(storage, str):
@@ -221,30 +156,3 @@ def _storage_of(storage: object) -> Storage:
     if not isinstance(storage, Storage):
         raise TypeError(f"storage must be a URI or a storage of limits.aio.storage, not {type(storage).__name__}")
     return storage
-
-
-def _parsed(limits: Iterable[str]) -> tuple[RateLimitItem, ...]:
-    """Parse limits, and sort them by the length of their windows."""
-    texts = (limits,) if isinstance(limits, str) else tuple(limits)
-    try:
-        parsed = [limit for text in texts for limit in parse_many(text)]
-    except ValueError as error:
-        raise ValueError(f'{error}; write a limit like "5/minute" or "100 per 2 hours"') from None
-    if any(limit.amount < 1 for limit in parsed):
-        raise ValueError("a limit must admit at least one attempt; an empty tuple switches a counter off")
-    return tuple(sorted(parsed, key=RateLimitItem.get_expiry))
-
-
-def _normalized(email: str) -> str:
-    """Return one text for all spellings of an e-mail address that a database may regard as equal.
-
-    Databases ignore case, and some also ignore accents and spaces at the end. If each spelling had its own counters, an
-    attacker could begin anew with each.
-    """
-    decomposed = unicodedata.normalize("NFKD", email)
-    return "".join(character for character in decomposed if not unicodedata.combining(character)).strip().casefold()
-
-
-def _key(*parts: str) -> str:
-    """Return a key that reveals none of its parts, and that no other parts have."""
-    return sha256("\0".join(("fastapi-users-knox", *parts)).encode(errors="surrogatepass")).hexdigest()
