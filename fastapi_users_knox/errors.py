@@ -133,7 +133,9 @@ class TooManyAttempts(KnoxError, HTTPException):
         super().__init__(
             status.HTTP_429_TOO_MANY_REQUESTS, detail="LOGIN_THROTTLED", headers={"Retry-After": str(retry_after)}
         )
-        self.retry_after, self.counter, self.limit = retry_after, counter, limit
+        self.retry_after: int = retry_after
+        self.counter: Counter = counter
+        self.limit: str = limit
 
     def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
         """Pass the keyword arguments to a copy, so that worker processes can return the error."""

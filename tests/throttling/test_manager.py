@@ -29,7 +29,7 @@ from tests.routers.ways_to_log_in import KnoxToken as OAuthKnoxToken
 from tests.routers.ways_to_log_in import User as OAuthUser
 from tests.site import ADA, HASHED, PASSWORD, PASSWORDS, Database, client_of, credentials
 from tests.site import Manager as AnyManager
-from tests.strategies import DEFAULTS, request, sent_to
+from tests.strategies import DEFAULTS, change_user, request, sent_to
 from tests.throttling.site import WRONG, Manager, ThrottledWorld
 
 pytestmark = pytest.mark.anyio
@@ -267,6 +267,18 @@ async def test_ids_of_any_type(redis_7_server: RedisServer, kind: type[Persons],
             outcomes[email] = [await refused(attempt) for _ in range(3)]
 
     assert outcomes[ADA] == outcomes[EVE] == [False, False, True]
+
+
+async def test_the_user_with_the_id_of_nobody_makes_nobody_known(
+    world: ThrottledWorld, ada: User, engine: AsyncEngine
+) -> None:
+    """A session of the user whose id stands for unknown accounts does not make a client known to these."""
+    await change_user(engine, ada, id=uuid.UUID(int=0))
+    world = replace(world, throttle=LoginThrottle(per_account_and_address=(), per_account=("2/hour",)))
+    visitor = world.visitor()
+    await visitor.token()
+
+    assert await visitor.guesses(3, EVE) == [400, 400, 429]
 
 
 # logins without a password

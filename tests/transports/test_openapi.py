@@ -30,7 +30,12 @@ def openapi(transport: Transport) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [("403", "LOGIN_TOKEN_LIMIT_REACHED"), ("429", "LOGIN_THROTTLED"), ("503", "TOKEN_STORE_UNAVAILABLE")],
+    [
+        ("403", "LOGIN_TOKEN_LIMIT_REACHED"),
+        ("429", "LOGIN_THROTTLED"),
+        ("503", "TOKEN_STORE_UNAVAILABLE"),
+        ("503", "LOGIN_THROTTLE_UNAVAILABLE"),
+    ],
 )
 def test_refusals_are_documented(status: str, code: str) -> None:
     """The limit, the throttle and the unavailable store are documented with their codes."""
@@ -39,11 +44,12 @@ def test_refusals_are_documented(status: str, code: str) -> None:
     assert responses[status]["content"]["application/json"]["examples"][code]["value"] == {"detail": code}
 
 
-def test_the_wait_is_documented() -> None:
-    """The response of the throttle is documented with the header that says how long to wait."""
+@pytest.mark.parametrize("status", ["429", "503"])
+def test_the_wait_is_documented(status: str) -> None:
+    """A response that asks the client to wait is documented with the header that says how long."""
     responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
 
-    assert responses["429"]["headers"] == {"Retry-After": {"schema": {"type": "string"}}}
+    assert responses[status]["headers"] == {"Retry-After": {"schema": {"type": "string"}}}
 
 
 def test_the_answer_is_documented() -> None:
