@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent
-from tests.backends import Backend
+from tests.backends import Backend, RedisBackend
 from tests.conftest import backend_of
 from tests.models import User
-from tests.site import Database
+from tests.site import Database, RedisDatabase
 from tests.throttling.places import PLACES, Place
 from tests.throttling.site import ThrottledWorld
 
@@ -35,14 +35,19 @@ def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> Backend:
-    """Return the database of the users and their tokens."""
-    return backend_of("sqlite", request, sqlite_directory)
+    """Return the backend that the test is parametrized with, by default SQLite in a file."""
+    return backend_of(getattr(request, "param", "sqlite"), request, sqlite_directory)
 
 
 @pytest.fixture
-def database(engine: AsyncEngine) -> Database:
-    """Return the application's database."""
-    return Database(engine=engine)
+async def database(engine: AsyncEngine, any_backend: Backend) -> AsyncIterator[Database]:
+    """Return the application's database, with the tokens in Redis if the backend stores them there."""
+    if not isinstance(any_backend, RedisBackend):
+        yield Database(engine=engine)
+        return
+    async with any_backend.connect() as redis:
+        await redis.flushall()
+        yield RedisDatabase(engine=engine, redis=redis)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 
 from fastapi_users_knox import KnoxSettings
 from fastapi_users_knox.throttling import LoginThrottle
+from tests.backends import REDIS, SERVERS, SQLITE
 from tests.models import User
 from tests.site import ADA, bearing
 from tests.strategies import DAY, unknown_token
@@ -35,6 +36,20 @@ async def test_a_new_device_is_refused(world: ThrottledWorld, ada: User) -> None
     await attacked(world)
 
     assert (await world.visitor(CAFE).log_in()).status == 429
+
+
+@pytest.mark.parametrize("any_backend", [*SQLITE, *SERVERS, *REDIS], indirect=True)
+async def test_every_store_proves_who_is_known(world: ThrottledWorld, ada: User) -> None:
+    """On each store of tokens, a known address and a live token are admitted, and another client is refused."""
+    del ada
+    token = await world.visitor(HOME).token()
+    await attacked_from_two(world)
+
+    new_device = await world.visitor(CAFE).log_in()
+    at_home = await world.visitor(HOME).log_in()
+    with_token = await world.visitor(CAFE, **bearing(token)).log_in()
+
+    assert (new_device.status, at_home.status, with_token.status) == (429, 200, 200)
 
 
 async def test_the_address_of_a_live_session_is_known(world: ThrottledWorld, ada: User) -> None:
