@@ -16,18 +16,25 @@ from benchmarks.measure import Scale, Series, Servers
 from benchmarks.setting import servers
 from benchmarks.verdicts import judge
 
-CASES = ("reads", "logins", "http", "junk", "growth", "statements", "memory", "sliding")
+CASES = (
+    *("reads", "steps", "refreshes", "http", "pools", "sliding"),
+    *("logins", "junk", "statements", "growth", "holding", "purging"),
+    *("memory", "wear", "imports"),
+)
 """The modules in the order in which they run; each has `measure(servers, scale)`."""
 
 FULL = Scale(
-    rounds=11,
+    rounds=12,
     calls=20,
-    http_rounds=7,
+    http_rounds=9,
     seconds=2,
     tokens=(1_000, 100_000, 1_000_000),
     tokens_of_one=(1, 100, 10_000),
     stored=60_000,
     clients=100,
+    users=500,
+    expired=1_000_000,
+    refreshed=100_000,
 )
 QUICK = Scale(
     rounds=3,
@@ -38,6 +45,9 @@ QUICK = Scale(
     tokens_of_one=(1, 100),
     stored=3_000,
     clients=20,
+    users=50,
+    expired=100_000,
+    refreshed=3_000,
 )
 
 DOCUMENTED = Path("docs/performance")
@@ -62,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=sys.modules[__name__].__doc__)
-    parser.add_argument("--quick", action="store_true", help="measure less: it takes a minute, with rough figures")
+    parser.add_argument("--quick", action="store_true", help="measure less: it takes a few minutes, with rough figures")
     parser.add_argument("--only", nargs="+", choices=CASES, help="measure these alone")
     parser.add_argument("--render", action="store_true", help="measure nothing, and write the last results again")
     parser.add_argument("--out", type=Path, help=f"write there, not to {DOCUMENTED} or, with cases left out, {TRIED}")
@@ -70,11 +80,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(cases: Sequence[str], scale: Scale) -> report.Results:
-    """Start the servers, and measure the cases one after the other."""
+    """Start the servers, and measure the cases one after the other, and save the results after each of them."""
     date = datetime.now(UTC).date().isoformat()
+    TRIED.mkdir(parents=True, exist_ok=True)
     with servers() as ours:
-        series = tuple(one for case in cases for one in _measure(case, ours, scale))
-        return report.Results(date=date, facts=facts(ours), scale=scale, series=series, verdicts=())
+        results = report.Results(date=date, facts=facts(ours), scale=scale, series=(), verdicts=())
+        for case in cases:
+            results = replace(results, series=(*results.series, *_measure(case, ours, scale)))
+            report.save(results, TRIED / "results.json")  # Nothing is lost if a later case fails.
+        return results
 
 
 def _measure(case: str, ours: Servers, scale: Scale) -> Iterator[Series]:

@@ -1,8 +1,6 @@
 """Fill a store with many tokens in little time, with the same result as the same number of logins."""
 
-import json
 import os
-import secrets
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -18,10 +16,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from benchmarks.models import KnoxToken, User
 from benchmarks.peers import BROWSER, SETTINGS, Knox, request
+from benchmarks.redis_keys import forget, write
 from fastapi_users_knox import ClientInfo, KnoxSettings, KnoxStrategy, Listener, TokenRecord, TokenStore, tokens
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.redis.records import MILLISECOND, fields_of, text_of
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TTL = timedelta(hours=10)
@@ -30,18 +29,6 @@ TOKENS_PER_USER = 3
 
 _CHUNK = 10_000
 _KNOWN = 1000  # the number of tokens with a known text, which the benchmarks read at random
-_GRACE = timedelta(minutes=1)  # how much later than its record a key expires, see records.lua
-_CONFIRMED = 6  # fields that a record has at least once its login is confirmed
-_RENEWED_BY = 5
-_KEEP = """
-for number = 0, #KEYS / 2 - 1 do
-  local index, key = KEYS[2 * number + 1], KEYS[2 * number + 2]
-  local digest, record, score, lives = unpack(ARGV, 4 * number + 1, 4 * number + 4)
-  redis.call('SET', key, record, 'PX', lives)
-  redis.call('ZADD', index, score, digest)
-  redis.call('PEXPIRE', index, lives)
-end
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +71,16 @@ class Place:
 
     async def keep(self, kept: Iterable[Kept]) -> None:
         """Store tokens of existing users."""
-        await (_keep_in_sql(self.engine, kept) if self.redis is None else _keep_in_redis(self.redis, kept))
+        if self.redis is None:
+            await _keep_in_sql(self.engine, kept)
+        else:
+            await write(self.redis, [(one.digest, one.record) for one in kept], now=NOW)
 
     async def forget(self, user_id: uuid.UUID, text: str) -> None:
         """Remove a token directly, because a logout would leave garbage of the scripts to the next call."""
         digest = tokens.digest(text)
         if self.redis is not None:
-            index, key = _keys(user_id, digest)
-            await self.redis.delete(key)
-            await self.redis.zrem(index, text_of(digest))
+            await forget(self.redis, user_id, digest, now=NOW)
             return
         async with self.engine.begin() as connection:
             table = cast("Table", KnoxToken.__table__)
@@ -171,9 +159,14 @@ async def _much_memory(engine: AsyncEngine) -> AsyncIterator[None]:
     await engine.dispose()  # The measurements run on connections with the default cache.
 
 
+def _row(kept: Kept) -> dict[str, object]:
+    """Return the row of a token."""
+    return vars(kept.record) | {"digest": kept.digest, "expiry_hour": hour_of(kept.record.expires_at)}
+
+
 async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
     """Insert rows, on PostgreSQL by COPY, which takes half the time."""
-    rows: list[dict[str, object]] = [vars(one.record) | {"digest": one.digest} for one in kept]
+    rows: list[dict[str, object]] = [_row(one) for one in kept]
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             driver = (await connection.get_raw_connection()).driver_connection
@@ -182,30 +175,3 @@ async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
             await driver.copy_records_to_table(KnoxToken.__tablename__, records=records, columns=list(rows[0]))
         else:
             await connection.execute(insert(cast("Table", KnoxToken.__table__)), rows)
-
-
-async def _keep_in_redis(redis: Redis, kept: Iterable[Kept]) -> None:
-    """Write the keys that `records.lua` describes."""
-    keys: list[str] = []
-    values: list[str | int] = []
-    for one in kept:
-        user_id, expires_at = one.record.user_id, one.record.expires_at or NOW
-        keys += _keys(user_id, one.digest)
-        lives = max(_GRACE, expires_at - NOW + _GRACE)  # Expired records must still exist.
-        values += [text_of(one.digest), _text_of(one.record), ceil(expires_at.timestamp()), lives // MILLISECOND]
-    await redis.eval(_KEEP, len(keys), *keys, *values)
-
-
-def _keys(user_id: uuid.UUID, digest: bytes) -> tuple[str, str]:
-    """Return the key of a user's index and the key of a record."""
-    base = f"knox:{{{tokens.routing_tag(user_id)}}}:"
-    return f"{base}user:{user_id}", f"{base}{text_of(digest)}"
-
-
-def _text_of(record: TokenRecord[uuid.UUID]) -> str:
-    """Write a record as the scripts do."""
-    fields = list(fields_of(record))
-    fields += [None] * (_CONFIRMED - len(fields))
-    if record.last_used_at is not None:
-        fields[_RENEWED_BY] = secrets.randbits(32)
-    return json.dumps(fields, separators=(",", ":")).replace("/", r"\/")

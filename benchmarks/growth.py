@@ -1,6 +1,5 @@
 """Measure how the growth of the table, and of one user's tokens, affects each verb, in process."""
 
-import asyncio
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -8,14 +7,14 @@ from datetime import timedelta
 from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
-from sqlalchemy import make_url
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+import uvloop
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from benchmarks.filling import Kept, Place, create_users, fill, log_in
 from benchmarks.measure import Scale, Series, Servers, Trial, interleave
 from benchmarks.models import User
 from benchmarks.peers import SETTINGS, user_manager_on
-from benchmarks.setting import client, database
+from benchmarks.setting import client, database, database_beside, vacuum
 from fastapi_users_knox import KnoxSettings
 
 TABLE = "growth of the table"
@@ -33,8 +32,8 @@ Trials = dict[str, dict[str, Trial]]
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure each database, and also Redis with the users in the first database."""
     for store, urls in servers.stores.items():
-        yield from asyncio.run(_measure_table(store, *urls, scale))
-        yield from asyncio.run(_measure_user(store, *urls, scale))
+        yield from uvloop.run(_measure_table(store, *urls, scale))
+        yield from uvloop.run(_measure_user(store, *urls, scale))
 
 
 async def _measure_table(store: str, url: str, redis_url: str | None, scale: Scale) -> list[Series]:
@@ -47,7 +46,7 @@ async def _measure_table(store: str, url: str, redis_url: str | None, scale: Sca
         trials: Trials = {}
         for subject, (place, count) in places.items():
             known = await fill(place, count)
-            await _settle(place.engine)
+            await vacuum(place.engine)
             for verb, trial in table_trials(place, known).items():
                 if verb != "purge" or store != "Redis" or count <= _MANY:
                     trials.setdefault(verb, {})[subject] = trial
@@ -64,7 +63,7 @@ async def _measure_user(store: str, url: str, redis_url: str | None, scale: Scal
             await place.keep(kept)
             for verb, trial in user_trials(place, kept).items():
                 trials.setdefault(verb, {})[of_user(count)] = trial
-        await _settle(engine)
+        await vacuum(engine)
         return await _series(USER, store, trials, scale)
 
 
@@ -94,33 +93,8 @@ async def _series(case: str, store: str, trials: Trials, scale: Scale) -> list[S
 async def _place(url: str, redis_url: str | None, number: int) -> AsyncIterator[Place]:
     """Return a separate database and a separate Redis database on the shared servers."""
     redis_url = redis_url and urlsplit(redis_url)._replace(path=f"/{number}").geturl()
-    async with _database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
+    async with database_beside(url, number) as beside, database(beside) as engine, client(redis_url) as redis:
         yield Place(engine=engine, redis=redis)
-
-
-@asynccontextmanager
-async def _database_beside(url: str, number: int) -> AsyncIterator[str]:
-    here = make_url(url)
-    there = here.set(database=f"{here.database}_{number}")
-    if here.get_backend_name() == "sqlite":  # The first connection creates the file, in a temporary directory.
-        yield there.render_as_string()
-        return
-    server = create_async_engine(url, isolation_level="AUTOCOMMIT")
-    async with server.connect() as connection:
-        await connection.exec_driver_sql(f"CREATE DATABASE {there.database}")
-        try:
-            yield there.render_as_string(hide_password=False)
-        finally:
-            await connection.exec_driver_sql(f"DROP DATABASE {there.database}")
-    await server.dispose()
-
-
-async def _settle(engine: AsyncEngine) -> None:
-    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
-    if engine.dialect.name == "postgresql":
-        async with engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.exec_driver_sql("VACUUM ANALYZE")
 
 
 def table_trials(place: Place, known: Sequence[Kept]) -> Mapping[str, Trial]:

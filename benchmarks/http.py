@@ -12,7 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from benchmarks.django_rest_knox import django_rest_knox
 from benchmarks.load import GENERATORS, Generate, generator
 from benchmarks.measure import Scale, Series, Servers
-from benchmarks.peers import DJANGO_REST_KNOX, NO_AUTHENTICATION, strategies
+from benchmarks.peers import (
+    DJANGO_REST_KNOX,
+    NO_AUTHENTICATION,
+    RECORD_ALONE,
+    SETTINGS,
+    SLIDING,
+    SLIDING_SETTINGS,
+    our_strategies,
+    strategies,
+)
 from benchmarks.setting import client, create_user, database, report_if_unavailable
 from benchmarks.sites import Site, command_in, serving
 
@@ -48,7 +57,12 @@ async def log_in(engine: AsyncEngine, redis: Redis | None) -> dict[str, str]:
     """Log a user in by each strategy, and return the tokens."""
     user = await create_user(engine)
     async with AsyncSession(engine, expire_on_commit=False) as session:
-        return {name: await make(session).write_token(user) for name, make in strategies(redis).items()}
+        makes = {
+            **strategies(redis),
+            **our_strategies(redis, SLIDING_SETTINGS, SLIDING),
+            **our_strategies(redis, SETTINGS, RECORD_ALONE),
+        }
+        return {name: await make(session).write_token(user) for name, make in makes.items()}
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """Measure how long it takes to refuse an invalid token, and how many statements or commands are sent for it."""
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 
+import uvloop
 from fastapi_users.jwt import generate_jwt
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
@@ -24,7 +24,7 @@ BATCH = 200  # refusals that are timed together, because a single refusal takes 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure each kind of junk on one database, because several strategies send no query at all."""
-    yield from asyncio.run(_measure(_one_of(servers.databases), servers.redis, scale))
+    yield from uvloop.run(_measure(_one_of(servers.databases), servers.redis, scale))
 
 
 def _one_of(databases: Mapping[str, str]) -> str:

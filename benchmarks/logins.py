@@ -1,11 +1,11 @@
 """Measure logins, without and with the hashing of the password, and logouts: in process, each in a new session."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
 
+import uvloop
 from fastapi.security import OAuth2PasswordRequestForm
 from fastapi_users.authentication.strategy import StrategyDestroyNotSupportedError
 from fastapi_users.password import PasswordHelper
@@ -26,7 +26,7 @@ PASSWORD = "correct horse battery staple"
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
     """Measure with the users in each database, and the tokens in that database or in Redis."""
     for group, url in servers.databases.items():
-        for case, subjects in asyncio.run(_measure(url, servers.redis, scale)).items():
+        for case, subjects in uvloop.run(_measure(url, servers.redis, scale)).items():
             for subject, values in subjects.items():
                 yield Series(case=case, group=group, subject=subject, unit="ms", values=values)
 

@@ -36,6 +36,7 @@ def facts(servers: Servers) -> dict[str, str]:
         "processor": _processor(),
         "cores": str(os.cpu_count()),
         "memory": f"{gibibytes:.0f} GiB",
+        "load before the run": f"{os.getloadavg()[0]:.1f}",
         "system": _system(),
         "Python": platform.python_version(),
     }

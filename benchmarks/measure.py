@@ -4,9 +4,15 @@ import gc
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median, quantiles
-from time import perf_counter_ns
+from time import perf_counter_ns, process_time_ns
 from typing import Any
+
+PARTS = 3
+"""The number of parts of a run. If their medians differ, the figure depends on more than what is measured."""
+
+CPU = "ms of processor time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +23,7 @@ class Series:
         case: What is measured, such as "read" or "login".
         group: The group in which subjects are compared, such as "PostgreSQL".
         subject: What the values were measured for, such as "JWTStrategy".
-        unit: The unit of the values: "ms", "requests/s", "bytes" or "statements".
+        unit: The unit of the values, such as "ms", "requests/s" or "bytes".
         values: One value for each round, in the order of the rounds; a single value if it depends only on the code.
     """
 
@@ -33,9 +39,12 @@ class Series:
         return median(self.values)
 
     @property
-    def quartiles(self) -> tuple[float, float]:
-        """The first and the third quartile of the values."""
-        return quartiles(self.values)
+    def spread(self) -> tuple[float, float]:
+        """The lowest and the highest of the three medians that the three parts of the run have."""
+        parts = min(PARTS, len(self.values))
+        bounds = [round(len(self.values) * part / parts) for part in range(parts + 1)]
+        medians = [median(self.values[start:end]) for start, end in pairwise(bounds)]
+        return min(medians), max(medians)
 
     def per(self, other: "Series") -> "Series":
         """Return the ratio of this series to another series, round by round."""
@@ -57,6 +66,9 @@ class Scale:
         tokens_of_one: The numbers of live tokens of one user that are measured, in this order.
         stored: The number of tokens whose bytes are counted.
         clients: The number of clients that share a token.
+        users: The number of users whose tokens are read at random.
+        expired: The number of expired tokens that are purged.
+        refreshed: The number of tokens that are refreshed several times each.
     """
 
     rounds: int
@@ -67,6 +79,9 @@ class Scale:
     tokens_of_one: tuple[int, ...]
     stored: int
     clients: int
+    users: int
+    expired: int
+    refreshed: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,37 +124,55 @@ class Trial:
     finish: Callable[[Any], Awaitable[object]] = _nothing
 
 
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """The measurements of one turn of a trial.
+
+    Attributes:
+        took: The median time of a call, in milliseconds.
+        cpu: The mean processor time of a call in all threads of this process, in milliseconds. It includes the
+            preparation and the clean-up, and does not include the servers.
+    """
+
+    took: float
+    cpu: float
+
+
 async def interleave(trials: Mapping[str, Trial], *, rounds: int, calls: int) -> dict[str, tuple[float, ...]]:
-    """Time trials in turns, and return the median of each turn, in milliseconds.
+    """Time trials in turns, and return the median of each turn, in milliseconds."""
+    turns = await time_turns(trials, rounds=rounds, calls=calls)
+    return {name: tuple(turn.took for turn in taken) for name, taken in turns.items()}
+
+
+async def time_turns(trials: Mapping[str, Trial], *, rounds: int, calls: int) -> dict[str, list[Turn]]:
+    """Time trials in turns.
 
     The order differs from round to round. Before the first round, each trial has one turn that does not count.
     """
-    medians: dict[str, list[float]] = {name: [] for name in trials}
+    turns: dict[str, list[Turn]] = {name: [] for name in trials}
     for name in trials:
         await _turn(trials[name], calls)
-    gc.freeze()  # A garbage collection then skips the existing objects, which would take longer than a turn.
+    gc.freeze()  # Garbage collections now skip the existing objects; to scan them would take longer than a turn.
     for _ in range(rounds):
         for name in random.sample(sorted(trials), len(trials)):
-            medians[name].append(await _turn(trials[name], calls))
-    return {name: tuple(values) for name, values in medians.items()}
+            turns[name].append(await _turn(trials[name], calls))
+    return turns
 
 
-async def _turn(trial: Trial, calls: int) -> float:
-    """Run a trial this many times, and return the median in milliseconds."""
+async def _turn(trial: Trial, calls: int) -> Turn:
+    """Run a trial this many times."""
     gc.collect()  # The garbage of the last trial must not be collected during this one.
     took = []
+    used = process_time_ns()
     for _ in range(calls):
         prepared = await trial.prepare()
         began = perf_counter_ns()
         left = await trial.run(prepared)
         took.append(perf_counter_ns() - began)
         await trial.finish(left)
-    return median(took) / 1e6
+    return Turn(took=median(took) / 1e6, cpu=(process_time_ns() - used) / calls / 1e6)
 
 
-def quartiles(values: Sequence[float]) -> tuple[float, float]:
-    """Return the first and the third quartile."""
-    if len(values) == 1:
-        return values[0], values[0]
-    first, _, third = quantiles(values, n=4, method="inclusive")
-    return first, third
+def p99(values: Sequence[float]) -> float:
+    """Return the value that one in a hundred exceeds."""
+    return quantiles(values, n=100, method="inclusive")[-1]

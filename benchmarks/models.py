@@ -7,6 +7,7 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyBaseUserTableUUID
 from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyBaseAccessTokenTableUUID
 from sqlalchemy.orm import DeclarativeBase
 
+from fastapi_users_knox import KnoxUserManagerMixin
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID
 
 
@@ -28,3 +29,7 @@ class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
     """A user manager without `KnoxUserManagerMixin`."""
+
+
+class KnoxUserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
+    """The user manager of an application with `KnoxStrategy`, as the tutorial has it."""

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
-from benchmarks.measure import Series
-from benchmarks.peers import NO_AUTHENTICATION
-from benchmarks.report import OURS, Results, by, number
+from benchmarks.markdown import by, number
+from benchmarks.measure import CPU, Series
+from benchmarks.peers import NO_AUTHENTICATION, OURS
+from benchmarks.report import Results
 
 WIDTH = 8  # inches
 OURS_COLOUR, PEER_COLOUR, FLOOR_COLOUR, INK, FAINT = "#00897b", "#90a4ae", "#dfe5e8", "#263238", "#cfd8dc"
@@ -37,7 +38,7 @@ def _authenticated(series: Sequence[Series]) -> Sequence[Series]:
 
 def _beside(series: Sequence[Series], case: str) -> Figure | None:
     """Draw a panel of bars for each group of a case."""
-    groups = by((one for one in series if one.case == case), lambda one: one.group)
+    groups = by((one for one in series if one.case == case and one.unit != CPU), lambda one: one.group)
     if not groups:
         return None
     heights = [len(members) + 2 for members in groups.values()]
@@ -50,7 +51,7 @@ def _beside(series: Sequence[Series], case: str) -> Figure | None:
 
 
 def _bars(axes: Axes, series: Sequence[Series]) -> None:
-    """Draw the medians, with the best at the top, and the middle half of the values as whiskers."""
+    """Draw the medians, with the best at the top, and the spread of the parts of the run as whiskers."""
     more_is_better = series[0].unit.endswith("/s")
     best_last = sorted(series, key=lambda one: one.median, reverse=not more_is_better)
     places = range(len(best_last))
@@ -69,7 +70,7 @@ def _bar(
 ) -> None:
     """Draw a bar with its number and its whisker at each place."""
     medians = [one.median for one in series]
-    lower, upper = zip(*(one.quartiles for one in series), strict=True)
+    lower, upper = zip(*(one.spread for one in series), strict=True)
     whiskers = [
         [median - low for median, low in zip(medians, lower, strict=True)],
         [high - median for median, high in zip(medians, upper, strict=True)],

@@ -1,67 +1,112 @@
-"""Measure the authentication of a request, in process: from a token's text to the active user, in a new session."""
+"""Measure the authentication of a request, in process: from a token's text to the active user.
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+Each read creates what a request creates in the tutorial's application: the request, the session, the user database, the
+store, the strategy and the user manager. The tokens of many users are read in random order.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import uvloop
 from redis.asyncio import Redis
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from benchmarks.measure import Scale, Series, Servers, Trial, interleave
+from benchmarks.filling import create_users
+from benchmarks.measure import CPU, PARTS, Scale, Series, Servers, Trial, Turn, time_turns
 from benchmarks.models import User
-from benchmarks.peers import Make, strategies, user_manager_on
-from benchmarks.setting import client, create_user, database
+from benchmarks.peers import (
+    LIFETIME,
+    RECORD_ALONE,
+    SLIDING,
+    AnyStrategy,
+    Make,
+    our_strategies,
+    request,
+    strategies,
+    user_manager_of,
+    user_manager_on,
+)
+from benchmarks.setting import client, database
+from fastapi_users_knox import KnoxSettings, KnoxStrategy
 
+CASE = "read"
 FLOOR = "floor: the user's SELECT"
 REDIS_FLOOR = "floor: GET, and the user's SELECT"
 
-# The floors also include the creation of a user manager, which every request needs.
+# No read of this case has to write, however long the run takes. Reads that refresh are measured by themselves.
+SETTINGS = KnoxSettings(min_refresh_interval=timedelta(hours=1))
+SLIDING_SETTINGS = KnoxSettings(auto_refresh=True, min_refresh_interval=timedelta(hours=1))
+
 _SELECT_USER = select(User).where(User.__table__.c.id == bindparam("id"))
+
+Run = Callable[[Any], Awaitable[object]]
 
 
 def measure(servers: Servers, scale: Scale) -> Iterator[Series]:
-    """Measure with the users in each database, and the tokens in that database or in Redis."""
+    """Measure with the users in each database, and the tokens in that database or in Redis.
+
+    There are three runs, each with new tables, connections and tokens.
+    """
     for group, url in servers.databases.items():
-        for subject, values in asyncio.run(_measure(url, servers.redis, scale)).items():
-            yield Series(case="read", group=group, subject=subject, unit="ms", values=values)
+        runs = [uvloop.run(_measure(url, servers.redis, scale)) for _ in range(PARTS)]
+        for subject in runs[0]:
+            turns = [turn for run in runs for turn in run[subject]]
+            took, cpu = tuple(turn.took for turn in turns), tuple(turn.cpu for turn in turns)
+            yield Series(case=CASE, group=group, subject=subject, unit="ms", values=took)
+            yield Series(case=CASE, group=group, subject=subject, unit=CPU, values=cpu)
 
 
-async def _measure(url: str, redis_url: str | None, scale: Scale) -> dict[str, tuple[float, ...]]:
+async def _measure(url: str, redis_url: str | None, scale: Scale) -> Mapping[str, Sequence[Turn]]:
     async with database(url) as engine, client(redis_url) as redis:
-        # Reads are quick, so there is time for many.
-        return await interleave(await trials(engine, redis), rounds=scale.rounds, calls=5 * scale.calls)
+        reads = await trials(engine, redis, users=scale.users)
+        return await time_turns(reads, rounds=scale.rounds, calls=5 * scale.calls)  # Reads are quick.
 
 
-async def trials(engine: AsyncEngine, redis: Redis | None) -> dict[str, Trial]:
-    """Log a user in with each strategy, and return the trials that read the tokens."""
-    user = await create_user(engine)
-    reads = {FLOOR: Trial(run=_floor(engine, user.id))}
+async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dict[str, Trial]:
+    """Log users in with each strategy, and return the trials that read the tokens."""
+    ids = [uuid4() for _ in range(users)]
+    await create_users(engine, ids)
+    reads = {FLOOR: Trial(run=floor(engine, ids))}
     if redis is not None:
-        await redis.set("floor", str(user.id))
-        reads[REDIS_FLOOR] = Trial(run=_redis_floor(engine, redis))
-    for name, make in strategies(redis).items():
-        async with AsyncSession(engine, expire_on_commit=False) as session:
-            token = await make(session).write_token(user)
-        reads[name] = Trial(run=_read(engine, make, token))
+        for user_id in ids:
+            await redis.set(f"floor:{user_id}", str(user_id), ex=LIFETIME)
+        reads[REDIS_FLOOR] = Trial(run=_redis_floor(engine, redis, ids))
+    whole = {**strategies(redis, SETTINGS), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
+    alone = our_strategies(redis, SETTINGS, RECORD_ALONE)
+    for name, make in {**whole, **alone}.items():
+        tokens = [await _log_in(engine, make, user_id) for user_id in ids]
+        authenticate = _authenticate_record if name in alone else _authenticate
+        reads[name] = Trial(run=_read(engine, make, tokens, authenticate))
     return reads
 
 
-def _floor(engine: AsyncEngine, user_id: UUID) -> Callable[[Any], Awaitable[object]]:
+async def _log_in(engine: AsyncEngine, make: Make, user_id: UUID) -> str:
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        return await make(session).write_token(await session.get_one(User, user_id))
+
+
+def floor(engine: AsyncEngine, ids: Sequence[UUID]) -> Run:
+    """Return the least that any strategy could do. The framework creates the request, and needs a user manager."""
+
     async def run(_: None) -> None:
         async with AsyncSession(engine, expire_on_commit=False) as session:
+            request()
             user_manager_on(session)
-            await _select_user(session, user_id)
+            await _select_user(session, random.choice(ids))
 
     return run
 
 
-def _redis_floor(engine: AsyncEngine, redis: Redis) -> Callable[[Any], Awaitable[object]]:
+def _redis_floor(engine: AsyncEngine, redis: Redis, ids: Sequence[UUID]) -> Run:
     async def run(_: None) -> None:
         async with AsyncSession(engine, expire_on_commit=False) as session:
+            request()
             user_manager_on(session)
-            await _select_user(session, UUID(str(await redis.get("floor"))))
+            await _select_user(session, UUID(str(await redis.get(f"floor:{random.choice(ids)}"))))
 
     return run
 
@@ -71,11 +116,26 @@ async def _select_user(session: AsyncSession, user_id: UUID) -> None:
     assert user.is_active
 
 
-def _read(engine: AsyncEngine, make: Make, token: str) -> Callable[[Any], Awaitable[object]]:
+async def _authenticate(session: AsyncSession, strategy: AnyStrategy, token: str) -> None:
+    user = await strategy.read_token(token, user_manager_of(session, strategy))
+    assert user is not None
+    assert user.is_active
+
+
+async def _authenticate_record(_session: AsyncSession, strategy: AnyStrategy, token: str) -> None:
+    """Read as `current_token(..., load_user=False)` does, which needs no user manager."""
+    assert isinstance(strategy, KnoxStrategy)
+    assert await strategy.authenticate_record(token) is not None
+
+
+def _read(
+    engine: AsyncEngine,
+    make: Make,
+    tokens: Sequence[str],
+    authenticate: Callable[[AsyncSession, AnyStrategy, str], Awaitable[None]],
+) -> Run:
     async def run(_: None) -> None:
         async with AsyncSession(engine, expire_on_commit=False) as session:
-            user = await make(session).read_token(token, user_manager_on(session))
-            assert user is not None
-            assert user.is_active
+            await authenticate(session, make(session), random.choice(tokens))
 
     return run

@@ -1,13 +1,15 @@
 """The setting of each measurement: a database with empty tables, a client of Redis, and a user."""
 
+import logging
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from redis.asyncio import Redis
-from sqlalchemy import event
+from sqlalchemy import event, make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from benchmarks.measure import Servers
@@ -61,12 +63,39 @@ async def database(url: str) -> AsyncIterator[AsyncEngine]:
 
 
 @asynccontextmanager
+async def database_beside(url: str, number: int) -> AsyncIterator[str]:
+    """Create an empty database on the same server, and return its URL."""
+    here = make_url(url)
+    there = here.set(database=f"{here.database}_{number}")
+    if here.get_backend_name() == "sqlite":  # The first connection creates the file, in a temporary directory.
+        yield there.render_as_string()
+        return
+    server = create_async_engine(url, isolation_level="AUTOCOMMIT")
+    async with server.connect() as connection:
+        await connection.exec_driver_sql(f"CREATE DATABASE {there.database}")
+        try:
+            yield there.render_as_string(hide_password=False)
+        finally:
+            await connection.exec_driver_sql(f"DROP DATABASE {there.database}")
+    await server.dispose()
+
+
+async def vacuum(engine: AsyncEngine) -> None:
+    """Make PostgreSQL vacuum now, so that it does not vacuum during the measurement."""
+    if engine.dialect.name == "postgresql":
+        async with engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.exec_driver_sql("VACUUM ANALYZE")
+
+
+@asynccontextmanager
 async def client(url: str | None) -> AsyncIterator[Redis | None]:
     """Return a client of an empty Redis, and empty it again afterwards."""
     if url is None:
         yield None
         return
-    async with Redis.from_url(url, decode_responses=True) as redis:  # RedisStrategy needs it.
+    # RedisStrategy needs decoded responses. Redis may need more time than usual to delete a million keys.
+    async with Redis.from_url(url, decode_responses=True, socket_timeout=None) as redis:
         await redis.flushall()
         yield redis
         await redis.flushall()
@@ -80,3 +109,14 @@ async def create_user(engine: AsyncEngine, *, hashed_password: str = "hash") -> 
         await session.commit()
         await session.refresh(user)
     return user
+
+
+@contextmanager
+def collected_log() -> Iterator[list[logging.LogRecord]]:
+    """Collect the log messages instead of printing them."""
+    logger, handler = logging.getLogger("fastapi_users_knox"), BufferingHandler(1_000_000)
+    logger.addHandler(handler)
+    try:
+        yield handler.buffer
+    finally:
+        logger.removeHandler(handler)

@@ -1,10 +1,46 @@
-"""Compare the results with the bounds."""
+"""Compare the results with bounds."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import inf
 
-from benchmarks.bounds import Bound
 from benchmarks.measure import Series
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """A bound on one figure, or on the ratio of two figures of the same run.
+
+    Attributes:
+        promise: The bound in plain words, with `{}` in place of its number.
+        case: The `Series.case` of both figures.
+        of: The subject of the figure.
+        to: The subject by which it is divided, round by round; `None` if the bound is on the figure itself.
+        unit: The unit of both figures.
+        at_most: The greatest median that meets the bound, for each group to which it applies.
+        at_least: The smallest median that meets the bound, for each group to which it applies.
+    """
+
+    promise: str
+    case: str
+    of: str
+    to: str | None = None
+    unit: str = "ms"
+    at_most: Mapping[str, float] = field(default_factory=dict)
+    at_least: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> Mapping[str, float]:
+        """The numbers of the bound, by group."""
+        return {**self.at_most, **self.at_least}
+
+    def sentence(self, group: str) -> str:
+        """Return the promise with its number."""
+        return self.promise.format(f"{self.groups[group]:,g}")
+
+    def is_met(self, group: str, median: float) -> bool:
+        """Return whether a median meets the bound."""
+        return self.at_least.get(group, 0) <= median <= self.at_most.get(group, inf)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +52,7 @@ class Verdict:
         group: The group.
         unit: The unit of the figures; "times" if they are ratios.
         median: The median of the figures; `None` if they were not measured.
-        quartiles: The first and the third quartile.
+        spread: The lowest and the highest of the medians of the three parts of the run.
         is_met: Whether the median is within the bound.
     """
 
@@ -24,12 +60,12 @@ class Verdict:
     group: str
     unit: str
     median: float | None = None
-    quartiles: tuple[float, float] | None = None
+    spread: tuple[float, float] | None = None
     is_met: bool | None = None
 
 
 def judge(bounds: Iterable[Bound], series: Iterable[Series]) -> tuple[Verdict, ...]:
-    """Compare the results with the bounds."""
+    """Compare the results with bounds."""
     figures = {(one.case, one.group, one.subject, one.unit): one for one in series}
     return tuple(_verdict(bound, group, _measured(bound, group, figures)) for bound in bounds for group in bound.groups)
 
@@ -44,12 +80,12 @@ def _measured(bound: Bound, group: str, figures: Mapping[tuple[str, str, str, st
 
 def _verdict(bound: Bound, group: str, measured: Series | None) -> Verdict:
     if measured is None:
-        return Verdict(sentence=bound.sentence, group=group, unit=bound.unit)
+        return Verdict(sentence=bound.sentence(group), group=group, unit=bound.unit)
     return Verdict(
-        sentence=bound.sentence,
+        sentence=bound.sentence(group),
         group=group,
         unit=measured.unit,
         median=measured.median,
-        quartiles=measured.quartiles,
-        is_met=bound.at_least <= measured.median <= bound.at_most,
+        spread=measured.spread,
+        is_met=bound.is_met(group, measured.median),
     )

@@ -46,7 +46,7 @@ async def register() -> None:
 
 
 def listen(port: int) -> socket.socket:
-    """Listen on the port, or exit with advice if it is taken; 0 stands for any free port."""
+    """Listen on the port, or exit with advice if the port is taken; 0 stands for any free port."""
     try:
         return socket.create_server((HOST, port))
     except OSError as error:
@@ -56,7 +56,7 @@ def listen(port: int) -> socket.socket:
 
 
 def lines(url: str) -> list[str]:
-    """Return the shell lines to try, which pass the tokens on in variables."""
+    """Return the shell lines to try. They keep the tokens in shell variables."""
     cut = """sed 's/.*"access_token":"//; s/".*//'"""
     login = f"$(curl -s {url}/auth/login -d 'username={EMAIL}&password={PASSWORD}' | {cut})"
     protected = f"curl -s {url}/authenticated-route -H"

@@ -1,4 +1,4 @@
-"""Where the tokens are: in the users' database, or in Redis if `REDIS_URL` names one."""
+"""Where the tokens are: in the users' database, or in Redis if `REDIS_URL` is set."""
 
 import os
 import uuid
@@ -25,8 +25,8 @@ def connect(url: str) -> Redis | RedisCluster:
     """Create a client, which connects when it is first used.
 
     Args:
-        url: `redis://`, `rediss://` with TLS, or `unix://`; for a cluster `redis+cluster://` or `rediss+cluster://`,
-            and any of its nodes.
+        url: A URL with `redis://`, `rediss://` for TLS, or `unix://`. For a cluster, a URL of any of its nodes with
+            `redis+cluster://` or `rediss+cluster://`.
     """
     options: dict[str, Any] = {
         "socket_timeout": 1,
@@ -54,7 +54,7 @@ async def get_token_store(session: Session) -> TokenStore[User, uuid.UUID]:
 
 
 def place() -> str:
-    """Describe where the tokens are, without the password, which may be in two parts of the URL."""
+    """Describe where the tokens are, without the parts of the URL that may contain a password."""
     if not REDIS_URL:
         return "the same database"
     url = urlsplit(REDIS_URL)

@@ -15,9 +15,9 @@ def log_event(event: KnoxEvent[Any]) -> None:
     """Write an event to the log `fastapi_users_knox.events`, at level INFO, as one line of JSON (ASVS 16.2.5).
 
     The line contains the name of the `event`, the `user_id`, the `id` and `audience` of the record, the `reason`, the
-    `action`, the `counter`, the `limit`, `retry_after`, and the `ip_address` of the client. Values that are not known
-    are left out. The attribute `knox` of the log record has the same values, for your own formatters. The line never
-    contains a token, a digest, or text that a client can choose, such as a User-Agent or an e-mail address.
+    `action`, the `counter`, the `limit`, `retry_after`, and the `ip_address` of the client. Unknown values are left
+    out. For your own formatters, the attribute `knox` of the log record has the same values. The line never contains a
+    token, a digest, or text that a client can choose, such as a User-Agent or an e-mail address.
     """
     record = getattr(event, "record", None)
     known = {

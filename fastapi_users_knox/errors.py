@@ -1,4 +1,4 @@
-"""The errors. Errors that a request can cause are also HTTP exceptions, so FastAPI answers them in every route."""
+"""The errors. An error that a request can cause is also an HTTP exception, so FastAPI answers it in every route."""
 
 import logging
 import re
@@ -29,7 +29,7 @@ Counter = Literal["account_and_address", "address", "account"]
 """Which attempts to log in are counted together."""
 
 # Signs that a message quotes a row or a parameter: a long run of characters, which may be a token or a digest; escaped
-# bytes; a bytes literal; or MariaDB's message about a duplicate, whose first line contains the value.
+# bytes; a bytes literal; or MariaDB's message about a duplicate entry, which contains the value in its first line.
 _DATA = re.compile(r"""[0-9A-Za-z+/_=-]{32,}|\\|\bb['"]|Duplicate entry""")
 
 
@@ -41,10 +41,11 @@ def spell_challenge(scheme: str = "Bearer", *, error: str | None = None, descrip
 
 
 def describe(error: BaseException) -> str:
-    """Describe a driver's error for a log by its class and message, without any value that was sent to the store.
+    """Describe a driver's error for a log: its class and message, but no value that was sent to the store.
 
-    SQLAlchemy's message and a traceback show the parameters of the statement, such as digests and user agents. Drivers
-    add lines that quote a row. So the message is cut to its first line, and omitted if it may contain data.
+    SQLAlchemy's message and a traceback would show the parameters of the statement, such as digests and user agents.
+    Drivers add lines that quote a row. So only the first line of the driver's message is used, and even that line is
+    omitted if it may contain data.
     """
     cause: BaseException = getattr(error, "orig", None) or error
     first_line = next(iter(str(cause).splitlines()), "")
@@ -58,10 +59,10 @@ class KnoxError(Exception):
 
 
 class InvalidToken(KnoxError, HTTPException):
-    """The text is not a live token of this user and audience: 401, without saying why (RFC 6750 §3.1)."""
+    """The text is not a live token of this user and audience. The answer is 401, without a reason (RFC 6750 §3.1)."""
 
     def __init__(self, challenge: str | None = None) -> None:
-        """Answer as RFC 6750 §3 requires.
+        """Set the status 401 and the header `WWW-Authenticate` (RFC 6750 §3).
 
         Args:
             challenge: The value of `WWW-Authenticate`; `None` means the challenge for a bearer token.
@@ -73,34 +74,34 @@ class InvalidToken(KnoxError, HTTPException):
 
 
 class CredentialsChanged(KnoxError, HTTPException):
-    """The user's password or `is_active` changed during the login: 400, like wrong credentials."""
+    """The user's password or `is_active` changed during the login. The answer is 400, as for wrong credentials."""
 
     def __init__(self) -> None:
-        """Answer as FastAPI-Users' login route does for wrong credentials."""
+        """Set the status and the detail with which FastAPI-Users' login route answers wrong credentials."""
         super().__init__(status.HTTP_400_BAD_REQUEST, detail="LOGIN_BAD_CREDENTIALS")
 
 
 class TokenLimitReached(KnoxError, HTTPException):
-    """The user has as many live tokens as the limit allows: 403 `LOGIN_TOKEN_LIMIT_REACHED`.
+    """The user has as many live tokens as the limit allows. The answer is 403 `LOGIN_TOKEN_LIMIT_REACHED`.
 
     Attributes:
-        limit: The limit that was reached, in tokens.
+        limit: The number of live tokens that the limit allows.
     """
 
     def __init__(self, limit: int) -> None:
-        """Answer 403, and keep the limit."""
+        """Set the status 403, and store the limit."""
         super().__init__(status.HTTP_403_FORBIDDEN, detail="LOGIN_TOKEN_LIMIT_REACHED")
         self.limit = limit
 
 
 class StoreUnavailable(KnoxError, HTTPException):
-    """The token store is unavailable: 503 `TOKEN_STORE_UNAVAILABLE`, with `Retry-After`."""
+    """The token store is unavailable. The answer is 503 `TOKEN_STORE_UNAVAILABLE`, with the header `Retry-After`."""
 
     def __init__(self, *, retry_after: int = 5) -> None:
-        """Answer 503.
+        """Set the status 503 and the header `Retry-After`.
 
         Args:
-            retry_after: The number of seconds that the client should wait (RFC 9110 §10.2.3).
+            retry_after: The number of seconds that the client should wait before it tries again (RFC 9110 §10.2.3).
         """
         super().__init__(
             status.HTTP_503_SERVICE_UNAVAILABLE,
@@ -110,9 +111,10 @@ class StoreUnavailable(KnoxError, HTTPException):
 
     @classmethod
     def because(cls, error: BaseException) -> Self:
-        """Log the reason, and return the exception, whose HTTP answer does not contain the reason.
+        """Log the error, and return an exception whose HTTP answer does not contain the error.
 
-        Raise the exception `from None`, because the traceback of the reason would show the statement's parameters.
+        Raise that exception `from None`. Otherwise the traceback would include the error, and show the statement's
+        parameters.
         """
         _logger.error("The token store is unavailable: %s", describe(error))
         return cls()

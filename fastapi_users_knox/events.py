@@ -1,4 +1,4 @@
-"""The events that a strategy publishes after a write; django-rest-knox sends signals instead."""
+"""The events that a strategy publishes after a write. django-rest-knox sends signals instead."""
 
 import inspect
 import logging
@@ -56,14 +56,14 @@ _LENGTHS = {"name": 128, "device_id": 128, "user_agent": 256, "ip_address": 64}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClientInfo:
-    """What is known about the client that makes a request. The client can choose all of it except the address.
+    """What is known about the client that makes a request. The client can choose all values except its address.
 
     Attributes:
         name: The name that the client gives itself, cut to 128 characters.
-        device_id: The client's stable identifier of its device, cut to 128 characters. A login replaces the record of
-            the same device.
+        device_id: The stable identifier that the client uses for its device, cut to 128 characters. A login replaces
+            the user's earlier record of the same device.
         user_agent: The `User-Agent`, cut to 256 characters.
-        ip_address: The address, as the server sees it, cut to 64 characters.
+        ip_address: The client's address, as the server sees it, cut to 64 characters.
     """
 
     name: str | None = None
@@ -74,8 +74,8 @@ class ClientInfo:
     def __post_init__(self) -> None:
         """Remove characters that cannot be printed, and cut each text to its maximum length.
 
-        One such character is NUL, which SQL refuses. A text that contains a token is dropped, because a client may send
-        a token in any header.
+        One of these characters is NUL, which SQL databases refuse. A text that contains a token is dropped, because a
+        client may send a token in any header.
         """
         for attribute, length in _LENGTHS.items():
             text = (getattr(self, attribute) or "")[: 4 * length]
@@ -90,7 +90,8 @@ class KnoxEvent(Generic[ID]):
     Attributes:
         user_id: The id of the user whom the token belongs to.
         client: The client that made the request; empty outside of a request.
-        request: The request, if there is one. It is not shown in the repr, because its headers may contain the token.
+        request: The request, if there is one. The event's repr does not show it, because its headers may contain the
+            token.
     """
 
     user_id: ID
@@ -112,7 +113,7 @@ class TokenIssued(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRefreshed(_RecordEvent[ID]):
-    """The expiry of a token moved forward, to the record's `expires_at`."""
+    """A token was refreshed, and now expires at the record's `expires_at`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,7 @@ class TokenRevoked(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenExpired(_RecordEvent[ID]):
-    """The record of an expired token was deleted, at a login or a read. In django-rest-knox: `token_expired`."""
+    """The record of an expired token was deleted during a login or a read. In django-rest-knox: `token_expired`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +142,7 @@ class TokenLimitHit(KnoxEvent[ID]):
     """A login was refused, because the user already has as many live tokens as the limit allows.
 
     Attributes:
-        limit: The largest number of live tokens.
+        limit: The number of live tokens that the limit allows.
     """
 
     limit: int
@@ -149,11 +150,7 @@ class TokenLimitHit(KnoxEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class _AttemptEvent(KnoxEvent[ID | None], Generic[ID]):
-    """An event about an attempt. Its `user_id` is `None` if the e-mail address that was typed is no user's.
-
-    Attributes:
-        action: What was attempted.
-    """
+    """What was attempted, as `action`. The `user_id` is `None` if the e-mail address that was typed is no user's."""
 
     action: LoginAction
 
@@ -184,7 +181,7 @@ class LoginThrottled(_AttemptEvent[ID]):
 
 
 Listener = Callable[[Any], Awaitable[None] | None]
-"""A function, `async` or not, that is called with every event. It selects events by `isinstance`."""
+"""A function, `async` or not, that is called with every event. A listener can choose events by `isinstance`."""
 
 
 class Publisher:
@@ -194,7 +191,7 @@ class Publisher:
         listeners: The listeners, called in this order. An error that a listener raises is logged, and has no other
             effect.
         request: The request or WebSocket, if there is one.
-        describe_client: Returns what an event says about the client.
+        describe_client: A function that returns what an event says about the client.
     """
 
     def __init__(
@@ -208,19 +205,19 @@ class Publisher:
         self._client: ClientInfo | None = None
 
     def client(self) -> ClientInfo:
-        """Return the description of the client, made only once; empty outside of a request."""
+        """Return the description of the client, which is made only once, and is empty outside of a request."""
         if self._client is None:
             self._client = self._describe_client()
         return self._client
 
     async def publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
-        """Publish an event. Without listeners this costs nothing."""
+        """Publish an event. If there are no listeners, this costs nothing."""
         if not self._listeners:
             return
         try:
             client = self.client()
         except Exception:
-            _logger.exception("describe_client raised: the event has no client")
+            _logger.exception("describe_client raised an error, so the event does not describe the client")
             client = self._client = ClientInfo()
         published = event(user_id=user_id, client=client, request=self._request, **details)
         for listener in self._listeners:
@@ -233,14 +230,14 @@ async def _call(listener: Listener, event: KnoxEvent[ID]) -> None:
         if inspect.isawaitable(outcome):
             await outcome
     except Exception:
-        _logger.exception("A listener raised on %s", type(event).__name__)
+        _logger.exception("A listener raised an error when it was called with a %s", type(event).__name__)
 
 
 def describe_client(request: HTTPConnection) -> ClientInfo:
-    """Describe the client by the headers `User-Agent`, `X-Device-Name`, `X-Device-Id`, and by the peer address.
+    """Describe the client by the headers `User-Agent`, `X-Device-Name` and `X-Device-Id`, and by its address.
 
-    Forwarding headers are not trusted. Behind a proxy, configure the server to set the address, for example by
-    uvicorn's `--forwarded-allow-ips`.
+    Forwarding headers are not trusted. Behind a proxy, configure the server to set the client's address, for example
+    with uvicorn's `--forwarded-allow-ips`.
     """
     return ClientInfo(
         name=request.headers.get("X-Device-Name"),

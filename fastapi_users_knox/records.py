@@ -1,6 +1,6 @@
 """What is stored about a token, and the values that a store's verbs take and return."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
@@ -23,7 +23,7 @@ _AS_CREATED = datetime.max.replace(tzinfo=UTC)
 
 
 class UserLike(Protocol):
-    """The part of a user that tokens depend on. Every user model of FastAPI-Users has it."""
+    """The attributes of a user that tokens depend on. Every user model of FastAPI-Users has them."""
 
     id: Any
     hashed_password: str
@@ -38,22 +38,22 @@ LimitPolicy = Literal["reject", "evict_oldest", "evict_least_recently_used"]
 
 @dataclass(frozen=True, kw_only=True)
 class TokenRecord(Generic[ID]):
-    """What is stored about one token, except its digest. All times are timezone-aware, UTC, in whole milliseconds.
+    """What is stored about one token, except its digest. All times are timezone-aware, in UTC, in whole milliseconds.
 
     Attributes:
-        id: The public identifier of the record. Refresh and rotation keep it.
+        id: The public identifier of the record. A refresh or rotation of the token does not change it.
         user_id: The id of the user whom the token belongs to.
         audience: The audience of the strategy that issued the token, like JWT's `aud`.
         created_at: When the token was issued.
-        expires_at: The token is refused from this moment on; `None` means that it never expires.
-        last_used_at: When the token was last used, accurate to `min_refresh_interval`; `None` if it has not been used
-            since login.
+        expires_at: The token is refused from this moment on; `None` means that the token never expires.
+        last_used_at: When the token was last used, accurate to `min_refresh_interval`; `None` if the token has not been
+            used since login.
         name: The name that the client or the application gave the session.
         device_id: The stable identifier that the client uses for its device.
         user_agent: The client's `User-Agent` at login, cut to 256 characters.
         ip_address: The client's address at login.
-        authenticated_at: When the user last proved who they are; by default `created_at`. A token that was issued on
-            the authority of another record has that record's `authenticated_at`.
+        authenticated_at: When the user last proved who they are; by default `created_at`. If the token was issued on
+            the authority of another record, this is the `authenticated_at` of that record.
     """
 
     id: UUID
@@ -74,12 +74,14 @@ class TokenRecord(Generic[ID]):
             object.__setattr__(self, "authenticated_at", self.created_at)
 
     @classmethod
-    def from_stored(cls, fields: Iterable[tuple[str, Any]]) -> Self:
-        """Return the record with these values of all fields, as a store has read them.
+    def from_stored(cls, fields: Mapping[str, Any]) -> Self:
+        """Build a record from the stored values of all its fields.
 
-        Nothing is checked or completed. Each request needs this, and the `__init__` of a frozen dataclass takes three
-        times as long.
+        The values are neither checked nor completed. Each request calls this method, and the `__init__` of a frozen
+        dataclass would take three times as long.
         """
+        if fields.keys() != cls.__dataclass_fields__.keys():
+            raise TypeError(f"a stored record has these fields: {', '.join(cls.__dataclass_fields__)}")
         record = object.__new__(cls)
         record.__dict__.update(fields)
         return record
@@ -102,17 +104,17 @@ class TokenRecord(Generic[ID]):
 
 
 class IssuedToken(str):
-    """The text of a new token. It cannot be read again later, because only its digest is stored.
+    """The text of a new token. The text cannot be read again later, because only its digest is stored.
 
-    It is a `str`, so it passes through every backend and transport of FastAPI-Users.
+    An `IssuedToken` is a `str`, so it passes through every backend and transport of FastAPI-Users.
 
     Attributes:
         record: The record that is stored for the token.
         user: The user whom the token belongs to.
         issued_at: When this text was generated. After a rotation, `issued_at` is later than `record.created_at`.
-        revoke_cookie_session: Revokes the session whose token is in the request's cookie of the given name, even if it
-            belongs to another user. A transport calls it before it overwrites that cookie. On a copy of the token it
-            does nothing.
+        revoke_cookie_session: A function that is called with the name of a cookie, and revokes the session whose token
+            the request has in that cookie, even if the session belongs to another user. A transport calls the function
+            before it overwrites the cookie. On a copy of the token, the function does nothing.
     """
 
     __slots__ = ("issued_at", "record", "revoke_cookie_session", "user")
@@ -130,19 +132,19 @@ class IssuedToken(str):
         issued_at: datetime,
         revoke_cookie_session: Callable[[str], Awaitable[None]] | None = None,
     ) -> Self:
-        """Create the text, with the attributes of the token."""
+        """Create the text, and give it the attributes of the token."""
         token = super().__new__(cls, text)
         token.record, token.user, token.issued_at = record, user, issued_at
         token.revoke_cookie_session = revoke_cookie_session or _revoke_nothing
         return token
 
     def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
-        """Copy the attributes of the token, except `revoke_cookie_session`."""
+        """Return how to copy the token, with all its attributes except `revoke_cookie_session`."""
         return _copied, (str(self), self.record, self.user, self.issued_at)
 
     @property
     def expires_in(self) -> int | None:
-        """Whole seconds from `issued_at` to the expiry (RFC 6749 §5.1); `None` if the token never expires."""
+        """The whole seconds from `issued_at` to the expiry (RFC 6749 §5.1); `None` if the token never expires."""
         if self.record.expires_at is None:
             return None
         return int((self.record.expires_at - self.issued_at).total_seconds())
@@ -162,7 +164,7 @@ async def _revoke_nothing(_cookie_name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """The part of a user that must be unchanged between the check of a login and the write of its token."""
+    """The fields of a user that must not change from the check of a login until the new token is stored."""
 
     hashed_password: str = field(repr=False)
     is_active: bool
@@ -170,10 +172,12 @@ class Credentials:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UserSource:
-    """Where the application loads the user from after a read. A store may replace a plain SELECT by its own join.
+    """The source from which the application loads the user after a read.
+
+    If the application would use a plain SELECT, a store may load the user with a join instead.
 
     Attributes:
-        session: The database session of the plain SELECT; `None` if the application does not load the user by one.
+        session: The database session of the plain SELECT; `None` if there is no plain SELECT.
         user_class: The mapped class that the SELECT loads; `None` if there is no plain SELECT.
     """
 
@@ -187,9 +191,10 @@ class Found(Generic[UP, ID]):
 
     Attributes:
         record: The record, live or not.
-        digest: The digest under which the record is stored, one of the digests of the presented token.
+        digest: The digest under which the record is stored, which is one of the presented token's digests.
         is_active: The user's `is_active` as just read; `None` if the store cannot see the users.
-        user: The user, if the store loaded it in the same read. Then `is_active` is set too.
+        user: The user, if the store loaded the user in the same read; `None` otherwise. If `user` is set, `is_active`
+            is set too.
     """
 
     record: TokenRecord[ID]
@@ -205,7 +210,7 @@ class Added(Generic[ID]):
     Attributes:
         expired: Records that had expired or were too old.
         replaced: Live records that the new record replaces.
-        evicted: Live records removed to stay within the limit.
+        evicted: Live records that were removed to stay within the limit.
     """
 
     expired: tuple[TokenRecord[ID], ...] = ()

@@ -13,17 +13,18 @@ T = TypeVar("T")
 
 
 async def run_to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Run work in a separate task, and return its result; a cancellation is raised only after the work is done.
+    """Run work in a separate task, and return its result. A cancellation is raised only after the work is done.
 
-    With `asyncio.shield` the caller would continue, and close its session while the work still uses it. AnyIO repeats a
-    cancellation in each turn of the event loop. This would keep the loop busy, so AnyIO's cancellation is shielded.
+    With `asyncio.shield`, a cancelled caller would continue, and close its session while the work still uses the
+    session. AnyIO repeats a cancellation in each turn of the event loop, which would keep the loop busy. So the wait is
+    shielded from AnyIO's cancellation.
     """
     task, cancelled = asyncio.create_task(work), None
     while not task.done():
         try:
             with CancelScope(shield=True):
                 await asyncio.wait([task])
-        except asyncio.CancelledError as error:  # From asyncio's own `Task.cancel`, which may be called more than once.
+        except asyncio.CancelledError as error:  # `Task.cancel` raises it, and may be called more than once.
             cancelled = error
     if cancelled is not None:
         raise cancelled from task.exception()

@@ -1,4 +1,4 @@
-"""The contract of a token store: eight verbs, and what each of them promises."""
+"""The contract of a token store: eight methods, called verbs, and what each of them promises."""
 
 from collections.abc import Hashable, Sequence
 from datetime import datetime
@@ -10,25 +10,27 @@ from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["Attempts", "TokenStore", "check_batch_size"]
 
-_MAX_BATCH_SIZE = 10_000  # A statement of asyncpg has at most 32,767 parameters.
+_MAX_BATCH_SIZE = 10_000  # asyncpg allows at most 32,767 parameters in one statement.
 
 
 class TokenStore(Protocol[UP, ID]):
     """Keep token records under digests. Each sentence below is a promise that `fastapi_users_knox.testing` tests.
 
     A record is *live* while `created_since <= created_at` and `now < expires_at`. A store never reads a clock: the
-    caller passes the time. Every verb is atomic under any concurrency, from any number of processes, and its effect is
-    durable once it has returned. Only `add` makes a new token valid. `renew` and `rotate` change a record only if it is
-    live and still stored under the digest under which it was found. A store that cannot be reached or cannot answer
-    raises `StoreUnavailable`.
+    caller passes the time. Every verb is atomic, however many processes call the store at the same time, and its effect
+    is durable once the verb has returned. A verb that removes many records may do so in several atomic steps: other
+    verbs may run in between, and if it fails, some of the records may be removed. Only `add` stores a new record.
+    `renew` and `rotate` change a record only if it is live and its digest has not changed since it was found. A store
+    that cannot be reached or cannot answer raises `StoreUnavailable`.
 
-    A store may also have a method `refuse_transaction_block()` without arguments. The user manager calls it before a
-    change of a user. The method raises `KnoxError` if the store could not commit a revocation after the change.
+    A store may also have a method `refuse_transaction_block()`, which takes no arguments. The user manager calls this
+    method before it changes a user. The method raises `KnoxError` if the store could not commit a revocation after that
+    change.
     """
 
     @property
     def sees_users(self) -> bool:
-        """Whether `add` checks `credentials`, and `get` reports whether the user is active."""
+        """Whether the store can read the users, so that `add` checks `credentials` and `get` returns `is_active`."""
         ...
 
     async def add(
@@ -46,41 +48,42 @@ class TokenStore(Protocol[UP, ID]):
     ) -> Added[ID]:
         """Store the record of a new token.
 
-        In the same step it removes records of the same user and audience: records that are not live, records under a
-        digest in `replaces`, and, if the new record has a `device_id`, records with the same `device_id`. It removes no
-        other record, except to stay within the limit.
+        In the same step, `add` removes these records of the same user and audience: records that are not live, records
+        stored under a digest in `replaces`, and records that have the new record's `device_id`, if it has one. `add`
+        removes no other record, except to stay within the limit.
 
-        With `limit`, the number of live records of the user and audience, including the new record, never exceeds the
-        limit. Under the policy "reject" the call raises and changes nothing. Under "evict_oldest" it removes the
-        records created first. Under "evict_least_recently_used" it removes the records not used for the longest time.
+        If `limit` is given, the user never has more live records in this audience than the limit, including the new
+        record. If the new record would exceed the limit, the policy decides what happens. Under "reject", the call
+        raises `TokenLimitReached` and changes nothing. Under "evict_oldest", it removes the records that were created
+        first. Under "evict_least_recently_used", it removes the records that have been unused for the longest time.
 
-        With `by`, the record with that id must belong to the same user and must not have expired; it may have any
-        audience. If a `remove_all` that removes that record runs at the same time, either the new record is not stored,
+        If `by` is given, the record with that id must belong to the same user and must not have expired, but it may
+        have any audience. If a simultaneous `remove_all` removes the record `by`, either the new record is not stored,
         or `remove_all` removes the new record too.
 
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
-            CredentialsChanged: The store sees the users, and the user does not exist any more or differs from
+            CredentialsChanged: The store sees the users, and the user no longer exists or no longer matches
                 `credentials`.
             InvalidToken: The record `by` has been removed or has expired.
-            LimitUnsupported: The store cannot keep an exact limit.
-            KnoxError: The store cannot keep the promise of `by`.
+            LimitUnsupported: `limit` is given, but the store cannot keep an exact limit.
+            KnoxError: `by` is given, but the store cannot check that record in the same step.
         """
         ...
 
     async def get(
         self, token: PresentedToken, *, audience: str, users: UserSource | None = None
     ) -> Found[UP, ID] | None:
-        """Find the record of this audience that is stored under one of the token's digests, live or not.
+        """Find the token's record in this audience, whether the record is live or not.
 
-        It writes nothing, and does not flush, commit or roll back the caller's transaction. Returns `None` if there is
-        no such record.
+        `get` writes nothing, and does not flush, commit or roll back the caller's transaction. `get` returns `None` if
+        this audience has no record under any of the token's digests.
 
         Args:
             token: The presented token.
             audience: The audience of the strategy that reads.
-            users: Where the application loads the user from next. A store on the same session loads the user in the
-                same read. `None` if no user is loaded.
+            users: The source from which the application loads the user next. A store that uses the same session loads
+                the user in the same read. `None` means that no user is loaded.
         """
         ...
 
@@ -94,23 +97,24 @@ class TokenStore(Protocol[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Record that the token was used: set `last_used_at` to `now`, and `expires_at` and the digest if given.
+        """Record a use of the token: set `last_used_at` to `now`, and set the expiry and the digest if they are given.
 
-        It is called right after the `get` that found the record. It writes only if the token was last used before
-        `unused_since`, so that only one of any number of simultaneous calls writes. It never moves the expiry back.
+        The caller calls `renew` right after the `get` that found the record. `renew` writes only if the token was last
+        used before `unused_since`, so only one of any number of simultaneous calls writes. `renew` never moves
+        `expires_at` to an earlier time.
 
-        Returns whether it wrote. It raises nothing, and takes at most one second. A write that cannot be done in that
-        time is skipped and logged once. This process tries the write again only after the length of `now -
-        unused_since`.
+        Returns whether the call wrote. `renew` raises no error and takes at most one second. If the write cannot be
+        done in that time, it is skipped and logged once, and this process does not try it again until `now -
+        unused_since` has passed.
         """
         ...
 
     async def rotate(
         self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
     ) -> bool:
-        """Store the record under a new digest instead of the digest under which it was found, and change nothing else.
+        """Replace the digest under which the record was found with a new digest, and change nothing else.
 
-        Returns whether the digest was changed. Of any number of simultaneous calls exactly one returns `True`.
+        Returns whether the digest was changed. Of any number of simultaneous calls, exactly one returns `True`.
         """
         ...
 
@@ -119,7 +123,7 @@ class TokenStore(Protocol[UP, ID]):
     ) -> TokenRecord[ID] | None:
         """Remove one record of this user and audience, and return it if it was live.
 
-        Of any number of simultaneous calls exactly one returns the record.
+        Of any number of simultaneous calls, exactly one returns the record.
         """
         ...
 
@@ -139,7 +143,7 @@ class TokenStore(Protocol[UP, ID]):
             audience: The audience; `None` means every audience.
             now: The current time.
             created_since: The earliest `created_at` of a live record.
-            keep: The id of one record that stays.
+            keep: The id of one record that is not removed.
         """
         ...
 
@@ -159,14 +163,14 @@ class TokenStore(Protocol[UP, ID]):
         seen: Found[UP, ID] | None = None,
         tried_since: datetime | None = None,
     ) -> int:
-        """Remove expired records, in batches of one transaction each, and return how many were removed.
+        """Remove expired records in batches, one transaction for each, and return how many records were removed.
 
-        It removes the records of every audience that have expired, and the records of this audience that were created
-        before `created_since`.
+        `purge` removes every record that has expired, whatever its audience, and those records of this audience that
+        were created before `created_since`.
 
-        With `seen`, it considers only this record, which a read has just found expired. Like `renew`, it then raises
-        nothing and takes at most one second. This process skips the call if it has already tried it since
-        `tried_since`.
+        If `seen` is given, `purge` considers only this record, which a read has just found expired. Like `renew`, a
+        call with `seen` raises no error and takes at most one second. The call is skipped if this process has already
+        tried to remove the record since `tried_since`.
 
         Raises:
             ValueError: The batch size is less than 1 or more than 10,000.
@@ -175,9 +179,10 @@ class TokenStore(Protocol[UP, ID]):
 
 
 class Attempts:
-    """The writes after reads that this process has recently attempted.
+    """The recent attempts of this process to write something because of a read.
 
-    Only one of many simultaneous requests attempts the write, and a failed write is not attempted again at once.
+    The attempts are remembered so that only one of many simultaneous requests writes, and a failed write is not
+    attempted again at once.
     """
 
     _SIZE = 10_000
@@ -187,9 +192,9 @@ class Attempts:
         self._tried_at: dict[Hashable, datetime] = {}
 
     def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
-        """Return whether the write has not been attempted since `tried_since`, and remember this attempt.
+        """Return `True`, and remember this attempt, unless the write has already been attempted since `tried_since`.
 
-        The oldest attempts are forgotten once there are 10,000.
+        At most 10,000 attempts are remembered; the oldest are forgotten first.
         """
         tried_at = self._tried_at.pop(what, None)
         is_ours = tried_at is None or tried_at < tried_since
@@ -200,6 +205,6 @@ class Attempts:
 
 
 def check_batch_size(batch_size: int) -> None:
-    """Raise `ValueError` for a batch size that `purge` cannot use."""
+    """Raise `ValueError` if `purge` cannot use this batch size."""
     if not 1 <= batch_size <= _MAX_BATCH_SIZE:
         raise ValueError(f"batch_size must be between 1 and {_MAX_BATCH_SIZE}")

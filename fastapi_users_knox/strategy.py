@@ -24,32 +24,32 @@ __all__ = ["KnoxStrategy"]
 
 
 class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
-    """Hashed opaque tokens that expire, refresh, are limited per user, and can be revoked one by one or all at once.
+    """A strategy whose opaque tokens are stored as hashes, expire, can be refreshed, and can be revoked at any time.
 
-    The strategy keeps nothing between calls. Make one strategy for each request, or share a strategy whose store can be
-    shared. Every method that reads or writes the store raises `StoreUnavailable` (503) if the store cannot answer.
+    The strategy keeps no state between calls. Make one for each request, or share one if its store can be shared. Every
+    method that reads or writes the store raises `StoreUnavailable` (503) if the store cannot answer.
 
-    To decide yourself who is authenticated, override `authenticate`. `read_token`, `current_token` and the routers call
-    it. Overriding `read_token` raises `TypeError`.
+    To decide yourself who is authenticated, override `authenticate`, which `read_token`, `current_token` and the
+    routers call. A subclass that overrides `read_token` is refused with a `TypeError`.
 
     Args:
         store: The token store.
         settings: The settings of the tokens.
-        request: The request or WebSocket. Pass `None` in scripts: records then describe no client, and a login replaces
-            no token.
-        user_db: The user database adapter of FastAPI-Users. It is required with a store that cannot see the users, such
-            as `RedisTokenStore`: it is used after a login is written, to check that the user has not changed meanwhile.
-            `None` turns off this check, and the check in `read_record`.
+        request: The request or WebSocket. Pass `None` in scripts: records then do not describe a client, and a login
+            replaces no token.
+        user_db: FastAPI-Users' user database adapter. The adapter is required if the store cannot see the users, as
+            with `RedisTokenStore`: after a login is stored, it is used to check that the user has not changed
+            meanwhile. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
-        describe_client: Returns what is stored about the client at login.
-        clock: Returns the current time, timezone-aware.
+        describe_client: A function that returns what is stored about the client at login.
+        clock: A function that returns the current time, timezone-aware.
 
     Raises:
         TypeError: An argument has the wrong type, or `user_db` is missing.
     """
 
     def __init_subclass__(cls, **options: object) -> None:
-        """Refuse a subclass that overrides `read_token`, because the routers would not call it."""
+        """Refuse a subclass that overrides `read_token`, because the routers do not call that method."""
         super().__init_subclass__(**options)
         if cls.read_token is not KnoxStrategy.read_token:
             raise TypeError(f"{cls.__name__} overrides read_token: override authenticate, which the routers call")
@@ -95,8 +95,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             token: The presented text; any text is allowed.
-            user_manager: Loads the user.
-            touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
+            user_manager: The user manager, which loads the user.
+            touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         """
         return await reading.authenticate(self._context, token, user_manager, touch=touch)
 
@@ -104,18 +104,13 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Do what `authenticate` does, but load no user. It is for services that need only the user's id.
 
         A store that cannot see the users accepts the token of a user whom `KnoxUserManagerMixin` has not deactivated.
-
-        Raises:
-            TypeError: The strategy's class overrides `authenticate`, but not this method.
         """
-        if type(self).authenticate is not KnoxStrategy.authenticate:
-            raise TypeError(f"{type(self).__name__} overrides authenticate: override authenticate_record too")
         return await reading.authenticate_record(self._context, token, touch=touch)
 
     async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user; `None` for any other text.
 
-        It writes nothing. If the store cannot see the users, it queries `user_db`.
+        The method writes nothing. If the store cannot see the users, the method reads the user from `user_db`.
         """
         return await reading.read_record(self._context, token)
 
@@ -139,7 +134,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return self._context.now() - record.authenticated_at <= within
 
     async def write_token(self, user: UP) -> IssuedToken:
-        """Issue a token at login: `issue` with its defaults."""
+        """Issue a token at login, by calling `issue` with its defaults."""
         return await self.issue(user)
 
     async def issue(
@@ -155,17 +150,17 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             user: The user, as loaded when the credentials were checked.
-            by: The record of the token with which the user asks for another token, as `current_token` returns it;
-                `None` if the user has just logged in. It must be in the same store. It passes on `authenticated_at`.
+            by: The record, as `current_token` returns it, of the token with which the user asks for another token;
+                `None` at a login. The record must be in the same store, and passes on its `authenticated_at`.
             token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
-                cap still applies. With `auto_refresh`, a use moves the expiry to the setting `token_ttl` after the use,
-                as in django-rest-knox.
+                cap still applies. With `auto_refresh`, a refresh uses the setting and not this lifetime, as in
+                django-rest-knox.
             name: The name in the list of sessions, instead of the name that the client sent.
             replace: Whether the token replaces the tokens presented with the request and the record of the same
                 device. Pass `False` for an additional token, such as a token for a machine.
 
         Raises:
-            ValueError: The lifetime breaks the rule of the setting `token_ttl`.
+            ValueError: The lifetime would not be valid as the setting `token_ttl`.
             InvalidToken: The record `by` belongs to another user, or is not live any more.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
@@ -173,7 +168,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return await issuing.issue(self._context, user, by=by, token_ttl=token_ttl, name=name, replace=replace)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
-        """Replace the text of a live token by a new text; the record's id, `created_at` and `expires_at` stay.
+        """Replace the text of a live token with a new text, and keep the record's id, `created_at` and `expires_at`.
 
         Raises:
             InvalidToken: The text is not a live token of this user, the user is not active, or another call has just
@@ -182,7 +177,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return await issuing.rotate(self._context, token, user)
 
     async def destroy_token(self, token: str, user: UP) -> None:
-        """Log out: revoke the session of a token, or of all values of a cookie that was sent several times.
+        """Log out: revoke the session of a token, or of each token in a cookie that was sent several times.
 
         Raises:
             InvalidToken: The text is not a live token of this user.
@@ -196,7 +191,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """Revoke all sessions of a user in this audience, and return the number that were live.
 
-        Once the call has returned, no token issued before it is accepted any more, except `keep`. It needs no request.
+        After the call, no token issued earlier is accepted any more, except `keep`. No request is needed.
 
         Args:
             user: The user.
@@ -204,7 +199,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: The reason in the events; by default "logout_all", or "logout_others" if a session is kept.
 
         Raises:
-            InvalidToken: The token to keep is not a live token of this user. Then nothing was revoked.
+            InvalidToken: `keep` is not a live token of this user, so nothing was revoked.
         """
         return await revoking.revoke_others(self._context, user, keep=keep, reason=reason)
 
@@ -227,9 +222,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: The reason in the events.
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
-            seen: Records that the database may have deleted together with the user. They are published too.
-            peers: Other strategies with listeners. The event of a record goes to the first peer with the record's
-                audience, or to this strategy if there is no such peer.
+            seen: Records that the database may have deleted together with the user. These records get an event too.
+            peers: Other strategies that have listeners. The event of a record is published by the first peer with the
+                record's audience, or by this strategy if no peer has that audience.
         """
         contexts = [peer._context for peer in peers]  # noqa: SLF001 (they are of this class)
         return await revoking.revoke_all(
@@ -239,7 +234,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def purge(self, *, batch_size: int = 1000) -> int:
         """Delete expired records, and return how many were deleted.
 
-        Run it regularly, for example by cron. Otherwise the records of users who never return are not deleted.
+        Call this method regularly, for example from cron, to delete the records of users who never return.
 
         Args:
             batch_size: The number of records that one transaction deletes, 1 to 10,000.

@@ -1,9 +1,10 @@
 """The text of a token: pure functions that generate, parse and digest it.
 
-A token is a prefix, a routing tag of 2 characters, a secret of 43 characters and a checksum of 6 characters. Everything
-after the prefix is base62, so a double click selects a token and one regular expression finds it. The secret has 256
-bits from the operating system's generator (ASVS 11.5.1). The checksum is the CRC-32 of everything before it, so that
-junk is refused without a call to the store. GitHub's tokens have such a checksum too.
+A token consists of a prefix, a routing tag of 2 characters, a secret of 43 characters and a checksum of 6 characters.
+Everything after the prefix is base62, so a double click selects a token and one regular expression finds it. The secret
+has 256 bits from the operating system's random number generator (ASVS 11.5.1). The checksum is the CRC-32 of everything
+before it. Because of the checksum, text that is not a token is refused without a call to the store. GitHub's tokens
+have a checksum too.
 """
 
 import hashlib
@@ -30,12 +31,12 @@ _WORD = re.compile(rf"(?<![0-9A-Za-z_])[0-9A-Za-z_]{{{_BODY_LENGTH},{_MAX_LENGTH
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PresentedToken:
-    """A token that a client has presented, as a store sees it: without the text.
+    """A token that a client has presented, in the form in which a store receives it: without its text.
 
     Attributes:
         tag: The routing tag.
-        digests: The digests under which the token may be stored, 32 bytes each. A new token would be stored under the
-            first.
+        digests: The digests under which the token may be stored, 32 bytes each. A new token is stored under the first
+            digest.
     """
 
     tag: str
@@ -54,10 +55,10 @@ def generate(tag: str, *, prefix: str) -> str:
 
 
 def parse(text: str | None) -> str | None:
-    """Return the routing tag of a text with the shape of a token, and `None` for any other text.
+    """Return the routing tag if a text has the shape of a token, and `None` otherwise.
 
-    The shape is a matter of alphabet, length and checksum, whatever the prefix. Only a store knows whether the text is
-    a token.
+    Only the alphabet, the length and the checksum are checked, and any prefix is accepted. Only a store knows whether
+    the text is a token.
     """
     if text is None or not _BODY_LENGTH <= len(text) <= _MAX_LENGTH or not _SHAPE.fullmatch(text):
         return None
@@ -67,12 +68,12 @@ def parse(text: str | None) -> str | None:
 
 
 def find_all(text: str) -> Iterator[str]:
-    """Find every token in a longer text, such as a header, where other characters separate it from the rest."""
+    """Find the tokens in a longer text, such as a header, if they touch no other letter, digit or underscore."""
     return filter(parse, _WORD.findall(text))
 
 
 def digest(text: str, *, key: bytes | None = None) -> bytes:
-    """Hash a whole token, prefix included, to 32 bytes: by SHA-256, or by HMAC-SHA-256 if a key is given.
+    """Hash a whole token, including its prefix, to 32 bytes: with SHA-256, or with HMAC-SHA-256 if a key is given.
 
     A fast hash is enough, because a token has 256 random bits that nobody can guess. A password would need a slow hash.
     """
@@ -82,7 +83,7 @@ def digest(text: str, *, key: bytes | None = None) -> bytes:
 
 
 def routing_tag(user_id: object) -> str:
-    """Derive the 2 base62 characters that put all keys of one user in one slot of a Redis Cluster."""
+    """Derive a user's tag: 2 base62 characters that put all Redis keys of the user in one slot of a Redis Cluster."""
     seed = hashlib.sha256(str(user_id).encode()).digest()
     return _base62(int.from_bytes(seed) % 62**_TAG_LENGTH, _TAG_LENGTH)
 
@@ -92,7 +93,7 @@ def _checksum(text: str) -> str:
 
 
 def _base62(number: int, length: int) -> str:
-    """Write a number with this many base62 digits. Two digits at once take half the time."""
+    """Write a number with this many base62 digits. Writing two at a time takes half the time."""
     pairs = []
     for _ in range(0, length, 2):
         number, pair = divmod(number, len(_PAIRS))

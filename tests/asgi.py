@@ -1,4 +1,4 @@
-"""Connections as a server passes them to an application, with any bytes, even those that clients refuse to send."""
+"""Connections as a server passes them to an application, with any bytes, even bytes that no client would send."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

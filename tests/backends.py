@@ -49,14 +49,14 @@ OpenApp = Callable[[], AbstractAsyncContextManager[App]]
 
 @dataclass(frozen=True, kw_only=True)
 class Backend:
-    """A database, and how an application uses it. It can be pickled, so it can be sent to another process.
+    """A database, and how an application uses it. The description can be pickled and sent to another process.
 
     Attributes:
         url: The URL of the database.
         options: Options of `create_async_engine`.
         begins: Whether SQLite is in WAL mode and transactions begin as in SQLAlchemy's documented recipe.
-        freeze: A statement after which other connections can read but not write the tokens, until its connection is
-            closed.
+        freeze: A statement after which other connections can read the tokens but not write them, until the connection
+            of the statement is closed.
         impatient: Options with which a transaction fails soon if another transaction holds a lock.
         ask_wait: A query that returns how long the connection waits for a lock.
         expire_on_commit: Whether a commit expires the objects in the sessions of tests that run on both kinds.
@@ -71,7 +71,7 @@ class Backend:
     expire_on_commit: bool = True
 
     def create_engine(self, **options: Any) -> AsyncEngine:
-        """Create an engine; the options override those of the backend."""
+        """Create an engine. The options override those of the backend."""
         engine = create_async_engine(self.url, **{**self.options, **options})
         if engine.dialect.name == "sqlite":
             event.listen(engine.sync_engine, "connect", _write_to_the_cache_alone)
@@ -80,25 +80,25 @@ class Backend:
         return engine
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[OpenApp]:
+    async def serving(self, engine: AsyncEngine | None = None) -> AsyncIterator[OpenApp]:
         """Return what one process of an application needs: a function that opens what each request has."""
-        engine = self.create_engine()
+        used = engine or self.create_engine()
 
         @asynccontextmanager
         async def open_app() -> AsyncIterator[App]:
-            async with AsyncSession(engine, expire_on_commit=False) as session:
+            async with AsyncSession(used, expire_on_commit=False) as session:
                 yield App(session=session, store=store_on(session))
 
         try:
             yield open_app
         finally:
-            await engine.dispose()
+            await used.dispose()
 
-    async def empty(self) -> None:
+    async def empty(self, engine: AsyncEngine | None = None) -> None:
         """Delete all users and tokens."""
-        engine = self.create_engine()
-        await create_empty_tables(engine)
-        await engine.dispose()
+        used = engine or self.create_engine()
+        await create_empty_tables(used)
+        await used.dispose()
 
     @property
     def lost_url(self) -> str:
@@ -113,15 +113,15 @@ class RedisBackend(Backend):
     """A Redis server for the tokens, together with a database for the users.
 
     Attributes:
-        connect: Creates a client, and closes it at the end of the block.
+        connect: A function that creates a client, and closes the client at the end of the block.
     """
 
     connect: Connect
 
     @asynccontextmanager
-    async def serving(self) -> AsyncIterator[OpenApp]:
-        """Return what one process needs; all of its requests share one client."""
-        async with super().serving() as open_users, self.connect() as redis:
+    async def serving(self, engine: AsyncEngine | None = None) -> AsyncIterator[OpenApp]:
+        """Return what one process needs. All requests of the process share one client."""
+        async with super().serving(engine) as open_users, self.connect() as redis:
 
             @asynccontextmanager
             async def open_app() -> AsyncIterator[App]:
@@ -130,11 +130,34 @@ class RedisBackend(Backend):
 
             yield open_app
 
-    async def empty(self) -> None:
+    async def empty(self, engine: AsyncEngine | None = None) -> None:
         """Delete all users and keys."""
-        await super().empty()
+        await super().empty(engine)
         async with self.connect() as redis:
             await redis.flushall()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engines:
+    """The engines of database files that tests share.
+
+    Each new engine would compile all statements again, and each new file would need its tables. Both take longer than
+    most tests. Between two tests, an engine has no connection open.
+
+    Attributes:
+        directory: The directory of the files.
+    """
+
+    directory: Path
+    _kept: dict[str, AsyncEngine] = field(default_factory=dict, init=False)
+
+    def of(self, backend: Backend) -> AsyncEngine:
+        """Return the engine of a file in the directory, or a new engine of any other database."""
+        if str(self.directory) not in backend.url:
+            return backend.create_engine()
+        if backend.url not in self._kept:
+            self._kept[backend.url] = backend.create_engine()
+        return self._kept[backend.url]
 
 
 _make_sentinel: Callable[..., Sentinel] = Sentinel  # The arguments of `Sentinel` have no types.
@@ -142,7 +165,7 @@ _make_sentinel: Callable[..., Sentinel] = Sentinel  # The arguments of `Sentinel
 
 @asynccontextmanager
 async def sentinel_master(sentinels: list[tuple[str, int]], name: str, **options: Any) -> AsyncIterator[Redis]:
-    """Create a client of the master that the sentinels name; at the end, also close the clients of the sentinels."""
+    """Create a client of the master that the sentinels name. At the end, close the clients of the sentinels too."""
     sentinel = _make_sentinel(sentinels)
     async with AsyncExitStack() as stack:
         for watcher in sentinel.sentinels:
@@ -151,7 +174,7 @@ async def sentinel_master(sentinels: list[tuple[str, int]], name: str, **options
 
 
 def _write_to_the_cache_alone(connection: Any, _record: object) -> None:
-    """Make SQLite not wait for the disk at each commit, which would only matter if the machine lost power."""
+    """Make SQLite commit without waiting for the disk. Waiting would only matter if the machine lost power."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA synchronous = OFF")
     cursor.close()

@@ -1,14 +1,14 @@
 """Fixtures for all tests: one server of each kind for the whole run, the databases on them, and the tests' marks."""
 
 import gc
-import importlib
-import pkgutil
 import sys
 import threading
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partialmethod
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +28,7 @@ from tests.backends import (
     SERVERS,
     SQLITE,
     Backend,
+    Engines,
     RedisBackend,
 )
 from tests.delays import lengthen_delays
@@ -43,7 +44,7 @@ SERVER_FIXTURES = {
     *("redis_cluster_servers", "redis_sentinel_servers"),
 }
 SERVER_NAMES = {*SERVER_FIXTURES, *SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS}
-# One server of each kind reaches every line; what another driver, level or release does differently is not in ours.
+# One server of each kind reaches every line. Other drivers, isolation levels and releases differ in their own code.
 MEASURED = {"postgresql-asyncpg", "mariadb", "redis-7", "redis-cluster", "redis_7_server"}
 VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_server"} - MEASURED
 
@@ -54,25 +55,17 @@ PROGRAMS = {
 }
 
 
-# A busy machine may need long for an example, which says nothing about the code.
+# A busy machine may need long for an example, so the time says nothing about the code.
 settings.register_profile("knox", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("knox")
-
-# All modules are imported here, where coverage is measured.
-for module in pkgutil.walk_packages(fastapi_users_knox.__path__, "fastapi_users_knox."):
-    importlib.import_module(module.name)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_collection() -> Generator[None, object, object]:
-    """Import the tests without measuring coverage, which would take twice as long."""
-    with untraced():
-        return (yield)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, by their fixtures and parameters, and those that run without coverage."""
+    """Mark the tests that need a server, by their fixtures and parameters, and those that run without coverage.
+
+    The marks `measured` and `unmeasured` of a test or module say it for what the rule does not know.
+    """
     for item in items:
         names = {*getattr(item, "fixturenames", ()), *_texts_among_parameters(item)}
         module = ".".join(item.path.relative_to(item.config.rootpath).with_suffix("").parts)
@@ -81,6 +74,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if names & VARIANTS or is_program:
             item.add_marker("unmeasured")
+    # What is cached is made in a measured test, if one needs it: a process runs those first.
+    items.sort(key=_is_unmeasured)
+
+
+def _is_unmeasured(item: pytest.Item) -> bool:
+    return item.get_closest_marker("unmeasured") is not None and item.get_closest_marker("measured") is None
 
 
 def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
@@ -89,13 +88,18 @@ def _texts_among_parameters(item: pytest.Item) -> Iterator[str]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Measure no coverage in the process that only distributes the tests."""
+    """Measure no coverage in the process that only distributes the tests to others."""
     if getattr(session.config.option, "numprocesses", None):
         sys.settrace(None)
 
 
 def pytest_collection_finish() -> None:
-    """Make the garbage collector skip the modules and the tests, which exist until the end anyway."""
+    """Import the whole package while coverage is measured, and prepare the garbage collector.
+
+    The collector then skips the modules and the tests, which exist until the end anyway.
+    """
+    for module in walk_packages(fastapi_users_knox.__path__, f"{fastapi_users_knox.__name__}."):
+        import_module(module.name)
     gc.collect()
     gc.freeze()
 
@@ -103,7 +107,7 @@ def pytest_collection_finish() -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Run the tests that are marked `unmeasured` without measuring coverage."""
-    with nullcontext() if item.get_closest_marker("unmeasured") is None else untraced():
+    with untraced() if _is_unmeasured(item) else nullcontext():
         return (yield)
 
 
@@ -196,7 +200,7 @@ def redis_sentinel_servers() -> Iterator[SentinelServers]:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Run asynchronous tests on asyncio, as SQLAlchemy does; the scope lets all fixtures be asynchronous."""
+    """Run asynchronous tests on asyncio, as SQLAlchemy does. The scope lets all fixtures be asynchronous."""
     return "asyncio"
 
 
@@ -232,10 +236,16 @@ def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return backend_of(request.param, request, tmp_path)
 
 
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Engines:
+    """Return the engines of database files that tests share."""
+    return Engines(directory=tmp_path_factory.mktemp("shared"))
+
+
 @pytest.fixture
-async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
+async def engine(any_backend: Backend, engines: Engines) -> AsyncIterator[AsyncEngine]:
     """Return an engine on empty tables, and check at the end that every connection was returned to the pool."""
-    engine = any_backend.create_engine()
+    engine = engines.of(any_backend)
     await create_empty_tables(engine)
     yield engine
     pool = engine.pool
@@ -248,5 +258,5 @@ async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
 def sessions(
     request: pytest.FixtureRequest, engine: AsyncEngine, any_backend: Backend
 ) -> async_sessionmaker[AsyncSession]:
-    """Return a session factory, whose `expire_on_commit` is the backend's unless the test chooses it by parameters."""
+    """Return a session factory. Its `expire_on_commit` is the backend's, unless the test chooses it by parameters."""
     return async_sessionmaker(engine, expire_on_commit=getattr(request, "param", any_backend.expire_on_commit))

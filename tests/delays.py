@@ -1,4 +1,4 @@
-"""Long delays, so that tests of the writes that a read causes also pass on a machine that is busy."""
+"""Long delays, so that tests of writes that are caused by a read also pass on a busy machine."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from fastapi_users_knox.redis import after_reads
 from fastapi_users_knox.sqlalchemy import dialects
 from fastapi_users_knox.throttling import budget
 
-LONG = 20.0  # seconds, of which a test needs only as much as the machine takes
+LONG = 20.0  # seconds; a test takes only as long as the machine needs
 
 
 def lengthen_delays(replace: Callable[[Any, str, float], None] = setattr) -> None:

@@ -1,4 +1,4 @@
-"""The tables of the application that the tests play: users with UUIDs, and their tokens, for every SQL database."""
+"""The tables of the tests' application, for every SQL database: users with UUIDs, and their tokens."""
 
 import uuid
 
@@ -42,7 +42,7 @@ def store_on(session: AsyncSession) -> SQLAlchemyTokenStore[User, uuid.UUID]:
 
 
 async def create_empty_tables(engine: AsyncEngine) -> None:
-    """Delete all rows, or create the tables if that fails; to check first whether they exist takes much longer."""
+    """Delete all rows, or create the tables if that fails. To check first whether they exist takes longer."""
     try:
         await _empty_tables(engine)
     except (OperationalError, ProgrammingError):

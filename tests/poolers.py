@@ -1,4 +1,4 @@
-"""A private PgBouncer in front of a PostgreSQL server, which gives each transaction any of its connections."""
+"""A private PgBouncer in front of a PostgreSQL server. PgBouncer runs each transaction on any of its connections."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ default_pool_size = 3
 
 @contextmanager
 def pgbouncer(behind: Server) -> Iterator[Server]:
-    """Run PgBouncer with three connections to the server, each of which is used for one transaction at a time."""
+    """Run PgBouncer with three connections to the server. Each connection serves one transaction at a time."""
     with private_home("postgres") as home:
         program = on_path("pgbouncer")
         server = Server(

@@ -1,4 +1,4 @@
-"""A proxy in front of a Redis server that loses a chosen reply, like a network that fails after the server's work."""
+"""A proxy in front of a Redis server. It loses a chosen reply, like a network that fails after the server's work."""
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
@@ -8,7 +8,7 @@ from typing import Self
 
 from tests.servers import HOST, free_ports
 
-# A client sends these by itself to set up a connection, so they do not count as commands of the caller.
+# A client sends these commands by itself to set up a connection, so they do not count as commands of the caller.
 SETUP = frozenset({"AUTH", "CLIENT", "HELLO", "READONLY", "SELECT"})
 STRINGS = frozenset({b"$", b"=", b"!"})  # plain strings, verbatim strings and long errors
 AGGREGATES = {b"*": 1, b"~": 1, b">": 1, b"%": 2}  # array, set, push, and map, which has two values for each entry
@@ -18,12 +18,13 @@ ATTRIBUTES = b"|"
 class Proxy:
     """A proxy on the loopback interface, for clients that send one command at a time over each connection.
 
-    It understands both versions of Redis's protocol and forwards pushes of the server, but does not support SUBSCRIBE.
+    The proxy understands both versions of Redis's protocol and forwards pushes of the server, but does not support
+    SUBSCRIBE.
 
     Attributes:
-        port: The port that it listens on.
-        seen: The commands since the last `drop`, except those that set up a connection. Each has its name in
-            capitals and its first argument.
+        port: The port that the proxy listens on.
+        seen: The commands since the last `drop`, except those that set up a connection. Each item is the command's name
+            in capitals and its first argument.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -52,9 +53,10 @@ class Proxy:
         return f"redis://{HOST}:{self.port}/0"
 
     def drop(self, number: int) -> None:
-        """Lose the reply to the command of this number, counted from 1 from now on, and close its connection.
+        """Lose the reply to one of the next commands, and close the connection of that command.
 
-        The server has executed the command by then. With 0, no reply is lost. In any case, `seen` is cleared.
+        The number 1 means the next command, and 0 means that no reply is lost. The server executes the command whose
+        reply is lost. The call also clears `seen`.
         """
         self.seen.clear()
         self._doomed = number
@@ -98,7 +100,7 @@ class Proxy:
             await _close(server_writer)
 
     async def _pass_commands(self, reader: StreamReader, writer: StreamWriter, lost: deque[bool]) -> None:
-        """Forward commands until one has a reply to lose, or the client closes the connection.
+        """Forward commands until the reply to a command is to be lost, or the client closes the connection.
 
         For each command, append to `lost` whether its reply is to be lost.
         """
@@ -109,7 +111,7 @@ class Proxy:
                 writer.write(command)
                 await writer.drain()
         except (OSError, EOFError):
-            writer.close()  # The server then closes the connection, which stops the replies too.
+            writer.close()  # The server then closes the connection, so no more replies come.
 
     def _is_doomed(self, command: bytes) -> bool:
         """Note the command in `seen`, and return whether its reply is to be lost."""
@@ -139,7 +141,7 @@ async def read_value(stream: StreamReader) -> bytes:
 
 
 def _values_within(kind: bytes, count: bytes) -> int:
-    """Return how many values follow as parts of a value with this head; attributes count with the value after them."""
+    """Return how many values follow as parts of a value with this head. Attributes count with the value after them."""
     if kind == ATTRIBUTES:
         return 2 * int(count) + 1
     return AGGREGATES[kind] * int(count) if kind in AGGREGATES else 0  # A null array has the count -1, so no values.

@@ -22,9 +22,10 @@ class Caller:
 
     Attributes:
         number: The caller's number among the callers of all processes, counted from 0.
-        app: What the caller's request has.
+        app: What the caller's request uses: a session and a store.
         shared: What the test passes to all callers.
-        ready: Waits until all callers of all processes are ready. A caller awaits it just before the act that races.
+        ready: A function that waits until all callers of all processes are ready. A caller awaits it just before the
+            act that races.
     """
 
     number: int
@@ -42,7 +43,8 @@ class Race:
     """Two processes that wait to run callers."""
 
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tests.test_races"])  # Both processes would otherwise import all of it.
         self._pool = ProcessPoolExecutor(PROCESSES, context, _join, (context.Barrier(PROCESSES),))
 
     async def __call__(self, backend: Backend, call: Call, shared: Any, *, callers: int) -> Sequence[Any]:
@@ -51,7 +53,7 @@ class Race:
         Args:
             backend: The backend; every process connects to it by itself.
             call: What each caller does: a function of a module, because the other processes import it by its name.
-            shared: What every caller gets. Like the callers' results, it must be picklable.
+            shared: What every caller gets. It must be picklable, and so must the callers' results.
             callers: The number of callers, a multiple of the number of processes.
         """
         shares = [range(process, callers, PROCESSES) for process in range(PROCESSES)]
@@ -101,5 +103,5 @@ async def _outcome(calling: Awaitable[Any]) -> Any:
     """Return the result of a call, or the name of its error, because not every error can be pickled."""
     try:
         return await calling
-    except Exception as error:  # noqa: BLE001 (the test judges it)
+    except Exception as error:  # noqa: BLE001 (the test checks it)
         return type(error).__name__

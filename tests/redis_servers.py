@@ -1,6 +1,6 @@
 """Private Redis servers for the tests: a single server, a cluster, and a master with sentinels.
 
-Unlike the SQL servers, they also run as root, so each runs under the account that runs the tests.
+Unlike SQL servers, Redis servers also run as root, so each runs under the account that runs the tests.
 """
 
 import importlib.util
@@ -122,7 +122,7 @@ class SentinelServers:
         return [(HOST, watcher.port) for watcher in self.watchers]
 
     def fail_over(self) -> None:
-        """Make the sentinels promote the replica; the old master becomes its replica about ten seconds later."""
+        """Make the sentinels promote the replica. The old master becomes a replica about ten seconds later."""
         self.watchers[0].ask("SENTINEL", "FAILOVER", self.master_name)
         self.await_new_master()
 
@@ -156,13 +156,13 @@ def redis_cluster(program: Program, *, replicas: Literal[0, 1] = 0) -> Iterator[
 def redis_sentinel(
     program: Program, *, sentinels: Literal[1, 3] = 1, down_after: int = 500
 ) -> Iterator[SentinelServers]:
-    """Run a master and a replica with one or three sentinels; the majority of the sentinels decides.
+    """Run a master and a replica with one or three sentinels. The majority of the sentinels decides.
 
     Args:
         program: The program of all servers.
         sentinels: The number of sentinels.
-        down_after: The milliseconds after which a master that does not answer is replaced. Tests in which that must
-            not happen pass a very long time.
+        down_after: The milliseconds after which a master that does not answer is replaced. Tests in which no master may
+            be replaced pass a very long time.
     """
     with ExitStack() as stack:
         master = stack.enter_context(_running(program))
@@ -180,7 +180,7 @@ def redis_sentinel(
 def _running(
     program: Program, *options: str, settings: Sequence[str] = (), ports: Iterable[int] | None = None
 ) -> Iterator[RedisServer]:
-    """Run a server in its own home. A sentinel may rewrite the settings, which are in a file, but not the options."""
+    """Run a server in its own home. The settings are in a file, which a sentinel may rewrite. The options are not."""
     with private_home() as home:
         found = _find(program, home)
         file = home.path / "redis.conf"
@@ -199,7 +199,7 @@ def _command_line(program: Path, file: Path, options: Sequence[str], port: int) 
 
 
 def _is_ready(home: Home, _pid: int, _port: int) -> bool:
-    """Return whether the server's log says that it is ready; another server could have answered on the port."""
+    """Return whether the server's log says that it is ready. On the port, another server could have answered."""
     log = (home.path / "log").read_text(errors="replace")
     return any(sign in log for sign in READY)
 
@@ -248,10 +248,10 @@ def _ports_with_bus() -> Iterator[int]:
 
 
 def _form(cluster: ClusterServers) -> None:
-    """Join single nodes to a cluster, and return when each node knows all of it."""
+    """Join single nodes to a cluster, and return when each node knows the whole cluster."""
     for epoch, node in enumerate(cluster.nodes, start=1):
-        # Nodes of the same epoch agree on different ones soon after they have met. If a master is killed meanwhile, and
-        # its replica does not know the master's new epoch yet, the other masters never vote for the replica.
+        # Nodes with the same epoch agree on different epochs soon after they have met. If a master is killed before its
+        # replica knows the master's new epoch, the other masters never vote for the replica.
         node.ask("CLUSTER", "SET-CONFIG-EPOCH", str(epoch))
     for number, master in enumerate(cluster.masters):
         slots = range(SLOTS * number // MASTERS, SLOTS * (number + 1) // MASTERS)
@@ -288,7 +288,7 @@ def _is_linked(replica: RedisServer) -> bool:
 
 
 def settle(master: RedisServer, replica: RedisServer) -> None:
-    """Wait until the replica has all data of the master, which a link that is up does not guarantee."""
+    """Wait until the replica has all data of the master. A link that is up does not guarantee this."""
     _await("a replica with the master's data", lambda: _offset(master, "master") == _offset(replica, "slave"))
 
 
@@ -326,7 +326,7 @@ def _can_take_over(replicas: Reply) -> bool:
 
 
 def _await(what: str, is_there: Callable[[], bool]) -> None:
-    """Wait until a condition holds; an error counts as not yet."""
+    """Wait until a condition holds. If checking the condition raises an error, keep waiting."""
     deadline = time.monotonic() + PATIENCE
     while True:
         with suppress(OSError, ServerFailed):
@@ -338,7 +338,7 @@ def _await(what: str, is_there: Callable[[], bool]) -> None:
 
 
 def command_of(words: Sequence[str]) -> bytes:
-    """Return a command in Redis's protocol: the number of words, and then each word after its length."""
+    """Return a command in Redis's protocol: the number of words, and then each word with its length before it."""
     encoded = [word.encode() for word in words]
     return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded)
 

@@ -26,16 +26,16 @@ import pytest
 
 HOST = "127.0.0.1"
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 180.0  # the seconds that a program may take to exit or a server to answer
+PATIENCE = 180.0  # the seconds that a program may take to exit, or that a server may take to answer
 SEARCH_PATH = f"{os.environ.get('PATH', os.defpath)}:/usr/local/sbin:/usr/sbin"
 
 
 class ServerUnavailable(Exception):
-    """This machine does not have the programs of a server; the message names them."""
+    """This machine does not have the programs of a server. The message names the programs."""
 
 
 class ServerFailed(Exception):
-    """A program failed, or a server does not answer; the message ends with the log."""
+    """A program failed, or a server does not answer. The message ends with the log."""
 
 
 class PortTaken(ServerFailed):
@@ -122,7 +122,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Delay Ctrl-C and SIGTERM, which reach the main thread, until the block has noted what has to be cleaned up."""
+    """Delay Ctrl-C and SIGTERM, which interrupt the main thread, until the block has noted what to clean up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -143,8 +143,9 @@ class Daemon:
 
     Attributes:
         home: The directory of the server.
-        command: Returns the command that serves a port.
-        is_ready: Returns whether the process of this id serves this port; an `OSError` or `IndexError` means not yet.
+        command: A function that returns the command that serves a port.
+        is_ready: A function that returns whether the process with this id serves this port. If it raises `OSError` or
+            `IndexError`, the process does not serve the port yet.
         kill_signal: The signal that kills the server.
         port: The port that the server listens on.
     """
@@ -176,7 +177,8 @@ class Daemon:
     def start(self) -> None:
         """Start the server with the same port and data as before, and return when it answers.
 
-        With `KNOX_NO_SERVERS=1` it fails instead, which shows that a test without the mark `server` needs a server.
+        If `KNOX_NO_SERVERS=1` is set, the start fails, which shows that a test needs the mark `server` but does not
+        have it.
         """
         if os.environ.get("KNOX_NO_SERVERS") == "1":
             raise ServerFailed("a test that starts a server needs the mark `server`")
@@ -196,7 +198,7 @@ class Daemon:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Stop the server's processes during the block: connections stay open, and the server does not answer."""
+        """Stop the server's processes during the block. Connections stay open, but the server does not answer."""
         try:
             for pid in self._processes():
                 _send(signal.SIGSTOP, pid)
@@ -210,7 +212,7 @@ class Daemon:
             _send(signal.SIGCONT, pid)
 
     def _processes(self) -> Iterator[int]:
-        """Yield the ids of the server's process and then of its children, which only Linux reports."""
+        """Yield the id of the server's process, and then the ids of its children, which only Linux reports."""
         if self._process is not None and self._process.poll() is None:
             pid = self._process.pid
             yield pid
@@ -252,7 +254,7 @@ def _send(number: signal.Signals, pid: int) -> None:
 
 
 def _await_stillness(pid: int) -> None:
-    """Wait until a process has reacted to SIGSTOP, which takes a moment."""
+    """Wait until SIGSTOP has stopped a process, which takes a moment."""
     while not _stands_still(pid):
         time.sleep(0.001)
 

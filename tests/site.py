@@ -1,8 +1,8 @@
 """The tests' application: The routers of FastAPI-Users and of this package, combined as a developer would.
 
-FastAPI takes longer to build an application than most tests take, so each is built once and shared. What differs from
-one test to the next (the database, the clock, the settings) is in a `World`, which reaches the requests through the
-state of their ASGI scope, as the state of a lifespan does.
+FastAPI takes longer to build an application than most tests take, so each application is built once and shared. What
+differs from one test to the next (the database, the clock, the settings) is in a `World`. Each request finds the world
+in the state of its ASGI scope, in which the state of a lifespan is also passed.
 """
 
 import uuid
@@ -48,7 +48,7 @@ HASHED = PASSWORDS.hash(PASSWORD)
 ADA = "ada@example.org"
 
 P = ParamSpec("P")
-# For any user class, because some test modules have their own.
+# The manager takes any user class, because some test modules have their own.
 Backend = AuthenticationBackend[Any, uuid.UUID]
 Users = FastAPIUsers[Any, uuid.UUID]
 Store = TokenStore[Any, uuid.UUID]
@@ -233,7 +233,7 @@ async def get_user_manager(world: CurrentWorld, session: Session) -> Manager:
 
 
 def knox_backend(name: str = "knox", transport: Transport | None = None) -> Backend:
-    """Return a backend of this package; the same arguments return the same backend.
+    """Return a backend of this package. The same arguments return the same backend.
 
     Args:
         name: The name under which the world has the backend's settings.
@@ -255,7 +255,7 @@ def _knox_backend(name: str, transport: Transport) -> Backend:
 
 @cache
 def bearer(login_url: str = "knox/login", header_prefix: str = "Bearer") -> KnoxBearerTransport:
-    """Return a bearer transport; the same arguments return the same one, so applications with it can be shared."""
+    """Return a bearer transport. The same arguments return the same transport, so that applications can be shared."""
     return KnoxBearerTransport(login_url, header_prefix=header_prefix)
 
 
@@ -285,7 +285,8 @@ def create_users(*backends: Backend, get_user_manager: Callable[..., Any] = get_
 def shared(build: Callable[P, FastAPI]) -> Callable[P, FastAPI]:
     """Share the built applications between all tests of a run: the same arguments return the same application.
 
-    Building is not traced for coverage, which takes half the time; tests of the OpenAPI document build their own.
+    The building is not traced for coverage, so it takes half the time. Tests of the OpenAPI document build their own
+    applications.
     """
     built: dict[object, FastAPI] = {}
 
@@ -314,7 +315,7 @@ def build_app(
     """Build an application, to which a test module may add routes.
 
     Args:
-        backends: The backends by which users log in; each has its routes under its name.
+        backends: The backends by which users log in. The path of a backend's routes begins with its name.
         requires_verification: Whether unverified users are refused.
         renews_cookies: Whether `KnoxCookieMiddleware` is added.
         explains_401: Whether `unauthorized_handler` is added for 401.
@@ -366,7 +367,7 @@ def _add_route(app: FastAPI, name: str, current_user: Callable[..., Any]) -> Non
 
 
 def client_of(app: Any) -> AsyncClient:
-    """Open a client; an exception that the application raises reaches the test."""
+    """Open a client. If the application raises an exception, the test gets that exception."""
     return AsyncClient(transport=ASGITransport(app), base_url="https://test")
 
 

@@ -48,13 +48,13 @@ def _postgresql_command(program: Path, data: Path, port: int) -> list[str | Path
 
 
 def _postgresql_is_ready(pid_file: Path, pid: int, _port: int) -> bool:
-    """Return whether the pid file, which `pg_ctl --wait` reads too, names this process and the state `ready`."""
+    """Return whether the pid file names this process and the state `ready`. `pg_ctl --wait` reads the same file."""
     lines = pid_file.read_text().splitlines()
     return lines[0] == str(pid) and lines[7].strip() == "ready"
 
 
 def postgresql_is_listening(_pid: int, port: int) -> bool:
-    """Return whether the port answers the question for encryption, with which a connection to PostgreSQL may begin."""
+    """Return whether the port answers a request for encryption, with which a connection to PostgreSQL may begin."""
     with socket.create_connection((HOST, port), timeout=1) as connection:
         connection.sendall(bytes.fromhex("0000000804d2162f"))  # SSLRequest
         return connection.recv(1) in {b"N", b"S"}

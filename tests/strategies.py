@@ -1,4 +1,4 @@
-"""Strategies for tests: with a clock that the test sets, a log of published events, and the SQL statements sent."""
+"""Strategies for tests, with a clock that the test sets, a log of the published events, and a log of SQL statements."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -114,7 +114,7 @@ def sent_to(engine: AsyncEngine) -> Iterator[list[str]]:
 
 
 def reasons(events: Sequence[KnoxEvent[Any]]) -> list[str]:
-    """Return the reason of each revocation; the events must hold nothing else."""
+    """Return the reason of each revocation. All events must be revocations."""
     assert all(isinstance(event, TokenRevoked) for event in events)
     return [event.reason for event in events if isinstance(event, TokenRevoked)]
 

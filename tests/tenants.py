@@ -1,4 +1,4 @@
-"""Tenants on PostgreSQL, by row-level security or by one schema each, and the ways to set the tenant of a session."""
+"""Tenants on PostgreSQL, by row-level security or one schema for each, and ways to set the tenant of a session."""
 
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -152,7 +152,7 @@ async def by_statement_beside_a_listener(engine: AsyncEngine) -> AsyncIterator[A
 
 @asynccontextmanager
 async def by_begin_of_engine(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Set the tenant by a listener on the engine's `begin` event, which no session knows about."""
+    """Set the tenant by a listener on the engine's `begin` event. Sessions do not know about such a listener."""
     event.listen(engine.sync_engine, "begin", set_tenant_of_connection)
     async with AsyncSession(engine, **KEEPING) as session:
         yield session
@@ -268,9 +268,10 @@ BY_SCHEMA: Mapping[str, Open] = {
     **{way.__name__: way for way in (by_engine, by_routing, by_connection, by_search_path)},
     **BY_EXECUTE,
 }
-LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}  # These hold in each transaction, or outside of the current one.
+# These settings hold in each transaction, or outside of the current one.
+LASTING: Mapping[str, Open] = {**BY_ROW, **BY_SCHEMA}
 ALL: Mapping[str, Open] = {**LASTING, by_statement.__name__: by_statement}
-UNSEEN: Mapping[str, Open] = {  # A session knows nothing about these, or only during its first transaction.
+UNSEEN: Mapping[str, Open] = {  # A session knows nothing about these settings, or only during its first transaction.
     way.__name__: way for way in (by_statement_beside_a_listener, by_begin_of_engine, by_search_path_once)
 }
 IN_SCHEMA = {*BY_SCHEMA, by_search_path_once.__name__}
@@ -285,7 +286,7 @@ class Tenancy:
         engine: An engine that connects as a role that sees no rows unless a tenant is set.
         superuser: An engine that connects as the superuser, who sees all rows.
         schema: The schema of the tables.
-        open_session: Opens a session for the tenant.
+        open_session: A function that opens a session for the tenant.
         user: The user.
     """
 

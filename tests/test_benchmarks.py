@@ -12,20 +12,31 @@ import pytest
 from fastapi_users.password import PasswordHelper
 from redis.asyncio import Redis
 
-from benchmarks import growth, junk, logins, memory, sliding, statements
+from benchmarks import growth, holding, imports, junk, logins, memory, reads, refreshes, sliding, statements, steps
 from benchmarks.counting import counter
 from benchmarks.filling import NOW, TOKENS_PER_USER, Kept, Place, create_users, fill, log_in
-from benchmarks.measure import Scale, Servers, Trial
-from benchmarks.peers import DATABASE, JWT, KNOX_REDIS, KNOX_SQL, REDIS, user_manager_on
+from benchmarks.measure import CPU, PARTS, Scale, Servers, Trial
+from benchmarks.peers import DATABASE, JWT, KNOX_REDIS, KNOX_SQL, RECORD_ALONE, REDIS, SLIDING, user_manager_on
 from benchmarks.setting import client, create_user, database
 from fastapi_users_knox import tokens
 from tests.redis_servers import redis
 from tests.servers import skip_if_unavailable
+from tests.strategies import Clock
 
 pytestmark = pytest.mark.unmeasured
 
 TINY = Scale(
-    rounds=1, calls=1, http_rounds=1, seconds=0.1, tokens=(10, 30), tokens_of_one=(1, 5), stored=900, clients=8
+    rounds=1,
+    calls=1,
+    http_rounds=1,
+    seconds=0.1,
+    tokens=(10, 30),
+    tokens_of_one=(1, 5),
+    stored=900,
+    clients=8,
+    users=2,
+    expired=30,
+    refreshed=30,
 )
 
 Figures = dict[tuple[str, str, str], tuple[float, ...]]
@@ -60,6 +71,46 @@ async def test_logins_and_logouts_are_what_is_timed(servers: Servers) -> None:
         for trials in (logins.logins, logins.whole_logins, logins.logouts):
             for trial in trials(engine, redis, user).values():
                 await _try(trial)
+
+
+async def test_each_strategy_reads_the_tokens_of_all_users(servers: Servers) -> None:
+    """Each timed read of each strategy, and each floor, loads an active user."""
+    async with database(servers.databases["SQLite"]) as engine, client(servers.redis) as redis:
+        timed = await reads.trials(engine, redis, users=2)
+
+        assert {KNOX_SQL + SLIDING, KNOX_REDIS + RECORD_ALONE, JWT, DATABASE, REDIS, reads.FLOOR} < set(timed)
+        for trial in timed.values():
+            await _try(trial)
+
+
+def test_reads_take_wall_time_and_processor_time(servers: Servers) -> None:
+    """A read has its time and its processor time in each of three runs."""
+    measured = figures(reads, servers)
+
+    assert all(len(measured["SQLite", KNOX_REDIS, unit]) == PARTS for unit in ("ms", CPU))
+
+
+async def test_each_step_of_a_read_is_timed(servers: Servers) -> None:
+    """Each subject that does a part of a read succeeds."""
+    async with database(servers.databases["SQLite"]) as engine:
+        for trial in (await steps.steps(engine, users=2)).values():
+            await _try(trial)
+
+
+async def test_a_due_refresh_is_written_and_another_is_not(place: Place) -> None:
+    """Each read of the trial with a refresh due writes, and the other writes nothing."""
+    clock = Clock(NOW)
+    due = replace(place, clock=clock)
+    timed = await refreshes.trials(due, place, clock)
+
+    for subject, trial in timed.items():
+        kept = await trial.prepare()
+        await trial.run(kept)
+
+        async with place.session() as session:
+            record = await place.knox(session).read_record(kept.text)
+        assert record is not None
+        assert record.last_used_at == (clock.now if subject == refreshes.DUE else None)
 
 
 async def test_each_verb_of_a_store_that_grows_is_timed(place: Place) -> None:
@@ -153,6 +204,27 @@ async def test_what_is_filled_in_as_used_is_what_a_use_leaves(servers: Servers) 
         await place.keep([replace(kept, record=replace(kept.record, last_used_at=later))])
 
         assert _without_number(await _dump(redis)) == _without_number(left)
+
+
+def test_each_verb_has_a_longest_command(servers: Servers) -> None:
+    """The log of Redis shows the longest command of each verb, with few and with many tokens of the user."""
+    measured = figures(holding, servers)
+
+    assert len(measured) == len(TINY.tokens_of_one) * len(holding.VERBS)
+    assert all(longest > 0 for (longest,) in measured.values())
+
+
+def test_the_import_of_the_package_imports_no_extra() -> None:
+    """SQLAlchemy, redis-py and the testing kit are imported only if the application asks for them."""
+    assert imports.unasked() == []
+
+
+def test_each_import_is_timed(servers: Servers) -> None:
+    """Each import succeeds in a new process and takes time."""
+    measured = figures(imports, servers)
+
+    assert {subject for _, subject, unit in measured if unit == "ms"} == set(imports.IMPORTS)
+    assert all(took > 0 for (_, _, unit), (took,) in measured.items() if unit == "ms")
 
 
 async def _try(trial: Trial) -> None:

@@ -18,7 +18,19 @@ from tests.sql_servers import postgresql
 
 pytestmark = pytest.mark.unmeasured
 
-SCALE = Scale(rounds=1, calls=1, http_rounds=1, seconds=0.2, tokens=(), tokens_of_one=(), stored=1, clients=1)
+SCALE = Scale(
+    rounds=1,
+    calls=1,
+    http_rounds=1,
+    seconds=0.2,
+    tokens=(),
+    tokens_of_one=(),
+    stored=1,
+    clients=1,
+    users=1,
+    expired=1,
+    refreshed=1,
+)
 
 
 async def test_servers_answer_to_their_own_token() -> None:

@@ -5,16 +5,28 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import report
-from benchmarks.bounds import BOUNDS, Bound
-from benchmarks.measure import Scale, Series
+from benchmarks import markdown, report
+from benchmarks.bounds import BOUNDS
+from benchmarks.measure import CPU, Scale, Series
 from benchmarks.peers import DATABASE, KNOX_SQL
-from benchmarks.verdicts import Verdict, judge
+from benchmarks.verdicts import Bound, Verdict, judge
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "performance.md").read_text()
 GENERATED = ROOT / "docs" / "performance"
-SCALE = Scale(rounds=3, calls=1, http_rounds=1, seconds=0.5, tokens=(1, 10), tokens_of_one=(1, 2), stored=1, clients=1)
+SCALE = Scale(
+    rounds=3,
+    calls=1,
+    http_rounds=1,
+    seconds=0.5,
+    tokens=(1, 10),
+    tokens_of_one=(1, 2),
+    stored=1,
+    clients=1,
+    users=1,
+    expired=1,
+    refreshed=1,
+)
 
 
 def series(subject: str, *values: float, case: str = "read", group: str = "SQLite", unit: str = "ms") -> Series:
@@ -24,6 +36,7 @@ def series(subject: str, *values: float, case: str = "read", group: str = "SQLit
 
 MEASURED = (
     series(KNOX_SQL, 1, 2, 4),
+    series(KNOX_SQL, 0.5, unit=CPU),
     series(DATABASE, 2, 6, 8),
     series(KNOX_SQL, 0, unit="statements", case="junk"),
     series(DATABASE, 1, unit="statements", case="junk"),
@@ -35,24 +48,28 @@ MEASURED = (
 
 
 def bound(
-    *, to: str | None = DATABASE, unit: str = "ms", case: str = "read", at_least: float = 0, at_most: float = 10
+    *,
+    to: str | None = DATABASE,
+    unit: str = "ms",
+    case: str = "read",
+    at_least: float | None = None,
+    at_most: float | None = None,
 ) -> Bound:
     """Return a made-up bound on the figures of `KnoxStrategy`."""
     return Bound(
         promise="it takes {}",
         case=case,
-        groups=("SQLite",),
         of=KNOX_SQL,
         to=to,
         unit=unit,
-        at_least=at_least,
-        at_most=at_most,
+        at_least={} if at_least is None else {"SQLite": at_least},
+        at_most={} if at_most is None else {"SQLite": at_most},
     )
 
 
 def results() -> report.Results:
     """Return the made-up results of a run."""
-    verdicts = judge([bound(at_most=0.4), bound(at_most=0.5), bound(unit="bytes")], MEASURED)
+    verdicts = judge([bound(at_most=0.4), bound(at_most=0.5), bound(unit="bytes", at_most=1)], MEASURED)
     return report.Results(date="2030-01-01", facts={"cores": "2"}, scale=SCALE, series=MEASURED, verdicts=verdicts)
 
 
@@ -81,20 +98,28 @@ def test_a_bound_is_met_if_the_median_keeps_within(asked: Bound, is_met: bool) -
 
 
 def test_ratios_are_taken_round_by_round() -> None:
-    """The verdict holds the median and the quartiles of the ratios of each round."""
-    [verdict] = judge([bound()], MEASURED)
+    """The verdict holds the median and the spread of the ratios of each round."""
+    [verdict] = judge([bound(at_most=10)], MEASURED)
 
     assert verdict == Verdict(
         sentence="it takes 10",
         group="SQLite",
         unit="times",
         median=1 / 2,
-        quartiles=((1 / 2 + 1 / 3) / 2, 1 / 2),
+        spread=(1 / 3, 1 / 2),
         is_met=True,
     )
 
 
-@pytest.mark.parametrize("asked", [bound(case="login"), bound(unit="bytes"), bound(to="nobody"), bound(to="floor")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        bound(case="login", at_most=1),
+        bound(unit="bytes", at_most=1),
+        bound(to="nobody", at_most=1),
+        bound(to="floor", at_most=1),
+    ],
+)
 def test_a_bound_without_figures_is_not_judged(asked: Bound) -> None:
     """A bound is neither met nor missed if one of its figures was not measured."""
     [verdict] = judge([asked], MEASURED)
@@ -103,10 +128,12 @@ def test_a_bound_without_figures_is_not_judged(asked: Bound) -> None:
 
 
 def test_a_bound_has_one_limit_and_says_it() -> None:
-    """Each bound has either an upper or a lower limit, and all sentences differ."""
-    assert all((one.at_least == 0) != (one.at_most == float("inf")) for one in BOUNDS)
-    assert all("{}" in one.promise or one.at_most == 0 for one in BOUNDS)
-    assert len({one.sentence for one in BOUNDS}) == len(BOUNDS)
+    """Each bound has either upper or lower limits, and no two bounds of a group have the same sentence."""
+    sentences = [(group, one.sentence(group)) for one in BOUNDS for group in one.groups]
+
+    assert all(bool(one.at_least) != bool(one.at_most) for one in BOUNDS)
+    assert all("{}" in one.promise or not any(one.groups.values()) for one in BOUNDS)
+    assert len(set(sentences)) == len(sentences)
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -128,18 +155,40 @@ def test_tables_are_tables() -> None:
 
 def test_each_case_has_a_table_of_its_own() -> None:
     """Each case is written to a file that is named after it."""
-    assert set(report.tables(results())) == {"machine.md", "bounds.md", "read.md", "junk.md", "growth-of-the-table.md"}
+    assert set(report.tables(results())) == {
+        "machine.md",
+        "summary.md",
+        "bounds.md",
+        "read.md",
+        "junk.md",
+        "growth-of-the-table.md",
+    }
 
 
 def test_a_table_shows_median_spread_and_ratio() -> None:
-    """A table shows the median, the middle half and the ratio of each subject."""
+    """A table shows the median, the spread, the processor time and the ratios of each subject."""
     assert report.tables(results())["read.md"] == (
         "**SQLite**, ms\n\n"
-        "|  | Median | Middle half | ÷ KnoxStrategy, SQL |\n"
+        "|  | Median (three parts of the run) | Processor time | ÷ KnoxStrategy, SQL |\n"
         "| --- | ---: | ---: | ---: |\n"
-        "| KnoxStrategy, SQL | 2 | 1.50 to 3 | 1 |\n"
-        "| DatabaseStrategy | 6 | 4 to 7 | 2 (2 to 2.50) |\n"
+        "| KnoxStrategy, SQL | 2 (1 to 4) | 0.500 | 1 |\n"
+        "| DatabaseStrategy | 6 (2 to 8) |  | 2 (2 to 3) |\n"
     )
+
+
+def test_the_summary_compares_what_an_application_has_with_ours() -> None:
+    """The summary shows how many times as fast our strategy is as a peer, and leaves out what was not measured."""
+    assert report.tables(results())["summary.md"] == (
+        "| Now | Then | Read, SQLite |\n| --- | --- | ---: |\n| DatabaseStrategy | KnoxStrategy, SQL | 2 (2 to 3) |\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "spread"), [((3,), (3, 3)), ((1, 2), (1, 2)), ((1, 9, 2, 3, 4, 8), (2.5, 6)), ((5, 5, 5, 9, 9), (5, 9))]
+)
+def test_the_spread_is_that_of_three_parts(values: tuple[float, ...], spread: tuple[float, float]) -> None:
+    """The spread is the lowest and the highest median of three consecutive parts, or of as many as there are."""
+    assert series(KNOX_SQL, *values).spread == spread
 
 
 def test_bounds_are_shown_as_they_are() -> None:
@@ -157,7 +206,7 @@ def test_bounds_are_shown_as_they_are() -> None:
 )
 def test_a_number_has_three_digits(value: float, text: str) -> None:
     """Numbers are shown with three significant digits."""
-    assert report.number(value) == text
+    assert markdown.number(value) == text
 
 
 def test_the_page_shows_all_that_was_generated() -> None:

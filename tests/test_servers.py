@@ -1,6 +1,7 @@
 """The private SQL servers of the tests can be used, killed, paused and started again, and leave nothing behind."""
 
 import asyncio
+import importlib.util
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from tests.conftest import PROGRAMS
 from tests.servers import HOST, PortTaken, Server, ServerUnavailable, free_ports, skip_if_unavailable
 from tests.sql_servers import mariadb, postgresql
 
@@ -102,6 +104,12 @@ def test_nothing_stays_behind(driver: str) -> None:
     assert not server.home.path.exists()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((HOST, server.port))
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_a_name_among_the_programs_exists(name: str) -> None:
+    """Each name of `PROGRAMS` is a module or a folder of tests, so none that was renamed loses its marks unnoticed."""
+    assert importlib.util.find_spec(name)
 
 
 def test_a_missing_server_is_a_skip(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,16 @@ def test_a_record_holds_no_token_and_no_digest() -> None:
     ]
 
 
+def test_a_stored_record_has_every_field() -> None:
+    """A store cannot leave out a field, whose default might accept what should be refused."""
+    stored = {name: getattr(RECORD, name) for name in RECORD.__dataclass_fields__}
+
+    assert TokenRecord.from_stored(stored) == RECORD
+    del stored["authenticated_at"]
+    with pytest.raises(TypeError, match="authenticated_at"):
+        TokenRecord.from_stored(stored)
+
+
 def test_a_record_is_frozen() -> None:
     """A record is frozen."""
     record: Any = RECORD

@@ -45,7 +45,7 @@ async def create_api_token(
     current: Annotated[tuple[User, TokenRecord[uuid.UUID]], Depends(current_token(people, web, active=True))],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_api_strategy)],
 ) -> Response:
-    """Create a token for a machine. This needs a person's session that is live when the token is stored."""
+    """Create a token for a machine, if the person's session is still live when the token is stored."""
     user, session = current
     token = await strategy.issue(user, by=session, name=name, replace=False)
     return await api.transport.get_login_response(token)

@@ -1,4 +1,4 @@
-"""The application with cookies, in which no page of another origin logs a browser in."""
+"""An application with cookies, in which a page of another origin cannot log a browser in."""
 
 import uuid
 

@@ -25,4 +25,4 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTable[int], Base):
     """What is stored about a token."""
 
     if not TYPE_CHECKING:
-        user_id: Mapped[int] = mapped_column(ForeignKey("app_users.id", ondelete="cascade"), index=True)
+        user_id: Mapped[int] = mapped_column(ForeignKey("app_users.id", ondelete="cascade"))

@@ -1,4 +1,4 @@
-"""Refuse every token of a login before this moment."""
+"""Refuse the token of every login before this moment."""
 
 from datetime import UTC, datetime
 

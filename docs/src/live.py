@@ -39,7 +39,7 @@ def close_websockets(event: KnoxEvent[uuid.UUID]) -> None:
 
 @contextmanager
 def open_till_end(record: TokenRecord[uuid.UUID]) -> Iterator[anyio.CancelScope]:
-    """Note a WebSocket with its token's record; the scope is cancelled when the token is revoked or expires."""
+    """Note an open WebSocket by its token's record, and cancel its scope when the token is revoked or expires."""
     scope = anyio.CancelScope()
     if record.expires_at is not None:
         scope.deadline = anyio.current_time() + (record.expires_at - datetime.now(UTC)).total_seconds()
@@ -66,7 +66,7 @@ app.include_router(fastapi_users.get_auth_router(by_header), prefix="/auth")
 async def get_live_record(
     token: str, strategy: KnoxStrategy[User, uuid.UUID], session: Session
 ) -> TokenRecord[uuid.UUID]:
-    """Read a token, and give the database connection back, because a WebSocket may be open for hours."""
+    """Read a token, and return the connection to the pool, because the WebSocket may be open for hours."""
     record = await strategy.read_record(token)
     await session.close()
     if record is None:

@@ -1,4 +1,4 @@
-"""A route after which everybody who has logged in without a second factor has to log in again."""
+"""A route that sets up a second factor, after which the user's other devices have to log in again."""
 
 import uuid
 from typing import Annotated

@@ -30,4 +30,4 @@ class KnoxToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
     """What is stored about a token."""
 
     if not TYPE_CHECKING:  # For type checkers, the base class declares `user_id` already.
-        user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("member.id", ondelete="cascade"), index=True)
+        user_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("member.id", ondelete="cascade"))

@@ -1,4 +1,4 @@
-"""What the change and the deletion of a user have in common: checks before, and the handling of errors."""
+"""What updating and deleting a user have in common: the checks beforehand, and the handling of errors."""
 
 import logging
 from collections.abc import Coroutine
@@ -23,12 +23,12 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 @dataclass(frozen=True, kw_only=True)
 class Account(Generic[UP, ID]):
-    """The users of one manager and their tokens, which must change together.
+    """The users of one user manager and the tokens of these users, which must change together.
 
-    A change and its revocation run to the end in one task, so a cancellation can neither separate them nor leave it
-    unknown whether the change is stored. If the change returns, it is committed and the tokens are revoked. If the
-    change raises, nothing more is committed, and the tokens are revoked only if the change is committed already. If the
-    committed state cannot be read, the tokens are revoked.
+    A change of a user and the revocation of the tokens run to the end in one task. So a cancellation cannot separate
+    the revocation from the change, and it is always known whether the change is stored. If the change succeeds, it is
+    committed and the tokens are revoked. If the change raises an error, nothing more is committed, and the tokens are
+    revoked only if the change is already committed. The tokens are also revoked if the committed state cannot be read.
 
     Attributes:
         user_db: The database of the users.
@@ -56,7 +56,7 @@ class Account(Generic[UP, ID]):
         return await run_to_the_end(run())
 
     async def check(self, user: UP) -> Seen[UP, ID]:
-        """Return the user's live records, or raise before the change if the tokens could not be revoked afterwards.
+        """Return the user's live records, or raise an error if the tokens could not be revoked after a change.
 
         Raises:
             StoreUnavailable: A token store cannot be read.
@@ -67,9 +67,9 @@ class Account(Generic[UP, ID]):
         return await self.revocation.live_records(user)
 
     async def abandon(self, user: UP, user_id: ID, before: StoredUser, *, is_stored: bool) -> None:
-        """Roll back the session after a change has raised, if the session contains anything of the change.
+        """Roll back the session after a failed change, if the session contains any part of the change.
 
-        Otherwise the next commit, by the revocation or by the caller, would store the change without a revocation.
+        Otherwise the next commit, by the revocation or by the caller, would store that part.
         """
         with suppress(Exception):  # A failed transaction or a lost connection commits nothing either.
             if is_stored or self.users.is_pending(user) or await self.users.stored(user_id) != before:
@@ -77,12 +77,12 @@ class Account(Generic[UP, ID]):
 
 
 async def found_or(otherwise: T, finding: Coroutine[Any, Any, T], user_id: object) -> T:
-    """Return what is stored, or `otherwise` if that cannot be read."""
+    """Return what `finding` returns, or `otherwise` if it raises an error."""
     try:
         return await finding
-    except Exception as error:  # noqa: BLE001 (whatever it is, it must not keep tokens valid)
+    except Exception as error:  # noqa: BLE001 (no error may keep tokens valid)
         _logger.error(  # noqa: TRY400 (a traceback shows parameters)
-            "Revoking the tokens of user %s, because what is stored about the user cannot be read: %s",
+            "Revoking the tokens of user %s, because the stored state of the user cannot be read: %s",
             user_id,
             describe(error),
         )

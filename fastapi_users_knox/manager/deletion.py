@@ -20,15 +20,15 @@ async def delete_user(account: Account[UP, ID], user: UP, delete: Callable[[], A
     """Delete a user by the application's own `delete`, and revoke the user's tokens.
 
     Raises:
-        StoreUnavailable: A token store cannot be read, and nothing was deleted; or the tokens could not be revoked
-            after the deletion.
-        KnoxError: The session of the user database or of a store is inside `begin()`; nothing was deleted.
+        StoreUnavailable: A token store cannot be read, so nothing was deleted; or the user was deleted, but the tokens
+            could not be revoked.
+        KnoxError: The session of the user database or of a store is inside `begin()`, so nothing was deleted.
     """
     await account.in_one_task(_delete(account, user, delete))
 
 
 async def revoke_before_hook(manager: BaseUserManager[UP, ID], user: UP) -> None:
-    """Revoke the tokens of a user whom this manager is deleting, now that the deletion is stored."""
+    """Commit the deletion of a user whom this manager is deleting, and revoke the user's tokens."""
     user_id = users_of(manager.user_db).id_of(user)
     for deletion in _deletions.get():
         if deletion.is_of(manager, user_id):
@@ -37,14 +37,14 @@ async def revoke_before_hook(manager: BaseUserManager[UP, ID], user: UP) -> None
 
 @dataclass(kw_only=True)
 class _Deletion(Generic[UP, ID]):
-    """A deletion that is running. Once it is stored, the user's id may soon be given to a new user.
+    """A deletion in progress. Once the deletion is stored, the database may give the user's id to a new user.
 
     Attributes:
         user_id: The user's id.
         account: The users and their tokens.
-        seen: Live records, which the database may delete together with the user.
+        seen: The user's live records, which the database may delete together with the user.
         is_settled: Whether the revocation has been attempted.
-        failure: The error of the revocation.
+        failure: The error that the revocation raised, if any.
     """
 
     user_id: ID
@@ -54,14 +54,14 @@ class _Deletion(Generic[UP, ID]):
     failure: StoreUnavailable | None = None
 
     async def settle(self) -> None:
-        """Commit the deletion and revoke the tokens, once."""
+        """Commit the deletion and revoke the tokens, unless the revocation has already been attempted."""
         if not self.is_settled:
             await self.account.users.commit()
             await self.revoke()
 
     async def revoke(self) -> None:
-        """Revoke the tokens. Keep an error for later, so that the hooks after the deletion still run."""
-        for deletion in _deletions.get():  # An override and each base class that it calls have their own deletion.
+        """Revoke the tokens. Keep any error for later, so that the hooks after the deletion still run."""
+        for deletion in _deletions.get():  # An override and the `delete` methods that it calls have separate deletions.
             deletion.is_settled |= deletion.is_of(self.account.manager, self.user_id)
         try:
             await self.account.revocation.revoke(self.user_id, "deleted", seen=self.seen)
@@ -69,7 +69,7 @@ class _Deletion(Generic[UP, ID]):
             self.failure = error
 
     def is_of(self, manager: object, user_id: object) -> bool:
-        """Return whether the deletion is of this user by this manager; another manager may have other stores."""
+        """Return whether this manager is deleting this user. Another manager may have other stores."""
         return self.account.manager is manager and self.user_id == user_id
 
 
@@ -80,7 +80,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
     users, user_id = account.users, account.users.id_of(user)
     deletion = _Deletion(user_id=user_id, account=account, seen=await account.check(user))
     before = await users.stored(user_id)
-    _deletions.set((*_deletions.get(), deletion))  # This runs in a separate task, so it need not be reset.
+    _deletions.set((*_deletions.get(), deletion))  # This task has its own context, so nothing need be reset.
     with users.noting_commits() as commits:
         try:
             await delete()
@@ -88,7 +88,7 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
         except BaseException:
             if not deletion.is_settled:
                 is_deleted = _is_deleted(account, user, user_id, before, commits)
-                is_stored = await found_or(True, is_deleted, user_id)  # noqa: FBT003 (what is found)
+                is_stored = await found_or(True, is_deleted, user_id)  # noqa: FBT003 (the value to return)
                 await account.abandon(user, user_id, before, is_stored=is_stored)
                 if is_stored:
                     await deletion.revoke()
@@ -100,8 +100,8 @@ async def _delete(account: Account[UP, ID], user: UP, delete: Callable[[], Await
 async def _is_deleted(
     account: Account[UP, ID], user: UP, user_id: ID, before: StoredUser, commits: Collection[object]
 ) -> bool:
-    """Return whether a deletion that has raised is stored: the user does not exist, or cannot log in as before."""
+    """Return whether a failed deletion is stored: the user does not exist any more, or cannot log in as before."""
     after = await account.users.committed(user, user_id)
-    if after is None:  # Row-level security may hide the user, which does not prove a deletion.
+    if after is None:  # Row-level security may hide the user, so only a commit proves the deletion.
         return bool(commits)
     return any(before.get(name) != after.get(name) for name in ("is_active", "hashed_password"))

@@ -30,32 +30,33 @@ _Method = Callable[..., Coroutine[Any, Any, None]]
 
 
 class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
-    """Revoke a user's tokens when the password or the e-mail address changes, at deactivation and at deletion.
+    """Revoke a user's tokens when the password or e-mail address changes and when the user is deactivated or deleted.
 
-    List it before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
-    BaseUserManager[User, UUID])`. The mix-in does not use the `on_*` hooks, so an application may override them freely.
-    It may override `delete` too, for example with a soft deletion.
+    List the mix-in before FastAPI-Users' own classes: `class UserManager(KnoxUserManagerMixin[User, UUID], UUIDIDMixin,
+    BaseUserManager[User, UUID])`. An application may override all `on_*` hooks, and also `delete`, for example with a
+    soft deletion.
 
-    Tokens of every audience are revoked once the change is stored (ASVS 7.4.2, 7.4.3), before any hook that follows.
-    Neither an error nor a cancellation in between prevents the revocation. If the database refuses the change, nothing
-    is revoked. If a token store is unavailable before the change, nothing is changed, and the answer is 503. If a token
-    store fails after the change, the answer is also 503, and an error with the user's id and the reason is logged.
+    Once the change is stored, tokens of every audience are revoked (ASVS 7.4.2, 7.4.3), before FastAPI-Users calls its
+    next hook. Neither an error nor a cancellation after the change prevents the revocation. If the database refuses the
+    change, nothing is revoked. If a token store is unavailable before the change, nothing is changed, and the answer is
+    503. If a token store fails after the change, the answer is also 503, and an error with the user's id and the reason
+    is logged.
 
     Attributes:
         revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
         revoke_on_password_change: Whether a change of the password revokes all tokens except the presented token.
         revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented token.
-        revoke_on_deactivation: Whether an update that makes `is_active` false revokes all tokens.
+        revoke_on_deactivation: Whether an update that sets `is_active` to false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
 
     Args:
         args: `user_db` and `password_helper` as in FastAPI-Users, and the arguments of the application's own base
             class.
-        knox: The strategy whose tokens are revoked. Pass several strategies if they have different stores or listeners.
-            The listeners of the first one receive `LoginFailed` and `LoginThrottled`.
+        knox: The strategy whose tokens are revoked. If the application has several strategies with different stores or
+            listeners, pass all of them. The listeners of the first one receive `LoginFailed` and `LoginThrottled`.
         throttle: A `LoginThrottle`, which limits the attempts to log in. It stands before `authenticate`,
             `forgot_password` and `request_verify`, even if the application overrides them.
-        kwargs: The same arguments as `args`, by name.
+        kwargs: The same arguments as `args`, passed by name.
 
     Raises:
         TypeError: `knox` is missing, or contains something other than strategies, such as a `Depends` object; or
@@ -89,17 +90,17 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     ) -> None: ...
 
     def __init__(self, *args: Any, knox: object = None, throttle: object = None, **kwargs: Any) -> None:
-        """Take the strategies and the throttle, and pass on all other arguments."""
+        """Store the strategies and the throttle, and pass all other arguments to the next class."""
         self._knox, self._throttle = strategies_of(knox), checked_throttle(throttle)
         super().__init__(*args, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (the next class has their types)
-        """Guard some methods in each class that defines them, because an override need not call `super()`."""
+        """Wrap some methods in each class that defines them, because an override need not call `super()`."""
         super().__init_subclass__(**kwargs)
         deletion = {"delete": _guarded_delete, "on_after_delete": _guarded_hook}
         for name, guarded in {**deletion, **LOGIN_GUARDS}.items():
             owner = next(base for base in cls.__mro__ if name in vars(base))
-            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # All other owners are guarded already.
+            if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # All others are wrapped already.
                 setattr(cls, name, guarded(vars(owner)[name]))
 
     async def reset_password(self, token: str, password: str, request: Request | None = None) -> UP:
@@ -134,7 +135,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     async def revoke_other_tokens(self, user: UP) -> int:
         """Revoke all of a user's tokens except the presented token, and return how many were live.
 
-        Call it after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
+        Call this method after changes that FastAPI-Users does not know about, such as a new second factor (ASVS 7.4.3).
 
         Raises:
             StoreUnavailable: The tokens could not be revoked.
@@ -144,15 +145,15 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         return await run_to_the_end(revocation.revoke(user.id, "logout_others", keep=keep))
 
     async def _update(self, user: UP, update_dict: dict[str, Any]) -> UP:
-        """Update a user. Both `update` and `reset_password` call it, before any hook runs."""
+        """Update a user. Both `update` and `reset_password` call this method, before they call any hook."""
         is_reset = _is_reset.get()
-        _is_reset.set(False)  # Later updates by a hook are not part of the reset.
+        _is_reset.set(False)  # If a hook updates the user later, that is not part of the reset.
         update = partial(super()._update, user, update_dict)
         reason = partial(self._reason, is_reset=is_reset)
         return await update_user(self._knox_account, user, update, update_dict=update_dict, reason=reason)
 
     async def _delete(self, user: UP, delete: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Call an implementation of `delete`."""
+        """Call an implementation of `delete`, and revoke the tokens if `revoke_on_deletion` is true."""
         await (delete_user(self._knox_account, user, delete) if self.revoke_on_deletion else delete())
 
     @property
@@ -170,7 +171,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         return Account(user_db=self.user_db, revocation=self._revocation, manager=self)
 
     def _reason(self, fields: Collection[str], *, is_reset: bool) -> RevokeReason | None:
-        """Return why a change of these fields revokes tokens."""
+        """Return why a change of these fields revokes tokens; `None` if it revokes no token."""
         if "is_active" in fields and self.revoke_on_deactivation:
             return "deactivated"
         if "hashed_password" in fields and is_reset:
@@ -181,7 +182,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
 
 def _guarded_delete(delete: _Method) -> _Method:
-    """Revoke the tokens after an implementation of `delete`, even if it raises after the deletion is stored."""
+    """Make an implementation of `delete` revoke the tokens, even if it raises an error after the deletion is stored."""
 
     @wraps(delete)
     async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:
@@ -191,7 +192,7 @@ def _guarded_delete(delete: _Method) -> _Method:
 
 
 def _guarded_hook(on_after_delete: _Method) -> _Method:
-    """Revoke the tokens before the hook runs, because the hook may raise and the id may soon be a new user's."""
+    """Revoke the tokens before the hook runs, because the hook may fail and the id may soon belong to a new user."""
 
     @wraps(on_after_delete)
     async def guarded(self: KnoxUserManagerMixin[UP, ID], user: UP, *args: object, **kwargs: object) -> None:

@@ -29,7 +29,7 @@ class Revocation(Generic[UP, ID]):
     strategies: tuple[KnoxStrategy[UP, ID], ...]
 
     def refuse_transaction_block(self) -> None:
-        """Call `refuse_transaction_block` of each store that has it, so that it raises before anything is changed.
+        """Call `refuse_transaction_block` of each store that has this method, before anything is changed.
 
         Raises:
             KnoxError: The session of an SQLAlchemy store is inside `begin()`.
@@ -39,7 +39,7 @@ class Revocation(Generic[UP, ID]):
             refuse()
 
     async def live_records(self, user: UP) -> Seen[UP, ID]:
-        """Return the user's live records of the strategies' audiences.
+        """Return each strategy with the user's live records in the strategy's audience.
 
         Raises:
             StoreUnavailable: One of the stores cannot be read.
@@ -47,7 +47,7 @@ class Revocation(Generic[UP, ID]):
         return {strategy: await strategy.list_records(user) for strategy in self.strategies}
 
     def presented(self, user: UP) -> UUID | None:
-        """Return the id of the record that authenticated the request, if it belongs to this user."""
+        """Return the id of the record that authenticated the request, if the record belongs to this user."""
         records = (strategy.presented_record(user) for strategy in self.strategies)
         return next((record.id for record in records if record is not None), None)
 
@@ -60,7 +60,7 @@ class Revocation(Generic[UP, ID]):
             user_id: The user's id.
             reason: The reason in the events.
             keep: The id of one record to keep.
-            seen: Records that the database may have deleted together with the user. They are published too.
+            seen: Records that the database may have deleted together with the user. These records get an event too.
 
         Raises:
             StoreUnavailable: A store failed. The user and the error are logged.
@@ -86,7 +86,7 @@ class Revocation(Generic[UP, ID]):
         return len(revoked)
 
     def _peers(self, strategy: KnoxStrategy[UP, ID]) -> Sequence[KnoxStrategy[UP, ID]]:
-        """Return all strategies, sorted so that strategies with the same store come first."""
+        """Return all strategies, beginning with those that share the store of this strategy."""
         return sorted(self.strategies, key=lambda peer: peer.store is not strategy.store)
 
 
@@ -103,7 +103,7 @@ def strategies_of(knox: object) -> tuple[KnoxStrategy[Any, Any], ...]:
 
 
 def _refuse_nothing() -> None:
-    """Do nothing, for a store that has no such method."""
+    """Do nothing, because the store has no `refuse_transaction_block`."""
 
 
 def _seen_in(store: TokenStore[UP, ID], seen: Seen[UP, ID]) -> Iterable[TokenRecord[ID]]:

@@ -1,4 +1,4 @@
-"""The update of a user, followed by the revocation of the tokens that it makes invalid."""
+"""Updating a user, and revoking the tokens that the update makes invalid."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
@@ -19,7 +19,7 @@ _FIELDS = frozenset({"is_active", "hashed_password", "email"})
 _KEEPING: frozenset[RevokeReason] = frozenset({"password_changed", "email_changed"})
 
 Reason = Callable[[Collection[str]], RevokeReason | None]
-"""Returns why a change of these fields revokes tokens; `None` if the change revokes no token."""
+"""A function that returns why a change of these fields revokes tokens; `None` if the change revokes no token."""
 
 
 async def update_user(
@@ -35,14 +35,14 @@ async def update_user(
     Args:
         account: The users and their tokens.
         user: The user.
-        update: Stores the update.
+        update: A function that stores the update.
         update_dict: The fields to change, in the form in which FastAPI-Users passes them.
-        reason: Returns why a change of these fields revokes tokens.
+        reason: A function that returns why a change of these fields revokes tokens.
 
     Raises:
-        StoreUnavailable: A token store cannot be read, and nothing was changed; or the tokens could not be revoked
-            after the change.
-        KnoxError: The session of the user database or of a store is inside `begin()`; nothing was changed.
+        StoreUnavailable: A token store cannot be read, so nothing was changed; or the user was changed, but the tokens
+            could not be revoked.
+        KnoxError: The session of the user database or of a store is inside `begin()`, so nothing was changed.
     """
     return await account.in_one_task(_update(account, user, update, update_dict, reason))
 
@@ -56,7 +56,7 @@ class _Update(Generic[UP, ID]):
         user_id: The user's id.
         before: The stored state before the update.
         update_dict: The fields to change.
-        reason: Returns why a change of these fields revokes tokens.
+        reason: A function that returns why a change of these fields revokes tokens.
         keep: The id of the record that authenticated the request.
     """
 
@@ -69,7 +69,10 @@ class _Update(Generic[UP, ID]):
 
     @property
     def fields(self) -> frozenset[str]:
-        """The fields that the update changes and whose change may revoke tokens. Every deactivation counts."""
+        """The fields of the update whose change may revoke tokens.
+
+        Setting `is_active` to false is always included, even if the user is already inactive.
+        """
         of = self.update_dict
         changing = {
             "is_active": "is_active" in of and not of["is_active"],
@@ -79,13 +82,20 @@ class _Update(Generic[UP, ID]):
         return frozenset(field for field, changes in changing.items() if changes)
 
     def done(self, after: StoredUser) -> frozenset[str]:
-        """Return the fields that a successful update has changed; for `is_active`, the stored value decides."""
+        """Return the fields that a successful update has changed.
+
+        `is_active` is one of these fields only if the stored user is inactive now.
+        """
         was_active = bool(self.before.get("is_active")) or "is_active" in self.update_dict
         is_deactivation = was_active and not after.get("is_active")
         return self.fields - {"is_active"} | ({"is_active"} if is_deactivation else set())
 
     def stored(self, after: StoredUser) -> frozenset[str]:
-        """Return the fields of a failed update whose stored values differ now; other fields may have other writers."""
+        """Return the fields of a failed update whose stored values have changed.
+
+        Fields outside the update are left out, because another request may have changed them. Only a deactivation is
+        always included.
+        """
         if self.before.get("is_active") and not after.get("is_active", True):
             return self.fields | {"is_active"}
         return frozenset(name for name in self.fields if self.before.get(name) != after.get(name))

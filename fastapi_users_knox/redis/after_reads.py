@@ -18,8 +18,8 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 T = TypeVar("T")
 
-# Seconds for which a request may be held up; the contract of `TokenStore` allows one second. Less time skips writes
-# more often while Redis is slow. More time keeps requests waiting longer while it does not answer.
+# Seconds that such a write may delay a request; the contract of `TokenStore` allows one second. With less time, writes
+# are skipped more often while Redis is slow. With more time, requests wait longer while Redis does not answer.
 MAX_DELAY = 0.5
 _attempts: WeakKeyDictionary[Client, Attempts] = WeakKeyDictionary()
 

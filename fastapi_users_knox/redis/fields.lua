@@ -2,7 +2,8 @@
 --
 -- A record is stored under <prefix>{<tag>}:<digest>, as a JSON array of the fields below. Each user has an index under
 -- <prefix>{<tag>}:user:<user id>: a sorted set of digests, by expiry in seconds. All keys of one user contain the same
--- tag, so they are in one slot of a cluster. A record that is not in its user's index does not count.
+-- tag, so they are in one slot of a cluster. A record that is not in its user's index does not count. If there are many
+-- records, there is a catalogue too, see catalogue.lua.
 --
 -- All times are milliseconds since 1970 UTC, and the caller passes them. Redis uses its own clock only to delete old
 -- keys: a key expires GRACE after its record.

@@ -10,7 +10,7 @@ from fastapi_users_knox.redis.records import text_of
 from fastapi_users_knox.redis.scripts import Client, raising_unavailable
 from fastapi_users_knox.tokens import routing_tag
 
-__all__ = ["Keys", "new_answer_key"]
+__all__ = ["Keys", "catalogue_beside", "new_answer_key"]
 
 _USERS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
@@ -42,6 +42,11 @@ class Keys:
         """Return the key of a user's index."""
         return f"{self._base(routing_tag(user_id))}user:{user_id}"
 
+    def of_user(self, user_id: object) -> list[str]:
+        """Return the keys of a user's index and catalogue."""
+        index = self.index(user_id)
+        return [index, catalogue_beside(index)]
+
     def record(self, user_id: object, digest: bytes) -> str:
         """Return the key under which a user's record with this digest is stored."""
         return self.presented(routing_tag(user_id), digest)
@@ -52,13 +57,18 @@ class Keys:
 
     async def find_indexes(self, client: Client, *, batch_size: int) -> AsyncIterator[str]:
         """Find the indexes of all users; `batch_size` is the number of keys that Redis examines in one round trip."""
-        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix) + "{*}:user:*"
+        pattern = re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix) + "{??}:user:*"  # A tag has two characters.
         with raising_unavailable():
             async for key in client.scan_iter(match=pattern.encode(), count=batch_size):
                 yield key.decode() if isinstance(key, bytes) else key
 
     def _base(self, tag: str) -> str:
         return f"{self.prefix}{{{tag}}}:"
+
+
+def catalogue_beside(index: str) -> str:
+    """Return the key of a user's catalogue, in the same slot as the index."""
+    return index.replace("}:user:", "}:catalogue:", 1)
 
 
 def new_answer_key(index: str) -> str:

@@ -1,19 +1,30 @@
 """The format of records and digests in Redis, which the Lua scripts share."""
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.records import ID, TokenRecord
 
-__all__ = ["MILLISECOND", "fields_of", "milliseconds", "record_of", "text_of"]
+__all__ = ["MILLISECOND", "check_id", "fields_of", "milliseconds", "record_of", "text_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 _FIELDS = 12
 _MIN_FIELDS = 4  # These are always stored. Empty fields at the end are omitted, to save memory.
+
+
+def check_id(user_id: ID, parse_id: Callable[[str], ID]) -> None:
+    """Raise `KnoxError` if a user's id would not be the same after it was stored and read."""
+    with suppress(Exception):  # The application's own function may raise anything.
+        if parse_id(str(user_id)) == user_id:
+            return
+    kind = type(user_id).__name__
+    raise KnoxError(f"parse_id(str(user.id)) must equal user.id: pass a parse_id that returns ids of type {kind}")
 
 
 def text_of(value: bytes) -> str:
@@ -53,19 +64,19 @@ def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
     id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
     user_agent, ip_address = client
     return TokenRecord.from_stored(
-        (
-            ("id", UUID(bytes=urlsafe_b64decode(id_ + "=="))),
-            ("user_id", user_id),
-            ("audience", audience or ""),
-            ("created_at", _moment(created_at)),
-            ("authenticated_at", _moment(created_at if authenticated_at is None else authenticated_at)),
-            ("expires_at", None if expires_at is None else _moment(expires_at)),
-            ("last_used_at", None if last_used_at is None else _moment(last_used_at)),
-            ("name", name),
-            ("device_id", device_id),
-            ("user_agent", user_agent),
-            ("ip_address", ip_address),
-        )
+        {
+            "id": UUID(bytes=urlsafe_b64decode(id_ + "==")),
+            "user_id": user_id,
+            "audience": audience or "",
+            "created_at": _moment(created_at),
+            "authenticated_at": _moment(created_at if authenticated_at is None else authenticated_at),
+            "expires_at": None if expires_at is None else _moment(expires_at),
+            "last_used_at": None if last_used_at is None else _moment(last_used_at),
+            "name": name,
+            "device_id": device_id,
+            "user_agent": user_agent,
+            "ip_address": ip_address,
+        }
     )
 
 

@@ -17,13 +17,16 @@ __all__ = ["Client", "call", "raising_unavailable", "run"]
 Client = Redis | RedisCluster
 
 _directory = files(__package__)
-_FIELDS, _RECORDS = ((_directory / name).read_bytes() for name in ("fields.lua", "records.lua"))
+_SHARED = {name: (_directory / f"{name}.lua").read_bytes() for name in ("fields", "records", "catalogue", "removing")}
 _SCRIPTS = {
     # redis-py's own class. Each is created once, because it hashes the text. A call passes the client that runs it.
-    name: AsyncScript(cast("Redis", None), _FIELDS + shared + (_directory / f"{name}.lua").read_bytes())
+    name: AsyncScript(
+        cast("Redis", None), b"".join(map(_SHARED.__getitem__, shared)) + (_directory / f"{name}.lua").read_bytes()
+    )
     for shared, names in (
-        (b"", ("get",)),  # It runs at every request, so it contains only what it needs.
-        (_RECORDS, ("add", "confirm", "list", "purge", "remove", "renew", "rotate")),
+        (("fields",), ("get",)),  # It runs at every request, so it contains only what it needs.
+        (("fields", "records", "catalogue"), ("confirm", "renew", "rotate")),
+        (("fields", "records", "catalogue", "removing"), ("add", "list", "purge", "remove", "remove_all")),
     )
     for name in names
 }

@@ -6,17 +6,23 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Generic, overload
+from typing import Any, ClassVar, Generic, overload
 from uuid import UUID
 
 from redis.asyncio import Redis, RedisCluster
 
-from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox.errors import InvalidToken, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
 from fastapi_users_knox.redis.after_reads import bounded, write_after_read
-from fastapi_users_knox.redis.answers import NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
+from fastapi_users_knox.redis.answers import (
+    FULL,
+    NOT_AUTHORIZED,
+    add_and_confirm,
+    list_all_parts,
+    remove_and_forget_answer,
+)
 from fastapi_users_knox.redis.keys import Keys
-from fastapi_users_knox.redis.records import fields_of, milliseconds, record_of, text_of
+from fastapi_users_knox.redis.records import check_id, fields_of, milliseconds, record_of, text_of
 from fastapi_users_knox.redis.scripts import Client, call, run
 from fastapi_users_knox.store import check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
@@ -46,6 +52,7 @@ class RedisTokenStore(Generic[UP, ID]):
     """
 
     sees_users = False
+    _step: ClassVar[int] = 100  # More records take a script longer, and Redis serves nobody else meanwhile.
 
     @overload
     def __init__(
@@ -83,7 +90,7 @@ class RedisTokenStore(Generic[UP, ID]):
         Raises:
             KnoxError: `parse_id` does not return the user's id.
         """
-        self._check_id(record.user_id)
+        check_id(record.user_id, self._parse_id)
         arguments = {
             "record": fields_of(record),
             "now": milliseconds(now),
@@ -92,26 +99,24 @@ class RedisTokenStore(Generic[UP, ID]):
             "limit": limit,
             "limit_policy": limit_policy,
             "replaces": [text_of(replaced) for replaced in replaces],
+            "step": self._step,
         }
         index, key = self._keys.index(record.user_id), self._keys.record(record.user_id, digest)
         try:
-            answer = await add_and_confirm(self._redis, index, key, arguments)
+            removed = await add_and_confirm(self._redis, index, key, arguments)
         except StoreUnavailable:
             # Redis may have stored the record despite the error. It would count for the limit until it expires.
             with suppress(StoreUnavailable, TimeoutError):
                 async with bounded():
                     await self.remove(record.user_id, record.id, audience=record.audience, now=now)
             raise
-        if answer == NOT_AUTHORIZED:
+        if removed == NOT_AUTHORIZED:
             raise InvalidToken
-        if limit is not None and answer is None:
+        if limit is not None and removed is FULL:
             raise TokenLimitReached(limit)
-        removed = [(why, self._record(fields)) for why, fields in json.loads(answer)]
-        return Added(
-            expired=tuple(old for why, old in removed if why == "expired"),
-            replaced=tuple(old for why, old in removed if why == "replaced"),
-            evicted=tuple(old for why, old in removed if why == "evicted"),
-        )
+        old = [(why, self._record(fields)) for why, fields in removed]
+        reasons = ("expired", "replaced", "evicted")
+        return Added(**{reason: tuple(record for why, record in old if why == reason) for reason in reasons})
 
     async def get(
         self,
@@ -169,8 +174,8 @@ class RedisTokenStore(Generic[UP, ID]):
     async def remove(
         self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> TokenRecord[ID] | None:
-        """Remove one record. The script reads all records of the user to find it."""
-        removed = await self._remove(user_id, audience=audience, id=text_of(id.bytes))
+        """Find the record by its id, in the user's catalogue if there are many records."""
+        removed = await self._remove("remove", user_id, audience=audience, id=text_of(id.bytes))
         return next((record for record in removed if record.is_live(now, created_since=created_since)), None)
 
     async def remove_all(
@@ -182,17 +187,22 @@ class RedisTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """Remove the records by one script."""
-        removed = await self._remove(user_id, audience=audience, keep=None if keep is None else text_of(keep.bytes))
+        """Run the script until no record is left.
+
+        So records that are stored, renewed or rotated meanwhile are removed too. If a run fails, some may be left.
+        """
+        kept = None if keep is None else text_of(keep.bytes)
+        removed = await self._remove("remove_all", user_id, audience=audience, keep=kept)
         return [record for record in removed if record.is_live(now, created_since=created_since)]
 
     async def list(
         self, user_id: ID, *, audience: str, now: datetime, created_since: datetime | None = None
     ) -> Sequence[TokenRecord[ID]]:
-        """Read all records of the user and audience, and return the live ones."""
-        texts = await run(self._redis, "list", [self._keys.index(user_id)], audience=audience)
-        records = [self._record(json.loads(text)) for text in texts]
-        live = [record for record in records if record.is_live(now, created_since=created_since)]
+        """Run the script for one part after the other. Records that exist during the whole call are all returned."""
+        arguments = {"audience": audience, "step": self._step}
+        texts = await list_all_parts(self._redis, self._keys.of_user(user_id), arguments)
+        records = {record.id: record for record in (self._record(json.loads(text)) for text in texts)}
+        live = [record for record in records.values() if record.is_live(now, created_since=created_since)]
         return sorted(live, key=lambda record: record.created_at, reverse=True)
 
     async def purge(
@@ -211,7 +221,8 @@ class RedisTokenStore(Generic[UP, ID]):
         after a minute, so this verb finds only records that Redis has not deleted yet, and records that are too old.
         """
         check_batch_size(batch_size)
-        arguments = {"audience": audience, "now": milliseconds(now), "created_since": milliseconds(created_since)}
+        times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
+        arguments = {"audience": audience, "step": self._step, **times}
         purge = partial(remove_and_forget_answer, self._redis, "purge")
         if seen is None:
             indexes = self._keys.find_indexes(self._redis, batch_size=batch_size)
@@ -224,22 +235,16 @@ class RedisTokenStore(Generic[UP, ID]):
 
     # Helpers of the verbs above, in their order.
 
-    def _check_id(self, user_id: ID) -> None:
-        with suppress(Exception):  # The application's own function may raise anything.
-            if self._parse_id(str(user_id)) == user_id:
-                return
-        kind = type(user_id).__name__
-        raise KnoxError(f"parse_id(str(user.id)) must equal user.id: pass a parse_id that returns ids of type {kind}")
-
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))
 
     async def _change_record(self, script: str, found: Found[UP, ID], digest: bytes, **arguments: object) -> bool:
         """Run a script on the key of a record and on the key to which the script may rename it."""
         user_id = found.record.user_id
-        keys = [self._keys.index(user_id), *(self._keys.record(user_id, each) for each in (found.digest, digest))]
+        keys = [*self._keys.of_user(user_id), *(self._keys.record(user_id, each) for each in (found.digest, digest))]
         return bool(await run(self._redis, script, keys, **arguments))
 
-    async def _remove(self, user_id: ID, **arguments: object) -> Sequence[TokenRecord[ID]]:
-        removed = await remove_and_forget_answer(self._redis, "remove", self._keys.index(user_id), arguments)
+    async def _remove(self, script: str, user_id: ID, **arguments: object) -> Sequence[TokenRecord[ID]]:
+        index = self._keys.index(user_id)
+        removed = await remove_and_forget_answer(self._redis, script, index, {**arguments, "step": self._step})
         return [self._record(fields) for fields in removed]

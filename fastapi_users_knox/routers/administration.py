@@ -28,8 +28,8 @@ def get_knox_admin_router(fastapi_users: FastAPIUsers[UP, ID], backend: Authenti
     """Make the router with which superusers list and revoke the sessions of any user (ASVS 7.4.5).
 
     `GET /{user_id}/sessions` lists the sessions of this backend, `DELETE /{user_id}/sessions` revokes all sessions of
-    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one session. A superuser may use any backend of
-    `fastapi_users`, as with FastAPI-Users' users router.
+    every audience, and `DELETE /{user_id}/sessions/{id}` revokes one session. A superuser may authenticate with any
+    backend of `fastapi_users`, as with FastAPI-Users' users router.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object, which authenticates the superusers.
@@ -95,7 +95,7 @@ def _add_administration_of_one(
 
 
 def _user_or_404(fastapi_users: FastAPIUsers[UP, ID]) -> Callable[..., Coroutine[Any, Any, UP]]:
-    """Make the dependency that loads the user by the path's `user_id`, as in FastAPI-Users' users router."""
+    """Make the dependency that loads the user by the `user_id` in the path, as in FastAPI-Users' users router."""
 
     async def get_user(
         user_id: str, user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)]

@@ -19,7 +19,14 @@ from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 
-__all__ = ["checked_strategy", "knox_strategy", "presented_by", "refuse_other_backends", "strategy_of"]
+__all__ = [
+    "checked_strategy",
+    "knox_strategy",
+    "presented_by",
+    "refuse_other_backends",
+    "strategy_of",
+    "strategy_without_users",
+]
 
 GetStrategy = Callable[..., Coroutine[Any, Any, KnoxStrategy[UP, ID]]]
 
@@ -33,7 +40,7 @@ def knox_strategy(
     describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
     clock: Callable[[], datetime] = utc_now,
 ) -> GetStrategy[UP, ID]:
-    """Make the dependency for `AuthenticationBackend(get_strategy=...)`, which always passes the request on.
+    """Make the dependency for `AuthenticationBackend(get_strategy=...)` that always passes the request to the strategy.
 
     Use the same dependency for all backends that share these settings, and for the user manager:
     `UserManager(user_db, knox=strategy)`. If you need more control, write the dependency yourself; see `KnoxStrategy`.
@@ -41,11 +48,12 @@ def knox_strategy(
     Args:
         get_token_store: The dependency that returns or yields the token store.
         settings: The settings of the tokens.
-        get_user_db: The dependency that returns or yields the user database adapter of FastAPI-Users. It is required
-            with a store that cannot see the users, such as `RedisTokenStore`. `None` turns off the checks that need it.
+        get_user_db: The dependency that returns or yields the user database adapter of FastAPI-Users. This dependency
+            is required if the store cannot see the users, as with `RedisTokenStore`. `None` turns off the checks that
+            need the adapter.
         listeners: Functions called with every event, after the write.
-        describe_client: Returns what is stored about the client at login.
-        clock: Returns the current time, timezone-aware.
+        describe_client: A function that returns what is stored about the client at login.
+        clock: A function that returns the current time, timezone-aware.
 
     Raises:
         TypeError: A dependency or the settings have the wrong type, for example a `Depends` object.
@@ -86,11 +94,11 @@ def _strategy_with_users(
 
 def _check_dependency(argument: str, dependency: object) -> None:
     if not callable(dependency):
-        raise TypeError(f"{argument} must be a dependency, a function for Depends(), not {dependency!r}")
+        raise TypeError(f"{argument} must be a dependency, which is a function for Depends(), not {dependency!r}")
 
 
 def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
-    """Raise `TypeError` if the backend's `get_strategy` is declared not to return a `KnoxStrategy`."""
+    """Raise `TypeError` if the backend's `get_strategy` is declared to return something other than a `KnoxStrategy`."""
     declared = None
     with suppress(Exception):  # A callable may have no type hints, or type hints that cannot be evaluated.
         declared = get_type_hints(backend.get_strategy).get("return")
@@ -101,7 +109,7 @@ def refuse_other_backends(backend: AuthenticationBackend[Any, Any]) -> None:
 
 
 def strategy_of(backend: AuthenticationBackend[UP, ID]) -> GetStrategy[UP, ID]:
-    """Make a dependency that returns a backend's strategy, and raises `TypeError` if it is not a `KnoxStrategy`."""
+    """Make a dependency that returns a backend's strategy, or raises `TypeError` if it is not a `KnoxStrategy`."""
 
     async def get_strategy(
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
@@ -112,10 +120,25 @@ def strategy_of(backend: AuthenticationBackend[UP, ID]) -> GetStrategy[UP, ID]:
 
 
 def checked_strategy(strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]) -> KnoxStrategy[UP, ID]:
-    """Return a backend's strategy; raise `TypeError` if it is not a `KnoxStrategy`."""
+    """Return a backend's strategy, or raise `TypeError` if it is not a `KnoxStrategy`."""
     if not isinstance(strategy, KnoxStrategy):
         raise _not_knox(type(strategy), backend)
     return strategy
+
+
+def strategy_without_users(
+    strategy: Strategy[UP, ID], backend: AuthenticationBackend[Any, Any]
+) -> KnoxStrategy[UP, ID]:
+    """Return a backend's strategy for authentication without the user.
+
+    Raises:
+        TypeError: It is not a `KnoxStrategy`, or its class decides itself who is authenticated, but only with the user.
+    """
+    knox, plain = checked_strategy(strategy, backend), KnoxStrategy
+    own = type(knox)
+    if own.authenticate is not plain.authenticate and own.authenticate_record is plain.authenticate_record:
+        raise TypeError(f"{own.__name__} overrides authenticate: for load_user=False override authenticate_record too")
+    return knox
 
 
 def presented_by(backend: AuthenticationBackend[Any, Any]) -> Callable[..., Any]:

@@ -14,7 +14,12 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP, UserProtocol
 
 from fastapi_users_knox.records import TokenRecord
-from fastapi_users_knox.routers.backends import checked_strategy, presented_by, refuse_other_backends
+from fastapi_users_knox.routers.backends import (
+    checked_strategy,
+    presented_by,
+    refuse_other_backends,
+    strategy_without_users,
+)
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.transports.challenges import challenge_for, invalid_token, note_transport
 from fastapi_users_knox.transports.presented import authenticated_record, note_authenticated
@@ -65,7 +70,6 @@ def current_token(
     *,
     load_user: Literal[False],
     optional: Literal[False] = False,
-    active: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
 ) -> _Dependency[TokenRecord[ID]]: ...
@@ -78,7 +82,6 @@ def current_token(
     *,
     load_user: Literal[False],
     optional: bool,
-    active: bool = False,
     touch: bool = True,
     fresh_within: timedelta | None = None,
 ) -> _Dependency[TokenRecord[ID] | None]: ...
@@ -98,30 +101,32 @@ def current_token(
 ) -> _Dependency[Any]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    It works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the error (RFC
-    6750 §3.1).
+    The dependency works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the
+    error (RFC 6750 §3.1).
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`.
-        load_user: `False` returns the record alone, which has the user's id, and needs neither the user manager nor a
-            query for the user. With tokens in SQL, the tokens of an inactive user are still refused. With tokens in
-            Redis they are refused only if `KnoxUserManagerMixin` has revoked them.
-        optional: Whether to return `None` instead of raising if a condition is not met.
-        active: As in `current_user`. The tokens of an inactive user are refused even without it.
+        load_user: `False` returns the record alone, which has the user's id. It needs neither the user manager nor a
+            query for the user. A store that sees the users, such as the one over SQL, still refuses the tokens of an
+            inactive user. A store that does not, such as the one over Redis, refuses them only if
+            `KnoxUserManagerMixin` has revoked them.
+        optional: Whether to return `None` instead of raising an error if a condition is not met.
+        active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
+            are refused.
         verified: Whether the user must be verified; the answer is 403 otherwise.
         superuser: Whether the user must be a superuser; the answer is 403 otherwise.
-        touch: Whether this counts as use of the token. `False` writes nothing, so it does not keep a session alive.
-        fresh_within: The longest time since the user authenticated; the answer is 401 if more time has passed. Refresh
-            and rotation do not make a login fresh again.
+        touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
+        fresh_within: The longest time that may have passed since the user authenticated; the answer is 401 if more time
+            has passed. Refresh and rotation do not make a login fresh again.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or a condition is
-            about the user, who is not loaded.
+        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or `verified` or
+            `superuser` is combined with `load_user=False`.
     """
     refuse_other_backends(backend)
-    if not load_user and (verified or superuser):
-        raise TypeError("load_user=False does not load the user, so leave out verified and superuser")
+    if not load_user and (active or verified or superuser):
+        raise TypeError("load_user=False does not load the user, so leave out active, verified and superuser")
     rules = _Rules(
         active=active,
         verified=verified,
@@ -135,7 +140,7 @@ def current_token(
 
 @dataclass(frozen=True, kw_only=True)
 class _Rules:
-    """The conditions that a user and a login must meet, in addition to a live token, and what a read may write."""
+    """The conditions that a user and a login must meet in addition to a live token, and whether a read may write."""
 
     active: bool
     verified: bool
@@ -145,7 +150,7 @@ class _Rules:
     touch: bool
 
     def refusal_of_user(self, connection: HTTPConnection, user: UserProtocol[Any]) -> HTTPException | None:
-        """Return the exception if the user does not meet a condition, in FastAPI-Users' order."""
+        """Return the exception for the first unmet condition on the user, in FastAPI-Users' order."""
         if self.active and not user.is_active:
             return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
@@ -169,18 +174,18 @@ class _Rules:
         *,
         before: TokenRecord[Any] | None,
     ) -> T | None:
-        """Return what was found, or raise the refusal unless the token is optional.
+        """Return what was found. If there is a refusal, raise it, or return `None` if the token is optional.
 
         Args:
             connection: The request or WebSocket.
-            found: What was found for the token; `None` without a live token.
+            found: What was found for the token; `None` if there is no live token.
             refusal: The exception if a condition is not met.
-            before: The record that had authenticated the request before this dependency.
+            before: The record that had authenticated the request before this dependency was called.
         """
         if found is None:
             refusal = HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})
         if self.optional or refusal is not None:
-            note_authenticated(connection, before)  # This dependency refuses nobody, or has just refused.
+            note_authenticated(connection, before)  # An optional or refused token authenticates no request.
         if refusal is not None and not self.optional:
             raise refusal
         return found if refusal is None else None
@@ -212,7 +217,7 @@ def _without_user(backend: AuthenticationBackend[UP, ID], rules: _Rules) -> _Dep
         token: Annotated[str | None, Depends(presented_by(backend))],
         strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
     ) -> TokenRecord[ID] | None:
-        knox, before = checked_strategy(strategy, backend), authenticated_record(connection)
+        knox, before = strategy_without_users(strategy, backend), authenticated_record(connection)
         record = await knox.authenticate_record(token, touch=rules.touch)
         note_transport(connection, scheme=None, presented=bool(token))
         refusal = None if record is None else rules.refusal_of_login(connection, record, knox)

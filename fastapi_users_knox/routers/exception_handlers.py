@@ -10,11 +10,11 @@ __all__ = ["unauthorized_handler"]
 
 
 async def unauthorized_handler(request: HTTPConnection, error: Exception) -> JSONResponse:
-    """Answer a 401 unchanged, but add `WWW-Authenticate` if it is missing, as in FastAPI-Users' own answers.
+    """Answer a 401 as usual, but add `WWW-Authenticate` if it is missing, as it is in FastAPI-Users' own answers.
 
-    Register it by `app.add_exception_handler(401, unauthorized_handler)`. The header names the schemes of the
-    transports that looked for a token in this request. It names an error only if a token was presented (RFC 6750 §3.1).
-    It is added to a refused WebSocket handshake too.
+    Register the handler with `app.add_exception_handler(401, unauthorized_handler)`. The header names the schemes of
+    the transports that looked for a token in this request. The header names an error only if a token was presented (RFC
+    6750 §3.1). A 401 that refuses a WebSocket handshake gets the header too.
     """
     if not isinstance(error, HTTPException):
         raise error

@@ -21,7 +21,7 @@ def refusals(*, forbidden: str | None = None, not_found: dict[str, str] | None =
 
     Args:
         forbidden: Why a user may get a 403; `None` if the route has no 403.
-        not_found: What `detail` may contain in a 404, each with its meaning; `None` if the route has no 404.
+        not_found: The values that `detail` may have in a 404, each with its meaning; `None` if the route has no 404.
     """
     documented: OpenAPIResponseType = {
         status.HTTP_401_UNAUTHORIZED: _refusal({"Unauthorized": "Missing token or inactive user."}, "WWW-Authenticate"),

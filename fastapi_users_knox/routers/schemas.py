@@ -26,7 +26,9 @@ _EXAMPLE: dict[str, Any] = {
 class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
     """A live session of a user: what is stored about one token, never the token itself."""
 
-    id: UUID = Field(description="The identifier with which the session can be revoked. Refresh and rotation keep it.")
+    id: UUID = Field(
+        description="The identifier with which the session can be revoked. Refresh and rotation do not change it."
+    )
     name: str | None = Field(description="The name that the client or the application gave the session.")
     device_id: str | None = Field(description="The stable identifier that the client uses for its device.")
     user_agent: str | None = Field(description="The client's `User-Agent` at login.")
@@ -43,7 +45,7 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
 
     @classmethod
     def of(cls, record: TokenRecord[Any], *, presented: TokenRecord[Any] | None) -> Self:
-        """Return the fields of a record that a user may see, and whether it is the record of the presented token."""
+        """Return those fields of a record that a user may see, and whether this request was made with its token."""
         return cls(
             id=record.id,
             name=record.name,

@@ -34,15 +34,15 @@ def get_knox_router(
 ) -> APIRouter:
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
-    Its routes accept only the tokens of this backend, and list and revoke only its sessions. `POST /logout-all` revokes
-    all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
+    The routes accept only tokens of this backend, and list and revoke only sessions of this backend. `POST /logout-all`
+    revokes all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
     /sessions` lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate`
-    replaces the token by a new token, and answers like a login. A route that revokes the session of its own request
+    replaces the token with a new token, and answers like a login. A route that revokes the session of its own request
     answers like a logout.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
-        backend: The backend.
+        backend: The backend, whose strategy is a `KnoxStrategy`.
         requires_verification: Whether the user must be verified.
 
     Raises:
@@ -137,7 +137,7 @@ async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:
 
 
 def _login_success(backend: AuthenticationBackend[UP, ID]) -> tuple[int, OpenAPIResponseType]:
-    """Return how a login succeeds; its errors are left out, because a rotation cannot reach the limit, for example."""
+    """Return the status and the answers of a successful login. A rotation does not have all errors of a login."""
     documented = backend.transport.get_openapi_login_responses_success()
     codes = [code for code in documented if isinstance(code, int) and code < status.HTTP_300_MULTIPLE_CHOICES]
     return min(codes, default=status.HTTP_200_OK), {code: documented[code] for code in codes}

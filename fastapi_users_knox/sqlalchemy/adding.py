@@ -110,7 +110,9 @@ def _remove_replaced(database: Database, connection: Connection, new: NewToken[I
 
 
 def _make_room(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
-    """Evict tokens if one more would exceed the limit. All expired tokens have been removed before.
+    """Evict tokens if one more would exceed the limit.
+
+    Expired tokens have been removed before, except those whose expiry the application has moved by its own UPDATE.
 
     Raises:
         TokenLimitReached: The limit is reached, and the policy is "reject".
@@ -118,14 +120,18 @@ def _make_room(database: Database, connection: Connection, new: NewToken[ID]) ->
     if new.limit is None:
         return ()
     columns, record = database.sql.columns, new.record
-    count = connection.execute(database.sql.count, {"user_id": record.user_id, "audience": record.audience})
-    excess = count.scalar_one() + 1 - new.limit
+    parameters = {"user_id": record.user_id, "audience": record.audience, "now": new.now}
+    excess = connection.execute(database.sql.count, parameters).scalar_one() + 1 - new.limit
     if excess <= 0:
         return ()
     if new.limit_policy == "reject":
         raise TokenLimitReached(new.limit)
     age = columns["created_at"] if new.limit_policy == "evict_oldest" else database.sql.active_at()
-    where = (columns["user_id"] == record.user_id, columns["audience"] == record.audience)
+    where = (
+        columns["user_id"] == record.user_id,
+        columns["audience"] == record.audience,
+        database.sql.is_live(new.now, None),
+    )
     oldest = select(columns["id"]).where(*where).order_by(age, columns["id"]).limit(excess)
     ids = connection.execute(oldest).scalars().all()
     return remove_rows(database, connection, database.sql.removal_of(columns["id"].in_(ids)))

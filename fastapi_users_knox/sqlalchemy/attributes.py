@@ -1,4 +1,4 @@
-"""The SQL expressions of a mapped class's attributes, and the check whether a user is active."""
+"""The SQL expressions for the attributes of a mapped class, and the check whether a user is active."""
 
 import dis
 import inspect
@@ -13,14 +13,14 @@ from sqlalchemy.orm import InstrumentedAttribute, Mapper
 
 from fastapi_users_knox.records import UP
 
-__all__ = ["active_by_row_and_object", "in_sql", "why_not_in_sql"]
+__all__ = ["active_by_row_and_object", "computes_activity", "in_sql", "why_not_in_sql"]
 
 
 def in_sql(mapper: Mapper[Any], name: str) -> ColumnElement[Any] | None:
     """Return the SQL expression of an attribute; `None` if the attribute is computed in Python, or does not exist.
 
-    The expression of a hybrid attribute is returned only if `_has_expression` finds that it means the same as the
-    Python code of the attribute.
+    The expression of a hybrid attribute is returned only if `_has_expression` finds that the expression means the same
+    as the attribute's Python code.
     """
     hybrid = _hybrid(mapper, name)
     if hybrid is not None and not _has_expression(hybrid):
@@ -39,8 +39,8 @@ def why_not_in_sql(mapper: Mapper[Any], name: str) -> str:
     if _hybrid(mapper, name) is None:
         return reason
     return (
-        f"{reason} that is known to be right: give the hybrid attribute an .expression without Python's and, or, not, "
-        "if, in and is, such as and_(cls.enabled, cls.paid)"
+        f"{reason}, because the SQL of this hybrid attribute may mean something other than its Python code: give it an "
+        ".expression without Python's and, or, not, if, in and is, such as and_(cls.enabled, cls.paid)"
     )
 
 
@@ -48,7 +48,8 @@ def active_by_row_and_object(row_value: object, user: UP | None) -> bool:
     """Return whether a user is active.
 
     The row just read decides, because the session may have loaded the object earlier. But if the class computes
-    `is_active` in Python, both must be true, because the Python code may check more than the SQL expression does.
+    `is_active` in Python, both the row and the object must be active, because the Python code may check more than the
+    SQL expression does.
 
     Args:
         row_value: `is_active` of the row just read.
@@ -68,8 +69,9 @@ def _hybrid(mapper: Mapper[Any], name: str) -> hybrid_property[Any] | None:
 def _has_expression(hybrid: hybrid_property[Any]) -> bool:
     """Return whether the SQL expression of a hybrid attribute means the same as its Python code.
 
-    Python's own operators raise no error on the class, but their result is wrong. Python takes every column for true,
-    so `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None` is always true.
+    If the Python code is called on the class, Python's own operators raise no error, but return a wrong result. Python
+    takes every column for true, so `self.enabled and self.paid` becomes `self.paid` alone, and `self.left is not None`
+    is always true.
     """
     stated = hybrid.custom_comparator or hybrid.expr or hybrid.fget
     return isinstance(stated, FunctionType) and not _decides_in_python(stated)
@@ -83,7 +85,17 @@ def _decides_in_python(function: FunctionType) -> bool:
     )
 
 
+def computes_activity(users: Mapper[Any]) -> bool:
+    """Return whether a class or a subclass of it computes `is_active` in Python, so that only an object shows it."""
+    return not all(_has_stored_activity(mapper.class_) for mapper in users.self_and_descendants)
+
+
 @cache
 def _is_loaded(user_class: type[object]) -> bool:
-    """Return whether objects of the class load `is_active` from their row instead of computing it in Python."""
+    """Return `_has_stored_activity`, which each read needs."""
+    return _has_stored_activity(user_class)
+
+
+def _has_stored_activity(user_class: type[Any]) -> bool:
+    """Return whether `is_active` of an object is loaded from its row, and not computed in Python."""
     return isinstance(inspect.getattr_static(user_class, "is_active"), InstrumentedAttribute)

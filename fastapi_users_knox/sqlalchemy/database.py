@@ -25,7 +25,7 @@ Work = Callable[[Connection], T]
 
 
 class _EngineState:
-    """What this process remembers about an engine: the writes it has attempted, and who may write now.
+    """What this process remembers about an engine: the writes that it has attempted, and which task may write now.
 
     Writers take turns only if all sessions share one connection, and therefore one transaction, as with in-memory
     SQLite.
@@ -50,9 +50,9 @@ class Database:
     Attributes:
         session: The application's session.
         sql: The statements.
-        last_statement: The statement of the last read. A session that routes statements to several engines finds the
-            connection of that read by it.
-        saw_latest: Whether the last read certainly saw what had been committed by then.
+        last_statement: The statement of the last read. A session that routes statements to several engines needs this
+            statement to find the connection of that read.
+        saw_latest: Whether it is certain that the last read saw everything committed before the read started.
         read_transaction: The transaction that the last read began, as long as the application cannot have written
             anything in it; `None` if there is no such transaction.
         options: The execution options of the session's connection, as the store last read them.
@@ -71,7 +71,7 @@ class Database:
         self._probe = sql.find(1, with_user=False)
 
     def bind(self) -> Engine | Connection:
-        """Return what the session uses for the tokens' table: an engine, or the connection that it is bound to."""
+        """Return the engine that the session uses for tokens, or the connection that the session is bound to."""
         return self.session.sync_session.get_bind(self.sql.mapper, clause=self.sql.no_rows)
 
     async def connection(self, clause: ClauseElement, options: Mapping[str, object] | None = None) -> AsyncConnection:
@@ -93,15 +93,15 @@ class Database:
 
     @property
     def attempts(self) -> Attempts:
-        """The writes after reads that this process has recently attempted on this engine."""
+        """The recent attempts of this process to write on this engine because of a read."""
         return self._engine_state().attempts
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that waits for its turn if all writers share one connection."""
+        """Return a context manager that waits until it is this task's turn, if all writers share one connection."""
         return nullcontext() if self.has_second_connection() else self._engine_state().turn()
 
     async def run_uncancelled(self, writing: Coroutine[Any, Any, T]) -> T:
-        """Run a write, and on SQLite delay a cancellation until the write is done.
+        """Run a write. On SQLite, delay a cancellation until the write is done.
 
         If SQLite's driver were interrupted inside a transaction, the database file would stay locked.
         """

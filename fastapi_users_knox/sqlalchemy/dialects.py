@@ -1,4 +1,4 @@
-"""The differences between the databases: how a write begins and waits for locks, and what errors mean."""
+"""The differences between the databases: how a write begins, how it waits for locks, and what errors mean."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,23 +22,25 @@ __all__ = [
     "writing_in_time",
 ]
 
-# Seconds to wait for a second connection, and again for a lock. The contract of `TokenStore` allows a second for both.
-# With less time, a slow database more often skips writes, and checks in an older snapshot raise `StoreUnavailable`.
-# With more time, requests wait longer while no connection is free or a lock is held.
+# Seconds to wait for a second connection, and then for a lock. The contract of `TokenStore` allows one second for the
+# two waits together. With less time, a slow database causes more skipped writes, and more reads that raise
+# `StoreUnavailable` because they need a second connection. With more time, requests wait longer while no connection is
+# free or a lock is held.
 MAX_WAIT = 0.3
 
 _TRANSIENT = {
     *("40001", "40P01", "55P03"),  # PostgreSQL: serialization failure, deadlock, lock not available
     *(1020, 1205, 1213),  # MariaDB: record changed, lock wait timeout, deadlock
 }
-# A crash may lose the write, which then happens again, so its commit need not wait for a disk or a standby.
+# A crash may lose the write, but a later read then repeats the write. So the commit need not wait for a disk or a
+# standby server.
 _POSTGRESQL_WAIT = "SELECT set_config('statement_timeout', '{}', true), set_config('synchronous_commit', 'off', true)"
 _SQLITE_WAIT = ("PRAGMA busy_timeout", "PRAGMA busy_timeout = {}")  # milliseconds
-_MYSQL_WAIT = (  # seconds, for tables and for rows
+_MYSQL_WAIT = (  # in seconds, for locks on tables and on rows
     "SELECT @@lock_wait_timeout, @@innodb_lock_wait_timeout",
     "SET lock_wait_timeout = {0}, innodb_lock_wait_timeout = {1}",
 )
-_MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this for a locked row.
+_MARIADB_LOCKED = 1180  # With a lock wait timeout of 0, SKIP LOCKED raises this error for a locked row.
 _SQLITE_BUSY = {5, 6}  # SQLITE_BUSY, SQLITE_LOCKED
 
 
@@ -91,14 +93,14 @@ def writing_in_time(connection: Connection) -> Iterator[None]:
             with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
                 yield
         case _:
-            # Do not wait for a lock at all, because MySQL counts in whole seconds.
+            # Do not wait for a lock at all, because the shortest wait on MySQL is a whole second.
             with _with_setting(connection, _MYSQL_WAIT, 0):
                 yield
 
 
 @contextmanager
 def reading(connection: Connection) -> Iterator[None]:
-    """Let the next statement see what others have committed by then. On SQLite it does not wait long for a writer."""
+    """Let the next statement see everything committed before it starts. On SQLite, do not wait long for a writer."""
     if connection.dialect.name == "sqlite":
         with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield
@@ -115,8 +117,8 @@ def without_data(error: exc.DBAPIError) -> exc.DBAPIError:
 def sees_latest(connection: Connection) -> bool:
     """Return whether each statement of the open transaction sees everything committed before it starts.
 
-    On MariaDB and MySQL the isolation level of the session decides, because they do not report a level that SET
-    TRANSACTION has set for a single transaction.
+    On MariaDB and MySQL the isolation level of the session decides, because these databases do not report a level that
+    SET TRANSACTION has set for a single transaction.
     """
     if connection.dialect.name == "sqlite":
         return not has_open_sqlite(connection)
@@ -134,17 +136,17 @@ def has_open_sqlite(connection: Connection) -> bool:
 
 
 def locks_rows(connection: Connection) -> bool:
-    """Return whether transactions lock rows; on SQLite, a writing transaction locks the whole database instead."""
+    """Return whether transactions lock rows. On SQLite, a writing transaction locks the whole database instead."""
     return connection.dialect.name != "sqlite"
 
 
 def locks_in_subquery(connection: Connection) -> bool:
-    """Return whether an UPDATE may lock a row of its own table in a subquery, or need not, as on SQLite."""
+    """Return whether an UPDATE may lock rows of its own table in a subquery. On SQLite, that lock is not needed."""
     return connection.dialect.name not in {"mysql", "mariadb"}
 
 
 def is_transient(error: exc.DBAPIError) -> bool:
-    """Return whether the same work may succeed a moment later."""
+    """Return whether the same work may succeed if it is done again a moment later."""
     return not _TRANSIENT.isdisjoint(_codes(error)) or getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in _SQLITE_BUSY
 
 
@@ -160,7 +162,7 @@ def _codes(error: exc.DBAPIError) -> Sequence[object]:
 
 @contextmanager
 def _with_setting(connection: Connection, wait: tuple[str, str], value: int) -> Iterator[None]:
-    """Change a setting of the connection, and restore it afterwards. Neither belongs to a transaction."""
+    """Change a setting of the connection, outside of any transaction, and restore it afterwards."""
     query, change = wait
     usual = connection.exec_driver_sql(query).one()
     connection.exec_driver_sql(change.format(value, value))
@@ -170,4 +172,4 @@ def _with_setting(connection: Connection, wait: tuple[str, str], value: int) -> 
         try:
             connection.exec_driver_sql(change.format(*usual))
         except exc.SQLAlchemyError:
-            connection.invalidate()  # It must not return to the pool with the changed setting.
+            connection.invalidate()  # The pool must not get the connection back with the changed setting.

@@ -1,6 +1,7 @@
-"""Finding tokens: the record of a presented token, joined to its user, and the live records of a user."""
+"""Finding tokens: the record of a presented token together with its user, and all live records of a user."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -11,8 +12,8 @@ from fastapi_users_knox.records import ID, UP, Found, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
+from fastapi_users_knox.sqlalchemy.rows import record_of
 from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest
-from fastapi_users_knox.sqlalchemy.statements import record_of
 from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["find_token", "list_live"]
@@ -22,17 +23,21 @@ async def find_token(
     database: Database, token: PresentedToken, *, audience: str, users: UserSource | None
 ) -> Found[UP, ID] | None:
     """Find the record of a token by one indexed SELECT, and load its user in the same SELECT if possible."""
-    loads_user, digests = _can_load_user(database, users), token.digests
+    returns_user, digests, known = _can_load_user(database, users), token.digests, database.sql.users
+    loads_user = returns_user or (known is not None and known.computes_activity)
     parameters = {f"digest_{number}": digest for number, digest in enumerate(digests)} | {"audience": audience}
     statement = database.sql.find(len(digests), with_user=loads_user)
-    rows = await read(database, statement, parameters, is_whole=loads_user or users is None)
+    entity = known.mapper if loads_user and known else None
+    rows = await read(database, statement, parameters, entity=entity, is_whole=loads_user or users is None)
     if not rows:
         return None
     found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])
+    if not returns_user:
+        found = replace(found, user=None)  # The user manager decides which object the request gets.
     database.has_found_token = True
     if database.saw_latest or found.is_active is False:
         return found
-    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked.
+    # If a transaction was already open, the row may come from an older snapshot, and the token may be revoked now.
     explain = partial(refuse_hidden, database, user_id=found.record.user_id)
     statement = database.sql.find(len(digests), with_user=False)
     latest = await read_latest(database, statement, parameters, explain=explain)
@@ -60,6 +65,6 @@ def _can_load_user(database: Database, users: UserSource | None) -> bool:
 
 
 def _found(database: Database, user: UP | None, row: Sequence[Any]) -> Found[UP, ID]:
-    """Build the result from a row of the digest, `is_active` and the columns of the record."""
+    """Build the result from a row that has the digest, `is_active`, and the columns of the record."""
     is_active = None if database.sql.user is None else active_by_row_and_object(row[1], user)
     return Found(record=record_of(row), digest=row[0], is_active=is_active, user=user)

@@ -1,4 +1,4 @@
-"""The check whether a row that was not found is missing, or hidden by row-level security."""
+"""The check whether rows that were not found are hidden by row-level security."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fastapi_users_knox.sqlalchemy.statements import Statements
 
 __all__ = ["refuse_hidden", "tables_of"]
 
-# Users that this process has recently deleted. If their tokens are revoked, it happens right after the deletion.
+# The users that this process has deleted last. If their tokens are revoked, that happens right after the deletion.
 _deleted: deque[tuple[Mapper[object], object]] = deque(maxlen=1000)
 
 
@@ -44,15 +44,15 @@ def tables_of(statements: Statements) -> Sequence[Table]:
 
 
 def refuse_hidden(database: Database, connection: Connection, user_id: object) -> None:
-    """Raise an error if no row of a user was found because row-level security hides the rows.
+    """Raise an error if row-level security is the reason why no row of a user was found.
 
-    The rows become hidden when the settings that the application made for its transaction have ended. If the store sees
-    the users, a missing user row shows this. If row-level security is in force for the tokens alone, an empty token
-    table shows it too, provided that the store has found a token before.
+    Rows become hidden when the settings that the application made for its transaction have ended. If the store sees the
+    users, a missing row of the user shows that rows are hidden. If row-level security is in force for the tokens alone,
+    an empty token table also shows that rows are hidden, provided that the store has found a token before.
 
     Args:
         database: The database.
-        connection: The connection, still in the transaction in which no row was found.
+        connection: The connection. Its transaction is still the one in which no row was found.
         user_id: The id of the user.
 
     Raises:

@@ -13,7 +13,8 @@ from fastapi_users_knox.errors import UserClassError
 
 __all__ = ["check_key", "referred_columns", "same_keys"]
 
-# FastAPI-Users' own type does not state its `python_type`. It is recognized by name, because it is not imported here.
+# FastAPI-Users' own UUID type does not state its `python_type`. The type is recognized by name, because its package is
+# not imported here.
 _GUID = ("fastapi_users_db_sqlalchemy.generics", "GUID")
 _CONVERSIONS = ("process_bind_param", "process_result_value", "bind_processor", "result_processor")
 
@@ -22,13 +23,13 @@ def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
     """Return the columns that `user_id` refers to.
 
     Raises:
-        NoReferencedTableError: The table of such a column is not in the same MetaData, or is not defined yet.
+        NoReferencedTableError: The table that `user_id` refers to is not in the same MetaData, or is not defined yet.
     """
     return [key.column for key in tokens.columns["user_id"].foreign_keys]
 
 
 def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:
-    """Return the column, and the columns that joined inheritance keeps equal to it in the class's other tables."""
+    """Return the column, and those columns in the class's other tables that joined inheritance keeps equal to it."""
     keys: set[Column[Any]] = set()
     new = {column}
     while new:
@@ -42,7 +43,7 @@ def check_key(tokens: Mapper[Any]) -> None:
     """Refuse a token class whose `user_id` does not identify exactly one user.
 
     Raises:
-        UserClassError: The types of the key and of the users' ids differ, or several users may share one value.
+        UserClassError: `user_id` has a different type from the users' ids, or several users may share one id.
         NoReferencedTableError: The users are not mapped yet.
     """
     for column in referred_columns(tokens):
@@ -55,7 +56,7 @@ def _check_type(tokens: Mapper[Any], column: Column[Any]) -> None:
     name, own = tokens.class_.__name__, tokens.columns["user_id"].type
     if not _may_hold(column.type, _stated_types(tokens.class_)):
         raise UserClassError(
-            f'{name} is a token class for ids of a different type from "{column}", which is {column.type!r}: '
+            f'{name} is declared for ids of a different type from "{column}", which is {column.type!r}: '
             f"derive {name} from SQLAlchemyBaseKnoxTokenTable[...] with the Python type of that column"
         )
     if not _stores_alike(own, column.type):
@@ -100,7 +101,7 @@ def _may_hold(column_type: TypeEngine[Any], stated_types: Iterable[type]) -> boo
 
 
 def _stores_alike(one: TypeEngine[Any], other: TypeEngine[Any]) -> bool:
-    """Return whether two types store an id in the same form: VARCHAR and TEXT do, but two UUID types may not."""
+    """Return whether two types store an id in the same form. VARCHAR and TEXT do, but two UUID types may not."""
     one, other = _plain(one), _plain(other)
     if isinstance(one, TypeDecorator) or isinstance(other, TypeDecorator):
         return type(one) is type(other)
@@ -120,7 +121,7 @@ def _converts(decorator: TypeDecorator[Any]) -> bool:
 
 
 def _python_type(column_type: TypeEngine[Any]) -> type | None:
-    """Return the class of the values; `None` if the type does not state it."""
+    """Return the Python class of the values; `None` if the type does not state that class."""
     if any((base.__module__, base.__name__) == _GUID for base in type(column_type).__mro__):
         return uuid.UUID
     try:

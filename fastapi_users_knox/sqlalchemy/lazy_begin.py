@@ -1,33 +1,44 @@
 """Reading before the driver begins a transaction, which saves two of three round trips: BEGIN and ROLLBACK.
 
 SQLAlchemy begins a transaction with the first statement of a session, and the drivers of PostgreSQL then send BEGIN.
-Here our SELECT is sent first. The application's own first statement begins the transaction, as if it were the first.
+This module sends the store's SELECT before BEGIN. The application's first statement then begins the transaction as
+usual.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, NullPool
+from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.orm import Session
 
-from fastapi_users_knox.sqlalchemy.sessions import has_begin_hooks
+__all__ = ["before_begin", "has_begun_early", "has_direct_engine", "has_driver_begun", "may_precede_begin"]
 
-__all__ = ["before_begin", "begins_plainly", "has_driver_begun", "may_hold_back_begin"]
-
-_BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
 _IS_DIRECT = "fastapi_users_knox.is_direct"
 _ASK = "SELECT pg_backend_pid(), current_setting('transaction_isolation')"
+
+# Where the application can add something to a transaction: settings at its beginning, or statements of its own.
+_OPTIONS = {
+    *("isolation_level", "postgresql_readonly", "postgresql_deferrable"),
+    *("stream_results", "yield_per"),  # These need a cursor, which exists in a transaction only.
+}
+_SESSION_EVENTS = ("after_begin", "after_transaction_create", "do_orm_execute")
+_CONNECTION_EVENTS = (
+    *("engine_connect", "begin", "before_execute", "after_execute"),
+    *("before_cursor_execute", "after_cursor_execute"),
+)
+_DIALECT_EVENTS = ("do_execute", "do_execute_no_params", "do_executemany", "handle_error")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Driver:
-    """What a driver's own connection knows without a round trip.
+    """Facts that a driver's own connection knows without a round trip.
 
     Attributes:
-        is_in_transaction: Returns whether the driver has begun a transaction.
-        server_pid: Returns the process id that the server named when the connection was opened.
+        is_in_transaction: A function that returns whether the driver has begun a transaction.
+        server_pid: A function that returns the process id that the server reported when the connection was opened.
     """
 
     is_in_transaction: Callable[[Any], bool]
@@ -46,20 +57,20 @@ _DRIVERS: Mapping[str, _Driver] = {
 }
 
 
-def begins_plainly(session: Session, connection: Connection) -> bool:
-    """Return whether nothing of the application belongs to the beginning of a transaction of the session."""
-    return not (
-        session.twophase
-        or has_begin_hooks(session)
-        or connection.dispatch.begin
-        or _BEGINS_WITH & connection.get_execution_options().keys()
-        or connection.dialect.detect_autocommit_setting(connection.connection)
-    )
+def may_precede_begin(session: Session, connection: Connection) -> bool:
+    """Return whether statements on this connection may be sent before the driver begins the session's transaction.
+
+    Everything must be true that `before_begin` lists, and the driver must not have begun the transaction yet.
+    """
+    return bool(connection.info.get(_IS_DIRECT)) and _is_undisturbed(session, connection)
 
 
-def may_hold_back_begin(session: Session, bind: Engine | Connection) -> bool:
-    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that connects by itself."""
-    return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not session.in_nested_transaction()
+def has_direct_engine(session: Session, bind: Engine | Connection) -> bool:
+    """Return whether `before_begin` can have an effect: on PostgreSQL, in a session that always uses this one engine.
+
+    A session with a `get_bind` of its own may use another connection for each statement.
+    """
+    return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not _is_routed(type(session).get_bind)
 
 
 def has_driver_begun(connection: Connection) -> bool:
@@ -68,48 +79,66 @@ def has_driver_begun(connection: Connection) -> bool:
     return driver is None or driver.is_in_transaction(connection.connection.driver_connection)
 
 
+def has_begun_early(connection: Connection | None) -> bool:
+    """Return whether the driver is known to have begun a transaction although SQLAlchemy has begun none."""
+    return connection is not None and connection.dialect.driver in _DRIVERS and has_driver_begun(connection)
+
+
 @contextmanager
 def before_begin(session: Session, connection: Connection) -> Iterator[None]:
     """Send the statements of this block before the driver begins a transaction, where that is safe.
 
-    It is safe if nothing of the application belongs to the beginning of the transaction, if listeners of the engine
-    cannot send statements that depend on one, if the isolation level is READ COMMITTED, in which each statement sees
-    the latest state anyway, and if no pooler distributes the connection's statements among several servers.
+    It is safe if all of this is true:
+
+    - The application adds nothing to a transaction, by a setting at its beginning or by a listener.
+    - The isolation level is READ COMMITTED, so each statement sees the latest state anyway.
+    - The connection is used by one session at a time.
+    - No pooler distributes the connection's statements among several server processes.
 
     Args:
         session: The application's session.
         connection: The connection that the session uses for the statements.
     """
-    is_safe = (
-        not has_driver_begun(connection)
-        and begins_plainly(session, connection)
-        and not (connection.dispatch.before_execute or connection.dispatch.before_cursor_execute)
-        and _is_direct(connection)
-    )
-    if not is_safe:
+    if not _is_undisturbed(session, connection) or not _is_direct(connection):
         yield
         return
-    # SQLAlchemy's adapters of both drivers send nothing for it. SQLAlchemy itself pings by psycopg in this way.
     adapter: Any = connection.connection.dbapi_connection
-    adapter.autocommit = True
     try:
+        # SQLAlchemy's adapters of both drivers send nothing when this is set. SQLAlchemy itself sets it to ping with
+        # psycopg.
+        adapter.autocommit = True
         yield
     finally:
         _begin_as_usual(connection, adapter)
 
 
+def _is_undisturbed(session: Session, connection: Connection) -> bool:
+    """Return whether nothing of the application can belong to the transaction of this session before it begins."""
+    dialect = connection.dialect
+    return not (
+        has_driver_begun(connection)
+        or session.twophase
+        or _OPTIONS & connection.get_execution_options().keys()
+        or not isinstance(connection.engine.pool, QueuePool)
+        or connection.engine.pool.dispatch.checkout
+        or any(getattr(session.dispatch, name) for name in _SESSION_EVENTS)
+        or any(getattr(connection.dispatch, name) for name in _CONNECTION_EVENTS)
+        or any(getattr(dialect.dispatch, name) for name in _DIALECT_EVENTS)
+        or dialect.detect_autocommit_setting(connection.connection)
+    )
+
+
 def _is_direct(connection: Connection) -> bool:
     """Return whether this connection leads to one server process for as long as it is open, at READ COMMITTED.
 
-    It is asked once for each connection of the pool. A pooler that shares its connections to the server, such as
-    PgBouncer, invents the process id that it names to the client. Through such a pooler only the statements of one
-    transaction are sure to reach the same server process, which knows the prepared statement of asyncpg.
+    The server is asked once for each connection of the pool. A pooler that shares its connections to the server, such
+    as PgBouncer, reports an invented process id to the client. Through such a pooler, only the statements of one
+    transaction are sure to reach the same server process. asyncpg needs this, because only that process knows its
+    prepared statement.
     """
     known: bool | None = connection.info.get(_IS_DIRECT)
     if known is not None:
         return known
-    if isinstance(connection.engine.pool, NullPool):
-        return False  # No connection is used again, so it would be asked at each read.
     pid, isolation = connection.exec_driver_sql(_ASK).one()
     server_pid = _DRIVERS[connection.dialect.driver].server_pid(connection.connection.driver_connection)
     connection.info[_IS_DIRECT] = pid == server_pid and isolation == "read committed"
@@ -117,10 +146,16 @@ def _is_direct(connection: Connection) -> bool:
 
 
 def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN401 (SQLAlchemy does not export the class)
-    """Let the driver begin a transaction with the next statement again, or give the connection up."""
+    """Make the driver begin a transaction with the next statement, as usual, or invalidate the connection."""
     try:
         adapter.autocommit = False
     except BaseException as error:
         connection.invalidate()  # Whatever it is, no statement of the application may run in autocommit.
         if not isinstance(error, Exception):
             raise
+
+
+@cache
+def _is_routed(get_bind: Callable[..., object]) -> bool:
+    """Return whether the application has overridden `get_bind`, by which a session chooses an engine."""
+    return get_bind.__module__.partition(".")[0] != "sqlalchemy"

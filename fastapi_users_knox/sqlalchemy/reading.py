@@ -11,10 +11,13 @@ from sqlalchemy.orm import Mapper, Session, class_mapper
 
 from fastapi_users_knox.records import UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
-from fastapi_users_knox.sqlalchemy.lazy_begin import before_begin, has_driver_begun, may_hold_back_begin
+from fastapi_users_knox.sqlalchemy.lazy_begin import before_begin, has_direct_engine, has_driver_begun
 from fastapi_users_knox.sqlalchemy.sessions import has_execute_hooks, has_own_execute
 
 __all__ = ["Fetched", "fetch", "select_user"]
+
+# The ways to load a relationship that add nothing to the SELECT of the class that has it.
+_JOINS_NOTHING = {"select", True, "selectin", "subquery", "immediate", "raise", "raise_on_sql", "noload", None}
 
 
 class Fetched(NamedTuple):
@@ -22,7 +25,8 @@ class Fetched(NamedTuple):
 
     Attributes:
         rows: All rows, each once.
-        is_first: Whether no statement of the application was sent before in the same transaction of the database.
+        is_first: Whether the SELECT came before any statement of the application in the same transaction of the
+            database.
     """
 
     rows: Sequence[Row[Any]]
@@ -30,7 +34,12 @@ class Fetched(NamedTuple):
 
 
 async def fetch(
-    session: AsyncSession, statement: Select[Any], parameters: Mapping[str, object], *, mapper: Mapper[Any]
+    session: AsyncSession,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    mapper: Mapper[Any],
+    entity: Mapper[Any] | None = None,
 ) -> Fetched:
     """Run a SELECT on the application's session, which is not flushed, committed or rolled back.
 
@@ -39,8 +48,9 @@ async def fetch(
         statement: The SELECT.
         parameters: Its parameters.
         mapper: The mapper that a session with several engines needs to choose the engine.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
     """
-    # It is passed each time, so that a session with several engines uses the same one for all of it.
+    # Every call gets the same routing, so that a session with several engines uses the same engine for all calls.
     routing = {"mapper": mapper, "clause": statement}
     if has_own_execute(session):
         is_first = not session.in_transaction()
@@ -48,13 +58,13 @@ async def fetch(
             found = await session.execute(statement, parameters, bind_arguments=routing)
         return Fetched(found.unique().all(), is_first)
     # `AsyncSession.execute` would put all rows into a second buffer.
-    return await session.run_sync(_fetch, statement, parameters, routing, has_hooks=has_execute_hooks(session))
+    return await session.run_sync(_fetch, statement, parameters, routing, entity, has_hooks=has_execute_hooks(session))
 
 
 async def select_user(source: UserSource, id: object) -> tuple[Any, bool] | None:
-    """Return a user, and whether the user is active by the row just read; `None` if there is no row."""
+    """Return a user, and whether the user is active according to the row just read; `None` if there is no row."""
     session, mapper = cast("AsyncSession", source.session), class_mapper(cast("type[Any]", source.user_class))
-    rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper)
+    rows, _ = await fetch(session, _find_user(mapper), {"id": id}, mapper=mapper, entity=mapper)
     return (rows[0][0], active_by_row_and_object(rows[0][1], rows[0][0])) if rows else None
 
 
@@ -73,19 +83,36 @@ def _fetch(
     statement: Select[Any],
     parameters: Mapping[str, object],
     routing: dict[str, Any],
+    entity: Mapper[Any] | None,
     *,
     has_hooks: bool,
 ) -> Fetched:
-    """Run the SELECT in the greenlet of the session, before its transaction has begun if that is possible."""
+    """Run the SELECT in the greenlet of the session. If possible, run it before the driver begins a transaction."""
     is_first = not session.in_transaction()
+    if has_hooks:
+        with session.no_autoflush:
+            found = session.execute(statement, parameters, bind_arguments=routing)
+            return Fetched(found.unique().all(), is_first)
+    connection = session.connection(routing)
     held_back: AbstractContextManager[None] = nullcontext()
-    if may_hold_back_begin(session, session.get_bind(**routing)):
-        connection = session.connection(routing)
+    if has_direct_engine(session, session.get_bind(**routing)):
         is_first = is_first or not has_driver_begun(connection)
-        if not has_hooks:  # They may send statements of their own.
-            held_back = before_begin(session, connection)
-    with session.no_autoflush:  # Neither before the SELECT, nor before those of eager loading.
+        held_back = before_begin(session, connection)
+    if entity is None:
+        with held_back:  # No object is loaded, so the ORM has nothing to do.
+            return Fetched(connection.execute(statement, parameters).all(), is_first)
+    with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
-        # Only here are the objects created, so what the application does when they are loaded is in a transaction.
-        return Fetched(result.unique().all(), is_first)
+        # The objects are created only here, so the load listeners of the application run in a transaction.
+        return Fetched((result.unique() if _joins_eagerly(entity) else result).all(), is_first)
+
+
+@cache
+def _joins_eagerly(entity: Mapper[Any]) -> bool:
+    """Return whether loading this class may join a relationship, which may repeat its rows."""
+    return not all(
+        relationship.lazy in _JOINS_NOTHING
+        for each in entity.self_and_descendants
+        for relationship in each.relationships
+    )

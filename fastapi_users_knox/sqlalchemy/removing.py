@@ -12,7 +12,8 @@ from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.dialects import locks_rows
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
 from fastapi_users_knox.sqlalchemy.locks import lock_unlocked_tokens, lock_user
-from fastapi_users_knox.sqlalchemy.statements import Removal, Statements, record_of
+from fastapi_users_knox.sqlalchemy.rows import record_of
+from fastapi_users_knox.sqlalchemy.statements import Removal, Statements
 
 __all__ = ["has_expired", "purge_batch", "remove_all_tokens", "remove_rows", "remove_token"]
 
@@ -63,14 +64,18 @@ def has_expired(
     sql: Statements, *, audience: str, now: datetime, created_since: datetime | None
 ) -> ColumnElement[bool]:
     """Match expired tokens of every audience, and tokens of this audience that were created before `created_since`."""
-    is_past_expiry = sql.columns["expires_at"] <= now
+    is_past_expiry = sql.is_past_expiry(now)
     if created_since is None:
         return is_past_expiry
     return or_(is_past_expiry, and_(sql.columns["audience"] == audience, sql.columns["created_at"] < created_since))
 
 
 def purge_batch(database: Database, connection: Connection, *, where: ColumnElement[bool], batch_size: int) -> int:
-    """Find rows by an indexed SELECT that skips locked rows, and delete them by primary key."""
-    ids = lock_unlocked_tokens(database, connection, where, limit=batch_size)
-    # The condition is repeated, because the expiry of a row may have moved between the two statements.
-    return connection.execute(delete(database.sql.table).where(database.sql.columns["id"].in_(ids), where)).rowcount
+    """Delete rows that no other transaction has locked.
+
+    If possible, one statement does it. Then this process neither receives ids nor sends them, which would delay the
+    requests that it is handling.
+    """
+    is_locked = lock_unlocked_tokens(database, connection, where, limit=batch_size)
+    # The condition is repeated, because the expiry of a row may have moved before the row was locked.
+    return connection.execute(delete(database.sql.table).where(is_locked, where)).rowcount

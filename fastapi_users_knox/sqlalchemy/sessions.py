@@ -30,6 +30,7 @@ __all__ = [
     "has_begin_hooks",
     "has_execute_hooks",
     "has_own_execute",
+    "is_in_block",
     "lasting_options",
     "load_identity",
     "open_session",
@@ -52,7 +53,7 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
     if isinstance(current, AsyncSession):
         return current
     raise TypeError(
-        "session must be an AsyncSession, such as an async_sessionmaker opens, and comes before the table: "
+        "session must be an AsyncSession, such as an async_sessionmaker opens, and must be passed before the table: "
         f"got {session!r}"
     )
 
@@ -78,7 +79,7 @@ def has_own_execute(session: AsyncSession) -> bool:
 
 @lru_cache(maxsize=64)
 def _is_overridden(execute: Callable[..., object]) -> bool:
-    """Return whether the application has overridden `execute`."""
+    """Return whether this `execute` is an override by the application."""
     # SQLModel's override only adds types.
     return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}
 
@@ -117,7 +118,7 @@ async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper
 
 @contextmanager
 def with_options(connection: Connection, options: Mapping[str, object]) -> Iterator[None]:
-    """Set execution options on a connection, and restore the former ones afterwards."""
+    """Set execution options on a connection, and restore the former options afterwards."""
     if not options:
         yield
         return
@@ -137,7 +138,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
     if not has_begin_hooks(session):
         return
     transaction = session.get_transaction()
-    # The listeners need a transaction as an argument. Beginning one opens no connection, and sends nothing.
+    # The listeners need a transaction as an argument. To begin one here opens no connection and sends nothing.
     with closing(session.begin()) if transaction is None else nullcontext(transaction) as begun:
         session.dispatch.after_begin(session, begun, connection)
 
@@ -147,23 +148,29 @@ def lasting_options(connection: Connection) -> Mapping[str, object]:
     return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
 
 
+def is_in_block(session: Session) -> bool:
+    """Return whether the application will commit the session itself, at the end of `begin()` or of a SAVEPOINT."""
+    transaction = session.get_transaction()
+    is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
+    return is_block or session.in_nested_transaction()
+
+
 def refuse_transaction_block(session: Session) -> None:
-    """Refuse a session that the application commits itself, at the end of a block.
+    """Refuse a session that the application itself commits at the end of a block.
 
     Raises:
         KnoxError: The session is inside `begin()` or a SAVEPOINT.
     """
-    transaction = session.get_transaction()
-    is_block = transaction is not None and transaction.origin is SessionTransactionOrigin.BEGIN
-    if is_block or session.in_nested_transaction():
+    if is_in_block(session):
         raise KnoxError(
             "the session is inside begin() or begin_nested(), where tokens cannot be written, because writing a token "
-            "commits the session: open it by `async with async_sessionmaker(...)() as session`, without begin()"
+            "commits the session: open the session with `async with async_sessionmaker(...)() as session`, without "
+            "begin()"
         )
 
 
 async def commit_keeping_loaded(session: AsyncSession) -> None:
-    """Commit without expiring loaded objects, because reading an expired attribute cannot await its reload."""
+    """Commit without expiring loaded objects, because access to an expired attribute cannot await a SELECT."""
     synchronous = session.sync_session
     expire_on_commit, synchronous.expire_on_commit = synchronous.expire_on_commit, False
     try:
@@ -173,22 +180,22 @@ async def commit_keeping_loaded(session: AsyncSession) -> None:
 
 
 async def roll_back_keeping_loaded(session: AsyncSession, deleted: object) -> None:
-    """Roll back without expiring loaded objects, because reading an expired attribute cannot await its reload.
+    """Roll back and reload expired objects, because access to an expired attribute cannot await a SELECT.
 
     Args:
         session: The session.
-        deleted: An object that the session may not contain any more, because its deletion was flushed.
+        deleted: An object whose deletion may have been flushed, so that the session does not contain it any more.
     """
     loaded = [(each, _loaded_names(each)) for each in {*session.identity_map.values(), deleted}]
     await session.rollback()
     for each, names in loaded:
         if names and each in session:
-            with suppress(InvalidRequestError):  # Its row does not exist any more.
+            with suppress(InvalidRequestError):  # The row of the object does not exist any more.
                 await session.refresh(each, names)
 
 
 def load_identity(user: object) -> None:
-    """Set the `id` of an expired user, because reading an expired attribute cannot await its reload."""
+    """Set the `id` of an expired user, because access to an expired attribute cannot await a SELECT."""
     state = inspect(user, raiseerr=False)
     if not isinstance(state, InstanceState) or state.identity is None or "id" not in state.unloaded:
         return
@@ -213,9 +220,9 @@ def abandon_transaction(session: Session, callers: SessionTransaction | None) ->
 
     Args:
         session: The application's session.
-        callers: The transaction that the application has begun. It is rolled back, which expires loaded objects,
-            because they must not keep flushed changes that are lost. In a transaction that the store has begun, nothing
-            was flushed, so it is closed and loaded objects stay as they are.
+        callers: The transaction that the application has begun, if any. This transaction is rolled back, which expires
+            loaded objects, so that the objects do not keep flushed changes that are lost. A transaction that the store
+            has begun is only closed, because nothing was flushed in it, and loaded objects stay as they are.
     """
     if callers is not None and session.get_transaction() is callers:
         session.rollback()

@@ -1,23 +1,29 @@
-"""Reading tokens on the caller's session, and reading them again if its transaction may show an older state."""
+"""Reading tokens on the caller's session, and reading them again if the transaction may show an older state."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, Select
+from sqlalchemy.orm import Mapper
 
 from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import sees_latest
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.sqlalchemy.second_connection import read_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, lasting_options
 from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
 
 __all__ = ["read", "read_latest", "refuse_older_snapshot"]
 
 
 async def read(
-    database: Database, statement: Select[Any], parameters: Mapping[str, object], *, is_whole: bool = True
+    database: Database,
+    statement: Select[Any],
+    parameters: Mapping[str, object],
+    *,
+    entity: Mapper[Any] | None = None,
+    is_whole: bool = True,
 ) -> Sequence[Row[Any]]:
     """Read on the caller's session, which is not flushed, committed or rolled back.
 
@@ -25,36 +31,39 @@ async def read(
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        is_whole: Whether a write that this read causes comes before any further use of the session by the application.
+        entity: The mapper of the class whose objects the SELECT loads; `None` if it selects columns only.
+        is_whole: Whether a write that this read causes comes before the application uses the session again.
     """
     session = database.session
     with raising_store_unavailable(database):
         database.last_statement, was_idle = statement, not session.in_transaction()
-        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper)
+        rows, is_first = await fetch(session, statement, parameters, mapper=database.sql.mapper, entity=entity)
         database.saw_latest = is_first and isinstance(database.bind(), Engine)
-        # A transaction that this read began contains nothing of the application yet, so a write after it may end it.
+        # A transaction that this read began contains no work of the application, so a write after the read may end it.
         database.read_transaction = session.sync_session.get_transaction() if was_idle and is_whole else None
         if was_idle and not rows:
-            # Another backend may look for the same token next, and needs a transaction of its own for that.
-            await session.run_sync(close_transaction)
+            # Another authentication backend may look for the same token next, and must do so in a new transaction.
+            await commit_keeping_loaded(session)
         return rows
 
 
 async def read_latest(
     database: Database, statement: Select[Any], parameters: Mapping[str, object], *, explain: Work[None]
 ) -> Sequence[Row[Any]] | None:
-    """Read again on a second connection if the caller's transaction may see an older snapshot, else return `None`.
+    """Read again on a second connection if the caller's transaction may see an older snapshot.
+
+    Returns `None` if no second read is necessary.
 
     Args:
         database: The database.
         statement: The SELECT.
         parameters: Its parameters.
-        explain: Called if no row is found any more. It raises an error if the rows are only hidden.
+        explain: A function that is called if no row is found any more, and raises an error if the rows are only hidden.
 
     Raises:
-        StoreUnavailable: No second connection is free in time. The token that the snapshot shows may have been revoked.
+        StoreUnavailable: No second connection is free in time, so it is unknown whether the token has been revoked.
         KnoxError: The session is bound to a connection that shows an older snapshot, or the second connection lacks a
-            setting that the session has made for its transaction.
+            setting that the application has made for the session's transaction.
     """
 
     def read_or_explain(connection: Connection) -> Sequence[Row[Any]]:

@@ -1,6 +1,5 @@
-"""The SQL statements of the token store, and the conversion of a row to a record."""
+"""The SQL statements of the token store."""
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, lru_cache
@@ -13,7 +12,6 @@ from sqlalchemy import (
     ColumnElement,
     Insert,
     Label,
-    Row,
     Select,
     Table,
     Update,
@@ -29,34 +27,19 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Bundle, Mapper
+from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.dml import ReturningDelete
 
 from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
+from fastapi_users_knox.sqlalchemy.rows import RECORD, PlainColumns
 from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
 
-__all__ = ["Removal", "Statements", "record_of", "statements_for"]
+__all__ = ["Removal", "Statements", "statements_for"]
 
-_RECORD = (
-    *("id", "user_id", "audience", "created_at", "authenticated_at", "expires_at", "last_used_at"),
-    *("name", "device_id", "user_agent", "ip_address"),
-)
-
+_COLUMNS = (*RECORD, "digest", "expiry_hour")
 
 _Moment = datetime | BindParameter[Any]
-
-
-class _Columns(Bundle[Any]):
-    """Columns that are returned as one plain tuple; SQLAlchemy's `Bundle` makes a named tuple at each execution."""
-
-    def create_row_processor(
-        self,
-        query: object,  # noqa: ARG002 (the names are SQLAlchemy's)
-        procs: Sequence[Callable[[Row[Any]], Any]],
-        labels: Sequence[str],  # noqa: ARG002
-    ) -> Callable[[Row[Any]], Any]:
-        """Return the function that takes the values of the columns from a row."""
-        return lambda row: tuple([proc(row) for proc in procs])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +76,11 @@ class Statements:
     Attributes:
         mapper: The mapper of the token class.
         table: The table.
-        columns: The columns of the table by name, including `digest`.
+        columns: The columns of the table by name, including `digest` and `expiry_hour`.
         record: The columns of a record, each labelled with the name of its field.
         no_rows: An UPDATE that changes nothing.
         insert: The INSERT of a row.
-        count: The SELECT that counts the records of a user, with the parameters `user_id` and `audience`.
+        count: The SELECT that counts unexpired records, with the parameters `user_id`, `audience` and `now`.
         removal: The removal of one record, with the parameters `user_id`, `audience` and `id`.
         users: The user class to which `user_id` refers; `None` if the store cannot see the users.
         user: The mapped class of `users`; `None` if the store cannot see the users.
@@ -107,8 +90,8 @@ class Statements:
         """Look up the columns, and build the statements."""
         self.mapper = mapper
         self.table: Table = cast("Table", mapper.local_table)
-        self.columns: dict[str, Column[Any]] = {name: mapper.columns[name] for name in (*_RECORD, "digest")}
-        self.record: list[Label[Any]] = [self.columns[name].label(name) for name in _RECORD]
+        self.columns: dict[str, Column[Any]] = {name: mapper.columns[name] for name in _COLUMNS}
+        self.record: list[Label[Any]] = [self.columns[name].label(name) for name in RECORD]
         self.no_rows: Update = update(self.table).where(false()).values({self.columns["audience"]: ""})
         self.users: UserClass | None = users
         self.user: type[Any] | None = users.mapper.class_ if users else None
@@ -117,7 +100,11 @@ class Statements:
             self.columns["user_id"] == bindparam("user_id"),
             self.columns["audience"] == bindparam("audience"),
         )
-        self.count: Select[Any] = select(func.count()).select_from(self.table).where(*self._same_user_and_audience)
+        self.count: Select[Any] = (
+            select(func.count())
+            .select_from(self.table)
+            .where(*self._same_user_and_audience, self.is_live(bindparam("now"), None))
+        )
         self.removal: Removal = self.removal_of(self.columns["id"] == bindparam("id"), *self._same_user_and_audience)
 
     @lru_cache(maxsize=32)  # noqa: B019 (the object lives as long as the mapped class)
@@ -131,7 +118,7 @@ class Statements:
         is_active = self.users.columns["is_active"] if self.users else null()
         columns = (self.columns["digest"], is_active.label("is_active"), *self.record)
         # In addition to the user, one tuple costs SQLAlchemy less than a dozen columns.
-        statement = select(self.user, _Columns("token", *columns)) if with_user and self.user else select(*columns)
+        statement = select(self.user, PlainColumns("token", *columns)) if with_user and self.user else select(*columns)
         if self.users is not None:
             on = self.users.columns["id"] == self.columns["user_id"]
             statement = statement.join_from(self.table, self.users.mapper.class_, on)
@@ -146,7 +133,7 @@ class Statements:
             is_replacing: Whether it removes the records whose digests are in the parameter `replaces`.
             has_device: Whether it removes the records of the device in the parameter `device_id`.
         """
-        is_removed = [self.columns["expires_at"] <= bindparam("now")]
+        is_removed = [self.is_past_expiry(bindparam("now"))]
         if is_capped:
             is_removed.append(self.columns["created_at"] < bindparam("created_since"))
         if is_replacing:
@@ -164,8 +151,9 @@ class Statements:
 
         Args:
             is_capped: Whether the row must have been created no earlier than the parameter `knox_created_since`.
-            moves_expiry: Whether its expiry moves to the parameter `knox_expires_at`, if that is later.
-            changes_digest: Whether it gets the digest in the parameter `knox_new_digest`.
+            moves_expiry: Whether its expiry moves to the parameter `knox_expires_at`, if that is later, and its hour to
+                the parameter `knox_expiry_hour`.
+            changes_digest: Whether the row gets the digest in the parameter `knox_new_digest`.
         """
         columns = self.columns
         now: BindParameter[Any] = bindparam("knox_now")
@@ -178,7 +166,10 @@ class Statements:
         ]
         if moves_expiry:
             where.append(columns["expires_at"] < bindparam("knox_expires_at"))
-            values[columns["expires_at"]] = bindparam("knox_expires_at")
+            values |= {
+                columns["expires_at"]: bindparam("knox_expires_at"),
+                columns["expiry_hour"]: bindparam("knox_expiry_hour"),
+            }
         if changes_digest:
             values[columns["digest"]] = bindparam("knox_new_digest")
         locked = select(columns["id"]).where(*where).with_for_update(skip_locked=True)
@@ -197,13 +188,18 @@ class Statements:
 
     def values(self, record: TokenRecord[Any], digest: bytes) -> dict[str, object]:
         """Return the row of a record, as a dictionary of values by column key."""
-        values = {self.columns[name].key: getattr(record, name) for name in _RECORD}
-        return {**values, self.columns["digest"].key: digest}
+        values = {self.columns[name].key: getattr(record, name) for name in RECORD}
+        hour = hour_of(record.expires_at)
+        return {**values, self.columns["digest"].key: digest, self.columns["expiry_hour"].key: hour}
 
     def is_live(self, now: _Moment, created_since: _Moment | None) -> ColumnElement[bool]:
         """Return the SQL of `TokenRecord.is_live`."""
         unexpired = or_(self.columns["expires_at"].is_(None), self.columns["expires_at"] > now)
         return unexpired if created_since is None else and_(unexpired, self.columns["created_at"] >= created_since)
+
+    def is_past_expiry(self, now: _Moment) -> ColumnElement[bool]:
+        """Match the rows that have expired. The index finds them by the hour; the expiry decides."""
+        return and_(self.columns["expiry_hour"] <= now, self.columns["expires_at"] <= now)
 
     def active_at(self) -> ColumnElement[datetime]:
         """Return `TokenRecord.active_at` as an SQL expression."""
@@ -233,14 +229,9 @@ def statements_for(session: AsyncSession, table: type[Any], users: type[Any] | E
 @cache
 def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None) -> Statements:
     """Build the statements only once for each pair of token class and user class."""
-    if not all(name in tokens.columns for name in (*_RECORD, "digest")):
+    if not all(name in tokens.columns for name in _COLUMNS):
         raise TypeError(
             "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "
             f"got {tokens.class_.__name__}"
         )
     return Statements(tokens, None if users is None else find_user_class(tokens, users))
-
-
-def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
-    """Return the record of a row that ends with the columns of the record."""
-    return TokenRecord.from_stored(zip(_RECORD, row[-len(_RECORD) :], strict=True))

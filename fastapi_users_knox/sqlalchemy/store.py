@@ -30,27 +30,27 @@ __all__ = ["SQLAlchemyTokenStore"]
 class SQLAlchemyTokenStore(Generic[UP, ID]):
     """The `TokenStore` on PostgreSQL, MariaDB, MySQL and SQLite, in the application's own tables.
 
-    A read is one SELECT, of the token joined to its user, on the caller's session, which is not flushed, committed or
-    rolled back. A write uses the session at READ COMMITTED and commits it, as FastAPI-Users' own adapters do. Settings
-    that the application makes for its session's transactions in `after_begin` events, such as a tenant, apply to reads
-    and to writes.
+    A read is one SELECT on the caller's session, in which the token is joined to its user. A read does not flush,
+    commit or roll back the session. A write uses the session at READ COMMITTED, and commits it, as FastAPI-Users' own
+    adapters do. If `after_begin` events of the session make settings for its transactions, such as a tenant, these
+    settings apply to reads and writes.
 
     Args:
         session: The application's session. Pass the session of the user database, so that one SELECT reads the token
             and its user.
         table: The mapped class of the token records.
-        users: The mapped class of the users. By default it is found by the foreign key of `user_id`; if several classes
-            of an inheritance hierarchy match, the topmost is used. `None` states that the users are not in this
-            database. Then a login does not lock the user's row and does not check the password and `is_active` again,
-            and a limit raises `LimitUnsupported`.
+        users: The mapped class of the users. By default, the store finds this class by the foreign key of `user_id`; if
+            several classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the
+            users are not in this database. In that case, a login neither locks the user's row nor checks the password
+            and `is_active` again, and a limit raises `LimitUnsupported`.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.
 
     Raises:
         TypeError: An argument has the wrong type, for example a synchronous session, or the user class as the table.
-        UserClassError: The user class cannot be found, uses a different engine from the tokens, or has ids of a
-            different type.
+        UserClassError: The user class cannot be found, uses a different engine from the tokens, or has ids whose type
+            differs from the tokens' `user_id`.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         expires_at: datetime | None = None,
         digest: bytes | None = None,
     ) -> bool:
-        """Update the row on a second connection, unless another transaction has locked it."""
+        """Update the row in a transaction of its own, unless another transaction has locked it."""
         work = partial(
             renew_token,
             self._database,
@@ -154,7 +154,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         keep: UUID | None = None,
     ) -> Sequence[TokenRecord[ID]]:
-        """Delete the rows by one statement, under the same lock as a login."""
+        """Delete the rows with one statement, under the same lock that a login takes."""
         work = partial(remove_all_tokens, self._database, user_id=user_id, audience=audience, keep=keep)
         removed = await run_to_commit(self._database, work)
         return [record for record in removed if record.is_live(now, created_since=created_since)]
@@ -181,10 +181,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             return (
                 await write_after_read(self._database, work, purpose=purpose, id=id_, now=now, tried_since=since) or 0
             )
-        purged = last = await run_to_commit(self._database, work)
-        while last == batch_size:
-            last = await run_to_commit(self._database, work)
-            purged += last
+        purged = 0
+        while batch := await run_to_commit(self._database, work):  # A batch that is not full may be followed by more.
+            purged += batch
         return purged
 
     async def list(
@@ -194,7 +193,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return await list_live(self._database, user_id, audience=audience, now=now, created_since=created_since)
 
     def refuse_transaction_block(self) -> None:
-        """Refuse a session that cannot be committed. The user manager calls this before it changes a user.
+        """Refuse a session that cannot be committed. The user manager calls this method before it changes a user.
 
         Raises:
             KnoxError: The session is inside `begin()` or a SAVEPOINT.

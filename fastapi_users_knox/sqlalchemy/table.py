@@ -5,7 +5,19 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic
 
-from sqlalchemy import Connection, DateTime, ForeignKey, LargeBinary, String, Uuid, delete, event, inspect, select
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    ForeignKey,
+    LargeBinary,
+    String,
+    Uuid,
+    delete,
+    event,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.exc import NoReferencedTableError
@@ -13,6 +25,8 @@ from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_c
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastapi_users_knox.records import ID
+from fastapi_users_knox.sqlalchemy.expiry_hours import UNKNOWN_HOUR, hour_of, hour_of_row
+from fastapi_users_knox.sqlalchemy.indexes import add_index_and_free_space
 from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns
 from fastapi_users_knox.sqlalchemy.user_class import topmost_on
 
@@ -70,6 +84,10 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
     its type from the column it refers to, so do not pass a type. When SQLAlchemy configures the classes,
     `UserClassError` is raised for a type that stores the same id in a different form, for an `ID` that the column
     cannot store, and for a column that is not unique by itself, such as one half of a primary key.
+
+    `expiry_hour` is the hour in which `expires_at` lies, rounded down. It is set along with `expires_at` by an INSERT,
+    and when you set the attribute of an object. In an UPDATE statement of your own, set both. Expired rows are found by
+    their hour, because an index on `expires_at` would have to change at every refresh.
     """
 
     __tablename__ = "knox_token"
@@ -112,6 +130,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         created_at: datetime
         authenticated_at: datetime
         expires_at: datetime | None
+        expiry_hour: datetime | None
         last_used_at: datetime | None
         name: str | None
         device_id: str | None
@@ -125,7 +144,11 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         audience: Mapped[str] = mapped_column(_exact_text(64), nullable=False)
         created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         authenticated_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
-        expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime, index=True)
+        expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
+        # The database's default serves rows that are inserted without SQLAlchemy, or by a release without this column.
+        expiry_hour: Mapped[datetime | None] = mapped_column(
+            UTCDateTime, index=True, default=hour_of_row, server_default=text(f"'{UNKNOWN_HOUR:%Y-%m-%d %H:%M:%S.%f}'")
+        )
         last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
         name: Mapped[str | None] = mapped_column(_unicode_text(128))
         device_id: Mapped[str | None] = mapped_column(_exact_text(128))
@@ -135,7 +158,7 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         @declared_attr
         def user_id(cls) -> Mapped[ID]:
             """Refer to the user. The database deletes the row together with the user."""
-            return mapped_column(ForeignKey("user.id", ondelete="cascade"), index=True, nullable=False)
+            return mapped_column(ForeignKey("user.id", ondelete="cascade"), nullable=False)
 
 
 class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
@@ -148,7 +171,22 @@ class SQLAlchemyBaseKnoxTokenTableUUID(SQLAlchemyBaseKnoxTokenTable[uuid.UUID]):
 @event.listens_for(SQLAlchemyBaseKnoxTokenTable, "mapper_configured", propagate=True)
 def _check_key(tokens: Mapper[Any], _token_class: object) -> None:
     """Check the key `user_id` of each token class when it is configured."""
-    with suppress(
-        NoReferencedTableError
-    ):  # If the users are mapped later, the store checks the key when it is created.
+    with suppress(NoReferencedTableError):  # If the users are mapped later, each new store checks the key.
         check_key(tokens)
+
+
+@event.listens_for(SQLAlchemyBaseKnoxTokenTable, "after_mapper_constructed", propagate=True)
+def _complete(tokens: Mapper[Any], token_class: type[SQLAlchemyBaseKnoxTokenTable[Any]]) -> None:
+    """Complete each token class, whatever `__table_args__`, `user_id` and validators it defines."""
+    add_index_and_free_space(tokens)
+    event.listen(token_class.expires_at, "set", _set_expiry_hour)
+
+
+def _set_expiry_hour(
+    token: SQLAlchemyBaseKnoxTokenTable[Any], expires_at: object, _previous: object, _initiator: object
+) -> None:
+    """Set the hour when the application sets the expiry of an object. The value may be an SQL expression."""
+    if expires_at is None or isinstance(expires_at, datetime):
+        token.expiry_hour = hour_of(expires_at)
+    else:
+        token.expiry_hour = UNKNOWN_HOUR

@@ -1,4 +1,4 @@
-"""Run a write in one transaction of the caller's session, commit it, and retry it if another transaction conflicts."""
+"""Run a write in one transaction of the caller's session, commit, and retry the write if there is a conflict."""
 
 import asyncio
 import random
@@ -33,10 +33,11 @@ _RETRIES = 3
 
 
 async def run_to_commit(database: Database, work: Work[T]) -> T:
-    """Do the work and commit it with the pending changes of the session; retry if another transaction conflicts.
+    """Do the work, commit it with the session's pending changes, and retry it if another transaction conflicts.
 
-    The session's own changes are committed even if the work raises. In the transaction of the work, each statement sees
-    everything committed before it starts, and the session's `after_begin` listeners have run.
+    The session's own changes are committed even if the work raises an error. The work runs in a transaction in which
+    each statement sees everything committed before it starts. The session's `after_begin` listeners have run for that
+    transaction.
 
     Raises:
         StoreUnavailable: The database cannot be reached, or the work still fails at the 4th attempt because of
@@ -51,7 +52,7 @@ async def run_to_commit(database: Database, work: Work[T]) -> T:
             except exc.DBAPIError as error:
                 if not is_transient(error):
                     raise
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (it spreads, it hides nothing)
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 (not for secrets)
         return await run_once_to_commit(database, work)
 
 
@@ -62,7 +63,7 @@ async def run_once_to_commit(database: Database, work: Work[T]) -> T:
 
 
 async def _run_on_session(database: Database, work: Work[T]) -> T:
-    """Do the work in the open transaction if possible, because its settings apply there; otherwise in a new one."""
+    """Do the work in the open transaction if possible, to keep its settings, and otherwise in a new transaction."""
     session, sql, bind = database.session, database.sql, database.bind()
     options, is_bound = options_to_write(bind.dialect), isinstance(bind, Connection)
     if is_bound:
@@ -85,7 +86,7 @@ async def _run_on_session(database: Database, work: Work[T]) -> T:
 
 
 async def _run_in_callers_transaction(database: Database, connection: AsyncConnection, work: Work[T]) -> T:
-    """Do the work in a SAVEPOINT of the caller's transaction, and commit that transaction even if the work raises."""
+    """Do the work in a SAVEPOINT of the caller's transaction, and commit that transaction even if the work fails."""
     with raising_store_unavailable(database):  # If the application's own changes fail, they cannot be retried.
         await database.session.flush()
     options = await database.hook_options()
@@ -100,7 +101,10 @@ async def _run_in_callers_transaction(database: Database, connection: AsyncConne
 
 
 async def _commit_callers_transaction(database: Database) -> None:
-    """Commit the caller's transaction, and do not retry the work if this fails, because the changes are then lost."""
+    """Commit the caller's transaction.
+
+    If the commit fails, the work is not retried, because the caller's changes are lost.
+    """
     with raising_store_unavailable(database):
         await commit_keeping_loaded(database.session)
 
@@ -120,7 +124,7 @@ async def _abandoning_on_error(database: Database) -> AsyncIterator[None]:
 
 
 def _refuse_other_tables(connection: Connection, database: Database, found: OpenTransaction) -> None:
-    """Refuse table names that refer to different tables than they did before the caller's transaction was committed."""
+    """Refuse table names that refer to other tables than before the caller's transaction was committed."""
     if found.tables is not None and found.tables != tables_found(connection, tables_of(database.sql)):
         raise KnoxError(
             "the names of the token and user tables refer to different tables than before: a setting of the session's "

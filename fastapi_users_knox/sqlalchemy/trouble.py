@@ -29,8 +29,8 @@ def raising_store_unavailable(database: Database) -> Iterator[None]:
     except (exc.DBAPIError, exc.TimeoutError, OSError) as error:
         raise StoreUnavailable.because(error) from None
     except exc.StatementError as error:
-        # The default or the type of a column that the application added has raised an error. SQLAlchemy's own error
-        # would show all parameters.
+        # The application has added a column whose default or type has raised an error. SQLAlchemy's own error would
+        # show all parameters.
         raise (error.orig or error) from None
     except Exception as error:
         # SQLAlchemy does not wrap what asyncpg raises while it connects.

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, Connection, and_, update
 from fastapi_users_knox.records import ID, UP, Found
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.dialects import locks_in_subquery
+from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
 
 __all__ = ["renew_token", "rotate_token"]
@@ -23,7 +24,7 @@ def renew_token(
     expires_at: datetime | None,
     digest: bytes | None,
 ) -> bool:
-    """Update the row unless another transaction has locked it, because that one does the same write."""
+    """Update the row unless another transaction has locked it, because that transaction does the same write."""
     renewal = database.sql.renewal(
         is_capped=created_since is not None, moves_expiry=expires_at is not None, changes_digest=digest is not None
     )
@@ -34,6 +35,7 @@ def renew_token(
         "knox_unused_since": unused_since,
         "knox_created_since": created_since,
         "knox_expires_at": expires_at,
+        "knox_expiry_hour": hour_of(expires_at),
         "knox_new_digest": digest,
     }
     given = {name: value for name, value in parameters.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Finding the user class: the mapped class, in any registry, that `user_id` of a token class refers to."""
+"""Finding the user class: the mapped class, in any registry, that the `user_id` of a token class refers to."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries  # There is no public way from a table to its mappers.
 
 from fastapi_users_knox.errors import UserClassError
-from fastapi_users_knox.sqlalchemy.attributes import in_sql, why_not_in_sql
+from fastapi_users_knox.sqlalchemy.attributes import computes_activity, in_sql, why_not_in_sql
 from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns, same_keys
 
 __all__ = ["UserClass", "find_user_class", "mapper_of", "topmost_on"]
@@ -37,6 +37,11 @@ class UserClass:
         """The columns, or expressions of hybrid attributes, for `id`, `hashed_password` and `is_active`."""
         found = {name: in_sql(self.mapper, name) for name in _NEEDED}
         return {name: expression for name, expression in found.items() if expression is not None}
+
+    @cached_property
+    def computes_activity(self) -> bool:
+        """Whether only an object of the class shows whether the user is active."""
+        return computes_activity(self.mapper)
 
     @cached_property
     def missing(self) -> list[str]:
@@ -80,12 +85,12 @@ class UserClass:
             )
 
     def _is_one_row(self) -> bool:
-        """Return whether the row that `user_id` refers to determines the mapper's whole key, without joined rows."""
+        """Return whether the row that `user_id` refers to determines the mapper's whole primary key by itself."""
         referred = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in self.referred.table.columns))
         return referred.issuperset(self.mapper.primary_key)
 
     def _has_referred_id(self) -> bool:
-        """Return whether `id` of the class is the column that `user_id` refers to."""
+        """Return whether the `id` of the class is the column that `user_id` refers to."""
         own = {column for column in self.columns["id"].base_columns if isinstance(column, Column)}
         keys = set[Column[Any]]().union(*(same_keys(column, self.mapper) for column in own))
         return not keys.isdisjoint(same_keys(self.referred, self.mapper))
@@ -126,7 +131,7 @@ def mapper_of(argument: str, mapped: type[Any]) -> Mapper[Any]:
     """Return the mapper of the class that was passed as this argument.
 
     Raises:
-        TypeError: It is not a mapped class.
+        TypeError: The argument is not a mapped class.
     """
     mapper = inspect(mapped, raiseerr=False)
     if isinstance(mapper, Mapper):
@@ -149,7 +154,7 @@ def _choose(tokens: Mapper[Any], seen: list[UserClass]) -> UserClass:
     chosen = fitting[topmost[0]]
     if not all(chosen.reads_like(fitting[mapper]) for mapper in topmost):
         names = ", ".join(mapper.class_.__name__ for mapper in topmost)
-        raise _refusal(tokens, f"several classes match that read different rows or columns: {names}")
+        raise _refusal(tokens, f"several matching classes read different rows or columns: {names}")
     return chosen
 
 
@@ -164,5 +169,5 @@ def _topmost(mappers: set[Mapper[Any]]) -> set[Mapper[Any]]:
 
 
 def _refusal(tokens: Mapper[Any], why: str) -> UserClassError:
-    """Build the error, with its reason and its fix."""
+    """Build the error, with the reason and the fix."""
     return UserClassError(f"the users of {tokens.class_.__name__} cannot be found: {why}; {_FIX}")

@@ -1,4 +1,4 @@
-"""The stored row of a user that is being changed; the session's objects may have other values than the row."""
+"""Reading the stored row of a user. The objects in the session may have other values than the row."""
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -39,7 +39,7 @@ class UserRows(Generic[UP, ID]):
     Attributes:
         session: The session of the user database.
         user_class: The mapped class of the users.
-        load: Loads a user by id, as the user database does.
+        load: A function that loads a user by id, as the user database does.
     """
 
     session: AsyncSession | async_scoped_session[AsyncSession]
@@ -51,8 +51,8 @@ class UserRows(Generic[UP, ID]):
 
         Args:
             id: The user's id.
-            latest: Whether the SELECT gets a new transaction, which sees everything committed before. The session is
-                committed for this, as at a login.
+            latest: Whether the SELECT runs in a new transaction, which sees everything committed before. To begin that
+                transaction, the session is committed, as at a login.
 
         Raises:
             KnoxError: The session is inside `begin()`, where it cannot be committed.
@@ -72,9 +72,9 @@ class UserRows(Generic[UP, ID]):
         refuse_transaction_block(open_session(self.session).sync_session)
 
     async def stored(self, id: ID) -> StoredRow:
-        """Return a user's row by attribute name, as the session's own transaction sees it; empty if there is no row.
+        """Return a user's values by attribute name, as the session's transaction sees them; empty if there is no row.
 
-        It includes `is_active` and the other credentials even if they are hybrid attributes.
+        The values include `is_active` and the other credentials even if these are hybrid attributes.
         """
         session = open_session(self.session)
         with session.no_autoflush:
@@ -89,7 +89,7 @@ class UserRows(Generic[UP, ID]):
         """Return the committed row of a user; `None` if row-level security may hide it.
 
         The row is read over a second connection, because the session may see flushed changes that are not committed. If
-        that fails, the session is rolled back and reads the row.
+        the second connection fails, the session is rolled back, and then reads the row.
         """
         try:
             return await self._read_committed(id)
@@ -141,7 +141,7 @@ class UserRows(Generic[UP, ID]):
         await roll_back_keeping_loaded(open_session(self.session), user)
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even if it is scoped by task."""
         scoped = self.session
         return _sharing(scoped, scoped()) if isinstance(scoped, async_scoped_session) else nullcontext()
 
@@ -181,7 +181,7 @@ class UserRows(Generic[UP, ID]):
         return select(*[column.label(f"knox_{name}") for name, column in columns.items()]).where(table.id == id)
 
     def _routing(self, id: ID) -> dict[str, Any]:
-        """Return the arguments that a session with several engines needs to choose the engine."""
+        """Return the arguments with which a session that has several engines chooses the engine."""
         return {"mapper": class_mapper(self.user_class), "clause": self._row_of(id)}
 
 

@@ -1,4 +1,4 @@
-"""The writes that a read causes. They take at most a second, and do not touch the caller's transaction."""
+"""The writes that a read causes. They take at most a second each, and do not touch the caller's transaction."""
 
 import logging
 from datetime import datetime
@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from fastapi_users_knox.errors import describe
 from fastapi_users_knox.sqlalchemy.database import Database, Work
 from fastapi_users_knox.sqlalchemy.dialects import has_open_sqlite, is_locked
-from fastapi_users_knox.sqlalchemy.lazy_begin import begins_plainly, has_driver_begun
+from fastapi_users_knox.sqlalchemy.lazy_begin import has_direct_engine, may_precede_begin
 from fastapi_users_knox.sqlalchemy.own_connection import write_on_own_connection
 from fastapi_users_knox.sqlalchemy.second_connection import write_on_second_connection
-from fastapi_users_knox.sqlalchemy.sessions import close_transaction, lasting_options
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded, is_in_block, lasting_options
 from fastapi_users_knox.sqlalchemy.transactions import run_once_to_commit
 
 __all__ = ["write_after_read"]
@@ -33,7 +33,7 @@ async def write_after_read(
     now: datetime,
     tried_since: datetime,
 ) -> T | None:
-    """Do a write that a read has caused, within a second or not at all.
+    """Do a write that a read has caused, or skip it if it cannot be done within a second.
 
     Args:
         database: The database.
@@ -41,10 +41,10 @@ async def write_after_read(
         purpose: What the write does, for the log, such as "deleting an expired token".
         id: The id of the record that the write changes.
         now: The current time.
-        tried_since: The write is skipped if this process has attempted it since then.
+        tried_since: The write is skipped if this process has already attempted it since this time.
 
     Returns:
-        What the work returns; `None` if the write was skipped.
+        What `work` returns; `None` if the write was skipped.
     """
     if await _needs_idle_session(database):
         return None
@@ -52,9 +52,9 @@ async def write_after_read(
         return None
     try:
         return await _write_in_time(database, work)
-    except Exception as error:  # noqa: BLE001 (whatever it is, it must not fail the request)
+    except Exception as error:  # noqa: BLE001 (no error of this write may fail the request)
         if isinstance(error, exc.DBAPIError) and is_locked(error):
-            return None  # The transaction that has locked the row does the write.
+            return None  # Another transaction is writing to the row.
         _logger.warning("Skipped %s: %s", purpose, describe(error))
         return None
 
@@ -62,8 +62,8 @@ async def write_after_read(
 async def _needs_idle_session(database: Database) -> bool:
     """Return whether the write has to wait until the session has no open transaction.
 
-    It has to wait if there is no second connection. On SQLite it also has to wait while the caller has a transaction
-    open, because a write on a second connection would make the caller's next write fail.
+    The write has to wait if there is no second connection. On SQLite, it also has to wait while the caller has a
+    transaction open, because a write on a second connection would make the caller's next write fail.
     """
     if not database.session.in_transaction() or database.is_read_transaction_open():
         return False
@@ -73,21 +73,18 @@ async def _needs_idle_session(database: Database) -> bool:
 
 
 async def _write_in_time(database: Database, work: Work[T]) -> T:
-    """Write on the session's own connection if nothing of the application has begun there, else on a second one."""
+    """Write on the session's own connection if its driver has begun no transaction, else on a second connection."""
     session, bind = database.session, database.bind()
     if isinstance(bind, Connection):
         return await run_once_to_commit(database, work)
     if session.in_transaction():
         connection = await database.connection(database.last_statement)
         if _is_free(database, connection):
-            write = write_on_own_connection(
-                session, connection, await database.hook_options(), work, no_rows=database.sql.no_rows
-            )
-            return await database.run_uncancelled(write)
+            return await write_on_own_connection(session, connection, work)
         database.options = await connection.run_sync(lasting_options)
     database.options = {**database.options, **await database.hook_options()}
     if database.is_read_transaction_open():
-        await session.run_sync(close_transaction)
+        await commit_keeping_loaded(session)
     async with database.turn():
         return await database.run_uncancelled(
             write_on_second_connection(session, bind, database.options, work, no_rows=database.sql.no_rows)
@@ -95,11 +92,11 @@ async def _write_in_time(database: Database, work: Work[T]) -> T:
 
 
 def _is_free(database: Database, connection: AsyncConnection) -> bool:
-    """Return whether the driver's transaction on the session's connection may end without an effect for anybody."""
-    synchronous = connection.sync_connection
+    """Return whether a transaction on the session's own connection concerns nobody else: its driver has begun none."""
+    session, own = database.session.sync_session, connection.sync_connection
     return (
-        synchronous is not None
-        and database.has_second_connection()
-        and begins_plainly(database.session.sync_session, synchronous)
-        and (database.is_read_transaction_open() or not has_driver_begun(synchronous))
+        own is not None
+        and not is_in_block(session)
+        and has_direct_engine(session, database.bind())
+        and may_precede_begin(session, own)
     )

@@ -23,8 +23,8 @@ __all__ = ["KnoxBearerTransport", "KnoxLoginResponse"]
 class KnoxLoginResponse(BaseModel):
     """The answer to a login (RFC 6749 §5.1).
 
-    `expires_in` is in seconds, and is left out if the token never expires. `expiry` is the same moment in the format of
-    django-rest-knox: ISO 8601, or null if the token never expires.
+    `expires_in` is the number of seconds until the token expires, and is left out if the token never expires. `expiry`
+    is when the token expires, in the format of django-rest-knox: ISO 8601, or null if the token never expires.
     """
 
     access_token: Annotated[str, Field(repr=False)]
@@ -34,7 +34,7 @@ class KnoxLoginResponse(BaseModel):
 
 
 class _HeaderScheme(OAuth2):
-    """Read the token from `Authorization: <prefix> <token>`; the prefix may be in any case (RFC 9110 §11.1)."""
+    """Read the token from `Authorization: <prefix> <token>`. The prefix is case-insensitive (RFC 9110 §11.1)."""
 
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
@@ -52,11 +52,11 @@ class KnoxBearerTransport(Transport):
 
     Args:
         tokenUrl: The path of the login route, for the OpenAPI document.
-        header_prefix: The authentication scheme before the token in the header. `WWW-Authenticate` names it too. In
+        header_prefix: The authentication scheme before the token in the header, which `WWW-Authenticate` names too. In
             django-rest-knox: `AUTH_HEADER_PREFIX`.
         scheme_name: The name of the security scheme in the OpenAPI document.
-        user_schema: The schema of the user in the answer to a login, as the field `user`; `None` leaves the user out.
-            In django-rest-knox: `USER_SERIALIZER`.
+        user_schema: The schema of the field `user` in the answer to a login; `None` leaves the field out. In
+            django-rest-knox: `USER_SERIALIZER`.
 
     Raises:
         ValueError: The prefix is not a valid name of an authentication scheme.
@@ -83,7 +83,7 @@ class KnoxBearerTransport(Transport):
             vars(self)["get_openapi_login_responses_success"] = partial(_login_responses, self._response_model)
 
     async def get_login_response(self, token: str) -> Response:
-        """Return the answer to a login with the token and its expiry, which must not be cached (ASVS 14.3.2)."""
+        """Answer a login with the token and its expiry. The answer must not be cached (ASVS 14.3.2)."""
         content: dict[str, object] = {"access_token": str(token), "token_type": self._token_type}
         if isinstance(token, IssuedToken):
             content |= {"expiry": token.record.expires_at, "user": token.user}
@@ -101,7 +101,7 @@ class KnoxBearerTransport(Transport):
 
     @staticmethod
     def get_openapi_login_responses_success() -> OpenAPIResponseType:
-        """Document the answers to a login: success, the limit, and an unavailable store."""
+        """Document the answers to a login: success, a reached limit, and an unavailable store."""
         return _login_responses(KnoxLoginResponse)
 
     @staticmethod

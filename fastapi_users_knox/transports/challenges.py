@@ -1,4 +1,4 @@
-"""`WWW-Authenticate`: the scheme that a refusal names (RFC 9110 §11.6.1), and its error code (RFC 6750 §3.1)."""
+"""`WWW-Authenticate`: the scheme that a refusal names (RFC 9110 §11.6.1), and the error code (RFC 6750 §3.1)."""
 
 import re
 from collections.abc import Mapping
@@ -18,7 +18,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 def note_transport(connection: HTTPConnection, *, scheme: str | None, presented: bool) -> None:
     """Note that a transport looked for a token, so that a refusal of this request names the right scheme.
 
-    The note is kept in the connection's scope, where an exception handler finds it too. It does not contain the token.
+    The note is kept in the connection's scope, where an exception handler finds it too. The note does not contain the
+    token.
 
     Args:
         connection: The request or WebSocket.
@@ -35,9 +36,9 @@ def challenge_for(
 ) -> str:
     """Return the value of `WWW-Authenticate` for the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
 
-    The value names the scheme with which a token was presented. If no token was presented, it names the schemes of all
-    transports that looked for one. A cookie has no scheme of its own. So for a cookie, the value names the schemes of
-    the header transports that looked for a token, or "Bearer" if none did.
+    The value names the scheme with which a token was presented. If no token was presented, the value names the schemes
+    of all transports that looked for one. A cookie has no scheme of its own. So for a cookie, the value names the
+    schemes of the header transports that looked for a token, or "Bearer" if none did.
 
     Args:
         connection: The request or WebSocket; `None` if there is none.
@@ -59,18 +60,18 @@ def invalid_token(connection: HTTPConnection | None, *, description: str | None 
 
 
 def credentials(connection: HTTPConnection, scheme: str) -> str | None:
-    """Return the credentials in the `Authorization` header for a scheme, which may be in any case (RFC 9110 §11.1)."""
+    """Return the credentials that `Authorization` has for a scheme. The scheme is case-insensitive (RFC 9110 §11.1)."""
     presented, text = get_authorization_scheme_param(connection.headers.get("Authorization"))
     return text if presented.lower() == scheme.lower() else None
 
 
 def is_http_token(text: str) -> bool:
-    """Return whether a text can name a scheme or a cookie: whether it is a `token` of HTTP (RFC 9110 §5.6.2)."""
+    """Return whether a text can name a scheme or a cookie, which must be a `token` of HTTP (RFC 9110 §5.6.2)."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def _is_presented_elsewhere(connection: HTTPConnection, noted: Mapping[str | None, bool]) -> bool:
-    """Return whether a token came by a transport of another package, which does not call `note_transport`."""
+    """Return whether a token came through a transport of another package, which does not call `note_transport`."""
     if None in noted:
         return False  # The cookie was presented, but was refused because another site made the request.
     if not noted and credentials(connection, "Bearer"):

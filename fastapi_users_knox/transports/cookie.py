@@ -1,4 +1,4 @@
-"""The cookie transport: the token in a cookie, which is accepted only from requests that are not forged."""
+"""The cookie transport: it carries the token in a cookie, and ignores the cookie of a forged request."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -30,28 +30,28 @@ class KnoxCookieTransport(CookieTransport):
     The cookie's Max-Age at login is the time until the token expires, at most 400 days. When the token is refreshed,
     `KnoxCookieMiddleware` sets the cookie again.
 
-    The cookie is accepted only if `trusts` returns `True`, as it does for every request with a safe method. Otherwise
-    the request is treated as if it had no cookie.
+    The cookie is accepted only if `trusts` returns `True`, which it does for every request with a safe method. If
+    `trusts` returns `False`, the request is treated as if it had no cookie.
 
     Args:
         cookie_name: The name of the cookie. Browsers enforce the rules of the prefixes `__Host-`, `__Host-Http-`,
-            `__Http-` and `__Secure-`: with the first two, no other host can set a cookie of this name for this host;
-            with the second and third, no script can set such a cookie.
+            `__Http-` and `__Secure-`. All four require HTTPS. With `__Host-` or `__Host-Http-`, no other host can set a
+            cookie of this name for this host. With `__Http-` or `__Host-Http-`, no script can set the cookie.
         cookie_path: Browsers send the cookie with requests below this path.
-        cookie_domain: The domain that gets the cookie together with all its subdomains; `None` means this host only.
+        cookie_domain: Browsers send the cookie to this domain and all its subdomains; `None` means only to this host.
         cookie_secure: Whether browsers send the cookie over HTTPS only.
         cookie_httponly: Whether scripts cannot read the cookie.
         cookie_samesite: Whether browsers send the cookie with requests that other sites cause.
         scheme_name: The name of the security scheme in the OpenAPI document.
         trusted_origins: Further origins whose pages may use the cookie, such as "https://app.example.org".
         csrf_check: Whether `trusts` is called. Pass `False` only if the application uses its own CSRF tokens.
-        partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). Such a cookie
-            works inside other sites even if the browser blocks third-party cookies; this needs
-            `cookie_samesite="none"`.
-        clock: Returns the time in seconds since any fixed moment. It limits the log of refusals.
+        partitioned: Whether browsers keep a separate cookie for each site that embeds this one (CHIPS). If
+            `cookie_samesite` is also "none", the cookie works inside other sites even if the browser blocks third-party
+            cookies.
+        clock: A function that returns the time in seconds since any fixed moment. The clock limits the log of refusals.
 
     Raises:
-        ValueError: Browsers would not accept such a cookie, because of its name's prefix, `SameSite=None` or
+        ValueError: Browsers would not accept the cookie, because of its name's prefix, `SameSite=None` or
             `Partitioned`; or a trusted origin is not a valid origin.
     """
 
@@ -72,7 +72,7 @@ class KnoxCookieTransport(CookieTransport):
         partitioned: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Check that browsers accept such a cookie."""
+        """Check that browsers accept a cookie with these attributes."""
         super().__init__(
             cookie_name=cookie_name,
             cookie_path=cookie_path,
@@ -89,17 +89,19 @@ class KnoxCookieTransport(CookieTransport):
         self._refusals = RefusalLog(clock)
 
     def trusts(self, connection: HTTPConnection) -> bool:
-        """Return whether a request is safe, or comes from its own origin, a trusted origin, or no browser.
+        """Return whether a request has a safe method, or was made by a trusted page, by the user or by a program.
 
-        A trusted `Origin` is accepted. Otherwise `Sec-Fetch-Site` decides if the browser sends it, or else `Origin`. A
-        request with neither header comes from a program or an old browser. It is trusted unless the cookie has
-        `SameSite=None`, because `SameSite` keeps an old browser from sending the cookie in a forged request.
+        A page is trusted if its origin is the application's own or one of `trusted_origins`. If the header `Origin` is
+        not one of `trusted_origins`, the header `Sec-Fetch-Site` decides; if the browser does not send that header,
+        `Origin` decides. A request with neither header comes from a program or an old browser, and is trusted unless
+        the cookie has `SameSite=None`. Any other `SameSite` keeps an old browser from sending the cookie in a forged
+        request.
         """
         unknown = self.cookie_samesite != "none"
         return is_safe(connection) or is_from(connection, self._trusted_origins, unknown=unknown)
 
     def _accept(self, connection: HTTPConnection, token: str) -> bool:
-        """Return whether the cookie is accepted. If it is, note for the middleware how to set it again."""
+        """Return whether the cookie is accepted, and note for the middleware how to set an accepted cookie again."""
         is_accepted = not self._csrf_check or self.trusts(connection)
         note_transport(connection, scheme=None, presented=is_accepted)
         if not is_accepted:
@@ -110,7 +112,7 @@ class KnoxCookieTransport(CookieTransport):
         return True
 
     async def get_login_response(self, token: str) -> Response:
-        """Return the answer that sets the cookie, and revoke the session of the cookie that it overwrites.
+        """Return the answer that sets the cookie, and revoke the session of the cookie that the answer overwrites.
 
         The session is revoked even if it belongs to another user. Otherwise a slow request of the old session could be
         answered after the login and renew the old cookie, which would switch the browser back to the old session.
@@ -125,7 +127,7 @@ class KnoxCookieTransport(CookieTransport):
             left = None if token.expires_in is None else timedelta(seconds=token.expires_in)
             max_age = _max_age(left)
         else:
-            max_age = None  # Another strategy issued the token. The browser deletes the cookie when it is closed.
+            max_age = None  # Another strategy issued the token. The cookie lasts until the browser is closed.
         self._set_cookie(response, token, max_age=max_age)
         response.headers.update(CACHING_FORBIDDEN)
         return response
@@ -136,7 +138,7 @@ class KnoxCookieTransport(CookieTransport):
         return response
 
     def _set_cookie(self, response: Response, token: str, *, max_age: int | None) -> None:
-        """Add a `Set-Cookie`; every cookie is set here, because a deletion must have the same attributes."""
+        """Add a `Set-Cookie`. Every cookie is set and deleted here, because both need the same attributes."""
         response.set_cookie(
             self.cookie_name,
             token,
@@ -160,7 +162,7 @@ class KnoxCookieTransport(CookieTransport):
 
     @staticmethod
     def get_openapi_login_responses_success() -> OpenAPIResponseType:
-        """Document the answers to a login: success, the limit, and an unavailable store."""
+        """Document the answers to a login: success, a reached limit, and an unavailable store."""
         return {status.HTTP_204_NO_CONTENT: {"model": None}, **login_refusals()}
 
 
@@ -177,5 +179,5 @@ class _CookieScheme(APIKeyCookie):
 
 
 def _max_age(left: timedelta | None) -> int:
-    """Return the Max-Age for the time until a token expires; `None` means that it never does."""
+    """Return the Max-Age for the time until a token expires; `None` means that the token never expires."""
     return int((_MAX_AGE if left is None else min(left, _MAX_AGE)).total_seconds())

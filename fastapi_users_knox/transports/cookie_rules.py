@@ -8,7 +8,7 @@ from fastapi_users_knox.transports.challenges import is_http_token
 
 __all__ = ["check_attributes"]
 
-_PATH = re.compile(r"/[ -:<-~]*")  # RFC 6265 §4.1.1: no control characters, and no semicolon
+_PATH = re.compile(r"/[ -:<-~]*")  # A path has no control characters and no semicolon (RFC 6265 §4.1.1).
 _DOMAIN = re.compile(r"[0-9A-Za-z.-]+")
 
 
@@ -19,7 +19,7 @@ def check_attributes(transport: CookieTransport, *, is_partitioned: bool) -> Non
 
 
 def _check_syntax(transport: CookieTransport) -> None:
-    """Raise `ValueError` for what `Set-Cookie` cannot contain (RFC 6265 §4.1.1)."""
+    """Raise `ValueError` if `Set-Cookie` cannot contain the cookie's attributes (RFC 6265 §4.1.1)."""
     if not is_http_token(transport.cookie_name):
         raise ValueError(f"cookie_name must be letters, digits and !#$%&'*+.^_`|~-, not {transport.cookie_name!r}")
     if not _PATH.fullmatch(transport.cookie_path):
@@ -39,7 +39,7 @@ def _check_rules(transport: CookieTransport, *, is_partitioned: bool) -> None:
         raise ValueError(f"a cookie of this name must be secure: pass cookie_secure=True, {other_name}")
     if prefix.startswith("__host-") and not is_bound_to_host:
         raise ValueError(
-            f"a __Host- cookie must be secure, with cookie_path='/' and no cookie_domain: pass these, {other_name}"
+            f"a __Host- cookie must be secure, have cookie_path='/' and no cookie_domain: pass these, {other_name}"
         )
     if prefix.startswith(("__host-http-", "__http-")) and not transport.cookie_httponly:
         raise ValueError(f"a cookie of this name must be HttpOnly: pass cookie_httponly=True, {other_name}")

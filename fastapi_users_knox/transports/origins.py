@@ -1,4 +1,4 @@
-"""The check that a request was made by a page of the application's own or a trusted origin (CSRF)."""
+"""The check that a request was made by a page of the application's own origin or a trusted origin (CSRF)."""
 
 import logging
 import re
@@ -17,18 +17,18 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/?#@*,]+")
 
 
 def is_safe(connection: HTTPConnection) -> bool:
-    """Return whether the method of a request is safe (RFC 9110 §9.2.1); opening a WebSocket is not."""
+    """Return whether a request has a safe method (RFC 9110 §9.2.1). Opening a WebSocket is not safe."""
     return connection.scope.get("method") in _SAFE_METHODS
 
 
 def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bool) -> bool:
-    """Return whether a request was made by a page of its own origin or of these origins, or by the user.
+    """Return whether a request was made by a page of its own origin, by a page of these origins, or by the user.
 
     Args:
         connection: The request or WebSocket.
         origins: The origins that are accepted in addition to the request's own, as `parse_origin` returns them.
-        unknown: The answer for a request with neither `Sec-Fetch-Site` nor `Origin`, such as programs and old browsers
-            send.
+        unknown: The answer for a request that has neither `Sec-Fetch-Site` nor `Origin`, as programs and old browsers
+            send it.
     """
     origin, site = connection.headers.get("Origin"), connection.headers.get("Sec-Fetch-Site")
     if origin is not None and _normalized(origin) in origins:
@@ -41,12 +41,12 @@ def is_from(connection: HTTPConnection, origins: Collection[str], *, unknown: bo
 
 
 class RefusalLog:
-    """Log cookies that were not accepted: one line for each origin and minute, and at most 100 lines a minute.
+    """Log refusals of cookies: at most one line for each origin and minute, and at most 100 lines a minute.
 
     Anybody can invent origins, so neither the log nor the memory used here may grow with the number of origins.
 
     Args:
-        clock: Returns the time in seconds since any fixed moment.
+        clock: A function that returns the time in seconds since any fixed moment.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -56,7 +56,7 @@ class RefusalLog:
         self._unlogged = 0
 
     def warn(self, connection: HTTPConnection, cookie_name: str) -> None:
-        """Log a refusal, which may mean that a trusted origin is missing or that a proxy hides the scheme."""
+        """Log a refusal. Perhaps a trusted origin is missing, or a proxy hides the scheme."""
         origin = connection.headers.get("Origin", "no origin")[:200]
         unlogged = self._count_unlogged(origin)
         if unlogged is not None:
@@ -70,7 +70,7 @@ class RefusalLog:
             )
 
     def _count_unlogged(self, origin: str) -> int | None:
-        """Return the number of refusals left out since the last log line; `None` if this refusal is left out too."""
+        """Return how many refusals were not logged since the last line; `None` if this refusal is not logged either."""
         now = self._clock()
         if now - self._since >= _LOG_INTERVAL:
             self._since = now
@@ -84,7 +84,7 @@ class RefusalLog:
 
 
 def own_origin(connection: HTTPConnection) -> str:
-    """Return the origin to which a request was sent, according to the server."""
+    """Return the origin that a request was sent to, from the server's scheme and the `Host` header."""
     scheme = "https" if connection.scope.get("scheme") in {"https", "wss"} else "http"
     return _normalized(f"{scheme}://{connection.headers.get('Host', '')}")
 
@@ -93,7 +93,7 @@ def parse_origin(text: str) -> str:
     """Return an origin in the form in which browsers send it.
 
     Raises:
-        ValueError: It is not a valid origin.
+        ValueError: The text is not a valid origin.
     """
     origin = _normalized(text)
     if not _ORIGIN.fullmatch(origin):

@@ -25,10 +25,10 @@ _MAX_VALUES = 16  # Each value may cost a read of the store, before the client i
 class CookieToken(str):
     """The token in a cookie that was sent several times, for example after its path or domain was changed.
 
-    The string itself is the last value.
+    The string itself is the last value that has the shape of a token.
 
     Attributes:
-        others: All values except the last that have the shape of a token, in reverse order.
+        others: The earlier values that have the shape of a token, in reverse order.
     """
 
     __slots__ = ("others",)
@@ -54,7 +54,7 @@ def cookie_token(connection: HTTPConnection | None, name: str) -> str | None:
     """Return the token in the cookies of this name. If no value has the shape of a token, return the last value.
 
     A request does not show which cookie is the newest, because browsers send cookies with a longer path first (RFC 6265
-    §5.4). So at most the last 16 values are kept, and the newest live session counts.
+    §5.4). So the last 16 values are kept, and the strategy chooses the newest live session among them.
     """
     values = cookie_values(connection, name)
     if len(values) <= 1:
@@ -67,8 +67,8 @@ def cookie_values(connection: HTTPConnection | None, name: str) -> list[str]:
     """Return the values of the cookies with exactly this name, in the order of the request.
 
     Starlette's parser is not used, because it also strips Unicode spaces. For a browser, a name that begins with such a
-    space does not have the prefix `__Host-`, so a subdomain may set that cookie. After the strip it would look like the
-    protected cookie.
+    space does not have the prefix `__Host-`, so a subdomain may set that cookie. Once the space is stripped, that
+    cookie would look like the protected cookie.
     """
     lines = [] if connection is None else connection.headers.getlist("cookie")
     chunks = [chunk.partition("=") for line in lines for chunk in line.split(";")]
@@ -84,7 +84,7 @@ def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
 
 
 def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:
-    """Note which record authenticated a request; the last call counts, because it belongs to the route itself."""
+    """Note which record authenticated a request. The last call counts, because the route itself makes it."""
     if connection is not None:
         connection.scope[_SCOPE_KEY] = record
 

@@ -1,4 +1,4 @@
-"""The renewal of a cookie when its token is refreshed: the middleware, and the notes for it in the request's scope."""
+"""Renewing a cookie when its token is refreshed: the middleware, and the notes that it finds in the request's scope."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ __all__ = ["KnoxCookieMiddleware", "note_invalidated", "note_presented", "note_r
 
 _SCOPE_KEY = "fastapi_users_knox"
 _STARTS = frozenset({"http.response.start", "websocket.accept", "websocket.http.response.start"})
-# Headers that let caches store an answer; `CDN-Cache-Control` and similar headers outrank `Cache-Control` (RFC 9213
-# §2.2).
+# Headers whose names end like this may let caches store an answer. `CDN-Cache-Control` and similar headers outrank
+# `Cache-Control` (RFC 9213 §2.2).
 _CACHING = (b"cache-control", b"surrogate-control")
 
 
@@ -25,8 +25,8 @@ class _Presented:
 
     Attributes:
         cookie_name: The name of the cookie.
-        token: The text of its token.
-        set_cookie: Returns the `Set-Cookie` for a token, with the expiry of its record.
+        token: The text of the token in the cookie.
+        set_cookie: A function that returns the `Set-Cookie` for a token and its record.
     """
 
     cookie_name: str
@@ -42,7 +42,7 @@ class _Notes:
     refreshed: dict[UUID, tuple[TokenRecord[Any], str]] = field(default_factory=dict, repr=False)
 
     def set_cookies(self) -> dict[bytes, bytes]:
-        """Return the `Set-Cookie` of each cookie whose token was refreshed, by the cookie's name."""
+        """Return the `Set-Cookie` of each cookie whose token was refreshed, with the cookie's name as the key."""
         return {
             cookie.cookie_name.encode("latin-1"): cookie.set_cookie(token, record).encode("latin-1")
             for record, token in self.refreshed.values()
@@ -61,7 +61,7 @@ def note_presented(
 
 
 def note_refreshed(connection: HTTPConnection | None, token: str, *, record: TokenRecord[Any]) -> None:
-    """Note that a token was refreshed and now expires as its record says."""
+    """Note that a token was refreshed, and that its record contains the new expiry."""
     notes = _notes(connection)
     if notes is not None:
         notes.refreshed[record.id] = record, token
@@ -83,8 +83,8 @@ class KnoxCookieMiddleware:
     """Renew the cookie when its token is refreshed: `app.add_middleware(KnoxCookieMiddleware)`.
 
     The middleware adds the presented cookie with its new Max-Age to any kind of response, and forbids caches to store
-    that response. It adds nothing if the response sets that cookie itself, or if the token was revoked or rotated in
-    the same request. It learns about a refresh only from strategies that get `request=`.
+    that response. The middleware adds nothing if the response itself sets that cookie, or if the token was revoked or
+    rotated in the same request. The middleware learns of a refresh only from strategies that were made with `request=`.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -92,11 +92,11 @@ class KnoxCookieMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a connection."""
+        """Serve a connection, and add renewed cookies to the start of the answer."""
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        # Other middlewares may copy the scope, but a copy contains the same object.
+        # Other middlewares may copy the scope, but each copy contains the same notes.
         notes: _Notes = scope.setdefault(_SCOPE_KEY, _Notes())
 
         async def send_renewed(message: Message) -> None:
@@ -108,8 +108,8 @@ class KnoxCookieMiddleware:
 def _renewed(message: Message, notes: _Notes) -> Message:
     """Return the start of an answer with the cookies added.
 
-    The message is copied, because an application may send one response object, with one list of headers, to several
-    users.
+    The message is copied, because an application may send the same response object, with the same list of headers, to
+    several users.
     """
     headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers", ())]
     names = {value.partition(b"=")[0].strip() for name, value in headers if name == b"set-cookie"}

@@ -1,4 +1,4 @@
-"""The users in any user database of FastAPI-Users; with its adapter for SQLAlchemy, the answers are more precise."""
+"""The users in any user database of FastAPI-Users, and more precise answers with the adapter for SQLAlchemy."""
 
 import sys
 from collections.abc import Collection, Mapping
@@ -17,15 +17,15 @@ __all__ = ["StoredUser", "Users", "load_user", "source_of", "users_of"]
 _UP_contra = TypeVar("_UP_contra", bound=UserLike, contravariant=True)
 
 StoredUser = Mapping[str, Any]
-"""The stored fields of a user by name; empty if there is no such user."""
+"""The stored fields of a user, with their names as keys; empty if there is no such user."""
 
 
 class Users(Protocol[_UP_contra, ID]):
-    """The stored state of users, even if objects in a session differ from it, and the session that stores it."""
+    """The stored state of users, from which objects in a session may differ, and the session that stores this state."""
 
     @property
     def derives_activity(self) -> bool:
-        """Whether `is_active` is computed from other columns, so that a change of any of them may change it."""
+        """Whether `is_active` is computed from other columns, whose changes may then change `is_active` too."""
         ...
 
     async def credentials(self, id: ID, *, latest: bool = False) -> Credentials | None:
@@ -44,7 +44,7 @@ class Users(Protocol[_UP_contra, ID]):
     async def committed(self, user: _UP_contra, id: ID) -> StoredUser | None:
         """Return the committed fields of a user; `None` if the database may hide the user.
 
-        It may be called after the user database has raised, when the session's transaction has failed.
+        The method may be called after the user database has raised an error, when the session's transaction has failed.
         """
         ...
 
@@ -77,7 +77,7 @@ class Users(Protocol[_UP_contra, ID]):
         ...
 
     def sharing_session(self) -> AbstractContextManager[None]:
-        """Return a context manager in which other tasks share this task's session, even one that is scoped by task."""
+        """Return a context manager in which other tasks share this task's session, even if it is scoped by task."""
         ...
 
 
@@ -100,7 +100,7 @@ class _AnyUsers(Generic[UP, ID]):
         user = await self._user_db.get(id)
         return {} if user is None else {**vars(user), "is_active": user.is_active}
 
-    async def committed(self, user: UP, id: ID) -> StoredUser | None:  # noqa: ARG002 (the protocol's)
+    async def committed(self, user: UP, id: ID) -> StoredUser | None:  # noqa: ARG002 (part of the protocol)
         """Return the stored fields, because each change is stored at once."""
         return await self.stored(id)
 
@@ -112,7 +112,7 @@ class _AnyUsers(Generic[UP, ID]):
         """Collect nothing, because there is no session."""
         return nullcontext(())
 
-    def is_pending(self, user: UP) -> bool:  # noqa: ARG002 (the protocol's)
+    def is_pending(self, user: UP) -> bool:  # noqa: ARG002 (part of the protocol)
         """Return `False`, because each change is stored at once."""
         return False
 
@@ -159,10 +159,11 @@ async def load_user(
     """Return a user and whether the user is active; `None` if there is no such user.
 
     Args:
-        user_manager: The user manager. Its `parse_id` converts `user_id` to the id.
+        user_manager: The user manager. Its `parse_id` converts `user_id` to the type of the users' ids.
         user_id: The id as the token store returns it.
-        source: The source from which the manager loads its users, if the caller knows it already. If it is a plain
-            SELECT, `is_active` is read from the row, because an object that the session already has may be older.
+        source: The source from which the manager loads its users, if the caller knows it already. If the source is a
+            plain SELECT, `is_active` is read from the row, because the session may already have an older object of the
+            user.
     """
     source = source_of(user_manager) if source is None else source
     with suppress(InvalidID, UserNotExists):

@@ -1,4 +1,4 @@
-"""The only module that knows FastAPI-Users' adapter for SQLAlchemy."""
+"""The only module that imports FastAPI-Users' adapter for SQLAlchemy."""
 
 from functools import lru_cache
 from typing import Any
@@ -18,14 +18,17 @@ __all__ = ["plain_source", "rows_of"]
 
 
 def rows_of(user_db: BaseUserDatabase[UP, ID]) -> UserRows[UP, ID] | None:
-    """Return the rows behind FastAPI-Users' adapter for SQLAlchemy; `None` for any other user database."""
+    """Return the rows of the users if this is FastAPI-Users' adapter for SQLAlchemy; `None` otherwise."""
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return None
     return UserRows(user_db.session, user_db.user_table, load=user_db.get)
 
 
 def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
-    """Return the session and class of the users if this user manager loads them by a plain SELECT; empty otherwise."""
+    """Return the session and the class of the users if this user manager loads them by a plain SELECT.
+
+    Otherwise the returned source is empty.
+    """
     user_db = user_manager.user_db
     if not isinstance(user_db, SQLAlchemyUserDatabase):
         return UserSource()
@@ -41,11 +44,11 @@ def plain_source(user_manager: BaseUserManager[UP, ID]) -> UserSource:
 
 
 def _is_function(method: object, function: object) -> bool:
-    """Return whether a bound method is this function, which means that it is not overridden."""
+    """Return whether a bound method is this function, which means that the method is not overridden."""
     return getattr(method, "__func__", None) is function
 
 
 @lru_cache(maxsize=64)
 def _has_stored_activity(users: Mapper[Any]) -> bool:
-    """Return whether a SELECT can read `is_active`, which an application may also compute in Python."""
+    """Return whether a SELECT can read `is_active`. An application may compute `is_active` in Python instead."""
     return in_sql(users, "is_active") is not None

@@ -1,3 +1,3 @@
-"""What a strategy does: issuing, reading and revoking tokens, as functions over one frozen context."""
+"""What a strategy does: functions that issue, read and revoke tokens, and take the strategy's frozen context."""
 
 __all__: list[str] = []

@@ -21,7 +21,7 @@ from fastapi_users_knox.transports.presented import CookieToken
 __all__ = ["Context", "Recognized", "checked_context"]
 
 Recognized = tuple[str, PresentedToken]
-"""A token that a client presented. Only the renewal of a cookie needs the text; nothing else may use it."""
+"""A token that a client presented, with its text. The text may be used only to renew a cookie."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -32,9 +32,10 @@ class Context(Generic[UP, ID]):
         store: The token store.
         settings: The settings.
         connection: The request or WebSocket; `None` outside of requests.
-        user_db: The user database, for checks of the user if the store cannot see the users; `None` skips these checks.
-        publisher: Publishes the events.
-        clock: Returns the current time, timezone-aware.
+        user_db: The user database, in which the user is checked if the store cannot see the users; `None` turns off
+            these checks.
+        publisher: The object that publishes the events.
+        clock: A function that returns the current time, timezone-aware.
     """
 
     store: TokenStore[UP, ID]
@@ -45,14 +46,14 @@ class Context(Generic[UP, ID]):
     clock: Callable[[], datetime]
 
     def now(self) -> datetime:
-        """Return the current time in UTC, in whole milliseconds. Each verb calls it once."""
+        """Return the current time in UTC, in whole milliseconds. Each verb calls this method once."""
         now = self.clock().astimezone(UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     def recognize(self, text: str | None, now: datetime) -> Sequence[Recognized]:
         """Parse what a client presented: one token, or several if the client sent the same cookie several times.
 
-        Returns each token with its text; empty if the text does not have the shape of a token.
+        Returns each token with its text. The result is empty if the text does not have the shape of a token.
         """
         values = () if text is None else CookieToken.values(text)
         return [
@@ -79,7 +80,7 @@ def checked_context(
     publisher: Publisher,
     clock: Callable[[], datetime],
 ) -> Context[UP, ID]:
-    """Make the context of a strategy from the strategy's arguments.
+    """Check the arguments of a strategy, and make the strategy's context from them.
 
     Raises:
         TypeError: An argument has the wrong type, or `user_db` is missing although the store needs it for a check.
@@ -112,6 +113,6 @@ def _checked_user_db(
     if user_db is not ...:
         raise TypeError(f"user_db must be FastAPI-Users' user database adapter, not {user_db!r}")
     raise TypeError(
-        f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter with "
-        "which a login checks that its user has not changed meanwhile, or user_db=None to do without this check"
+        f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter, with "
+        "which a login checks that the user has not changed meanwhile, or pass user_db=None to skip this check"
     )

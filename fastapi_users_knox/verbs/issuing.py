@@ -1,4 +1,4 @@
-"""Issuing: a token for a login, a token on the authority of another token, and a new text for the same record."""
+"""Issuing: a token for a login, a token on the authority of another token, or a new text for an existing token."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -31,7 +31,7 @@ async def issue(
     name: str | None,
     replace: bool,
 ) -> IssuedToken:
-    """Issue a token within the limit, and publish which records it replaced, evicted or found expired."""
+    """Issue a token within the limit, and publish which records were replaced, were evicted or had expired."""
     if not user.is_active:
         raise CredentialsChanged
     now = context.now()
@@ -64,7 +64,10 @@ async def rotate(context: Context[UP, ID], text: str, user: UP) -> IssuedToken:
 
 
 def _may_issue(context: Context[UP, ID], by: TokenRecord[ID], user: UP, now: datetime) -> bool:
-    """Return whether a record is this user's and live; these settings apply only to records of this audience."""
+    """Return whether a record is live and belongs to this user.
+
+    The settings of the strategy apply only to records of the strategy's own audience.
+    """
     is_ours = by.audience == context.settings.audience
     return by.user_id == user.id and (context.settings.is_live(by, now) if is_ours else by.is_live(now))
 
@@ -142,7 +145,10 @@ async def _publish_removed(context: Context[UP, ID], added: Added[ID]) -> None:
 
 
 async def _confirm(context: Context[UP, ID], record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
-    """Remove the new record if the store cannot see the users and its user has changed since the login was checked."""
+    """Remove the new record and raise an error if the user has changed since the login was checked.
+
+    A store that sees the users has already checked this.
+    """
     if context.store.sees_users or context.user_db is None:
         return
     is_unchanged = False

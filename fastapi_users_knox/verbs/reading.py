@@ -1,4 +1,4 @@
-"""Reading: who a token belongs to, and the writes that a read causes."""
+"""Reading: finding out who a token belongs to, and the writes that a read causes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -25,11 +25,11 @@ Presented = tuple[Recognized, Found[UP, ID]]
 async def authenticate(
     context: Context[UP, ID], text: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool
 ) -> tuple[UP, TokenRecord[ID]] | None:
-    """Return the active user and the record of a live token, and note that it authenticated the request."""
+    """Return the active user and the record of a live token, and note that the record authenticated the request."""
     now = context.now()
     recognized = context.recognize(text, now)
     if not recognized:
-        return None  # Junk costs nothing more.
+        return None  # Text without the shape of a token costs nothing more.
     source = source_of(user_manager)
     presented = await _find_live(context, recognized, now, users=source, touch=touch)
     user = presented and await _active_user(presented[1], user_manager, source)
@@ -39,9 +39,9 @@ async def authenticate(
 
 
 async def authenticate_record(context: Context[UP, ID], text: str | None, *, touch: bool) -> TokenRecord[ID] | None:
-    """Return the record of a live token, without loading the user, and note that it authenticated the request.
+    """Return the record of a live token without loading the user, and note that the record authenticated the request.
 
-    The user is active as far as the store can see that.
+    An inactive user is refused only if the store sees the users.
     """
     now = context.now()
     presented = await _find_live(context, context.recognize(text, now), now, touch=touch)
@@ -51,7 +51,7 @@ async def authenticate_record(context: Context[UP, ID], text: str | None, *, tou
 
 
 async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
-    """Return the record of a live token whose user is active, as far as the store or the user database shows it."""
+    """Return the record of a live token; `None` if the store or the user database finds no active user."""
     now = context.now()
     found = await find(context, text, now)
     if found is None:
@@ -70,7 +70,10 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
 
 
 async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
-    """Find the record of a presented token, live or not; if a cookie has several values, the newest accepted one."""
+    """Find the record of a presented token, live or not.
+
+    If a cookie has several values, the newest live token is preferred.
+    """
     presented = await _find(context, context.recognize(text, now), now)
     return None if presented is None else presented[1]
 
@@ -91,7 +94,7 @@ async def _find_live(
     users: UserSource | None = None,
     touch: bool,
 ) -> Presented[UP, ID] | None:
-    """Find the record of a live token, and delete the record of an expired one unless nothing may be written."""
+    """Return the record of a live token. Delete the record of an expired token, unless nothing may be written."""
     presented = await _find(context, recognized, now, users=users)
     if presented is None or context.is_live(presented[1], now):
         return presented
@@ -103,7 +106,7 @@ async def _find_live(
 async def _accept(
     context: Context[UP, ID], presented: Presented[UP, ID], now: datetime, *, touch: bool
 ) -> TokenRecord[ID]:
-    """Note that a record authenticated the request, and return it as its use has left it."""
+    """Note that a record authenticated the request, and return the record as it is after this use."""
     (text, token), found = presented
     note_authenticated(context.connection, found.record)
     return await _write_use(context, text, token, found, now) if touch else found.record
@@ -129,7 +132,7 @@ def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: 
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:
-    """Return the user if the row just read says active; a session's object may be older than the row."""
+    """Return the user if the row just read is active. The object in the session may be older than that row."""
     if found.is_active is False:
         return None
     if found.user is not None:
@@ -139,7 +142,7 @@ async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, I
 
 
 async def _is_active(context: Context[UP, ID], found: Found[UP, ID]) -> bool:
-    """Return whether the user is active, according to the store if it sees the users, or else to the user database."""
+    """Return whether the user is active. If the store cannot see the users, the user database decides."""
     if found.is_active is not None or context.user_db is None:
         return found.is_active is not False
     credentials = await users_of(context.user_db).credentials(found.record.user_id)
@@ -165,7 +168,7 @@ async def _delete_expired(context: Context[UP, ID], found: Found[UP, ID], now: d
 async def _write_use(
     context: Context[UP, ID], text: str, token: PresentedToken, found: Found[UP, ID], now: datetime
 ) -> TokenRecord[ID]:
-    """Store that the token was used, if due: one write for the refresh, `last_used_at` and the new digest."""
+    """Store that the token was used, if a write is due. One write stores the expiry, `last_used_at` and the digest."""
     record, settings = found.record, context.settings
     if not settings.is_write_due(record, now):
         return record

@@ -18,13 +18,16 @@ __all__ = ["log_out", "purge", "revoke", "revoke_all", "revoke_cookie_session", 
 
 
 async def log_out(context: Context[UP, ID], text: str, user: UP) -> None:
-    """Revoke the session of a token of this user, or of all values of a cookie that was sent several times."""
+    """Revoke the session that this token of the user belongs to.
+
+    If a cookie was sent several times, revoke the session of each value.
+    """
     now = context.now()
     found = await find_own(context, text, user, now)
     if not await _revoke(context, user.id, found.record.id, now, "logout"):
         raise invalid_token(context.connection)
     values = CookieToken.values(text)
-    for value in values if len(values) > 1 else ():  # Otherwise the browser would continue with another value.
+    for value in values if len(values) > 1 else ():  # Otherwise another value would keep the browser logged in.
         await _revoke_presented(context, value, now, "logout")
 
 
@@ -34,7 +37,7 @@ async def revoke(context: Context[UP, ID], user_id: ID, id: UUID, *, reason: Rev
 
 
 async def revoke_others(context: Context[UP, ID], user: UP, *, keep: str | None, reason: RevokeReason | None) -> int:
-    """Revoke the sessions of a user in this audience, except that of one token, and return how many were live."""
+    """Revoke a user's sessions in this audience, except the session of `keep`, and return how many were live."""
     now = context.now()
     kept = None if keep is None else (await find_own(context, keep, user, now)).record.id
     reason = reason or ("logout_all" if kept is None else "logout_others")
@@ -65,8 +68,9 @@ async def revoke_all(
         reason: The reason in the events.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
-        seen: Records that the database may have deleted together with the user. They are published too.
-        peers: The contexts of other strategies. The first one of a record's audience publishes the event.
+        seen: Records that the database may have deleted together with the user. These records get an event too.
+        peers: The contexts of other strategies. The event of a record is published by the first context that has the
+            record's audience.
     """
     removed = await _remove_all(context, user_id, context.now(), audience=audience, keep=keep)
     revoked = list({record.id: record for record in (*seen, *removed)}.values())
@@ -83,7 +87,7 @@ async def _publish_revoked(context: Context[UP, ID], record: TokenRecord[ID], re
 
 
 async def revoke_cookie_session(context: Context[UP, ID], now: datetime, cookie_name: str) -> None:
-    """Revoke each session whose live token is in a cookie of this name, even if it belongs to another user."""
+    """Revoke each session whose live token is in a cookie of this name, even if the session belongs to another user."""
     for value in CookieToken.values(cookie_token(context.connection, cookie_name) or ""):
         await _revoke_presented(context, value, now, "replaced")
 

@@ -29,7 +29,7 @@ def loaded_from(folder: Path) -> set[str]:
 
 @pytest.fixture
 async def jane(folder: Path) -> AsyncIterator[str]:  # noqa: ARG001 (it makes the files importable)
-    """Register Jane with the tutorial's application, and return her id; the test can then load another application."""
+    """Register Jane with the tutorial's application, and return her id. The test can then load another application."""
     async with calling(load("app").app) as client:
         user_id = await register(client)
     await load("db").engine.dispose()

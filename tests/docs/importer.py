@@ -1,7 +1,8 @@
 """A program for the reader's environment that imports the reader's files and calls the applications in them.
 
 Each line of the input names a folder, a module in it and the environment variables. A child process, in which the
-libraries are already imported, imports the module; if it has an application, Jane logs in by each of its logins.
+libraries are already imported, imports the module. If the module has an application, Jane logs in by each of the
+application's logins.
 """
 
 import gc
@@ -37,7 +38,7 @@ def call(app: FastAPI) -> None:
     """Start the application, log Jane in by each of its logins, and use the tokens."""
     with TestClient(app, base_url="https://testserver") as client:
         answers = [client.post(path, data=LOGIN) for path in LOGINS]
-        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # She is not registered, or has no login.
+        if {answer.status_code for answer in answers} <= {400, *MISSING}:  # Jane is not registered, or has no login.
             client.post("/auth/register", json=JANE)
             answers = [client.post(path, data=LOGIN) for path in LOGINS]
         for answer in answers:

@@ -22,8 +22,8 @@ PATIENCE = 180.0  # seconds for a command to finish or for a server to start
 IMPORTER = Path(__file__).with_name("importer.py")
 TUTORIAL_FILES = {path.name for path in TUTORIAL.glob("*.py")}
 BUILT_FROM = ("pyproject.toml", "README.md", "LICENSE", "fastapi_users_knox")
-# Instead of cloning from GitHub, `git` copies the checkout. A new virtual environment has the dependencies already, but
-# not the package.
+# Instead of cloning from GitHub, `git` copies the checkout. A new virtual environment already has the dependencies, but
+# does not have the package.
 GIT = """#!/bin/sh
 cp -R {checkout} "$(basename "$2")"
 """
@@ -137,7 +137,7 @@ class Reader:
         return self.check(path.stem)
 
     def apply(self, step: Step) -> str:
-        """Apply a diff; one that is already applied, as where a page repeats a step, is no error."""
+        """Apply a diff. If it has been applied already, because a page repeats a step, do nothing."""
         self.stop()
         command = ["git", "apply", "--unidiff-zero", "-p0", str(SRC / step.name)]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False, text=True)
@@ -145,7 +145,7 @@ class Reader:
         return done.stderr if done.returncode and again.returncode else ""
 
     def check(self, module: str) -> str:
-        """Import a module; a file of the application is checked only once all of them exist."""
+        """Import a module. Files of the application are checked only once all of them exist."""
         self.is_complete = self.is_complete or self.has_tutorial()
         if f"{module}.py" in TUTORIAL_FILES:
             module = self.application
@@ -161,7 +161,7 @@ class Reader:
         return all(ours.exists() and ours.read_text() == theirs.read_text() for ours, theirs in files)
 
     def run(self, script: str) -> str:
-        """Run commands, and keep the directory and the variables that they set; a server keeps running."""
+        """Run commands, and keep the directory and the variables that they set. A server keeps running."""
         script = script.replace("8000", str(self.port)).replace("the-token-that-you-got", self.token)
         if script.startswith("uvicorn"):
             return self.serve(script)
@@ -259,7 +259,7 @@ class Importer:
         self.errors.close()
 
     def _read(self) -> str:
-        """Return the process's next answer, or raise with its errors if it has ended."""
+        """Return the process's next answer, or raise its error output if the process has ended."""
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:

@@ -20,7 +20,6 @@ PAGES = (
     "events.md",
     "knox.md",
     "security.md",
-    "performance.md",
     "redis.md",
     "tenants.md",
 )

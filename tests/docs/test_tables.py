@@ -25,7 +25,8 @@ async def test_the_purge_deletes_expired_tokens(folder: Path, jane: str) -> None
         for _ in range(2):
             await log_in(client)
     async with db.engine.begin() as connection:
-        statement = "UPDATE knox_token SET expires_at = '2020-01-01' WHERE id = (SELECT min(id) FROM knox_token)"
+        earlier = "expires_at = '2020-01-01', expiry_hour = '2020-01-01'"
+        statement = f"UPDATE knox_token SET {earlier} WHERE id = (SELECT min(id) FROM knox_token)"
         await connection.execute(text(statement))
 
     done = subprocess.run(  # noqa: ASYNC221 (nothing else runs meanwhile)
@@ -91,7 +92,7 @@ async def test_users_may_have_other_ids_and_tables(name: str, users: str, table:
             await strategy.issue(user)
     await engine.dispose()
     assert (key["referred_table"], key["options"]) == (table, {"ondelete": "CASCADE"})
-    assert ["user_id"] in [index["column_names"] for index in indexes]
+    assert ["user_id", "expiry_hour"] in [index["column_names"] for index in indexes]
     assert not module.KnoxToken.__table__.columns["user_id"].nullable
 
 

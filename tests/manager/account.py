@@ -31,8 +31,8 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
     """A user manager whose hooks do not call `super()`, as in most applications.
 
     Attributes:
-        refuses_deletion: Whether the hook before a deletion raises.
-        fails_afterwards: Whether the hooks after a change raise.
+        refuses_deletion: Whether the hook before a deletion raises an error.
+        fails_afterwards: Whether the hooks after a change raise an error.
     """
 
     reset_password_token_secret = SECRET
@@ -41,11 +41,11 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
     fails_afterwards = False
 
     async def on_after_update(self, user: User, update_dict: dict[str, Any], request: Request | None = None) -> None:  # noqa: ARG002
-        """Raise if the test wants the hooks to fail."""
+        """Raise an error if the test wants the hooks to fail."""
         self._fail()
 
     async def on_after_reset_password(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Raise if the test wants the hooks to fail."""
+        """Raise an error if the test wants the hooks to fail."""
         self._fail()
 
     async def on_before_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
@@ -54,7 +54,7 @@ class Manager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManage
             raise HTTPException(409)
 
     async def on_after_delete(self, user: User, request: Request | None = None) -> None:  # noqa: ARG002
-        """Raise if the test wants the hooks to fail."""
+        """Raise an error if the test wants the hooks to fail."""
         self._fail()
 
     def _fail(self) -> None:
@@ -67,7 +67,7 @@ class Account:
     """A user with two tokens of one audience and one token of another.
 
     Attributes:
-        app: What the current request has.
+        app: What the current request uses: a session and a store.
         user: The user.
         user_id: The user's id.
         events: The events that were published, except the events of the logins.
@@ -81,13 +81,13 @@ class Account:
     tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Keep the user's id, because the object may not be able to load it once its session is closed."""
+        """Keep the user's id, because the object may not be able to load its id once the session is closed."""
         identity = inspect(self.user).identity
         assert identity is not None
         self.user_id = identity[0]
 
     def strategy(self, settings: KnoxSettings = WEB, presented: str = "") -> Strategy:
-        """Return the strategy of a request that presents this text; an issued token counts as authenticated."""
+        """Return the strategy of a request that presents this text. An issued token counts as authenticated."""
         request = request_with(("Authorization", f"Bearer {presented}"))
         if isinstance(presented, IssuedToken):
             note_authenticated(request, presented.record)

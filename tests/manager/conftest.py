@@ -9,20 +9,28 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from fastapi_users_knox.redis import RedisTokenStore
-from tests.backends import NOW, App, OpenApp
+from tests.backends import NOW, App, Engines, OpenApp
 from tests.conftest import backend_of
 from tests.manager.account import Account, Strategy
 from tests.models import create_user
+
+
+@pytest.fixture
+def directory(engines: Engines) -> Path:
+    """Return the directory of the database files: by default, the directory that the tests share."""
+    return engines.directory
+
 
 OTHERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("postgresql-asyncpg", "redis-7")]
 
 
 @pytest.fixture(params=["sqlite", *OTHERS])
-async def open_app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[OpenApp]:
+async def open_app(request: pytest.FixtureRequest, directory: Path, engines: Engines) -> AsyncIterator[OpenApp]:
     """Return a function that opens what one request of an application has, on each kind of store."""
-    backend = backend_of(request.param, request, tmp_path)
-    await backend.empty()
-    async with backend.serving() as open_app:
+    backend = backend_of(request.param, request, directory)
+    engine = engines.of(backend)
+    await backend.empty(engine)
+    async with backend.serving(engine) as open_app:
         yield open_app
 
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import anyio
@@ -28,6 +29,12 @@ pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
 ALL = ["laptop", "phone", "script"]
 
 _cancel: ContextVar[Callable[[], object]] = ContextVar("_cancel")
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Use a file for each test, because a connection to SQLite that was cancelled may keep its lock for a while."""
+    return tmp_path
 
 
 class CancelledBefore(UserDatabase):

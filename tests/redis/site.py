@@ -15,10 +15,10 @@ from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxSettings, KnoxStrategy, get_knox_router
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, get_knox_router
 from fastapi_users_knox.redis import RedisTokenStore
 from tests.redis.people import MemoryUserDatabase, Person, PersonManager
-from tests.site import HASHED, PASSWORDS, bearing, client_of, credentials
+from tests.site import HASHED, PASSWORDS, bearer, bearing, client_of, credentials, shared
 from tests.strategies import DEFAULTS, Clock
 
 EMAIL = "ada@example.org"
@@ -70,30 +70,65 @@ class Site:
         return (await self.http.post("/knox/logout-all", headers=bearing(token))).status_code
 
 
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What differs from one test to the next, which reaches the requests through the state of their scope.
+
+    Attributes:
+        settings: The settings of the strategy.
+        clock: The clock of the strategy.
+        users: The user database.
+        store: The token store.
+    """
+
+    settings: KnoxSettings
+    clock: Clock
+    users: MemoryUserDatabase[uuid.UUID]
+    store: RedisTokenStore[Person[uuid.UUID], uuid.UUID]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve a request."""
+        await _create_app()({**scope, "state": {"place": self}}, receive, send)
+
+
 @asynccontextmanager
 async def serving(
     redis: Redis | RedisCluster, settings: KnoxSettings = DEFAULTS, *, people: Mapping[str, uuid.UUID] = PEOPLE
 ) -> AsyncIterator[Site]:
     """Run the application with this Redis client, for users with these e-mail addresses and ids."""
-    clock = Clock()
     known = {user_id: Person(id=user_id, email=email, hashed_password=HASHED) for email, user_id in people.items()}
-    users = MemoryUserDatabase(uuid.uuid4, known)
-    store: RedisTokenStore[Person[uuid.UUID], uuid.UUID] = RedisTokenStore(redis)
+    place = Place(
+        settings=settings,
+        clock=Clock(),
+        users=MemoryUserDatabase(uuid.uuid4, known),
+        store=RedisTokenStore(redis),
+    )
+    async with client_of(place) as http:
+        yield Site(http=http, clock=place.clock, users=place.users, store=place.store)
 
-    async def get_strategy(request: HTTPConnection) -> Strategy[Person[uuid.UUID], uuid.UUID]:
-        return KnoxStrategy(store, settings, request=request, user_db=users, clock=clock)
 
-    backend = AuthenticationBackend("knox", KnoxBearerTransport("knox/login"), get_strategy)
-    async with client_of(_create_app(users, backend)) as http:
-        yield Site(http=http, clock=clock, users=users, store=store)
+async def get_place(connection: HTTPConnection) -> Place:
+    """Return the place of the request."""
+    place: Place = connection.state.place
+    return place
 
 
-def _create_app(
-    users: MemoryUserDatabase[uuid.UUID], backend: AuthenticationBackend[Person[uuid.UUID], uuid.UUID]
-) -> FastAPI:
-    async def get_user_manager() -> PersonManager:
-        return PersonManager(users, PASSWORDS)
+CurrentPlace = Annotated[Place, Depends(get_place)]
 
+
+async def get_strategy(request: HTTPConnection, place: CurrentPlace) -> Strategy[Person[uuid.UUID], uuid.UUID]:
+    """Return the strategy of the request."""
+    return KnoxStrategy(place.store, place.settings, request=request, user_db=place.users, clock=place.clock)
+
+
+async def get_user_manager(place: CurrentPlace) -> PersonManager:
+    """Return the user manager of the request."""
+    return PersonManager(place.users, PASSWORDS)
+
+
+@shared
+def _create_app() -> FastAPI:
+    backend = AuthenticationBackend("knox", bearer(), get_strategy)
     app, fastapi_users = FastAPI(), FastAPIUsers[Person[uuid.UUID], uuid.UUID](get_user_manager, [backend])
     app.include_router(fastapi_users.get_auth_router(backend), prefix="/knox")
     app.include_router(get_knox_router(fastapi_users, backend), prefix="/knox")

@@ -1,4 +1,4 @@
-"""A write that a read causes neither fails the request nor delays it for long, whatever is wrong with Redis."""
+"""A write that a read causes neither fails the request nor delays it for long, even if Redis does not answer."""
 
 import uuid
 from collections.abc import Iterator

@@ -16,6 +16,7 @@ from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.testing.contract import OpenStore, TokenStoreContract
 from tests.backends import REDIS, Connect
 from tests.redis.clients import CLIENTS, TO_REPLICAS, connect_by
+from tests.redis.stepping import stepping
 
 Store = RedisTokenStore[Any, Any]
 
@@ -85,7 +86,7 @@ class TestRedisTokenStore(TokenStoreContract):
             yield Clients(connect=connect, stack=stack)
 
     @pytest.fixture
-    async def open_store(self, clients: Clients) -> OpenStore:
+    async def open_store(self, clients: Clients, step: int) -> OpenStore:
         """Return a function that opens a store on a client of its own; Redis is empty at first."""
         async with clients.take() as redis:
             await redis.flushall()
@@ -93,9 +94,14 @@ class TestRedisTokenStore(TokenStoreContract):
         @asynccontextmanager
         async def open_store() -> AsyncIterator[Store]:
             async with clients.take() as redis:
-                yield RedisTokenStore(redis, parse_id=self.parse_id, users="user")
+                yield stepping(step)(redis, parse_id=self.parse_id, users="user")
 
         return open_store
+
+    @pytest.fixture
+    def step(self) -> int:
+        """Return the number of records that a script examines."""
+        return 100
 
     @pytest.fixture
     def user_ids(self) -> Sequence[Any]:
@@ -115,6 +121,29 @@ class TestReadingFromReplicas(TestRedisTokenStore):
 
     every_server = tuple(TO_REPLICAS)
     every_client = tuple(TO_REPLICAS)
+
+
+class TestCatalogue(TestRedisTokenStore):
+    """The Redis store fulfils the contract if users with a few records have a catalogue, and verbs run in parts."""
+
+    every_client = tuple(REDIS)
+
+    @pytest.fixture
+    def step(self, request: pytest.FixtureRequest) -> int:
+        """Return a number that most tests exceed; but a removal must overtake ten callers that do nothing but add."""
+        return 20 if "meets_remove_all" in request.function.__name__ else 2
+
+
+class TestCatalogueOfTwo(TestCatalogue):
+    """The Redis store fulfils the contract if every user with two records has a catalogue."""
+
+    every_server = ("redis-7",)
+    every_client = ("redis-7",)
+
+    @pytest.fixture
+    def step(self, request: pytest.FixtureRequest) -> int:
+        """Return the smallest number."""
+        return 20 if "meets_remove_all" in request.function.__name__ else 1
 
 
 class TestIntegerIds(TestRedisTokenStore):

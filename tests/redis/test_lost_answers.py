@@ -21,6 +21,7 @@ from tests.backends import NOW
 from tests.proxy import Proxy
 from tests.redis.clients import Patience
 from tests.redis.knox import Knox
+from tests.redis.stepping import stepping
 from tests.redis_servers import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
@@ -110,15 +111,18 @@ async def proxy(server: RedisServer, redis: Redis) -> AsyncIterator[Proxy]:
         yield proxy
 
 
+@pytest.mark.parametrize("step", [100, 1])
 @pytest.mark.parametrize("verb", VERBS)
-async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(proxy: Proxy, redis: Redis, verb: str) -> None:
+async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(
+    proxy: Proxy, redis: Redis, verb: str, step: int
+) -> None:
     """With a client that retries, a verb returns and stores the same, even if any one of its replies is lost."""
-    scene, outcomes, lost = Scene(), [], 0
-    await VERBS[verb](RedisTokenStore(redis), scene)  # Now the server has the script.
+    scene, outcomes, lost, open_store = Scene(), [], 0, stepping(step)
+    await VERBS[verb](open_store(redis), scene)  # Now the server has the script.
     while lost <= proxy.commands:
         await redis.flushall()
         async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 1)) as client:
-            store: Store = RedisTokenStore(client)
+            store = open_store(client)
             await scene.set(store)
             proxy.drop(lost)
             outcome = await VERBS[verb](store, scene)
@@ -183,9 +187,9 @@ async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
     await store.remove_all(USER_ID, audience="web", now=NOW)
 
     base = f"knox:{{{routing_tag(USER_ID)}}}:"
-    keys = [f"{base}user:{USER_ID}", f"{base}answer:late", f"{base}{text_of(digest)}"]
+    keys = [f"{base}{key}" for key in (f"user:{USER_ID}", f"catalogue:{USER_ID}", "answer:late", text_of(digest))]
     arguments = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
-    await run(redis, "add", keys, **arguments)
+    await run(redis, "add", keys, **arguments, step=100, part=0)
 
     assert await store.get(presented(USER_ID, digest), audience="web") is None
     assert await store.list(USER_ID, audience="web", now=NOW) == []

@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
-from pathlib import Path
 
 import pytest
 from httpx import AsyncClient
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.backends import Backend as TokenBackend
-from tests.backends import RedisBackend
+from tests.backends import Engines, RedisBackend
 from tests.conftest import backend_of
 from tests.models import User
 from tests.routers.device import Device
@@ -28,16 +27,10 @@ from tests.site import (
 from tests.strategies import HOUR, Clock
 
 
-@pytest.fixture(scope="package")
-def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
-    return tmp_path_factory.mktemp("sqlite")
-
-
 @pytest.fixture
-def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> TokenBackend:
+def any_backend(request: pytest.FixtureRequest, engines: Engines) -> TokenBackend:
     """Return the backend that the test is marked with, by default SQLite in a file."""
-    return backend_of(getattr(request, "param", "sqlite"), request, sqlite_directory)
+    return backend_of(getattr(request, "param", "sqlite"), request, engines.directory)
 
 
 @pytest.fixture
@@ -65,7 +58,7 @@ def events() -> list[KnoxEvent[uuid.UUID]]:
 
 @pytest.fixture
 def settings() -> Mapping[str, KnoxSettings]:
-    """Return the settings of each backend, by default the defaults; a module may override this."""
+    """Return the settings of each backend: the defaults, unless a module overrides this fixture."""
     return {}
 
 
@@ -79,7 +72,7 @@ def world(
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return the application's backends; a module may override this."""
+    """Return the application's backends. A module may override this fixture."""
     return [knox_backend()]
 
 

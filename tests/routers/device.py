@@ -1,4 +1,4 @@
-"""A client that is logged in, the sessions' routes, and the kinds of store that these are tested on."""
+"""A client that is logged in, the routes of sessions, and the kinds of store on which the routes are tested."""
 
 import uuid
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ from httpx import AsyncClient, Response
 
 from tests.site import bearing
 
-# For a route, stores differ only in whether they can see the users, so one of each kind is enough: SQL can, and Redis
-# cannot. The differences between databases are tested with the stores, and one whole story runs on each kind of server.
-# The stores' own tests measure their coverage.
+# For a route, stores differ only in whether they can see the users, so one store of each kind is enough: SQL can see
+# them, and Redis cannot. The differences between databases are tested with the stores, and one whole story runs on each
+# kind of server. The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)

@@ -2,15 +2,17 @@
 
 import uuid
 from collections.abc import Mapping
+from inspect import signature
 from typing import Annotated, Any
 
 import pytest
 from fastapi import Depends, FastAPI
 from httpx import AsyncClient
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import KnoxSettings, TokenRecord, current_token
-from tests.models import User
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, TokenRecord, current_token
+from fastapi_users_knox.routers.backends import strategy_without_users
+from tests.models import User, store_on
 from tests.routers.device import Device
 from tests.site import Database, Served, World, bearing, build_app, create_users, knox_backend, login, shared
 from tests.strategies import MILLISECOND, MINUTE, Clock, change_user, flipped, sent_to, stored, verbs
@@ -139,10 +141,43 @@ async def test_a_login_must_be_fresh(client: AsyncClient, ada: User, clock: Cloc
     assert "log in again" in stale.headers["WWW-Authenticate"]
 
 
-@pytest.mark.parametrize("condition", ["verified", "superuser"])
+@pytest.mark.parametrize(("load_user", "expected"), [(True, True), (False, False)])
+def test_the_user_manager_is_needed_only_for_the_user(*, load_user: bool, expected: bool) -> None:
+    """Without the user, the dependency needs no user manager, so none is created."""
+    make: Any = current_token
+
+    dependency = make(create_users(knox_backend()), knox_backend(), load_user=load_user)
+
+    assert ("user_manager" in signature(dependency).parameters) is expected
+
+
+@pytest.mark.parametrize("condition", ["active", "verified", "superuser"])
 def test_conditions_of_the_user_are_refused(condition: str) -> None:
     """A condition that is about the user raises an error at once."""
     make: Any = current_token
 
     with pytest.raises(TypeError, match="load_user=False"):
         make(create_users(knox_backend()), knox_backend(), load_user=False, **{condition: True})
+
+
+class Closed(KnoxStrategy[Any, Any]):
+    """A strategy that decides itself who is authenticated, but only with the user."""
+
+    async def authenticate(self, *_: object, **__: object) -> None:
+        """Refuse every token."""
+
+
+class ClosedEntirely(Closed):
+    """A strategy that decides without the user too."""
+
+    async def authenticate_record(self, *_: object, **__: object) -> None:
+        """Refuse every token."""
+
+
+async def test_a_strategy_that_overrides_authenticate_alone_is_refused(database: Database) -> None:
+    """A strategy that overrides `authenticate` alone is refused, because its decision would be bypassed."""
+    stores = [store_on(AsyncSession(database.engine)) for _ in range(2)]
+
+    with pytest.raises(TypeError, match="Closed overrides authenticate: for load_user=False override authenticate_rec"):
+        strategy_without_users(Closed(stores[0], request=None), knox_backend())
+    assert strategy_without_users(ClosedEntirely(stores[1], request=None), knox_backend())

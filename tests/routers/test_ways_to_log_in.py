@@ -1,7 +1,6 @@
 """Every way to log in that FastAPI-Users offers gives the same responses, records, revocations, events and refusals."""
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from httpx_oauth.clients.openid import OpenID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxSettings, TokenIssued, TokenLimitHit, TokenRevoked
-from tests.backends import Backend, RedisBackend
+from tests.backends import Backend, Engines, RedisBackend
 from tests.conftest import backend_of
 from tests.routers.ways_to_log_in import (
     OAUTH_ACCOUNTS,
@@ -87,9 +86,9 @@ def app(openid: OpenID) -> FastAPI:
 
 
 @pytest.fixture
-def any_backend(request: pytest.FixtureRequest, store: str, sqlite_directory: Path) -> Backend:
+def any_backend(request: pytest.FixtureRequest, store: str, engines: Engines) -> Backend:
     """Return the backend with the users and their tokens."""
-    return backend_of(store, request, sqlite_directory)
+    return backend_of(store, request, engines.directory)
 
 
 @pytest.fixture

@@ -104,7 +104,8 @@ class Site(World):
 
     Attributes:
         settings: The settings of each backend, from the next request on.
-        meanwhile: The values of a user that another request changes between the check of a login and its write.
+        meanwhile: The values of a user that another request changes after a login is checked and before its token is
+            written.
         events: The published events.
     """
 
@@ -139,14 +140,14 @@ class Site(World):
             await session.commit()
 
     async def records(self, email: str) -> Sequence[TokenRecord[uuid.UUID]]:
-        """Return the live records of a user, or nothing for an unknown one."""
+        """Return the live records of a user, or nothing for an unknown user."""
         async with self.database.session() as session, self.database.store(session) as store:
             user = (await session.scalars(select(User).where(User.__table__.c.email == email))).unique().one_or_none()
             return [] if user is None else await self.strategy("bearer", store, session, None).list_records(user)
 
 
 class Overtaken(KnoxStrategy[Any, uuid.UUID]):
-    """A strategy for which another request changes the user between the check of a login and its write."""
+    """A strategy that lets another request change the user after a login is checked and before it is written."""
 
     def __init__(self, site: Site, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -210,7 +211,7 @@ def _own_router(users: Users, backend: Backend) -> APIRouter:
 
 
 def _create_provider() -> FastAPI:
-    """Return an OpenID provider whose codes and access tokens are the e-mail address in the login hint."""
+    """Return an OpenID provider. Its codes and access tokens are the e-mail address in the login hint."""
     app = FastAPI()
 
     @app.get("/.well-known/openid-configuration")

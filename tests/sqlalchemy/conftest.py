@@ -10,19 +10,19 @@ from tests.tenants import Tenancy, tenancy
 
 @pytest.fixture
 def url(request: pytest.FixtureRequest, postgresql_server: Server) -> str:
-    """Return the URL of the server; tests may choose another driver by parameters."""
+    """Return the URL of the server. Tests may choose another driver by parameters."""
     return postgresql_server.url(getattr(request, "param", "postgresql+asyncpg"))
 
 
 @pytest.fixture
 def way() -> str:
-    """Return the way in which the tenant is set; tests may choose other ways by parameters."""
+    """Return the way in which the tenant is set. Tests may choose other ways by parameters."""
     return "by_session_class"
 
 
 @pytest.fixture
 def level() -> str:
-    """Return the isolation level of the application's engine; tests may choose other levels by parameters."""
+    """Return the isolation level of the application's engine. Tests may choose other levels by parameters."""
     return "READ COMMITTED"
 
 

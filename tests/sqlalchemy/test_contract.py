@@ -41,10 +41,7 @@ def any_backend(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
 
 @pytest.fixture(scope="module")
 async def connected(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
-    """Return an engine with an open connection for every caller of a race, and for a read that needs a second one.
-
-    A read waits for its second connection for 0.3 s only, which a busy machine may need to connect.
-    """
+    """Return an engine with an open connection for every caller of a race, so that all callers start together."""
     engine = any_backend.create_engine(**{"pool_size": CALLERS} if "pool_size" in any_backend.options else {})
     async with AsyncExitStack() as stack:
         for _ in range(CALLERS if isinstance(engine.pool, QueuePool) else 1):

@@ -168,7 +168,7 @@ def test_a_class_for_other_ids_is_refused(base: type[DeclarativeBase], mixin: ty
     map_users(base, ids)
     map_tokens(base, mixin)
 
-    with pytest.raises(UserClassError, match=r'Token is a token class for ids of a different type from "user.id"'):
+    with pytest.raises(UserClassError, match=r'Token is declared for ids of a different type from "user.id"'):
         configure_mappers()
 
 

@@ -1,23 +1,40 @@
 """On PostgreSQL, a read sends its SELECT before the transaction begins, and only where that is safe."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import timedelta
+from contextlib import asynccontextmanager, nullcontext, suppress
+from datetime import datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, NullPool, Select, event, func, inspect, literal, select, text, update
+from sqlalchemy import (
+    Connection,
+    Delete,
+    Engine,
+    NullPool,
+    Select,
+    StaticPool,
+    Update,
+    event,
+    func,
+    inspect,
+    literal,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
-from sqlalchemy.orm import object_session, sessionmaker
+from sqlalchemy.orm import Session, object_session, sessionmaker
 
 from fastapi_users_knox import KnoxSettings
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.users import load_user
 from tests.backends import NOW, Backend
 from tests.models import User, create_user, store_on, user_manager_on
-from tests.strategies import HOUR, Knox, change_user, sent_to, verbs
+from tests.strategies import HOUR, Knox, change_user, sent_to, stored, verbs
 
 pytestmark = pytest.mark.anyio
 postgresql = pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "postgresql-psycopg"], indirect=True)
@@ -119,7 +136,7 @@ async def test_no_transaction_is_open_after_a_read(
 async def test_what_the_application_does_then_is_a_transaction(
     engine: AsyncEngine, session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """The application's first own statement begins the transaction, and what it writes can be rolled back."""
+    """The application's first statement begins the transaction, and its writes can be rolled back."""
     assert await read()
     await count_users(session)
     state = await state_of(session, engine)
@@ -157,7 +174,7 @@ async def test_what_was_loaded_does_not_expire(session: AsyncSession, read: Call
 
 @postgresql
 async def test_pending_objects_are_not_stored_by_a_read(engine: AsyncEngine, session: AsyncSession, user: User) -> None:
-    """A read of an unknown token neither flushes nor commits what the application has added to the session."""
+    """A read of an unknown token neither flushes nor commits objects that the application has added."""
     session.add(User(email="new@example.org", hashed_password="hash"))
 
     found = await Knox(session=session, user=user).strategy().read_token("knox_" + "0" * 51, user_manager_on(session))
@@ -186,11 +203,12 @@ async def test_nothing_commits_by_itself_after_a_read_that_fails(
     assert await rolls_back(session)
 
 
+@pytest.mark.measured
 @postgresql
 async def test_a_connection_that_is_lost_meanwhile_is_given_up(
     session: AsyncSession, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """If the server ends the connection during a read, the read fails, and no later one uses that connection."""
+    """If the server ends the connection during a read, the read fails, and no later read uses that connection."""
     with pytest.raises(DBAPIError):
         await fetch(session, select(func.pg_terminate_backend(func.pg_backend_pid())), {}, mapper=inspect(User))
 
@@ -203,7 +221,7 @@ async def test_a_connection_that_is_lost_meanwhile_is_given_up(
 async def test_the_latest_state_is_seen_before_the_begin(
     engine: AsyncEngine, user: User, read: Callable[[], Awaitable[bool]]
 ) -> None:
-    """Of two reads in one session, the second sees a deactivation that was committed after the first one."""
+    """Of two reads in one session, the second sees a deactivation that was committed after the first read."""
     before = await read()
 
     await change_user(engine, user, is_active=False)
@@ -241,59 +259,83 @@ def connection_of(loaded: User) -> Connection:
     return session.connection()
 
 
-@asyncpg
-async def test_a_second_read_needs_no_second_look(engine: AsyncEngine, user: User, token: str) -> None:
-    """The second read in a session counts as the first one of its transaction, which has not begun: one SELECT."""
-    async with AsyncSession(engine) as session:
-        knox = Knox(session=session, user=user)
-        assert await knox.accepts(token)
-        asked: list[str] = []
-        event.listen(engine.sync_engine, "checkout", lambda *_: asked.append("checkout"))
-
-        assert await knox.accepts(token)
+@postgresql
+async def test_a_second_read_needs_no_second_connection(
+    any_backend: Backend, engine: AsyncEngine, user: User, token: str
+) -> None:
+    """The second read in a session counts as the first one of its transaction, which has not begun."""
+    single = any_backend.create_engine(pool_size=1, max_overflow=0)
+    async with AsyncSession(single) as session:
+        assert await Knox(session=session, user=user).accepts(token)
+    async with AsyncSession(single) as session:
+        reads = [await Knox(session=session, user=user).accepts(token) for _ in range(2)]
         state = await state_of(session, engine)
+    await single.dispose()
 
-    assert (state, asked) == (IDLE, ["checkout"])  # the one of `state_of`
+    assert (reads, state) == ([True, True], IDLE)
 
 
 def do_nothing(*_: object) -> None:
     """Listen, and do nothing."""
 
 
-def by_session_hook(engine: AsyncEngine) -> AsyncSession:
-    """Open a session with an `after_begin` listener."""
-    maker = sessionmaker()
-    event.listen(maker, "after_begin", do_nothing)
-    return AsyncSession(engine, sync_session_class=type(maker()))
+def heard_by_session(name: str) -> Callable[[AsyncEngine], AsyncSession]:
+    """Return a function that opens a session whose class has a listener."""
+
+    def open_session(engine: AsyncEngine) -> AsyncSession:
+        maker = sessionmaker()
+        event.listen(maker, name, do_nothing)
+        return AsyncSession(engine, sync_session_class=type(maker()))
+
+    return open_session
 
 
-def by_begin_hook(engine: AsyncEngine) -> AsyncSession:
-    """Open a session on an engine with a `begin` listener."""
-    event.listen(engine.sync_engine, "begin", do_nothing)
-    return AsyncSession(engine)
+def heard_by_engine(name: str) -> Callable[[AsyncEngine], AsyncSession]:
+    """Return a function that opens a session on an engine with a listener."""
+
+    def open_session(engine: AsyncEngine) -> AsyncSession:
+        event.listen(engine.sync_engine, name, do_nothing)
+        return AsyncSession(engine)
+
+    return open_session
 
 
-def by_statement_hook(engine: AsyncEngine) -> AsyncSession:
-    """Open a session on an engine with a listener that may send a statement before each statement."""
-    event.listen(engine.sync_engine, "before_cursor_execute", do_nothing)
-    return AsyncSession(engine)
+def with_options(**options: Any) -> Callable[[AsyncEngine], AsyncSession]:
+    """Return a function that opens a session on an engine with execution options."""
+    return lambda engine: AsyncSession(engine.execution_options(**options))
 
 
-def by_execute_hook(engine: AsyncEngine) -> AsyncSession:
-    """Open a session with a `do_orm_execute` listener, which may send a statement before each statement."""
-    maker = sessionmaker()
-    event.listen(maker, "do_orm_execute", do_nothing)
-    return AsyncSession(engine, sync_session_class=type(maker()))
+class RoutingSession(Session):
+    """A session that chooses its engine for each statement, as SQLAlchemy's documentation shows it."""
+
+    follower: Engine
+
+    def get_bind(self, *args: Any, clause: Any = None, **options: Any) -> Any:
+        """Send everything but an UPDATE or a DELETE to the follower."""
+        leader = super().get_bind(*args, clause=clause, **options)
+        return leader if isinstance(clause, Update | Delete) else self.follower
+
+
+def routed(engine: AsyncEngine) -> AsyncSession:
+    """Open a session that reads from a follower, here the same server in read-only transactions."""
+    follower = engine.sync_engine.execution_options(postgresql_readonly=True)
+    return AsyncSession(engine, sync_session_class=type("Routing", (RoutingSession,), {"follower": follower}))
 
 
 OPTIONS: Mapping[str, Callable[[AsyncEngine], AsyncSession]] = {
-    "after_begin": by_session_hook,
-    "begin": by_begin_hook,
-    "before_cursor_execute": by_statement_hook,
-    "do_orm_execute": by_execute_hook,
-    "repeatable read": lambda engine: AsyncSession(engine.execution_options(isolation_level="REPEATABLE READ")),
-    "serializable": lambda engine: AsyncSession(engine.execution_options(isolation_level="SERIALIZABLE")),
-    "read-only": lambda engine: AsyncSession(engine.execution_options(postgresql_readonly=True)),
+    **{name: heard_by_session(name) for name in ("after_begin", "after_transaction_create", "do_orm_execute")},
+    **{
+        name: heard_by_engine(name)
+        for name in (
+            *("engine_connect", "begin", "checkout", "before_execute", "after_execute", "before_cursor_execute"),
+            *("after_cursor_execute", "handle_error", "do_execute"),
+        )
+    },
+    "repeatable read": with_options(isolation_level="REPEATABLE READ"),
+    "serializable": with_options(isolation_level="SERIALIZABLE"),
+    "read-only": with_options(postgresql_readonly=True),
+    "streaming": with_options(stream_results=True),
+    "get_bind": routed,
 }
 
 
@@ -302,7 +344,7 @@ OPTIONS: Mapping[str, Callable[[AsyncEngine], AsyncSession]] = {
 async def test_a_setting_of_the_transaction_switches_it_off(
     engine: AsyncEngine, user: User, token: str, option: str
 ) -> None:
-    """Where something of the application belongs to the beginning of a transaction, the read begins one."""
+    """If the application adds something to the beginning of a transaction, the read begins a transaction."""
     async with OPTIONS[option](engine) as session:
         assert await Knox(session=session, user=user).accepts(token)
 
@@ -318,20 +360,21 @@ async def test_a_setting_of_the_transaction_switches_it_off(
         ({"isolation_level": "READ COMMITTED"}, IDLE),
         ({"isolation_level": "AUTOCOMMIT"}, IDLE),
         ({"poolclass": NullPool}, IN_TRANSACTION),
+        ({"poolclass": StaticPool}, IN_TRANSACTION),
         ({"pool_pre_ping": True}, IDLE),
     ],
-    ids=["repeatable read", "serializable", "read committed", "autocommit", "no pool", "ping"],
+    ids=["repeatable read", "serializable", "read committed", "autocommit", "no pool", "shared", "ping"],
 )
 async def test_the_options_of_the_engine_decide(
-    any_backend: Backend, user: User, token: str, options: Mapping[str, Any], state: str
+    any_backend: Backend, engine: AsyncEngine, user: User, token: str, *, options: Mapping[str, Any], state: str
 ) -> None:
     """With snapshots of a transaction, or without a pool, the read begins a transaction."""
-    engine = create_async_engine(any_backend.url, **options)
-    for _ in range(4):  # The first read of each of the two connections begins a transaction anyway.
-        async with AsyncSession(engine) as session:
+    own = create_async_engine(any_backend.url, **options)
+    for _ in range(2):  # The first read of a connection begins a transaction anyway.
+        async with AsyncSession(own) as session:
             assert await Knox(session=session, user=user).accepts(token)
             seen = await state_of(session, engine)
-    await engine.dispose()
+    await own.dispose()
 
     assert seen == state
 
@@ -349,7 +392,7 @@ async def test_a_bound_session_reads_in_the_transaction_of_its_connection(
 
 @pytest.mark.parametrize("any_backend", ["postgresql-psycopg"], indirect=True)
 async def test_a_session_of_two_phases_reads_in_a_transaction(engine: AsyncEngine, user: User, token: str) -> None:
-    """A session with two-phase transactions reads inside one."""
+    """A session with two-phase transactions reads inside a transaction."""
     async with AsyncSession(engine, twophase=True) as session:
         assert await Knox(session=session, user=user).accepts(token)
 
@@ -368,86 +411,153 @@ async def test_elsewhere_nothing_changes(engine: AsyncEngine, user: User, token:
 
 
 REFRESHING = KnoxSettings(auto_refresh=True)
-one_connection = pytest.mark.parametrize(
-    "any_backend", ["postgresql-asyncpg", "postgresql-psycopg", "mariadb", "sqlite"], indirect=True
-)
 
 
-@one_connection
+async def refresh(session: AsyncSession, user: User, token: str) -> bool:
+    """Read the token at a time at which a refresh is due, and return whether it is accepted."""
+    knox = Knox(session=session, user=user)
+    knox.clock.now = NOW + HOUR
+    return await knox.strategy(REFRESHING).read_token(token, knox.user_manager) is not None
+
+
+async def last_uses(engine: AsyncEngine) -> list[datetime | None]:
+    """Return the last use of each token."""
+    return [row.last_used_at for row in await stored(engine)]
+
+
+@postgresql
 async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, token: str) -> None:
-    """A due refresh is stored even if the pool has only one connection, and the session's transaction stays open."""
+    """A due refresh is stored although the pool has only one connection, and stores nothing of the application."""
     engine = any_backend.create_engine(pool_size=1, max_overflow=0)
     async with AsyncSession(engine) as session:
-        knox = Knox(session=session, user=user)
-        knox.clock.now = NOW + HOUR
-
-        found = await knox.strategy(REFRESHING).authenticate(token, knox.user_manager)
-
-        assert found is not None
-        assert found[1].last_used_at == knox.clock.now
-        assert session.in_transaction()
-        assert await rolls_back(session)
-    async with AsyncSession(engine) as session:
-        assert await store_on(session).list(user.id, audience="", now=NOW + HOUR) == [found[1]]
-    await engine.dispose()
-
-
-@pytest.mark.parametrize("any_backend", ["postgresql-asyncpg", "postgresql-psycopg", "sqlite"], indirect=True)
-async def test_a_refresh_stores_nothing_of_the_application(any_backend: Backend, user: User, token: str) -> None:
-    """A due refresh commits neither what the application has added to the session, nor what it adds afterwards."""
-    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
+        assert await Knox(session=session, user=user).accepts(token)
     async with AsyncSession(engine) as session:
         session.add(User(email="before@example.org", hashed_password="hash"))
-        knox = Knox(session=session, user=user)
-        knox.clock.now = NOW + timedelta(minutes=5)
-        assert await knox.strategy().read_token(token, knox.user_manager) is not None
+        assert await refresh(session, user, token)
         session.add(User(email="after@example.org", hashed_password="hash"))
+        assert session.in_transaction()
 
+    assert await last_uses(engine) == [NOW + HOUR]
     async with AsyncSession(engine) as session:
         assert await count_users(session) == 1
     await engine.dispose()
 
 
 @postgresql
-async def test_a_connection_that_is_lost_in_a_refresh_fails_nobody(engine: AsyncEngine, user: User, token: str) -> None:
-    """If the server ends the connection during a due refresh, the request goes on with another connection."""
-    terminate = text("SELECT pg_terminate_backend(pg_backend_pid())")
+@pytest.mark.parametrize("option", OPTIONS)
+async def test_a_refresh_is_stored_with_every_setting(engine: AsyncEngine, user: User, token: str, option: str) -> None:
+    """Where the session's own connection is not free, a due refresh is stored on a second one."""
+    async with OPTIONS[option](engine) as session:
+        assert await refresh(session, user, token)
 
-    def end(connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE"):
-            connection.execute(terminate)
-
-    event.listen(engine.sync_engine, "before_cursor_execute", end)
-    async with AsyncSession(engine, expire_on_commit=False) as session:
-        knox = Knox(session=session, user=user)
-        knox.clock.now = NOW + HOUR
-
-        assert await knox.strategy(REFRESHING).read_token(token, knox.user_manager) is not None
-
-        assert await count_users(session) == 1
-
-
-class Interrupted(BaseException):
-    """A cancellation of another kind, such as that of a greenlet."""
+        assert await last_uses(engine) == [NOW + HOUR] or option == "read-only"
 
 
 @postgresql
-async def test_a_refresh_that_is_interrupted_leaves_nothing_open(engine: AsyncEngine, user: User, token: str) -> None:
-    """A refresh that is cancelled in the middle stores nothing, and its connection does not return to the pool."""
+async def test_a_refresh_keeps_what_was_set_for_the_transaction(
+    engine: AsyncEngine, user: User, token: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a checkout listener has set for the transaction stays set, and a write that would lose it is skipped."""
 
-    def interrupt(_connection: Connection, _cursor: object, statement: str, *_: object) -> None:
-        if statement.startswith("UPDATE"):
-            raise Interrupted
+    def set_path(connection: Any, *_: object) -> None:
+        cursor = connection.cursor()
+        cursor.execute("SELECT set_config('search_path', 'elsewhere,public', true)")
+        cursor.close()
 
-    event.listen(engine.sync_engine, "before_cursor_execute", interrupt)
+    event.listen(engine.sync_engine, "checkout", set_path)
     async with AsyncSession(engine) as session:
-        knox = Knox(session=session, user=user)
-        knox.clock.now = NOW + HOUR
+        assert await refresh(session, user, token)
 
-        with pytest.raises(Interrupted):
-            await knox.strategy(REFRESHING).read_token(token, knox.user_manager)
+        path = (await session.execute(text("SHOW search_path"))).scalar_one()
+    assert (path, await last_uses(engine)) == ("elsewhere,public", [None])
+    assert "make them in an after_begin event of the session" in caplog.text
 
-        assert not session.in_transaction()
+
+@postgresql
+@pytest.mark.bounded
+async def test_a_refresh_that_has_to_wait_is_skipped(
+    engine: AsyncEngine, session: AsyncSession, user: User, token: str
+) -> None:
+    """A due refresh that waits for a lock is given up, and the request goes on with the same connection."""
+    async with engine.connect() as other:
+        await other.exec_driver_sql("LOCK TABLE knox_token IN SHARE MODE")
+        accepted = await refresh(session, user, token)
+        state = await state_of(session, engine)
+    users = await count_users(session)
+
+    assert (accepted, state, users, await last_uses(engine)) == (True, IDLE, 1, [None])
+
+
+TERMINATE = """
+    CREATE FUNCTION terminate() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN new; END $$
+"""
+TRIGGERS = {
+    "update": "CREATE TRIGGER terminate BEFORE UPDATE ON knox_token FOR EACH ROW EXECUTE FUNCTION terminate()",
+    "commit": "CREATE CONSTRAINT TRIGGER terminate AFTER UPDATE ON knox_token DEFERRABLE INITIALLY DEFERRED "
+    "FOR EACH ROW EXECUTE FUNCTION terminate()",
+}
+
+
+@asynccontextmanager
+async def terminating_at(moment: str, engine: AsyncEngine) -> AsyncIterator[None]:
+    """Make the server end each connection that updates a token, at the UPDATE or at the COMMIT."""
+    async with engine.begin() as connection:
+        await connection.exec_driver_sql(TERMINATE)
+        await connection.exec_driver_sql(TRIGGERS[moment])
+    try:
+        yield
+    finally:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql("DROP FUNCTION terminate CASCADE")
+
+
+@postgresql
+@pytest.mark.parametrize("in_block", [False, True], ids=["plain", "begin()"])
+@pytest.mark.parametrize("moment", TRIGGERS)
+async def test_a_connection_that_is_lost_in_a_refresh_fails_nobody(
+    engine: AsyncEngine, user: User, token: str, *, moment: str, in_block: bool
+) -> None:
+    """If the server ends the connection during a due refresh, the request goes on with another connection."""
+    async with (
+        terminating_at(moment, engine),
+        AsyncSession(engine, expire_on_commit=False) as session,
+        session.begin() if in_block else nullcontext(),
+    ):
+        accepted = await refresh(session, user, token)
+        users = await count_users(session)
+
+    assert (accepted, users, await last_uses(engine)) == (True, 1, [None])
+
+
+@pytest.mark.measured
+@postgresql
+@pytest.mark.parametrize("is_due", [False, True], ids=["read", "refresh"])
+async def test_a_cancellation_leaves_no_connection_in_autocommit(
+    any_backend: Backend, user: User, token: str, *, is_due: bool
+) -> None:
+    """Whenever a read or a refresh is cancelled, the connection goes back as it was, or not at all."""
+    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
     async with AsyncSession(engine) as session:
-        (record,) = await store_on(session).list(user.id, audience="", now=NOW + HOUR)
-    assert record.last_used_at is None
+        assert await Knox(session=session, user=user).accepts(token)
+    for turns in range(12):
+        async with AsyncSession(engine) as session:
+            acts = refresh(session, user, token) if is_due else Knox(session=session, user=user).accepts(token)
+            wait_without_yielding()
+            reading = asyncio.create_task(acts)
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            reading.cancel()
+            with suppress(asyncio.CancelledError):
+                await reading
+
+        async with AsyncSession(engine) as session:
+            assert await rolls_back(session)
+    await engine.dispose()
+
+
+def wait_without_yielding() -> None:
+    """Keep the event loop busy for 6 ms, after which psycopg yields to it even where it would not have to."""
+    until = time.monotonic() + 0.006
+    while time.monotonic() < until:
+        pass

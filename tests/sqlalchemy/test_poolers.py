@@ -19,7 +19,8 @@ pytestmark = pytest.mark.anyio
 
 CALLERS, READS = 16, 10
 
-# What SQLAlchemy advises for asyncpg behind PgBouncer, which may not know the statement that asyncpg has prepared.
+# The options that SQLAlchemy advises for asyncpg behind PgBouncer, which may not know a statement that asyncpg has
+# prepared.
 UNIQUE_NAMES = {
     "prepared_statement_name_func": lambda: f"__asyncpg_{uuid.uuid4()}__",
     "statement_cache_size": 0,
@@ -63,7 +64,7 @@ async def test_every_read_is_answered(pooled: AsyncEngine) -> None:
 
 
 async def test_every_verb_works(pooled: AsyncEngine) -> None:
-    """A login, a due refresh, a rotation, a list and a logout do what they do without a pooler."""
+    """A login, a due refresh, a rotation, a list and a logout work as without a pooler."""
     async with AsyncSession(pooled, expire_on_commit=False) as session:
         knox = Knox(session=session, user=await create_user(session))
         strategy = knox.strategy(KnoxSettings(auto_refresh=True, token_limit_per_user=1))

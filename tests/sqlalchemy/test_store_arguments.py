@@ -61,7 +61,7 @@ def test_the_session_is_an_async_session(session: object) -> None:
 
 def test_the_arguments_are_not_swapped() -> None:
     """If the session and the table are swapped, the error says which comes first."""
-    with pytest.raises(TypeError, match=r"session must be an AsyncSession.*and comes before the table"):
+    with pytest.raises(TypeError, match=r"session must be an AsyncSession.*and must be passed before the table"):
         make(KnoxToken, AsyncSession())
 
 

@@ -268,11 +268,11 @@ UNSEEN: dict[str, tuple[type[Any], str]] = {
     "two kinds of users": (TO_CUSTOMER_OR_EMPLOYEE, "rows or columns: Customer, Employee"),
     "two kinds of users in one table": (
         TO_PARTY,
-        "several classes match that read different rows or columns: Client, Worker",
+        "several matching classes read different rows or columns: Client, Worker",
     ),
     "two ways to read one column": (
         TO_ACCOUNT,
-        "several classes match that read different rows or columns: Account, OldAccount",
+        "several matching classes read different rows or columns: Account, OldAccount",
     ),
 }
 

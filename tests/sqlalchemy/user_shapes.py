@@ -1,4 +1,4 @@
-"""The shapes in which applications map their users, each with a token class; the store must find all of them."""
+"""The shapes in which applications map their users, each with a token class. The store must find every user class."""
 
 import uuid
 from collections.abc import Callable, Mapping
@@ -119,7 +119,7 @@ def joined_by_user() -> Shape:
 
 
 def joined_by_person() -> Shape:
-    """`class User(Person)` with tokens that refer to the table of `Person`, which has other rows too."""
+    """`class User(Person)` with tokens that refer to the table of `Person`. That table has other rows too."""
     return _joined("person.id")
 
 
@@ -199,7 +199,7 @@ def sqlmodel() -> Shape:
         metadata = SQLModel.metadata
 
     # All SQLModel classes share one MetaData, so these tables need unique names.
-    user_id = mapped_column(ForeignKey("sqlmodel_user.id"), index=True, nullable=False)
+    user_id = mapped_column(ForeignKey("sqlmodel_user.id"), nullable=False)
     fields = {"__tablename__": "sqlmodel_token", "user_id": user_id}
     return Shape(user=User, token=type("Token", (SQLAlchemyBaseKnoxTokenTableUUID, Base), fields), id=uuid.uuid4())
 
@@ -375,7 +375,7 @@ def _kind(name: str, **options: Any) -> dict[str, Any]:
 
 def _tokens(base: type[DeclarativeBase], refers_to: str) -> type[Any]:
     """Return a token class whose foreign key has no cascade."""
-    fields = {"user_id": mapped_column(ForeignKey(refers_to), index=True, nullable=False)}
+    fields = {"user_id": mapped_column(ForeignKey(refers_to), nullable=False)}
     return type("Token", (SQLAlchemyBaseKnoxTokenTable, base), fields)
 
 

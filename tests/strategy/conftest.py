@@ -1,26 +1,19 @@
-"""Fixtures for the strategy's tests, which use SQLite alone; other tests cover the differences between databases."""
+"""Fixtures for the strategy's tests, which use SQLite alone. Other tests cover the differences between databases."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from tests.backends import SQLITE, Backend
+from tests.backends import SQLITE, Backend, Engines
 from tests.models import User, create_user
 from tests.strategies import Knox
 
 
-@pytest.fixture(scope="package")
-def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
-    return tmp_path_factory.mktemp("sqlite")
-
-
 @pytest.fixture
-def any_backend(sqlite_directory: Path) -> Backend:
+def any_backend(engines: Engines) -> Backend:
     """Return the backend of SQLite in a file."""
-    return SQLITE["sqlite"](sqlite_directory)
+    return SQLITE["sqlite"](engines.directory)
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ async def session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 @pytest.fixture
 async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
-    """Return a helper with a user that the session has already loaded, as it has at a login."""
+    """Return a helper with a user whom the session has already loaded, as at a login."""
     async with AsyncSession(engine) as elsewhere:
         user_id = (await create_user(elsewhere)).id
     return Knox(session=session, user=await session.get_one(User, user_id))
@@ -40,6 +33,6 @@ async def knox(engine: AsyncEngine, session: AsyncSession) -> Knox:
 
 @pytest.fixture
 async def other(engine: AsyncEngine) -> User:
-    """Return another user, which the session has not loaded."""
+    """Return another user, whom the session has not loaded."""
     async with AsyncSession(engine, expire_on_commit=False) as elsewhere:
         return await create_user(elsewhere)

@@ -94,12 +94,6 @@ async def test_authenticate_is_overridden_for_all(knox: Knox) -> None:
     assert await Closed(store_on(knox.session), request=None).read_token(token, knox.user_manager) is None
 
 
-async def test_authenticate_is_overridden_without_the_user_too(knox: Knox) -> None:
-    """A subclass that overrides `authenticate` has to override `authenticate_record` before that is used."""
-    with pytest.raises(TypeError, match="Closed overrides authenticate: override authenticate_record too"):
-        await Closed(store_on(knox.session), request=None).authenticate_record("text")
-
-
 async def test_a_subclass_may_override_other_methods(knox: Knox) -> None:
     """A subclass that overrides no `read_token` is created and used like `KnoxStrategy`."""
 

@@ -1,13 +1,12 @@
 """Fixtures for the tests of the cookie: an application on one SQLite file, and a browser that is logged in."""
 
 from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
 
 import pytest
 from httpx import AsyncClient
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.backends import SQLITE
+from tests.backends import SQLITE, Engines
 from tests.backends import Backend as TokenBackend
 from tests.models import User
 from tests.site import Backend, Database, Served, World, client_of
@@ -15,16 +14,10 @@ from tests.strategies import Clock
 from tests.transports.pages import BEARER, COOKIE, REFRESHING, create_app, log_in
 
 
-@pytest.fixture(scope="package")
-def sqlite_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Share one database file, whose tables each test empties: creating the tables takes longer than most tests."""
-    return tmp_path_factory.mktemp("sqlite")
-
-
 @pytest.fixture
-def any_backend(sqlite_directory: Path) -> TokenBackend:
+def any_backend(engines: Engines) -> TokenBackend:
     """Return the backend of SQLite in a file."""
-    return SQLITE["sqlite"](sqlite_directory)
+    return SQLITE["sqlite"](engines.directory)
 
 
 @pytest.fixture
@@ -35,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def world(engine: AsyncEngine, clock: Clock) -> World:
-    """Return what the requests work with; tokens are refreshed, both in cookies and in headers."""
+    """Return what the requests work with. Tokens are refreshed, both in cookies and in headers."""
     settings = dict.fromkeys(("cookie", "bearer"), REFRESHING)
     return World(database=Database(engine=engine), clock=clock, settings=settings)
 
@@ -48,7 +41,7 @@ async def ada(world: World) -> User:
 
 @pytest.fixture
 def backends() -> Sequence[Backend]:
-    """Return the application's backends; a test may override this."""
+    """Return the application's backends. A test may override this fixture."""
     return [COOKIE, BEARER]
 
 

@@ -102,7 +102,7 @@ def _add_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
 
 
 def _add_revoking_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
-    """Add routes that revoke or rotate the token presented, but return an ordinary response."""
+    """Add routes that revoke or rotate the presented token, but return an ordinary response."""
     Current = Annotated[tuple[User, str], Depends(users.authenticator.current_user_token())]  # noqa: N806
     OfRequest = Annotated[Knox, Depends(get_strategy)]  # noqa: N806
 

@@ -1,8 +1,8 @@
 """The contract of `TokenStore` as a pytest suite, with one file for each verb.
 
 Each test checks one promise of the docstrings of `TokenStore`. The tests pass the time to the store, so none of them
-sleeps. Concurrency is real: each caller has a store on a separate connection. The tests are asynchronous and run by
-anyio's pytest plugin, on asyncio.
+sleeps. In the tests of concurrency, each caller has a store on a separate connection. The tests are asynchronous, and
+anyio's pytest plugin runs them on asyncio.
 """
 
 from fastapi_users_knox.testing.contract.adding import AddPromises
@@ -62,7 +62,7 @@ class TokenStoreContract(
     EveryVerbPromises,
     OutagePromises,
 ):
-    """Every promise of `TokenStore`. To test a store, subclass this class and define three fixtures.
+    """The tests of every promise of `TokenStore`. To test a store, subclass this class and define three fixtures.
 
     - `open_store` returns an `OpenStore`: a callable that opens a store on a separate connection, which stays open
         until the context ends. All opened stores share their records. When a test begins, there are no records.

@@ -36,7 +36,7 @@ class AddPromises(Promises):
         assert await store.list(user_id, audience="web", now=NOW + 876_600 * HOUR) == [added.record]
 
     async def test_add_removes_records_that_are_not_live(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`add` removes and returns the records of the same user and audience that have expired or are too old."""
+        """`add` removes and returns those records of the same user and audience that have expired or are too old."""
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
         old = await add(store, new_record(user_ids[0], created_at=NOW - HOUR, expires_at=None))
         foreign = await add(store, new_record(user_ids[1], expires_at=NOW + SECOND))
@@ -53,7 +53,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_removes_the_records_that_it_replaces(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`add` removes and returns the records under `replaces` that belong to the same user and audience."""
+        """`add` removes and returns the user's records in this audience whose digests are in `replaces`."""
         mine = await add(store, new_record(user_ids[0]))
         foreign = await add(store, new_record(user_ids[1]))
         other = await add(store, new_record(user_ids[0], audience="api"))
@@ -82,7 +82,7 @@ class AddPromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_add_checks_credentials_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """`add` stores nothing if the store sees the users and the user's credentials have changed."""
+        """If the user's credentials have changed, a store that sees the users stores nothing."""
         wrong = Credentials(hashed_password="the hash of another password", is_active=True)
 
         try:
@@ -95,10 +95,10 @@ class AddPromises(Promises):
         assert is_refused == store.sees_users
         assert bool(await store.list(user_id, audience="web", now=NOW)) != is_refused
 
-    # Records that are issued by another record
+    # Records that are issued on the authority of another record
 
     async def test_add_by_a_live_record(self, store: Store, user_id: Any) -> None:
-        """The record `by` may have any audience, and it stays."""
+        """The record `by` may have any audience, and `add` does not remove it."""
         by = await add(store, new_record(user_id, expires_at=None))
 
         added = await add(store, new_record(user_id, audience="api"), by=by.record.id)
@@ -107,7 +107,7 @@ class AddPromises(Promises):
         assert await find(store, by.record, by.digest) is not None
 
     async def test_add_by_a_record_that_is_gone(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`add` changes nothing if the record `by` is removed, expired or unknown, or belongs to another user."""
+        """If the record `by` is removed, expired or unknown, or belongs to another user, `add` changes nothing."""
         removed = await add(store, new_record(user_ids[0]))
         await store.remove(user_ids[0], removed.record.id, audience="web", now=NOW)
         expired = await add(store, new_record(user_ids[0], expires_at=NOW + SECOND))
@@ -122,7 +122,7 @@ class AddPromises(Promises):
         assert await find(store, expired.record, expired.digest) is not None
 
     async def test_add_by_the_record_that_it_replaces(self, store: Store, user_id: Any) -> None:
-        """The record `by` may be the one that the new record replaces."""
+        """The record `by` may be the record that the new record replaces."""
         by = await add(store, new_record(user_id), limit=1)
 
         added = await add(store, new_record(user_id), by=by.record.id, replaces=[by.digest], limit=1)
@@ -131,7 +131,7 @@ class AddPromises(Promises):
 
     @pytest.mark.parametrize("audience", [None, "web"])
     async def test_add_by_meets_remove_all(self, open_store: OpenStore, user_id: Any, audience: str | None) -> None:
-        """If `remove_all` removes the record `by`, no record that `add` issues by it at the same time remains."""
+        """After `remove_all` has removed the record `by`, no record that `add` stored by that record remains."""
         async with open_store() as store:
             by = await add(store, new_record(user_id))
         turns = iter(range(FEW_CALLERS))

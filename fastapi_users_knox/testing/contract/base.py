@@ -36,7 +36,7 @@ NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 HOUR = timedelta(hours=1)
 CALLERS = 20
-FEW_CALLERS = 10  # For callers in a loop: SQLite does not serve writers in turn, so one of many may wait for long.
+FEW_CALLERS = 10  # SQLite does not serve writers in turn, so with more of them in a loop, one may wait long.
 
 T = TypeVar("T")
 Store = TokenStore[Any, Any]
@@ -44,7 +44,7 @@ OpenStore = Callable[[], AbstractAsyncContextManager[Store]]
 
 
 class Promises:
-    """The fixtures of all tests, which use the three fixtures that a subclass of `TokenStoreContract` defines."""
+    """The fixtures of all tests, made from the three fixtures that a subclass of `TokenStoreContract` defines."""
 
     pytestmark: ClassVar[pytest.MarkDecorator] = pytest.mark.anyio
 
@@ -71,13 +71,13 @@ def new_digest() -> bytes:
 
 
 def new_record(user_id: object, **fields: Any) -> TokenRecord[Any]:
-    """Return the record of a login at `NOW` that expires after an hour, changed by the fields that are passed."""
+    """Return a record that was created at `NOW` and expires an hour later, unless other fields are passed."""
     usual = TokenRecord(id=uuid4(), user_id=user_id, audience="web", created_at=NOW, expires_at=NOW + HOUR)
     return replace(usual, **fields)
 
 
 def presented(user_id: object, *digests: bytes) -> PresentedToken:
-    """Return the token that a strategy passes to `get`, for a user and the digests under which it may be stored."""
+    """Return a user's token in the form in which a strategy passes it to `get`, with the digests to look for."""
     return PresentedToken(tag=tokens.routing_tag(user_id), digests=digests)
 
 
@@ -87,7 +87,7 @@ async def find(store: Store, record: TokenRecord[Any], digest: bytes) -> Found[A
 
 
 async def add(store: Store, record: TokenRecord[Any], **options: Any) -> Found[Any, Any]:
-    """Add a record under a new digest, at the time of its creation, and return it as `get` would."""
+    """Add a record under a new digest, with its `created_at` as the current time, and return it as `get` would."""
     digest = new_digest()
     await store.add(record, digest, now=record.created_at, **options)
     return Found(record=record, digest=digest)

@@ -39,7 +39,7 @@ class EveryVerbPromises(Promises):
         assert (list(before), list(after)) == ([added.record], [])
 
     async def test_a_record_is_durable_once_the_verb_has_returned(self, open_store: OpenStore, user_id: Any) -> None:
-        """Another store sees what `add`, `rotate` and `renew` have stored as soon as they have returned."""
+        """As soon as `add`, `rotate` or `renew` has returned, another store sees what it has stored."""
         rotated, renewed = new_digest(), new_digest()
         async with open_store() as store:
             added = await add(store, new_record(user_id))
@@ -53,7 +53,7 @@ class EveryVerbPromises(Promises):
         assert seen == [True, True, True]
 
     async def test_a_removal_is_durable_once_the_verb_has_returned(self, open_store: OpenStore, user_id: Any) -> None:
-        """Another store no longer sees what `remove`, `remove_all` and `purge` have removed."""
+        """As soon as `remove`, `remove_all` or `purge` has returned, no store sees the removed records any more."""
         async with open_store() as store:
             first = await add(store, new_record(user_id))
             await store.remove(user_id, first.record.id, audience="web", now=NOW)
@@ -68,7 +68,7 @@ class EveryVerbPromises(Promises):
         assert seen == [False, False, False]
 
     async def test_a_removed_record_stays_removed(self, open_store: OpenStore, user_id: Any) -> None:
-        """A renewal or rotation at the same time as a removal does not make the token valid again."""
+        """A renewal or rotation that runs at the same time as a removal does not make the token valid again."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(CALLERS)]
         turns = iter(range(CALLERS))

@@ -50,7 +50,7 @@ class GetPromises(Promises):
         assert await find(store, added.record, new_digest()) is None
 
     async def test_get_finds_by_any_of_the_digests(self, store: Store, user_id: Any) -> None:
-        """`get` returns which of the token's digests the record is stored under."""
+        """If the token has several digests, `get` returns the digest under which the record is stored."""
         added = await add(store, new_record(user_id))
 
         found = await store.get(presented(user_id, new_digest(), added.digest), audience="web")
@@ -59,7 +59,7 @@ class GetPromises(Promises):
         assert found.digest == added.digest
 
     async def test_get_does_not_find_records_of_another_audience(self, store: Store, user_id: Any) -> None:
-        """`get` finds a record only for the record's own audience, and the case of the audience matters."""
+        """`get` finds a record only for the record's own audience, and audiences are case-sensitive."""
         added = await add(store, new_record(user_id))
 
         assert await find(store, replace(added.record, audience="Web"), added.digest) is None
@@ -74,7 +74,7 @@ class GetPromises(Promises):
         assert [each and each.record for each in found] == [added.record, added.record]
 
     async def test_get_reports_activity_if_the_store_sees_users(self, store: Store, user_id: Any) -> None:
-        """`get` reports whether the user is active if the store sees the users, and loads no user by default."""
+        """If the store sees the users, `get` reports whether the user is active, but loads no user by default."""
         added = await add(store, new_record(user_id))
 
         found = await find(store, added.record, added.digest)

@@ -29,7 +29,7 @@ class LimitPromises(Promises):
     """Keeping the number of a user's live records within a limit."""
 
     async def test_the_limit_rejects(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """Under "reject", an `add` beyond the limit raises an error with the limit, and changes nothing."""
+        """Under "reject", an `add` beyond the limit raises an error that contains the limit, and changes nothing."""
         kept = [await add(store, new_record(user_ids[0]), limit=2) for _ in range(2)]
         expired = await add(store, new_record(user_ids[0], created_at=NOW - HOUR, expires_at=NOW + SECOND))
         await add(store, new_record(user_ids[1]), limit=2)
@@ -43,7 +43,7 @@ class LimitPromises(Promises):
         assert await find(store, expired.record, expired.digest) is not None
 
     async def test_the_limit_counts_only_live_records_of_the_audience(self, store: Store, user_id: Any) -> None:
-        """Expired records and records of other audiences do not count; records that never expire count."""
+        """Expired records and those of other audiences do not count towards the limit; records that never expire do."""
         await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await add(store, new_record(user_id, audience="api"))
         await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None), limit=1)
@@ -52,7 +52,7 @@ class LimitPromises(Promises):
             await add(store, new_record(user_id, created_at=NOW + SECOND), limit=1)
 
     async def test_a_replaced_record_makes_room(self, store: Store, user_id: Any) -> None:
-        """At the limit, a new record may take the place of the one that it replaces."""
+        """At the limit, a new record may take the place of a record that it replaces."""
         old = await add(store, new_record(user_id), limit=1)
 
         new = await add(store, new_record(user_id), limit=1, replaces=[old.digest])
@@ -61,7 +61,7 @@ class LimitPromises(Promises):
 
     @pytest.mark.parametrize(("limit_policy", "evicted"), [("evict_oldest", 0), ("evict_least_recently_used", 1)])
     async def test_the_limit_evicts(self, store: Store, user_id: Any, limit_policy: LimitPolicy, evicted: int) -> None:
-        """At the limit, `add` removes the record that was created first, or that was not used for the longest time."""
+        """At the limit, `add` removes the record that was created first, or the record unused for the longest time."""
         now = NOW + 10 * SECOND
         old_but_used = new_record(user_id, last_used_at=NOW + 9 * SECOND)
         new_but_unused = new_record(user_id, created_at=NOW + SECOND)
@@ -88,7 +88,7 @@ class LimitPromises(Promises):
     async def test_the_limit_is_exact_under_concurrency(
         self, open_store: OpenStore, user_id: Any, limit_policy: LimitPolicy
     ) -> None:
-        """After many simultaneous calls of `add` exactly as many records are live as the limit allows."""
+        """After many simultaneous calls of `add`, the number of live records is exactly the limit."""
 
         async def login(store: Store) -> bool:
             try:

@@ -25,15 +25,18 @@ Verb = Callable[[], Awaitable[Any]]
 
 
 class OutagePromises(Promises):
-    """Raising an error if an answer is needed, and skipping the writes after reads."""
+    """Raising an error if the caller needs an answer, and skipping a write that only follows a read."""
 
     @pytest.fixture
     def lost(self, user_id: Any) -> Found[Any, Any]:
-        """Return a record that was read before the store could not be reached any more."""
+        """Return a record that was read while the store could still be reached."""
         return Found(record=new_record(user_id), digest=new_digest())
 
     async def test_an_unavailable_store_raises(self, lost_store: Store, lost: Found[Any, Any], user_id: Any) -> None:
-        """Every verb raises `StoreUnavailable` if the store cannot be reached, except for the writes after reads."""
+        """If the store cannot be reached, every verb raises `StoreUnavailable`.
+
+        The exceptions are the two writes that follow a read: `renew`, and `purge` with `seen`.
+        """
         verbs: tuple[Verb, ...] = (
             lambda: add(lost_store, lost.record),
             lambda: find(lost_store, lost.record, lost.digest),
@@ -52,7 +55,7 @@ class OutagePromises(Promises):
     async def test_a_renewal_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """`renew` raises nothing, logs once, and does not try again for the length of `now - unused_since`."""
+        """If `renew` fails, it raises nothing, logs once, and is skipped until `now - unused_since` has passed."""
         renewed, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             renewed.append(await lost_store.renew(lost, now=now, unused_since=now - HOUR))
@@ -64,7 +67,10 @@ class OutagePromises(Promises):
     async def test_a_purge_of_one_record_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture
     ) -> None:
-        """With `seen`, `purge` raises nothing, logs once, and tries again only after the time of `tried_since`."""
+        """If `purge` with `seen` fails, it raises nothing and logs once.
+
+        The purge is skipped if this process has already tried it since `tried_since`.
+        """
         purged, logged = [], []
         for now in (NOW, NOW + HOUR, NOW + HOUR + SECOND):
             purged.append(await lost_store.purge(audience="web", now=now, seen=lost, tried_since=now - HOUR))

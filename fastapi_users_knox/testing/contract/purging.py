@@ -14,7 +14,7 @@ class PurgePromises(Promises):
     """Removing records that have expired."""
 
     async def test_purge_removes_expired_records(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`purge` removes the expired records of every audience, in several batches, and returns their number."""
+        """`purge` removes the expired records of every audience, in several batches, and returns how many."""
         for user_id in user_ids:
             for audience in ("web", "api"):
                 await add(store, new_record(user_id, audience=audience, expires_at=NOW + SECOND))
@@ -28,7 +28,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_removes_records_that_are_too_old(self, store: Store, user_id: Any) -> None:
-        """`purge` removes records created before `created_since`, of this audience and of no other audience."""
+        """`purge` removes records that were created before `created_since`, but only those of this audience."""
         old = await add(store, new_record(user_id, expires_at=None))
         new = await add(store, new_record(user_id, created_at=NOW + SECOND, expires_at=None))
         other = await add(store, new_record(user_id, expires_at=None, audience="api"))
@@ -41,7 +41,7 @@ class PurgePromises(Promises):
             assert await find(store, kept.record, kept.digest) is not None
 
     async def test_purge_of_one_record_considers_no_other(self, store: Store, user_id: Any) -> None:
-        """With `seen`, `purge` removes this record if it has expired, and no other record."""
+        """With `seen`, `purge` removes only the record that was seen, if that record has expired."""
         seen = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         other = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         now = NOW + SECOND
@@ -53,7 +53,7 @@ class PurgePromises(Promises):
         assert await find(store, other.record, other.digest) is not None
 
     async def test_purge_of_one_record_checks_the_expiry_again(self, store: Store, user_id: Any) -> None:
-        """With `seen`, `purge` keeps a record whose expiry has moved since the record was read."""
+        """With `seen`, `purge` keeps the record if its expiry has moved since the record was read."""
         added = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         await store.renew(added, now=NOW + SECOND / 2, unused_since=NOW + SECOND / 4, expires_at=NOW + HOUR)
 

@@ -45,7 +45,7 @@ class RemovePromises(Promises):
         assert await find(store, added.record, added.digest) is not None
 
     async def test_remove_returns_only_a_live_record(self, store: Store, user_id: Any) -> None:
-        """`remove` removes a record that has expired or is too old, and returns `None`."""
+        """`remove` removes a record even if it has expired or is too old, but returns `None` for such a record."""
         expired = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         old = await add(store, new_record(user_id))
 
@@ -99,7 +99,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, kept.record, kept.digest) is not None
 
     async def test_remove_all_removes_every_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """`remove_all` removes the records of every audience if the audience is `None`."""
+        """If the audience is `None`, `remove_all` removes the records of every audience."""
         added = [await add(store, new_record(user_ids[0], audience=audience)) for audience in ("", "web", "api")]
         foreign = await add(store, new_record(user_ids[1]))
 

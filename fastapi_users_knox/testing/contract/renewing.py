@@ -41,7 +41,7 @@ class RenewPromises(Promises):
         assert found.record == replace(added.record, expires_at=now + HOUR, last_used_at=now)
 
     async def test_renew_writes_only_the_use_by_default(self, store: Store, user_id: Any) -> None:
-        """`renew` leaves the expiry and the digest as they are unless a new expiry or digest is passed."""
+        """`renew` changes neither the expiry nor the digest if no new expiry and no new digest is passed."""
         added = await add(store, new_record(user_id, expires_at=None))
 
         renewed = await store.renew(added, now=NOW + HOUR, unused_since=NOW + SECOND)
@@ -55,7 +55,7 @@ class RenewPromises(Promises):
     async def test_renew_skips_a_record_that_was_used_lately(
         self, store: Store, user_id: Any, last_used_at: datetime | None, unused_since: datetime
     ) -> None:
-        """`renew` writes nothing if the token was used, or created, at `unused_since` or later."""
+        """`renew` writes nothing if the token was used or created at `unused_since` or later."""
         added = await add(store, new_record(user_id, last_used_at=last_used_at))
 
         renewed = await store.renew(added, now=NOW + 2 * SECOND, unused_since=unused_since, expires_at=NOW + 2 * HOUR)
@@ -97,7 +97,7 @@ class RenewPromises(Promises):
         assert found.record == added.record
 
     async def test_renew_skips_a_record_that_was_rotated(self, store: Store, user_id: Any) -> None:
-        """`renew` writes nothing if the record is no longer stored under the digest under which it was found."""
+        """`renew` writes nothing if the record's digest has changed since the record was found."""
         added = await add(store, new_record(user_id))
         digest = new_digest()
         await store.rotate(added, digest, now=NOW)
@@ -110,7 +110,7 @@ class RenewPromises(Promises):
         assert found.record == added.record
 
     async def test_renew_skips_a_record_that_was_removed(self, store: Store, user_id: Any) -> None:
-        """`renew` does not store a removed record again, under either digest."""
+        """`renew` does not store a removed record again, neither under the old digest nor under the new one."""
         added = await add(store, new_record(user_id))
         digest = new_digest()
         await store.remove(user_id, added.record.id, audience="web", now=NOW)

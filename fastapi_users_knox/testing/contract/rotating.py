@@ -36,7 +36,7 @@ class RotatePromises(Promises):
         assert await find(store, added.record, added.digest) is None
 
     async def test_of_many_rotations_one_succeeds(self, open_store: OpenStore, user_id: Any) -> None:
-        """Of many simultaneous calls of `rotate` exactly one returns `True`, and its digest is stored."""
+        """Of many simultaneous calls of `rotate`, exactly one returns `True`, and the digest of that call is stored."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
         digests = iter([new_digest() for _ in range(CALLERS)])

@@ -1,0 +1,34 @@
+"""The columns of a record in a row, and the conversion of a row to a record."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sqlalchemy import Row
+from sqlalchemy.orm import Bundle
+
+from fastapi_users_knox.records import TokenRecord
+
+__all__ = ["RECORD", "PlainColumns", "record_of"]
+
+RECORD = (
+    *("id", "user_id", "audience", "created_at", "authenticated_at", "expires_at", "last_used_at"),
+    *("name", "device_id", "user_agent", "ip_address"),
+)
+
+
+class PlainColumns(Bundle[Any]):
+    """Columns that are returned as one plain tuple; SQLAlchemy's `Bundle` makes a named tuple at each execution."""
+
+    def create_row_processor(
+        self,
+        query: object,  # noqa: ARG002 (the names are SQLAlchemy's)
+        procs: Sequence[Callable[[Row[Any]], Any]],
+        labels: Sequence[str],  # noqa: ARG002
+    ) -> Callable[[Row[Any]], Any]:
+        """Return the function that takes the values of the columns from a row."""
+        return lambda row: tuple([proc(row) for proc in procs])
+
+
+def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
+    """Return the record of a row that ends with the columns of the record."""
+    return TokenRecord.from_stored(dict(zip(RECORD, row[-len(RECORD) :], strict=True)))
