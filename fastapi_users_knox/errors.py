@@ -2,23 +2,31 @@
 
 import logging
 import re
-from typing import Self
+from collections.abc import Callable
+from functools import partial
+from typing import Literal, Self
 
 from fastapi import HTTPException, status
 
 __all__ = [
+    "Counter",
     "CredentialsChanged",
     "InvalidToken",
     "KnoxError",
     "LimitUnsupported",
     "StoreUnavailable",
+    "ThrottleUnavailable",
     "TokenLimitReached",
+    "TooManyAttempts",
     "UserClassError",
     "describe",
     "spell_challenge",
 ]
 
 _logger = logging.getLogger("fastapi_users_knox")
+
+Counter = Literal["account_and_address", "address", "account"]
+"""Which attempts to log in are counted together."""
 
 # Signs that a message quotes a row or a parameter: a long run of characters, which may be a token or a digest; escaped
 # bytes; a bytes literal; or MariaDB's message about a duplicate entry, which contains the value in its first line.
@@ -110,6 +118,46 @@ class StoreUnavailable(KnoxError, HTTPException):
         """
         _logger.error("The token store is unavailable: %s", describe(error))
         return cls()
+
+
+class TooManyAttempts(KnoxError, HTTPException):
+    """There were too many attempts to log in: 429 `LOGIN_THROTTLED`, with `Retry-After`.
+
+    Attributes:
+        retry_after: The number of seconds until an attempt may be admitted again.
+        counter: Which attempts were counted: those for the account from one address, those from the address, or those
+            for the account from all addresses.
+        limit: The limit that was exceeded, such as "5 per 1 minute".
+    """
+
+    def __init__(self, *, retry_after: int, counter: Counter, limit: str) -> None:
+        """Answer 429. The answer does not say which counter refused the attempt."""
+        super().__init__(
+            status.HTTP_429_TOO_MANY_REQUESTS, detail="LOGIN_THROTTLED", headers={"Retry-After": str(retry_after)}
+        )
+        self.retry_after: int = retry_after
+        self.counter: Counter = counter
+        self.limit: str = limit
+
+    def __reduce__(self) -> tuple[Callable[[], Self], tuple[()]]:
+        """Pass the keyword arguments to a copy, so that worker processes can return the error."""
+        return partial(type(self), retry_after=self.retry_after, counter=self.counter, limit=self.limit), ()
+
+
+class ThrottleUnavailable(KnoxError, HTTPException):
+    """The storage of the throttle is unavailable, and `fail_open` is false: 503 `LOGIN_THROTTLE_UNAVAILABLE`."""
+
+    def __init__(self, *, retry_after: int = 5) -> None:
+        """Answer 503.
+
+        Args:
+            retry_after: The number of seconds that the client should wait (RFC 9110 §10.2.3).
+        """
+        super().__init__(
+            status.HTTP_503_SERVICE_UNAVAILABLE,
+            detail="LOGIN_THROTTLE_UNAVAILABLE",
+            headers={"Retry-After": str(retry_after)},
+        )
 
 
 class LimitUnsupported(KnoxError):

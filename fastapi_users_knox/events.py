@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal
 
 from fastapi.requests import HTTPConnection
 
+from fastapi_users_knox.errors import Counter
 from fastapi_users_knox.records import ID, TokenRecord
 from fastapi_users_knox.tokens import find_all
 
@@ -16,6 +17,9 @@ __all__ = [
     "ClientInfo",
     "KnoxEvent",
     "Listener",
+    "LoginAction",
+    "LoginFailed",
+    "LoginThrottled",
     "Publisher",
     "RevokeReason",
     "TokenExpired",
@@ -43,6 +47,9 @@ RevokeReason = Literal[
     "evicted",
     "replaced",
 ]
+
+LoginAction = Literal["login", "reauthentication", "forgot_password", "request_verify"]
+"""What a client attempted, without being logged in or in order to prove again who the user is."""
 
 _LENGTHS = {"name": 128, "device_id": 128, "user_agent": 256, "ip_address": 64}
 
@@ -139,6 +146,38 @@ class TokenLimitHit(KnoxEvent[ID]):
     """
 
     limit: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _AttemptEvent(KnoxEvent[ID | None], Generic[ID]):
+    """What was attempted, as `action`. The `user_id` is `None` if the e-mail address that was typed is no user's."""
+
+    action: LoginAction
+
+    def __post_init__(self) -> None:
+        """Replace the request by one without a body, because the form contains the password."""
+        if self.request is not None:
+            object.__setattr__(self, "request", HTTPConnection(self.request.scope))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginFailed(_AttemptEvent[ID]):
+    """A password was wrong, or the user is unknown or not active (ASVS 16.3.1). Django sends `user_login_failed`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoginThrottled(_AttemptEvent[ID]):
+    """An attempt was refused because there were too many. No password was checked and no mail was sent.
+
+    Attributes:
+        counter: Which attempts were counted.
+        limit: The limit that was exceeded, such as "5 per 1 minute".
+        retry_after: The number of seconds until an attempt may be admitted again.
+    """
+
+    counter: Counter
+    limit: str
+    retry_after: int
 
 
 Listener = Callable[[Any], Awaitable[None] | None]

@@ -34,8 +34,16 @@ def _scope(kind: str, path: str, headers: RawHeaders, **more: object) -> dict[st
     } | more
 
 
-async def send(app: Any, path: str, headers: RawHeaders = (), *, method: str = "GET", body: bytes = b"") -> Answer:
-    """Send a request with these exact headers, and return the response."""
+async def send(
+    app: Any,
+    path: str,
+    headers: RawHeaders = (),
+    *,
+    method: str = "GET",
+    body: bytes = b"",
+    address: str | None = "192.0.2.1",
+) -> Answer:
+    """Send a request with these exact headers, and return the response; without an address as over a Unix socket."""
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
@@ -44,7 +52,8 @@ async def send(app: Any, path: str, headers: RawHeaders = (), *, method: str = "
     async def take(message: Any) -> None:
         sent.append(message)
 
-    await app(_scope("http", path, headers, method=method, scheme="http"), receive, take)
+    client = None if address is None else (address, 1234)
+    await app(_scope("http", path, headers, method=method, scheme="http", client=client), receive, take)
 
     start, *rest = sent
     content = b"".join(message.get("body", b"") for message in rest)

@@ -27,11 +27,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("verbs",),
     ("users",),
     ("transports",),
-    ("sqlalchemy", "redis", "testing", "audit"),
+    ("sqlalchemy", "redis", "testing", "audit", "throttling"),
     ("store", "settings", "events"),
     ("records",),
     ("errors",),
-    ("tokens", "shielding"),
+    ("tokens", "shielding", "addresses"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
 ABOVE_THE_CORE = {"__init__", "routers", "manager", "strategy", "verbs", "users", "transports"}
@@ -88,10 +88,11 @@ def test_imports_point_downwards(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_extras_are_imported_by_their_own_part(path: Path) -> None:
-    """Only the SQL store and the SQLAlchemy adapter import SQLAlchemy, and only the Redis store redis."""
+    """Each extra is imported only by its own part: SQLAlchemy also by one adapter, and `limits` by the throttle."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "redis" not in tops or part_of(path) == "redis"
+    assert "limits" not in tops or part_of(path) == "throttling"
     assert "sqlalchemy" not in tops or part_of(path) == "sqlalchemy" or name_of(path) == "users/sqlalchemy.py"
 
 
@@ -110,7 +111,7 @@ def test_the_package_needs_no_extra() -> None:
     ours = modules_brought_by("import fastapi_users_knox", beside="import fastapi_users.authentication")
 
     assert "fastapi_users_knox" in ours
-    assert not ours & {"sqlalchemy", "redis", "fastapi_users_db_sqlalchemy", "pytest"}
+    assert not ours & {"sqlalchemy", "redis", "limits", "fastapi_users_db_sqlalchemy", "pytest"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -12,6 +12,8 @@ import pytest
 from fastapi_users_knox import (
     ClientInfo,
     KnoxEvent,
+    LoginFailed,
+    LoginThrottled,
     TokenExpired,
     TokenIssued,
     TokenLimitHit,
@@ -44,6 +46,16 @@ EVENTS: list[tuple[KnoxEvent[Any], dict[str, object]]] = [
     (
         TokenLimitHit(user_id=USER_ID, client=CLIENT, limit=5, request=SENT),
         {"event": "TokenLimitHit", "limit": 5, **ALL},
+    ),
+    (
+        LoginFailed(user_id=None, client=CLIENT, request=SENT, action="login"),
+        {"event": "LoginFailed", "action": "login", "ip_address": "192.0.2.1"},
+    ),
+    (
+        LoginThrottled(
+            user_id=USER_ID, client=CLIENT, request=SENT, action="login", counter="account", limit="5", retry_after=9
+        ),
+        {"event": "LoginThrottled", "action": "login", "counter": "account", "limit": "5", "retry_after": 9, **ALL},
     ),
 ]
 

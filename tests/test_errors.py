@@ -14,18 +14,23 @@ from fastapi_users_knox import (
     KnoxError,
     LimitUnsupported,
     StoreUnavailable,
+    ThrottleUnavailable,
     TokenLimitReached,
+    TooManyAttempts,
     UserClassError,
     tokens,
 )
 from fastapi_users_knox.errors import describe, spell_challenge
 
+THROTTLED = TooManyAttempts(retry_after=60, counter="address", limit="100 per 1 hour")
 ANSWERS = [
     (InvalidToken(), 401, "Unauthorized", {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
     (CredentialsChanged(), 400, "LOGIN_BAD_CREDENTIALS", None),
     (TokenLimitReached(5), 403, "LOGIN_TOKEN_LIMIT_REACHED", None),
     (StoreUnavailable(), 503, "TOKEN_STORE_UNAVAILABLE", {"Retry-After": "5"}),
     (StoreUnavailable(retry_after=60), 503, "TOKEN_STORE_UNAVAILABLE", {"Retry-After": "60"}),
+    (THROTTLED, 429, "LOGIN_THROTTLED", {"Retry-After": "60"}),
+    (ThrottleUnavailable(), 503, "LOGIN_THROTTLE_UNAVAILABLE", {"Retry-After": "5"}),
 ]
 
 
@@ -52,6 +57,13 @@ def test_an_error_can_be_pickled(
 def test_every_error_has_one_root(error: Exception) -> None:
     """`KnoxError` is the base class of every error."""
     assert isinstance(error, KnoxError)
+
+
+def test_a_copy_of_the_throttles_error_is_complete() -> None:
+    """A copy of `TooManyAttempts` from another process says which limit was exceeded, and how long to wait."""
+    copy = pickle.loads(pickle.dumps(THROTTLED))
+
+    assert (copy.retry_after, copy.counter, copy.limit) == (60, "address", "100 per 1 hour")
 
 
 def test_the_error_has_the_limit() -> None:

@@ -4,9 +4,10 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import FrozenInstanceError, fields
 from datetime import UTC, datetime
-from typing import Any, SupportsIndex
+from typing import Any, SupportsIndex, cast
 
 import pytest
+from fastapi import Request
 from fastapi.requests import HTTPConnection
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from fastapi_users_knox import (
     ClientInfo,
     KnoxEvent,
     Listener,
+    LoginFailed,
+    LoginThrottled,
     TokenExpired,
     TokenIssued,
     TokenLimitHit,
@@ -140,6 +143,8 @@ def test_a_long_text_is_cut_before_it_is_looked_at(attribute: str, length: int) 
         *((event, {"record"}) for event in (TokenIssued, TokenRefreshed, TokenRotated, TokenExpired)),
         (TokenRevoked, {"record", "reason"}),
         (TokenLimitHit, {"limit"}),
+        (LoginFailed, {"action"}),
+        (LoginThrottled, {"action", "counter", "limit", "retry_after"}),
     ],
 )
 def test_the_fields_of_an_event(event: type[KnoxEvent[int]], own: set[str]) -> None:
@@ -163,6 +168,19 @@ def test_the_request_stays_out_of_the_repr() -> None:
     assert "secret" not in repr(event)
     assert "request" not in repr(event)
     assert event == issued()
+
+
+async def test_the_request_of_a_failed_login_has_no_body() -> None:
+    """The request in the events of a login has its headers, but not the form, which contains the password."""
+    scope = {"type": "http", "method": "POST", "headers": [(b"user-agent", b"curl/8")], "client": None}
+    request = Request(scope, receive=cast("Any", None))
+    vars(request)["_body"] = b"username=ada&password=secret"
+
+    event = LoginFailed(user_id=1, client=ClientInfo(), action="login", request=request)
+
+    assert event.request is not None
+    assert event.request.headers["User-Agent"] == "curl/8"
+    assert "secret" not in str(vars(event.request))
 
 
 # the listeners

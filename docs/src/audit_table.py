@@ -12,14 +12,14 @@ from db import Base, async_session_maker
 
 
 class AuditEntry(Base):
-    """What happened to a token. There is no foreign key, so the entry stays when the user is deleted."""
+    """What happened to a token or at a login. There is no foreign key, so the entry stays when the user is deleted."""
 
     __tablename__ = "audit_entry"
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     at: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=lambda: datetime.now(UTC))
     event: Mapped[str]
-    user_id: Mapped[uuid.UUID] = mapped_column(index=True)
+    user_id: Mapped[uuid.UUID | None] = mapped_column(index=True)
     record_id: Mapped[uuid.UUID | None]
     reason: Mapped[str | None]
     ip_address: Mapped[str | None]

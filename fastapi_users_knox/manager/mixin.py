@@ -1,6 +1,6 @@
 """The user manager's mix-in: it overrides the methods that change or delete a user, and revokes the tokens."""
 
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
@@ -12,9 +12,11 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.password import PasswordHelperProtocol
 
-from fastapi_users_knox.events import RevokeReason
+from fastapi_users_knox.events import LoginAction, RevokeReason
 from fastapi_users_knox.manager.account import Account
 from fastapi_users_knox.manager.deletion import delete_user, revoke_before_hook
+from fastapi_users_knox.manager.guards import LOGIN_GUARDS
+from fastapi_users_knox.manager.logins import Logins, Throttle, checked_throttle
 from fastapi_users_knox.manager.revocation import Revocation, strategies_of
 from fastapi_users_knox.manager.update import update_user
 from fastapi_users_knox.shielding import run_to_the_end
@@ -51,11 +53,14 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         args: `user_db` and `password_helper` as in FastAPI-Users, and the arguments of the application's own base
             class.
         knox: The strategy whose tokens are revoked. If the application has several strategies with different stores or
-            listeners, pass all of them.
+            listeners, pass all of them. The listeners of the first one receive `LoginFailed` and `LoginThrottled`.
+        throttle: A `LoginThrottle`, which limits the attempts to log in. It stands before `authenticate`,
+            `forgot_password` and `request_verify`, even if the application overrides them.
         kwargs: The same arguments as `args`, passed by name.
 
     Raises:
-        TypeError: `knox` is missing, or contains something other than strategies, such as a `Depends` object.
+        TypeError: `knox` is missing, or contains something other than strategies, such as a `Depends` object; or
+            `throttle` is not a throttle.
     """
 
     revoke_on_password_reset: ClassVar[bool] = True
@@ -71,6 +76,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         password_helper: PasswordHelperProtocol | None = None,
         *,
         knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
+        throttle: Throttle | None = None,
     ) -> None: ...
 
     @overload
@@ -79,18 +85,20 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         user_db: BaseUserDatabase[UP, ID],
         *args: Any,  # noqa: ANN401 (the application's own base class has their types)
         knox: KnoxStrategy[UP, ID] | Iterable[KnoxStrategy[UP, ID]],
+        throttle: Throttle | None = None,
         **kwargs: Any,  # noqa: ANN401
     ) -> None: ...
 
-    def __init__(self, *args: Any, knox: object = None, **kwargs: Any) -> None:
-        """Store the strategies, and pass all other arguments to the next class."""
-        self._knox = strategies_of(knox)
+    def __init__(self, *args: Any, knox: object = None, throttle: object = None, **kwargs: Any) -> None:
+        """Store the strategies and the throttle, and pass all other arguments to the next class."""
+        self._knox, self._throttle = strategies_of(knox), checked_throttle(throttle)
         super().__init__(*args, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 (the next class has their types)
-        """Wrap `delete` and `on_after_delete` in each class that defines them, so that overrides revoke tokens too."""
+        """Wrap some methods in each class that defines them, because an override need not call `super()`."""
         super().__init_subclass__(**kwargs)
-        for name, guarded in {"delete": _guarded_delete, "on_after_delete": _guarded_hook}.items():
+        deletion = {"delete": _guarded_delete, "on_after_delete": _guarded_hook}
+        for name, guarded in {**deletion, **LOGIN_GUARDS}.items():
             owner = next(base for base in cls.__mro__ if name in vars(base))
             if owner is cls or not issubclass(owner, KnoxUserManagerMixin):  # All others are wrapped already.
                 setattr(cls, name, guarded(vars(owner)[name]))
@@ -104,6 +112,25 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         """
         with _resetting():
             return await super().reset_password(token, password, request)
+
+    async def attempt_login(
+        self, email: str, check: Callable[[], Awaitable[UP | None]], *, action: LoginAction = "login"
+    ) -> UP | None:
+        """Check a password or another proof of an account's user, unless there were too many attempts.
+
+        `authenticate` already does this. Call it in a route that checks a proof in another way, such as the code of a
+        second factor.
+
+        Args:
+            email: The e-mail address of the account.
+            check: Returns the user if the proof is right, else `None`.
+            action: What the events report.
+
+        Raises:
+            TooManyAttempts: There were too many attempts. `check` was not called.
+            ThrottleUnavailable: The storage of the throttle is unavailable, and its `fail_open` is false.
+        """
+        return await self._logins.attempt(email, check, action)
 
     async def revoke_other_tokens(self, user: UP) -> int:
         """Revoke all of a user's tokens except the presented token, and return how many were live.
@@ -133,6 +160,11 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     def _revocation(self) -> Revocation[UP, ID]:
         # The attribute is missing if the application's own `__init__` has not called the mix-in's `__init__`.
         return Revocation(self._knox if hasattr(self, "_knox") else strategies_of(None))
+
+    @property
+    def _logins(self) -> Logins[UP, ID]:
+        contexts = [strategy._context for strategy in self._revocation.strategies]  # noqa: SLF001 (of this package)
+        return Logins(manager=self, contexts=contexts, throttle=self._throttle)
 
     @property
     def _knox_account(self) -> Account[UP, ID]:

@@ -16,6 +16,7 @@ PAGES = (
     "sessions.md",
     "cookies.md",
     "accounts.md",
+    "throttling.md",
     "events.md",
     "knox.md",
     "security.md",

@@ -63,7 +63,7 @@ def settings_in(name: str) -> KnoxSettings:
 
 async def test_the_limit_evicts_the_least_recently_used(person: Person) -> None:
     """A sixth login revokes the token that was used longest ago, not the oldest."""
-    settings = settings_in("limits")
+    settings = settings_in("token_limit")
     issued = [await person.issue(settings, NOW + turn * MINUTE) for turn in range(5)]
     assert await person.is_accepted(issued[0], settings, NOW + 10 * MINUTE)
 

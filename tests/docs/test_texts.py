@@ -12,12 +12,17 @@ from fastapi.exceptions import HTTPException
 import fastapi_users_knox
 import fastapi_users_knox.redis
 import fastapi_users_knox.sqlalchemy
-from fastapi_users_knox import KnoxError, KnoxSettings
+from fastapi_users_knox import KnoxError, KnoxSettings, TokenLimitReached, TooManyAttempts, throttling
 from tests.docs.folder import DOCS, FENCE, INCLUDE, ROOT, SRC, TUTORIAL, apply
 
 FILES = {path.relative_to(SRC).as_posix(): path for path in SRC.rglob("*") if path.is_file() and path.suffix != ".pyc"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
+# The errors that cannot be made without arguments.
+EXAMPLES: dict[str, KnoxError] = {
+    "TokenLimitReached": TokenLimitReached(1),
+    "TooManyAttempts": TooManyAttempts(retry_after=60, counter="account", limit="100 per 1 hour"),
+}
 SWAPPED = ("db.py", "users.py")
 
 
@@ -124,8 +129,8 @@ def test_the_commands_exist() -> None:
 
     assert tried
     assert set(tried) <= set(targets)
-    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in ("redis", "sqlalchemy")]
-    assert {"redis", "sqlalchemy"} <= set(PROJECT["optional-dependencies"])
+    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in ("redis", "sqlalchemy", "throttle")]
+    assert {"redis", "sqlalchemy", "throttle"} <= set(PROJECT["optional-dependencies"])
     assert f"git clone {REPOSITORY}\n" in (SRC / "install.sh").read_text()
 
 
@@ -165,7 +170,7 @@ def test_the_reference_has_every_public_name() -> None:
 
     exported = {
         f"{package.__name__}.{name}"
-        for package in (fastapi_users_knox, fastapi_users_knox.redis, fastapi_users_knox.sqlalchemy)
+        for package in (fastapi_users_knox, fastapi_users_knox.redis, fastapi_users_knox.sqlalchemy, throttling)
         for name in package.__all__
     }
     assert documented == exported
@@ -178,7 +183,7 @@ def test_the_errors_are_answered_as_the_table_says() -> None:
 
     assert {name for name, *_ in rows} == set(errors)
     for name, answer, detail in rows:
-        error = errors[name](1) if name == "TokenLimitReached" else errors[name]()
+        error = EXAMPLES[name] if name in EXAMPLES else errors[name]()
         if isinstance(error, HTTPException):
             headers = "".join(f", `{header}: {value}`" for header, value in (error.headers or {}).items())
             assert (answer, detail.strip()) == (f"{error.status_code}{headers}", f"`{jsonable_encoder(error.detail)}`")

@@ -28,12 +28,28 @@ def openapi(transport: Transport) -> dict[str, Any]:
     return app.openapi()
 
 
-@pytest.mark.parametrize(("status", "code"), [("403", "LOGIN_TOKEN_LIMIT_REACHED"), ("503", "TOKEN_STORE_UNAVAILABLE")])
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        ("403", "LOGIN_TOKEN_LIMIT_REACHED"),
+        ("429", "LOGIN_THROTTLED"),
+        ("503", "TOKEN_STORE_UNAVAILABLE"),
+        ("503", "LOGIN_THROTTLE_UNAVAILABLE"),
+    ],
+)
 def test_refusals_are_documented(status: str, code: str) -> None:
-    """The limit and the unavailable store are documented with their codes."""
+    """The limit, the throttle and the unavailable store are documented with their codes."""
     responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
 
     assert responses[status]["content"]["application/json"]["examples"][code]["value"] == {"detail": code}
+
+
+@pytest.mark.parametrize("status", ["429", "503"])
+def test_the_wait_is_documented(status: str) -> None:
+    """A response that asks the client to wait is documented with the header that says how long."""
+    responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
+
+    assert responses[status]["headers"] == {"Retry-After": {"schema": {"type": "string"}}}
 
 
 def test_the_answer_is_documented() -> None:
@@ -83,7 +99,7 @@ def test_a_subclass_documents_what_it_likes() -> None:
 
 def test_the_class_documents_itself() -> None:
     """Called on the class, as FastAPI-Users declares them, the methods document a login without the user."""
-    assert KnoxBearerTransport.get_openapi_login_responses_success().keys() == {200, 403, 503}
+    assert KnoxBearerTransport.get_openapi_login_responses_success().keys() == {200, 403, 429, 503}
     assert KnoxBearerTransport.get_openapi_logout_responses_success().keys() == {204}
 
 

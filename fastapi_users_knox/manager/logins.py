@@ -1,0 +1,227 @@
+"""Attempts to log in: they are throttled before a password is checked, and failures are published."""
+
+from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Generic, Protocol, runtime_checkable
+from uuid import UUID
+
+from fastapi.requests import HTTPConnection
+from fastapi_users.exceptions import InvalidID, UserNotExists
+from fastapi_users.manager import BaseUserManager
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.addresses import network_of
+from fastapi_users_knox.errors import StoreUnavailable, TooManyAttempts
+from fastapi_users_knox.events import KnoxEvent, LoginAction, LoginFailed, LoginThrottled
+from fastapi_users_knox.transports.presented import presented_texts
+from fastapi_users_knox.verbs.context import Context
+from fastapi_users_knox.verbs.reading import find, list_records
+
+__all__ = ["Logins", "Throttle", "checked_throttle"]
+
+_SCOPE_KEY = "fastapi_users_knox.admitted"
+_MAX_TOKENS = 16  # Each presented text may cost a read of the store, before the client is authenticated.
+_MAIL_ROUTES: dict[str | None, LoginAction] = {
+    "reset:forgot_password": "forgot_password",
+    "verify:request-token": "request_verify",
+}
+_DECOYS = ("0" * 32, "0" * 24)  # The first is the text of a UUID and of an integer, the second of MongoDB's ObjectId.
+
+_inside: ContextVar[tuple[object, ...]] = ContextVar("_inside", default=())
+
+
+@runtime_checkable
+class Throttle(Protocol):
+    """What a user manager needs of `LoginThrottle`, which is imported only by applications that use it."""
+
+    async def admit(
+        self, email: str, address: str | None, *, purpose: str, is_known: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Count an attempt, or raise `TooManyAttempts`."""
+        ...
+
+    async def forget(self, email: str, address: str | None, *, purpose: str) -> None:
+        """Reset the counters of an account from one address."""
+        ...
+
+
+def checked_throttle(throttle: object) -> Throttle | None:
+    """Return the throttle that an application passes as `throttle=`.
+
+    Raises:
+        TypeError: It is something other than a throttle, such as a `Depends` object.
+    """
+    if throttle is not None and (isinstance(throttle, type) or not isinstance(throttle, Throttle)):
+        raise TypeError(f"throttle= must be a LoginThrottle object or None, not {throttle!r}")
+    return throttle
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Target(Generic[ID]):
+    """The account that an attempt is about. An unknown account has no `user_id`, and is treated like any other."""
+
+    email: str
+    user_id: ID | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logins(Generic[UP, ID]):
+    """The attempts that a request makes to log in.
+
+    Attributes:
+        manager: The user manager.
+        contexts: The contexts of the manager's strategies. The first one publishes the events.
+        throttle: Limits the attempts, if there is a throttle.
+    """
+
+    manager: BaseUserManager[UP, ID]
+    contexts: Sequence[Context[UP, ID]]
+    throttle: Throttle | None
+
+    async def attempt(self, email: str, check: Callable[[], Awaitable[UP | None]], action: LoginAction) -> UP | None:
+        """Check a password, unless there were too many attempts, and publish if it is wrong.
+
+        An attempt inside of another, as when an override calls `super()`, is a part of it.
+        """
+        if self.manager in _inside.get():
+            return await check()
+        target = None
+        if self.throttle is not None:
+            target = await self._target(email)
+            await self._admit(self.throttle, target, action)
+        with self._being_inside():
+            user = await check()
+        if user is None or not user.is_active:
+            await self._publish(LoginFailed, target or await self._target(email), action=action)
+        elif self.throttle is not None and target is not None:
+            await self.throttle.forget(target.email, self._address, purpose=_purpose(action))
+        return user
+
+    async def request_mail(self, user: UP, send: Callable[[], Awaitable[None]], action: LoginAction) -> None:
+        """Send a mail to a user, unless there were too many requests for mails."""
+        if self.throttle is not None and self.manager not in _inside.get():
+            await self._admit_once(self.throttle, _Target(email=user.email, user_id=user.id), action)
+        with self._being_inside():
+            await send()
+
+    async def find(self, email: str, get_by_email: Callable[[], Awaitable[UP]]) -> UP:
+        """Find a user. In the routes that send mails, count the request, whether or not the user exists.
+
+        FastAPI-Users' routes ask for the user before they call the manager's method, and do not call it for an unknown
+        address. So only here are all addresses treated alike.
+        """
+        action = _MAIL_ROUTES.get(getattr(self._connection and self._connection.scope.get("route"), "name", None))
+        if self.throttle is None or action is None or self.manager in _inside.get():
+            return await get_by_email()
+        with self._being_inside():
+            user = await _or_none(get_by_email())
+        target = _Target[ID](email=email, user_id=None) if user is None else _Target(email=user.email, user_id=user.id)
+        await self._admit_once(self.throttle, target, action)
+        if user is None:
+            raise UserNotExists
+        return user
+
+    @property
+    def _connection(self) -> HTTPConnection | None:
+        return next((context.connection for context in self.contexts if context.connection is not None), None)
+
+    @property
+    def _address(self) -> str | None:
+        """The client's address, as records have it."""
+        addresses = (context.publisher.client().ip_address for context in self.contexts)
+        return next((address for address in addresses if address is not None), None)
+
+    @contextmanager
+    def _being_inside(self) -> Iterator[None]:
+        token = _inside.set((*_inside.get(), self.manager))
+        try:
+            yield
+        finally:
+            _inside.reset(token)
+
+    async def _target(self, email: str) -> _Target[ID]:
+        """Return the account of the e-mail address that was typed."""
+        user = await _or_none(self.manager.get_by_email(email))
+        if user is None:
+            return _Target(email=email, user_id=None)
+        return _Target(email=user.email, user_id=user.id)
+
+    async def _admit_once(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
+        """Count a request for a mail, which passes here once when the user is looked up and again when it is sent."""
+        connection = self._connection
+        admitted: set[str] = set() if connection is None else connection.scope.setdefault(_SCOPE_KEY, set())
+        if target.email not in admitted:
+            admitted.add(target.email)
+            await self._admit(throttle, target, action)
+
+    async def _admit(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
+        is_known = partial(self._is_known, target)
+        try:
+            await throttle.admit(target.email, self._address, purpose=_purpose(action), is_known=is_known)
+        except TooManyAttempts as refused:
+            details = {"counter": refused.counter, "limit": refused.limit, "retry_after": refused.retry_after}
+            await self._publish(LoginThrottled, target, action=action, **details)
+            raise
+
+    async def _publish(
+        self, event: Callable[..., KnoxEvent[ID | None]], target: _Target[ID], **details: object
+    ) -> None:
+        await self.contexts[0].publisher.publish(event, target.user_id, **details)
+
+    async def _is_known(self, target: _Target[ID]) -> bool:
+        """Return whether a store of the tokens proves that the request comes from the user.
+
+        For an unknown account the same queries are sent with the id of nobody, so that they take the same time.
+        """
+        user_id = self._nobody() if target.user_id is None else target.user_id
+        if user_id is None:
+            return False
+        known = [await _recognizes(context, user_id, self._address) for context in self.contexts]
+        return target.user_id is not None and any(known)
+
+    def _nobody(self) -> ID | None:
+        """Return an id that no user has, of the type that the users' ids have."""
+        for text in _DECOYS:
+            with suppress(InvalidID, NotImplementedError, ValueError):
+                return self.manager.parse_id(text)
+        return None
+
+
+async def _recognizes(context: Context[UP, ID], user_id: ID, address: str | None) -> bool:
+    """Return whether a request comes from the address of a live session of a user, or presents a live token.
+
+    An unavailable store proves nothing.
+    """
+    network = network_of(address)
+    try:
+        records = await list_records(context, user_id)
+        if network is not None and any(network_of(record.ip_address) == network for record in records):
+            return True
+        return await _presents_one_of(context, {record.id for record in records})
+    except StoreUnavailable:
+        return False
+
+
+async def _presents_one_of(context: Context[UP, ID], live: Container[UUID]) -> bool:
+    now = context.now()
+    for text in islice(presented_texts(context.connection), _MAX_TOKENS):
+        found = await find(context, text, now)
+        if found is not None and found.record.id in live:
+            return True
+    return False
+
+
+async def _or_none(finding: Awaitable[UP]) -> UP | None:
+    try:
+        return await finding
+    except UserNotExists:
+        return None
+
+
+def _purpose(action: LoginAction) -> str:
+    """Return what is counted together. Otherwise failed logins would keep a user from resetting the password."""
+    return "mail" if action in _MAIL_ROUTES.values() else "login"

@@ -1,0 +1,86 @@
+"""One counter of attempts: its limits, its key, and how long to wait once a limit is exceeded."""
+
+import time
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from math import ceil
+
+from limits import RateLimitItem, parse_many
+from limits.aio.strategies import FixedWindowRateLimiter
+
+from fastapi_users_knox import errors
+from fastapi_users_knox.errors import TooManyAttempts
+
+__all__ = ["Counter", "Limits", "Name", "key_of", "normalized", "parsed"]
+
+Name = errors.Counter
+Limits = tuple[RateLimitItem, ...]
+
+_ROUNDING = 0.5  # Redis reports the rest of a window rounded to whole seconds, so this much may be missing.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counter:
+    """One counter with its limits, which differ in the length of their windows.
+
+    Attributes:
+        name: What it counts.
+        limits: The limits, beginning with the shortest window. An attempt that a short window refuses does not count in
+            a longer one.
+        key: The key in the storage.
+    """
+
+    name: Name
+    limits: Limits
+    key: str
+
+    async def count(self, limiter: FixedWindowRateLimiter) -> TooManyAttempts | None:
+        """Count an attempt, and return an error if it exceeds a limit."""
+        for limit in self.limits:
+            if not await limiter.hit(limit, self.key):
+                retry_after = await self._retry_after(limiter, exceeded=limit)
+                return TooManyAttempts(retry_after=retry_after, counter=self.name, limit=repr(limit))
+        return None
+
+    async def reset(self, limiter: FixedWindowRateLimiter) -> None:
+        """Start new windows."""
+        for limit in self.limits:
+            await limiter.clear(limit, self.key)
+
+    async def _retry_after(self, limiter: FixedWindowRateLimiter, *, exceeded: RateLimitItem) -> int:
+        """Return the number of seconds, rounded up, until no window is exhausted."""
+        waits = [1]
+        for limit in self.limits[self.limits.index(exceeded) :]:
+            reset_time, remaining = await limiter.get_window_stats(limit, self.key)
+            if remaining <= 0:
+                waits.append(ceil(reset_time - time.time() + _ROUNDING))
+        return max(waits)
+
+
+def parsed(limits: Iterable[str]) -> Limits:
+    """Parse limits, and sort them by the length of their windows."""
+    texts = (limits,) if isinstance(limits, str) else tuple(limits)
+    try:
+        parsed = [limit for text in texts for limit in parse_many(text)]
+    except ValueError as error:
+        raise ValueError(f'{error}; write a limit like "5/minute" or "100 per 2 hours"') from None
+    if any(limit.amount < 1 for limit in parsed):
+        raise ValueError("a limit must admit at least one attempt; an empty tuple switches a counter off")
+    return tuple(sorted(parsed, key=RateLimitItem.get_expiry))
+
+
+def normalized(email: str) -> str:
+    """Return one text for all spellings of an e-mail address that a database may regard as equal.
+
+    Databases ignore case, and some also ignore accents and spaces at the end. If each spelling had its own counters, an
+    attacker could begin anew with each.
+    """
+    decomposed = unicodedata.normalize("NFKD", email)
+    return "".join(character for character in decomposed if not unicodedata.combining(character)).strip().casefold()
+
+
+def key_of(*parts: str) -> str:
+    """Return a key that reveals none of its parts, and that no other parts have."""
+    return sha256("\0".join(("fastapi-users-knox", *parts)).encode(errors="surrogatepass")).hexdigest()

@@ -1,0 +1,158 @@
+"""The throttle: which counters an attempt has, and what happens when the storage is unavailable."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from limits.aio.storage import Storage
+from limits.aio.strategies import FixedWindowRateLimiter
+from limits.errors import ConfigurationError
+from limits.storage import storage_from_string
+
+from fastapi_users_knox.addresses import network_of
+from fastapi_users_knox.errors import ThrottleUnavailable, TooManyAttempts, describe
+from fastapi_users_knox.throttling.budget import Budget
+from fastapi_users_knox.throttling.counters import Counter, Limits, Name, key_of, normalized, parsed
+
+__all__ = ["LoginThrottle"]
+
+_LOG_INTERVAL = 60.0  # seconds
+
+_logger = logging.getLogger("fastapi_users_knox")
+
+
+class LoginThrottle:
+    """Limits on attempts to log in, for an account from one address, for an address, and for an account.
+
+    Create one object for the whole application, and pass it to each user manager: `UserManager(user_db, knox=strategy,
+    throttle=throttle)`. A limit is a text of the library `limits`, such as "5/minute" or "100 per 2 hours". An empty
+    tuple switches a counter off. All addresses of an IPv6 /64 network count as one address.
+
+    A window of a limit begins with its first attempt, and later attempts do not extend it. So within any period of that
+    length, at most twice as many attempts as the limit are admitted, and over many windows the limit itself. However
+    many attempts arrive at once, and from however many processes, each window admits no more than the limit, because
+    the storage increments and returns a counter in one step. With `memory://`, each process has its own counters.
+
+    No key in the storage contains an e-mail address or an address of a client: it contains a SHA-256 of them.
+
+    Args:
+        storage: A URI such as `memory://`, `redis://localhost:6379/0` or `valkey://localhost:6379/0`, or a storage
+            object of `limits.aio.storage`.
+        per_account_and_address: The limits on attempts for one account from one address. A success resets them.
+        per_address: The limits on attempts from one address, for any account.
+        per_account: The limits on attempts for one account from all addresses that the account has no live session
+            from. If they are low, a user cannot log in from a new device while somebody attacks the account.
+        fail_open: Whether attempts are admitted while the storage is unavailable. If false, they are answered by 503.
+        clock: Returns seconds. It measures the interval between two lines in the log about an unavailable storage.
+
+    Raises:
+        ValueError: A limit or the URI is not valid.
+        TypeError: The storage is not an asynchronous storage of `limits`.
+    """
+
+    def __init__(
+        self,
+        storage: str | Storage = "memory://",
+        *,
+        per_account_and_address: Iterable[str] = ("5/minute", "20/hour"),
+        per_address: Iterable[str] = ("100/hour",),
+        per_account: Iterable[str] = ("100/hour",),
+        fail_open: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Check the arguments. Nothing is sent to the storage."""
+        self._limits: dict[Name, Limits] = {
+            "account_and_address": parsed(per_account_and_address),
+            "address": parsed(per_address),
+            "account": parsed(per_account),
+        }
+        self._limiter = FixedWindowRateLimiter(_storage_of(storage))
+        self._fail_open, self._clock, self._logs_again_at = fail_open, clock, float("-inf")
+
+    @property
+    def storage(self) -> Storage:
+        """The storage, for example to close its connections."""
+        return self._limiter.storage
+
+    async def admit(
+        self, email: str, address: str | None, *, purpose: str, is_known: Callable[[], Awaitable[bool]]
+    ) -> None:
+        """Count an attempt, or refuse it.
+
+        The narrow counters come first, and an attempt that one of them refuses is not counted by the next. Otherwise a
+        single address could use up the limit of an account for all others.
+
+        Args:
+            email: The e-mail address of the account.
+            address: The client's address; `None` outside of requests, where only the account's own counter applies.
+            purpose: What is counted together: attempts of different purposes have different counters.
+            is_known: Returns whether the client is the user's own. Then the account's own counter does not apply.
+
+        Raises:
+            TooManyAttempts: A limit is exceeded.
+            ThrottleUnavailable: The storage is unavailable, and `fail_open` is false.
+        """
+        budget = Budget()
+        for counter in self._counters(email, address, purpose):
+            if counter.name == "account" and await is_known():
+                continue
+            refusal: TooManyAttempts | ThrottleUnavailable | None = None if self._fail_open else ThrottleUnavailable()
+            with self._logging_errors():
+                refusal = await budget.spend(counter.count(self._limiter))
+            if refusal is not None:
+                raise refusal
+
+    async def forget(self, email: str, address: str | None, *, purpose: str) -> None:
+        """Reset the counters of an account from one address, after a success.
+
+        The other counters stay. Otherwise somebody with an account of their own could reset the counter of their
+        address, and the user of an attacked account would give the attackers new attempts with each login.
+        """
+        for counter in self._counters(email, address, purpose):
+            if counter.name == "account_and_address":
+                with self._logging_errors():
+                    await Budget().spend(counter.reset(self._limiter))
+
+    def _counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
+        account, network = normalized(email), network_of(address)
+        counted: dict[Name, tuple[str, ...]] = {"account": (account,)}
+        if network is not None:
+            counted = {"account_and_address": (account, network), "address": (network,), **counted}
+        for name, parts in counted.items():
+            if self._limits[name]:
+                yield Counter(name=name, limits=self._limits[name], key=key_of(purpose, name, *parts))
+
+    @contextmanager
+    def _logging_errors(self) -> Iterator[None]:
+        """Log any error of the storage, instead of raising it; each client library has errors of its own."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self._log(error)
+
+    def _log(self, error: Exception) -> None:
+        """Log that the storage is unavailable, at most once a minute."""
+        now = self._clock()
+        if now < self._logs_again_at:
+            return
+        self._logs_again_at = now + _LOG_INTERVAL
+        consequence = "Attempts to log in are not throttled" if self._fail_open else "Nobody can log in"
+        _logger.error("%s, because the storage of the throttle is unavailable: %s", consequence, describe(error))
+
+
+def _storage_of(storage: object) -> Storage:
+    """Return the asynchronous storage of a URI, or the storage object itself."""
+    if isinstance(storage, str):
+        uri = f"async+{storage.removeprefix('async+')}"
+        scheme = uri.partition(":")[0]
+        # Otherwise `limits` needs another client than this package does.
+        options = {"implementation": "redispy"} if scheme.startswith("async+redis") else {}
+        try:
+            storage = storage_from_string(uri, **options)
+        except ConfigurationError as error:  # Its message contains the URI, which may contain a password.
+            message = str(error).replace(uri, scheme)
+            raise ValueError(f"storage is not a URI of the library `limits`: {message}") from None
+    if not isinstance(storage, Storage):
+        raise TypeError(f"storage must be a URI or a storage of limits.aio.storage, not {type(storage).__name__}")
+    return storage
