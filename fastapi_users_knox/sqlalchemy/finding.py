@@ -12,7 +12,7 @@ from fastapi_users_knox.records import ID, UP, Found, TokenRecord, UserSource
 from fastapi_users_knox.sqlalchemy.attributes import active_by_row_and_object
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.rows import record_of
+from fastapi_users_knox.sqlalchemy.rows import FOUND, found_record, record_of
 from fastapi_users_knox.sqlalchemy.snapshots import read, read_latest
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -31,8 +31,9 @@ async def find_token(
     rows = await read(database, statement, parameters, entity=entity, is_whole=loads_user or users is None)
     if not rows:
         return None
-    found: Found[UP, ID] = _found(database, *rows[0]) if loads_user else _found(database, None, rows[0])
-    if not returns_user:
+    user, columns = rows[0] if loads_user else (None, rows[0])
+    found: Found[UP, ID] = _found(database, token, audience, columns, user=user)
+    if loads_user and not returns_user:
         found = replace(found, user=None)  # The user manager decides which object the request gets.
     database.has_found_token = True
     if database.saw_latest or found.is_active is False:
@@ -43,7 +44,7 @@ async def find_token(
     latest = await read_latest(database, statement, parameters, explain=explain)
     if latest is None:
         return found
-    return _found(database, found.user, latest[0]) if latest else None
+    return _found(database, token, audience, latest[0], user=found.user) if latest else None
 
 
 async def list_live(
@@ -64,7 +65,11 @@ def _can_load_user(database: Database, users: UserSource | None) -> bool:
     return users is not None and users.user_class is database.sql.user and users.session is database.session
 
 
-def _found(database: Database, user: UP | None, row: Sequence[Any]) -> Found[UP, ID]:
-    """Build the result from a row that has the digest, `is_active`, and the columns of the record."""
-    is_active = None if database.sql.user is None else active_by_row_and_object(row[1], user)
-    return Found(record=record_of(row), digest=row[0], is_active=is_active, user=user)
+def _found(
+    database: Database, token: PresentedToken, audience: str, columns: Sequence[Any], *, user: UP | None
+) -> Found[UP, ID]:
+    """Build the result from the columns that `Statements.find` selects."""
+    is_active = None if database.sql.user is None else active_by_row_and_object(columns[0], user)
+    record = found_record(columns[1 : len(FOUND) + 1], audience=audience)
+    digest = token.digests[0] if len(token.digests) == 1 else columns[-1]
+    return Found(record=record, digest=digest, is_active=is_active, user=user)

@@ -8,12 +8,13 @@ from sqlalchemy.orm import Bundle
 
 from fastapi_users_knox.records import TokenRecord
 
-__all__ = ["RECORD", "PlainColumns", "record_of"]
+__all__ = ["FOUND", "RECORD", "PlainColumns", "found_record", "record_of"]
 
-RECORD = (
-    *("id", "user_id", "audience", "created_at", "authenticated_at", "expires_at", "last_used_at"),
+FOUND = (  # what a read selects, because it knows the audience already
+    *("id", "user_id", "created_at", "authenticated_at", "expires_at", "last_used_at"),
     *("name", "device_id", "user_agent", "ip_address"),
 )
+RECORD = ("audience", *FOUND)
 
 
 class PlainColumns(Bundle[Any]):
@@ -32,3 +33,8 @@ class PlainColumns(Bundle[Any]):
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Return the record of a row that ends with the columns of the record."""
     return TokenRecord.from_stored(dict(zip(RECORD, row[-len(RECORD) :], strict=True)))
+
+
+def found_record(columns: Sequence[Any], *, audience: str) -> TokenRecord[Any]:
+    """Return the record with these values of the columns in `FOUND`."""
+    return TokenRecord.from_stored({"audience": audience, **dict(zip(FOUND, columns, strict=True))})

@@ -32,7 +32,7 @@ from sqlalchemy.sql.dml import ReturningDelete
 
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
-from fastapi_users_knox.sqlalchemy.rows import RECORD, PlainColumns
+from fastapi_users_knox.sqlalchemy.rows import FOUND, RECORD, PlainColumns
 from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
 
 __all__ = ["Removal", "Statements", "statements_for"]
@@ -111,12 +111,14 @@ class Statements:
     def find(self, digests: int, *, with_user: bool) -> Select[Any]:
         """Build the one SELECT of a read, with parameters `digest_0` to `digest_<digests - 1>` and `audience`.
 
-        Its columns are the digest, the user's `is_active` (null if the store cannot see the users), and the columns of
-        the record. If the user is selected too, each row has two elements: the user, and a tuple of these columns.
+        Its columns are the user's `is_active` (null if the store cannot see the users), the columns in `FOUND`, and the
+        digest if there are several. If the user is selected too, each row has two elements: the user, and a tuple of
+        these columns.
         """
         digest_is = [self.columns["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = self.users.columns["is_active"] if self.users else null()
-        columns = (self.columns["digest"], is_active.label("is_active"), *self.record)
+        found = [self.columns[name].label(name) for name in FOUND]
+        columns = [is_active.label("is_active"), *found, *([self.columns["digest"]] if digests > 1 else [])]
         # In addition to the user, one tuple costs SQLAlchemy less than a dozen columns.
         statement = select(self.user, PlainColumns("token", *columns)) if with_user and self.user else select(*columns)
         if self.users is not None:
