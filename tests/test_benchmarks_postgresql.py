@@ -13,7 +13,7 @@ from tests.servers import skip_if_unavailable
 from tests.sql_servers import postgresql
 from tests.strategies import Clock
 
-pytestmark = pytest.mark.unmeasured
+pytestmark = [pytest.mark.unmeasured, pytest.mark.server]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,8 @@ from tests.site import Database, RedisDatabase
 from tests.throttling.places import PLACES, Place
 from tests.throttling.site import ThrottledWorld
 
-OTHERS = [pytest.param(name, marks=pytest.mark.unmeasured) for name in ("redis-6.2", "valkey", "valkey-client")]
+MARKS = [pytest.mark.unmeasured, pytest.mark.server]
+OTHERS = [pytest.param(name, marks=MARKS) for name in ("redis-6.2", "valkey", "valkey-client")]
 
 
 @pytest.fixture(params=["memory", "redis-7", *OTHERS])
