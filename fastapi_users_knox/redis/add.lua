@@ -92,11 +92,15 @@ if arguments.by and not authorizing then
   return 0
 end
 
--- Remove what has been found, and let the caller run the script again before the record is stored.
+-- Remove what has been found, and let the caller run the script again before the record is stored. The record `by` is
+-- spared until then, because it has to authorize the new record in the last run too.
 local function unfinished()
-  for _, old in ipairs(removed) do gone[#gone + 1] = old end
+  local done = {}
+  for number, old in ipairs(removed) do
+    if old ~= authorizing then gone[#gone + 1], done[#done + 1] = old, answer[number] end
+  end
   delete(index, gone)
-  return keep_answer(answer_key, answer, true)
+  return keep_answer(answer_key, done, true)
 end
 
 -- As long as there are records that are too old and were not read, `count` is not exact: some may have expired.

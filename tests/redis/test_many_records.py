@@ -66,6 +66,12 @@ VERBS: Mapping[str, Verb] = {
     "add after a kill switch": lambda store: add(store, limit=53, created_since=NOW + SECOND * 4),
     "add to a full account after a kill switch": lambda store: add(store, limit=52, created_since=NOW + SECOND * 4),
     "add, evicting the oldest": lambda store: add(store, limit=50, limit_policy="evict_oldest"),
+    "add by the oldest, evicting it with nearly all": lambda store: add(
+        store, limit=2, limit_policy="evict_oldest", by=MANY[0].record.id
+    ),
+    "add by a record that it replaces, evicting nearly all": lambda store: add(
+        store, limit=2, limit_policy="evict_oldest", by=MANY[8].record.id, replaces=[MANY[8].digest]
+    ),
     "add, evicting nearly all": lambda store: add(store, limit=2, limit_policy="evict_oldest"),
     "add, evicting those not used": lambda store: add(store, limit=20, limit_policy="evict_least_recently_used"),
     "add, evicting after a kill switch": lambda store: add(
