@@ -138,10 +138,10 @@ class KnoxSettings(BaseModel):
     django-rest-knox: `SECURE_HASH_ALGORITHM`."""
 
     accept_unkeyed_until: _Moment | None = None
-    """Until this moment, tokens that were issued without `digest_keys` are accepted too. `None`, the default, refuses
-    tokens without a keyed digest. `accept_unkeyed_until` requires `digest_keys`. A token that is used in time gets a
-    keyed digest and stays valid. Until this moment, an attacker who can insert a row can still forge a token, and the
-    forged token stays valid too if it is used."""
+    """Until this moment, tokens that were issued without `digest_keys` are accepted too. With `None`, the default, only
+    tokens with a keyed digest are accepted once there are `digest_keys`. `accept_unkeyed_until` requires `digest_keys`.
+    A token that is used in time gets a keyed digest and stays valid. Until this moment, an attacker who can insert a
+    row can still forge a token, and the forged token stays valid too if it is used."""
 
     not_before: _Moment | None = None
     """The kill switch: tokens whose login was before this moment are refused. `None`, the default, refuses no token.

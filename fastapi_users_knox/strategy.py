@@ -37,11 +37,11 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         settings: The settings of the tokens.
         request: The request or WebSocket. Pass `None` in scripts: records then do not describe a client, and a login
             replaces no token.
-        user_db: FastAPI-Users' user database adapter. The adapter is required if the store cannot see the users, as
-            with `RedisTokenStore`: after a login is stored, it is used to check that the user has not changed
-            meanwhile. `None` turns off this check and the check in `read_record`.
+        user_db: FastAPI-Users' user database adapter. It is required if the store cannot see the users, as with
+            `RedisTokenStore`. After the strategy has stored a login, it uses the adapter to check that the user did not
+            change during the login. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
-        describe_client: A function that returns what is stored about the client at login.
+        describe_client: A function that returns the client information to store at login.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:

@@ -92,8 +92,8 @@ if arguments.by and not authorizing then
   return 0
 end
 
--- Remove what has been found, and let the caller run the script again before the record is stored. The record `by` is
--- spared until then, because it has to authorize the new record in the last run too.
+-- Remove the records found so far, and have the caller run the script again. Only the last run stores the new record.
+-- The record `by` is spared until then, because it has to authorize the new record in the last run too.
 local function unfinished()
   local done = {}
   for number, old in ipairs(removed) do

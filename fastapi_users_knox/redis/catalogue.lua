@@ -1,4 +1,5 @@
--- How the scripts find records of a user who has many, without reading all of them. This file comes after records.lua.
+-- How the scripts find some of the records of a user with many records, without reading them all. This file comes after
+-- records.lua.
 --
 -- Such a user has a catalogue under <prefix>{<tag>}:catalogue:<user id>, beside the index. It is a sorted set in which
 -- every score is 0, so that its members are in alphabetical order and each range of them is found at once. Each record

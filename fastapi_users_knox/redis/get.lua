@@ -1,4 +1,4 @@
--- Find the record under one of several digests, live or not.
+-- Find a record, live or not, that is stored under one of several digests.
 --
 -- KEYS     where the record may be stored, the most likely key first
 -- ARGV[1]  audience

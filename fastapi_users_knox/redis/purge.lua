@@ -1,4 +1,4 @@
--- Remove the expired records of a user, and the user's records of one audience that are too old.
+-- Remove a user's expired records, and in one audience also those that are past the cap.
 --
 -- KEYS[1]  the user's index      KEYS[2]  the user's catalogue          KEYS[3]  where to keep the answer
 -- ARGV[1]  audience              the audience that `created_since` applies to

@@ -40,7 +40,7 @@ def knox_strategy(
     describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
     clock: Callable[[], datetime] = utc_now,
 ) -> GetStrategy[UP, ID]:
-    """Make the dependency for `AuthenticationBackend(get_strategy=...)` that always passes the request to the strategy.
+    """Make a dependency for `AuthenticationBackend(get_strategy=...)`; it always passes the request to the strategy.
 
     Use the same dependency for all backends that share these settings, and for the user manager:
     `UserManager(user_db, knox=strategy)`. If you need more control, write the dependency yourself; see `KnoxStrategy`.
@@ -52,7 +52,7 @@ def knox_strategy(
             is required if the store cannot see the users, as with `RedisTokenStore`. `None` turns off the checks that
             need the adapter.
         listeners: Functions called with every event, after the write.
-        describe_client: A function that returns what is stored about the client at login.
+        describe_client: A function that returns the client information to store at login.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:

@@ -114,8 +114,8 @@ def current_token(
         optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.
-        verified: Whether the user must be verified; the answer is 403 otherwise.
-        superuser: Whether the user must be a superuser; the answer is 403 otherwise.
+        verified: Whether the user must be verified. If the user is not, the response is 403.
+        superuser: Whether the user must be a superuser. If the user is not, the response is 403.
         touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         fresh_within: The longest time that may have passed since the user authenticated; the answer is 401 if more time
             has passed. Refresh and rotation do not make a login fresh again.

@@ -100,7 +100,7 @@ def writing_in_time(connection: Connection) -> Iterator[None]:
 
 @contextmanager
 def reading(connection: Connection) -> Iterator[None]:
-    """Let the next statement see everything committed before it starts. On SQLite, do not wait long for a writer."""
+    """Let the next statement see all that was committed before it starts. On SQLite, do not wait long for a writer."""
     if connection.dialect.name == "sqlite":
         with _with_setting(connection, _SQLITE_WAIT, round(MAX_WAIT * 1000)):
             yield

@@ -20,7 +20,8 @@ async def write_on_own_connection(
 ) -> T:
     """Run a write in one transaction of the driver in which no statement waits long for a lock, and commit it.
 
-    SQLAlchemy's transaction of the session stays open. The driver begins it with the application's next statement.
+    For SQLAlchemy, the session is still in its transaction afterwards. The driver begins that transaction with the
+    application's next statement.
 
     Args:
         session: The application's session, which the application does not use inside a `begin()` block.

@@ -56,7 +56,7 @@ class UserRows(Generic[UP, ID]):
 
         Raises:
             KnoxError: The session is inside `begin()`, where it cannot be committed.
-            UserClassError: SQL cannot read the columns.
+            UserClassError: The user class maps `hashed_password` or `is_active` to nothing that SQL can select.
         """
         session, mapper = open_session(self.session), class_mapper(self.user_class)
         if latest:
@@ -86,7 +86,7 @@ class UserRows(Generic[UP, ID]):
             return {**row, "is_active": await session.run_sync(lambda _: user is not None and user.is_active)}
 
     async def committed(self, user: UP, id: ID) -> StoredRow | None:
-        """Return the committed row of a user; `None` if row-level security may hide it.
+        """Return the committed row of a user; `None` if no row was found and row-level security may be hiding it.
 
         The row is read over a second connection, because the session may see flushed changes that are not committed. If
         the second connection fails, the session is rolled back, and then reads the row.

@@ -67,7 +67,7 @@ class Context(Generic[UP, ID]):
         return self.settings.is_live(found.record, now)
 
     def new_text(self, user_id: ID) -> str:
-        """Generate the text of a new token of a user."""
+        """Generate the text of a new token for a user."""
         return tokens.generate(tokens.routing_tag(user_id), prefix=self.settings.token_prefix)
 
 
