@@ -207,19 +207,18 @@ class Publisher:
     def client(self) -> ClientInfo:
         """Return the description of the client, which is made only once, and is empty outside of a request."""
         if self._client is None:
-            self._client = self._describe_client()
+            try:
+                self._client = self._describe_client()
+            except Exception:
+                _logger.exception("describe_client raised an error, so the client is not described")
+                self._client = ClientInfo()
         return self._client
 
     async def publish(self, event: Callable[..., KnoxEvent[ID]], user_id: ID, **details: object) -> None:
         """Publish an event. If there are no listeners, this costs nothing."""
         if not self._listeners:
             return
-        try:
-            client = self.client()
-        except Exception:
-            _logger.exception("describe_client raised an error, so the event does not describe the client")
-            client = self._client = ClientInfo()
-        published = event(user_id=user_id, client=client, request=self._request, **details)
+        published = event(user_id=user_id, client=self.client(), request=self._request, **details)
         for listener in self._listeners:
             await _call(listener, published)
 

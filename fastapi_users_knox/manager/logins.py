@@ -5,6 +5,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
 from itertools import islice
 from typing import Generic, Protocol, runtime_checkable
 from uuid import UUID
@@ -131,9 +132,13 @@ class Logins(Generic[UP, ID]):
 
     @property
     def _address(self) -> str | None:
-        """The client's address, as records have it."""
-        addresses = (context.publisher.client().ip_address for context in self.contexts)
-        return next((address for address in addresses if address is not None), None)
+        """The client's address, as records have it; if they have none, the address from which the request came."""
+        for context in self.contexts:
+            address = context.publisher.client().ip_address
+            if address is not None:
+                return address
+        peer = self._connection and self._connection.client
+        return peer.host if peer else None
 
     @contextmanager
     def _being_inside(self) -> Iterator[None]:
@@ -153,13 +158,16 @@ class Logins(Generic[UP, ID]):
     async def _admit_once(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
         """Count a request for a mail, which passes here once when the user is looked up and again when it is sent."""
         connection = self._connection
-        admitted: set[str] = set() if connection is None else connection.scope.setdefault(_SCOPE_KEY, set())
-        if target.email not in admitted:
-            admitted.add(target.email)
+        is_request = connection is not None and connection.scope["type"] == "http"  # A WebSocket may ask many times.
+        admitted: set[str] = connection.scope.setdefault(_SCOPE_KEY, set()) if connection and is_request else set()
+        mark = sha256(target.email.encode(errors="surrogatepass")).hexdigest()  # The scope may be logged.
+        if mark not in admitted:
             await self._admit(throttle, target, action)
+            admitted.add(mark)
 
     async def _admit(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
-        is_known = partial(self._is_known, target)
+        # Who re-authenticates presents a token anyway, so that proves nothing then.
+        is_known = _is_nobody if action == "reauthentication" else partial(self._is_known, target)
         try:
             await throttle.admit(target.email, self._address, purpose=_purpose(action), is_known=is_known)
         except TooManyAttempts as refused:
@@ -223,5 +231,14 @@ async def _or_none(finding: Awaitable[UP]) -> UP | None:
 
 
 def _purpose(action: LoginAction) -> str:
-    """Return what is counted together. Otherwise failed logins would keep a user from resetting the password."""
-    return "mail" if action in _MAIL_ROUTES.values() else "login"
+    """Return what is counted together.
+
+    Failed logins must not keep a user from resetting the password, and a right password must not reset the counters of
+    a second factor.
+    """
+    return "mail" if action in _MAIL_ROUTES.values() else action
+
+
+async def _is_nobody() -> bool:
+    """Return that a client is not known."""
+    return False

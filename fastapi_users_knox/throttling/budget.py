@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine
+from errno import EMFILE, ENFILE
 from typing import Any, TypeVar
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "is_local"]
 
 MAX_DELAY = 0.5  # The seconds for which the storage may delay a login, once before the hash and once after it.
 _TURN = 0.02  # seconds
@@ -38,6 +39,15 @@ class Budget:
         if not task.done():
             raise TimeoutError
         return task.result()
+
+
+def is_local(error: BaseException | None) -> bool:
+    """Return whether an error says only that this process has no connection or file left."""
+    while error is not None:
+        if type(error).__name__ == "MaxConnectionsError" or getattr(error, "errno", None) in {EMFILE, ENFILE}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _ignore(task: asyncio.Task[Any]) -> None:

@@ -18,6 +18,8 @@ __all__ = ["Counter", "Limits", "Name", "key_of", "normalized", "parsed"]
 Name = errors.Counter
 Limits = tuple[RateLimitItem, ...]
 
+_MAX_LENGTH = 320  # characters: FastAPI-Users' column, and the longest address of RFC 5321 §4.5.3.1
+
 _ROUNDING = 0.5  # Redis reports the rest of a window rounded to whole seconds, so this much may be missing.
 
 
@@ -74,11 +76,19 @@ def parsed(limits: Iterable[str]) -> Limits:
 def normalized(email: str) -> str:
     """Return one text for all spellings of an e-mail address that a database may regard as equal.
 
-    Databases ignore case, and some also ignore accents and spaces at the end. If each spelling had its own counters, an
-    attacker could begin anew with each.
+    Databases ignore case, and some also ignore accents, invisible characters and spaces at the end. If each spelling
+    had its own counters, an attacker could begin anew with each. A text that is too long for an address is returned as
+    it is, because nobody has it, and because normalising a long run of accents takes very long.
     """
+    if len(email) > _MAX_LENGTH:
+        return email
     decomposed = unicodedata.normalize("NFKD", email)
-    return "".join(character for character in decomposed if not unicodedata.combining(character)).strip().casefold()
+    return "".join(filter(_counts, decomposed)).strip().casefold()
+
+
+def _counts(character: str) -> bool:
+    """Return whether a character distinguishes addresses: no accent, and not invisible."""
+    return not unicodedata.combining(character) and unicodedata.category(character) not in {"Cc", "Cf"}
 
 
 def key_of(*parts: str) -> str:

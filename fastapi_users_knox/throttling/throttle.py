@@ -1,9 +1,11 @@
 """The throttle: which counters an attempt has, and what happens when the storage is unavailable."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from weakref import WeakKeyDictionary
 
 from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
@@ -12,12 +14,13 @@ from limits.storage import storage_from_string
 
 from fastapi_users_knox.addresses import network_of
 from fastapi_users_knox.errors import ThrottleUnavailable, TooManyAttempts, describe
-from fastapi_users_knox.throttling.budget import Budget
+from fastapi_users_knox.throttling.budget import Budget, is_local
 from fastapi_users_knox.throttling.counters import Counter, Limits, Name, key_of, normalized, parsed
 
 __all__ = ["LoginThrottle"]
 
 _LOG_INTERVAL = 60.0  # seconds
+_CONNECTIONS = 32  # How many attempts of a process may use the storage at once; redis-py's pool has 100 connections.
 
 _logger = logging.getLogger("fastapi_users_knox")
 
@@ -68,6 +71,7 @@ class LoginThrottle:
             "account": parsed(per_account),
         }
         self._limiter = FixedWindowRateLimiter(_storage_of(storage))
+        self._slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
         self._fail_open, self._clock, self._logs_again_at = fail_open, clock, float("-inf")
 
     @property
@@ -98,8 +102,9 @@ class LoginThrottle:
             if counter.name == "account" and await is_known():
                 continue
             refusal: TooManyAttempts | ThrottleUnavailable | None = None if self._fail_open else ThrottleUnavailable()
-            with self._logging_errors():
-                refusal = await budget.spend(counter.count(self._limiter))
+            async with self._slot():
+                with self._logging_errors():
+                    refusal = await budget.spend(counter.count(self._limiter))
             if refusal is not None:
                 raise refusal
 
@@ -111,8 +116,10 @@ class LoginThrottle:
         """
         for counter in self._counters(email, address, purpose):
             if counter.name == "account_and_address":
-                with self._logging_errors():
-                    await Budget().spend(counter.reset(self._limiter))
+                with suppress(ThrottleUnavailable):
+                    async with self._slot():
+                        with self._logging_errors():
+                            await Budget().spend(counter.reset(self._limiter))
 
     def _counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
         account, network = normalized(email), network_of(address)
@@ -125,11 +132,22 @@ class LoginThrottle:
 
     @contextmanager
     def _logging_errors(self) -> Iterator[None]:
-        """Log any error of the storage, instead of raising it; each client library has errors of its own."""
+        """Log any error of the storage, instead of raising it; each client library has errors of its own.
+
+        Raises:
+            ThrottleUnavailable: This process has no connection or file left. That says nothing about the storage, and
+                whoever sends many attempts at once must not get them admitted by it.
+        """
         try:
             yield
         except Exception as error:  # noqa: BLE001
+            if is_local(error):
+                raise ThrottleUnavailable from None
             self._log(error)
+
+    def _slot(self) -> asyncio.Semaphore:
+        """Return the semaphore of the running event loop, because clients have few connections to the storage."""
+        return self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(_CONNECTIONS))
 
     def _log(self, error: Exception) -> None:
         """Log that the storage is unavailable, at most once a minute."""

@@ -1,10 +1,12 @@
 """A storage that is unavailable, slow or broken neither locks everybody out nor holds up a login."""
 
 import asyncio
+import errno
 import time
 
 import pytest
 from anyio.lowlevel import checkpoint
+from limits.aio.storage import MemoryStorage
 
 from fastapi_users_knox import ThrottleUnavailable
 from fastapi_users_knox.throttling import LoginThrottle, budget
@@ -114,3 +116,41 @@ async def test_a_storage_that_does_not_answer_is_given_up(
 
     assert outcome == "admitted"
     assert caplog.messages[0].endswith("unavailable: TimeoutError")
+
+
+class MaxConnectionsError(Exception):
+    """What the client libraries raise when their pool has no connection left, by the same name."""
+
+
+def exhausted() -> OSError:
+    """Return the error of a process that cannot open another file, as a client library wraps it."""
+    error = OSError("cannot connect")
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    return error
+
+
+@pytest.mark.parametrize("error", [MaxConnectionsError(), exhausted()], ids=["connections", "files"])
+async def test_a_process_without_connections_admits_nobody(error: Exception) -> None:
+    """If the process has no connection left, an attempt is answered by 503, whatever an outage does."""
+    storage = Exhausted(error)
+    throttle = LoginThrottle(storage)
+
+    with pytest.raises(ThrottleUnavailable):
+        await attempt(throttle)
+    await throttle.forget(ADA, HOME, purpose="login")
+
+
+class Exhausted(MemoryStorage):
+    """A storage whose client cannot connect."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    async def incr(self, *_: object, **__: object) -> int:
+        """Fail."""
+        raise self._error
+
+    async def clear(self, *_: object) -> None:
+        """Fail."""
+        raise self._error
