@@ -114,8 +114,9 @@ class KnoxSettings(BaseModel):
     min_refresh_interval: _Interval = timedelta(seconds=60)
     """The shortest time between two writes that the use of one token causes. The write updates `last_used_at`, moves
     the expiry if it moves by more than this interval, and stores a new digest if the first of the `digest_keys` has
-    changed. A shorter interval makes `last_used_at` more exact; a longer interval saves writes. If `auto_refresh` is
-    on, the interval must be less than `token_ttl`. In django-rest-knox, with the same default:
+    changed. A shorter interval makes `last_used_at` more exact; a longer interval saves writes: a million tokens in
+    constant use cause up to 17,000 writes a second with the default of a minute, and 280 with an hour. If
+    `auto_refresh` is on, the interval must be less than `token_ttl`. In django-rest-knox, with the same default:
     `MIN_REFRESH_INTERVAL`."""
 
     token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"  # noqa: S105 (no secret)

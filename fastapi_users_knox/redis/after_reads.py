@@ -34,6 +34,13 @@ async def write_after_read(
 ) -> T | None:
     """Write within `MAX_DELAY`, or skip the write and log why.
 
+    Args:
+        write: The write.
+        client: The application's client.
+        what: What the write does, for the log, such as "deleting an expired token", and the id of the record.
+        now: The current time.
+        tried_since: The write is skipped if this process has attempted it since then.
+
     Returns `None` if the write was skipped, or if this process has attempted the same write since `tried_since`.
     """
     if not _attempts.setdefault(client, Attempts()).claim(what, now, tried_since=tried_since):
@@ -42,5 +49,5 @@ async def write_after_read(
         async with bounded():
             return await write()
     except Exception as error:  # noqa: BLE001 (no error of the write may fail the request)
-        _logger.warning("Skipped updating last_used_at and expires_at: %s", describe(error))
+        _logger.warning("Skipped %s: %s", what[0], describe(error))
         return None

@@ -160,7 +160,7 @@ class RedisTokenStore(Generic[UP, ID]):
             expires_at=milliseconds(expires_at),
             call=secrets.randbits(32),
         )
-        what = ("renew", found.record.id)
+        what = ("updating last_used_at and expires_at", found.record.id)
         return bool(await write_after_read(renew, client=self._redis, what=what, now=now, tried_since=unused_since))
 
     async def rotate(
@@ -229,7 +229,7 @@ class RedisTokenStore(Generic[UP, ID]):
             return sum([len(await purge(index, arguments)) async for index in indexes])
         index = self._keys.index(seen.record.user_id)
         purge_one = partial(purge, index, {**arguments, "digest": text_of(seen.digest)})
-        what, tried_since = ("purge", seen.record.id), tried_since or now
+        what, tried_since = ("deleting an expired token", seen.record.id), tried_since or now
         purged = await write_after_read(purge_one, client=self._redis, what=what, now=now, tried_since=tried_since)
         return len(purged or ())
 

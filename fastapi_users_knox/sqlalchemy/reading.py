@@ -93,14 +93,14 @@ def _fetch(
         with session.no_autoflush:
             found = session.execute(statement, parameters, bind_arguments=routing)
             return Fetched(found.unique().all(), is_first)
-    connection = session.connection(routing)
     held_back: AbstractContextManager[None] = nullcontext()
     if has_direct_engine(session, session.get_bind(**routing)):
+        connection = session.connection(routing)
         is_first = is_first or not has_driver_begun(connection)
         held_back = before_begin(session, connection)
     if entity is None:
         with held_back:  # No object is loaded, so the ORM has nothing to do.
-            return Fetched(connection.execute(statement, parameters).all(), is_first)
+            return Fetched(session.connection(routing).execute(statement, parameters).all(), is_first)
     with session.no_autoflush:  # This also holds for the SELECTs of eager loading.
         with held_back:
             result = session.execute(statement, parameters, bind_arguments=routing)
