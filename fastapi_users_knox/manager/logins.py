@@ -202,16 +202,16 @@ class Logins(Generic[UP, ID]):
 async def _recognizes(context: Context[UP, ID], user_id: ID, address: str | None) -> bool:
     """Return whether a request comes from the address of a live session of a user, or presents a live token.
 
-    An unavailable store proves nothing.
+    An unavailable store proves nothing. The tokens are also read if the address is known. Otherwise the time would show
+    to whoever shares the address of a user that the user has an account.
     """
     network = network_of(address)
     try:
         records = await list_records(context, user_id)
-        if network is not None and any(network_of(record.ip_address) == network for record in records):
-            return True
-        return await _presents_one_of(context, {record.id for record in records})
+        presents = await _presents_one_of(context, {record.id for record in records})
     except StoreUnavailable:
         return False
+    return presents or (network is not None and any(network_of(record.ip_address) == network for record in records))
 
 
 async def _presents_one_of(context: Context[UP, ID], live: Container[UUID]) -> bool:

@@ -42,14 +42,25 @@ class Counter:
         """Count an attempt, and return an error if it exceeds a limit."""
         for limit in self.limits:
             if not await limiter.hit(limit, self.key):
-                retry_after = await self._retry_after(limiter, exceeded=limit)
-                return TooManyAttempts(retry_after=retry_after, counter=self.name, limit=repr(limit))
+                return await self._refusal(limiter, exceeded=limit)
+        return None
+
+    async def check(self, limiter: FixedWindowRateLimiter) -> TooManyAttempts | None:
+        """Return an error if a limit has no attempts left. Nothing is counted, and no key is created."""
+        for limit in self.limits:
+            if not await limiter.test(limit, self.key):
+                return await self._refusal(limiter, exceeded=limit)
         return None
 
     async def reset(self, limiter: FixedWindowRateLimiter) -> None:
         """Start new windows."""
         for limit in self.limits:
             await limiter.clear(limit, self.key)
+
+    async def _refusal(self, limiter: FixedWindowRateLimiter, *, exceeded: RateLimitItem) -> TooManyAttempts:
+        """Return the error of an attempt that exceeds a limit."""
+        retry_after = await self._retry_after(limiter, exceeded=exceeded)
+        return TooManyAttempts(retry_after=retry_after, counter=self.name, limit=repr(exceeded))
 
     async def _retry_after(self, limiter: FixedWindowRateLimiter, *, exceeded: RateLimitItem) -> int:
         """Return the number of seconds, rounded up, until no window is exhausted."""

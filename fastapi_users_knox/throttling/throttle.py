@@ -3,8 +3,9 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from limits.aio.storage import Storage
@@ -21,6 +22,8 @@ __all__ = ["LoginThrottle"]
 
 _LOG_INTERVAL = 60.0  # seconds
 _CONNECTIONS = 32  # How many attempts of a process may use the storage at once; redis-py's pool has 100 connections.
+
+_Question = Callable[[FixedWindowRateLimiter], Coroutine[Any, Any, TooManyAttempts | None]]
 
 _logger = logging.getLogger("fastapi_users_knox")
 
@@ -85,7 +88,8 @@ class LoginThrottle:
         """Count an attempt, or refuse it.
 
         The narrow counters come first, and an attempt that one of them refuses is not counted by the next. Otherwise a
-        single address could use up the limit of an account for all others.
+        single address could use up the limit of an account for all others. Before that, the counter of the address is
+        read. Otherwise an address that is refused anyway could fill the storage with a key for each invented account.
 
         Args:
             email: The e-mail address of the account.
@@ -98,15 +102,13 @@ class LoginThrottle:
             ThrottleUnavailable: The storage is unavailable, and `fail_open` is false.
         """
         budget = Budget()
-        for counter in self._counters(email, address, purpose):
-            if counter.name == "account" and await is_known():
-                continue
-            refusal: TooManyAttempts | ThrottleUnavailable | None = None if self._fail_open else ThrottleUnavailable()
-            async with self._slot():
-                with self._logging_errors():
-                    refusal = await budget.spend(counter.count(self._limiter))
-            if refusal is not None:
-                raise refusal
+        counters = list(self._counters(email, address, purpose))
+        for counter in counters:
+            if counter.name == "address":
+                await self._refuse_if(budget, counter.check)
+        for counter in counters:
+            if counter.name != "account" or not await is_known():
+                await self._refuse_if(budget, counter.count)
 
     async def forget(self, email: str, address: str | None, *, purpose: str) -> None:
         """Reset the counters of an account from one address, after a success.
@@ -120,6 +122,15 @@ class LoginThrottle:
                     async with self._slot():
                         with self._logging_errors():
                             await Budget().spend(counter.reset(self._limiter))
+
+    async def _refuse_if(self, budget: Budget, ask: _Question) -> None:
+        """Raise the error that a counter answers with, or that of an unavailable storage."""
+        refusal: TooManyAttempts | ThrottleUnavailable | None = None if self._fail_open else ThrottleUnavailable()
+        async with self._slot():
+            with self._logging_errors():
+                refusal = await budget.spend(ask(self._limiter))
+        if refusal is not None:
+            raise refusal
 
     def _counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
         account, network = normalized(email), network_of(address)

@@ -3,13 +3,14 @@
 from dataclasses import replace
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxSettings
 from fastapi_users_knox.throttling import LoginThrottle
 from tests.backends import REDIS, SERVERS, SQLITE
 from tests.models import User
 from tests.site import ADA, bearing
-from tests.strategies import DAY, unknown_token
+from tests.strategies import DAY, sent_to, unknown_token
 from tests.throttling.site import ELSEWHERE, HOME, ThrottledWorld
 
 pytestmark = pytest.mark.anyio
@@ -160,6 +161,20 @@ async def test_many_invented_tokens_cost_few_reads(world: ThrottledWorld, ada: U
     found = await world.visitor(CAFE, Cookie=";".join([*decoys[1:], token])).log_in()
 
     assert (hidden.status, found.status) == (429, 200)
+
+
+async def test_a_known_address_saves_no_reads(world: ThrottledWorld, ada: User, engine: AsyncEngine) -> None:
+    """Who shares the user's address and sends invented tokens cannot tell by the queries that the account exists."""
+    await world.visitor(HOME).log_in()
+    visitor = world.visitor(HOME, Cookie=";".join(unknown_token(ada) for _ in range(3)))
+
+    with sent_to(engine) as for_known:
+        known = await visitor.guess()
+    with sent_to(engine) as for_unknown:
+        unknown = await visitor.guess(EVE)
+
+    assert known == unknown == 400
+    assert len(for_known) == len(for_unknown)
 
 
 async def test_an_audience_has_its_own_sessions(world: ThrottledWorld, ada: User) -> None:

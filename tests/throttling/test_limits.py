@@ -100,6 +100,18 @@ async def test_what_a_narrow_counter_refuses_does_not_count_further(place: Place
     assert await attempt(throttle, ADA, ELSEWHERE) == "admitted"
 
 
+async def test_a_refused_address_creates_no_keys(place: Place) -> None:
+    """An address without attempts left is refused before a key is created for the account that it names."""
+    throttle = place.throttle(per_address=("1/hour",))
+    await attempt(throttle)
+    before = set(await place.keys())
+
+    outcomes = {await attempt(throttle, f"invented-{number}@example.org") for number in range(3)}
+
+    assert outcomes == {"address: 1 per 1 hour"}
+    assert set(await place.keys()) == before
+
+
 async def test_a_success_resets_only_the_narrow_counter(place: Place) -> None:
     """After a success the account has all attempts from this address again, but the other counters stay."""
     throttle = place.throttle(
@@ -149,11 +161,12 @@ async def test_without_an_address_only_the_account_counts(place: Place) -> None:
 @pytest.mark.parametrize(("one", "other"), [("2001:db8::1", "2001:db8::ffff:2"), ("192.0.2.1", "::ffff:192.0.2.1")])
 async def test_a_client_has_one_address(place: Place, one: str, other: str) -> None:
     """Another address of the same /64, or another spelling of the same IPv4 address, gives no new attempts."""
-    throttle = place.throttle(per_account_and_address=("1/hour",), per_address=("1/hour",))
+    throttle = place.throttle(per_account_and_address=("1/hour",), per_address=("2/hour",))
     await attempt(throttle, ADA, one)
 
     assert await attempt(throttle, ADA, other) == "account_and_address: 1 per 1 hour"
-    assert await attempt(throttle, EVE, other) == "address: 1 per 1 hour"
+    assert await attempt(throttle, EVE, other) == "admitted"
+    assert await attempt(throttle, EVE, one) == "address: 2 per 1 hour"
 
 
 @pytest.mark.parametrize(
