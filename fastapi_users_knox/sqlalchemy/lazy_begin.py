@@ -8,7 +8,7 @@ usual.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, QueuePool
@@ -157,7 +157,7 @@ def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN4
             connection.invalidate()  # No statement of the application may run in autocommit.
 
 
-@cache
+@lru_cache(maxsize=64)
 def _is_routed(get_bind: Callable[..., object]) -> bool:
     """Return whether the application has overridden `get_bind`, by which a session chooses an engine."""
     return get_bind.__module__.partition(".")[0] != "sqlalchemy"
