@@ -194,7 +194,7 @@ class Logins(Generic[UP, ID]):
     def _nobody(self) -> ID | None:
         """Return an id that no user has, of the type that the users' ids have."""
         for text in _DECOYS:
-            with suppress(InvalidID, NotImplementedError, ValueError):
+            with suppress(InvalidID, NotImplementedError, ValueError):  # A manager without an id mix-in parses nothing.
                 return self.manager.parse_id(text)
         return None
 

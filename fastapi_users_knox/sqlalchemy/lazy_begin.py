@@ -8,11 +8,12 @@ usual.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Connection, Engine, QueuePool
 from sqlalchemy.orm import Session
+
+from fastapi_users_knox.sqlalchemy.sessions import BEGINS_WITH, is_overridden
 
 __all__ = ["before_begin", "has_begun_early", "has_direct_engine", "has_driver_begun", "may_precede_begin"]
 
@@ -20,10 +21,7 @@ _IS_DIRECT = "fastapi_users_knox.is_direct"
 _ASK = "SELECT pg_backend_pid(), current_setting('transaction_isolation')"
 
 # Where the application can add something to a transaction: settings at its beginning, or statements of its own.
-_OPTIONS = {
-    *("isolation_level", "postgresql_readonly", "postgresql_deferrable"),
-    *("stream_results", "yield_per"),  # These need a cursor, which exists in a transaction only.
-}
+_OPTIONS = BEGINS_WITH | {"stream_results", "yield_per"}  # The last two need a cursor, and that needs a transaction.
 _SESSION_EVENTS = ("after_begin", "after_transaction_create", "do_orm_execute")
 _CONNECTION_EVENTS = (
     *("engine_connect", "begin", "before_execute", "after_execute"),
@@ -70,7 +68,7 @@ def has_direct_engine(session: Session, bind: Engine | Connection) -> bool:
 
     A session with a `get_bind` of its own may use another connection for each statement.
     """
-    return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not _is_routed(type(session).get_bind)
+    return isinstance(bind, Engine) and bind.dialect.driver in _DRIVERS and not is_overridden(type(session).get_bind)
 
 
 def has_driver_begun(connection: Connection) -> bool:
@@ -155,9 +153,3 @@ def _begin_as_usual(connection: Connection, adapter: Any) -> None:  # noqa: ANN4
     finally:
         if not begins_as_usual:
             connection.invalidate()  # No statement of the application may run in autocommit.
-
-
-@lru_cache(maxsize=64)
-def _is_routed(get_bind: Callable[..., object]) -> bool:
-    """Return whether the application has overridden `get_bind`, by which a session chooses an engine."""
-    return get_bind.__module__.partition(".")[0] != "sqlalchemy"

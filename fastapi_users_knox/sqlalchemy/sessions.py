@@ -23,14 +23,15 @@ from sqlalchemy.orm.attributes import set_committed_value
 from fastapi_users_knox.errors import KnoxError
 
 __all__ = [
+    "BEGINS_WITH",
     "abandon_transaction",
     "close_transaction",
     "commit_keeping_loaded",
     "executing_options",
-    "has_begin_hooks",
     "has_execute_hooks",
     "has_own_execute",
     "is_in_block",
+    "is_overridden",
     "lasting_options",
     "load_identity",
     "open_session",
@@ -40,7 +41,7 @@ __all__ = [
     "with_options",
 ]
 
-_BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
+BEGINS_WITH = {"isolation_level", "postgresql_readonly", "postgresql_deferrable"}
 
 
 def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> AsyncSession:
@@ -58,30 +59,25 @@ def open_session(session: AsyncSession | async_scoped_session[AsyncSession]) -> 
     )
 
 
-def has_begin_hooks(session: Session) -> bool:
-    """Return whether the session or its class has `after_begin` listeners, which prepare each transaction."""
-    return bool(session.dispatch.after_begin)
-
-
 def has_execute_hooks(session: AsyncSession) -> bool:
     """Return whether the application changes how the session executes statements, by a listener or an override."""
     return (
         bool(session.sync_session.dispatch.do_orm_execute)
-        or _is_overridden(type(session).execute)
-        or _is_overridden(type(session.sync_session).execute)
+        or is_overridden(type(session).execute)
+        or is_overridden(type(session.sync_session).execute)
     )
 
 
 def has_own_execute(session: AsyncSession) -> bool:
     """Return whether the application has overridden `execute` of the asynchronous session."""
-    return _is_overridden(type(session).execute)
+    return is_overridden(type(session).execute)
 
 
 @lru_cache(maxsize=64)
-def _is_overridden(execute: Callable[..., object]) -> bool:
-    """Return whether this `execute` is an override by the application."""
-    # SQLModel's override only adds types.
-    return execute.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}
+def is_overridden(method: Callable[..., object]) -> bool:
+    """Return whether this method of a session is an override by the application."""
+    # SQLModel's overrides only add types.
+    return method.__module__.partition(".")[0] not in {"sqlalchemy", "sqlmodel"}
 
 
 async def executing_options(session: AsyncSession, probe: Select[Any], *, mapper: Mapper[Any]) -> Mapping[str, object]:
@@ -135,7 +131,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
 
     A listener must send its statements over the connection that it receives, never over the session.
     """
-    if not has_begin_hooks(session):
+    if not session.dispatch.after_begin:
         return
     transaction = session.get_transaction()
     # The listeners need a transaction as an argument. To begin one here opens no connection and sends nothing.
@@ -145,7 +141,7 @@ def run_begin_hooks(session: Session, connection: Connection) -> None:
 
 def lasting_options(connection: Connection) -> Mapping[str, object]:
     """Return a connection's execution options, such as `schema_translate_map`, without the options for BEGIN."""
-    return {name: value for name, value in connection.get_execution_options().items() if name not in _BEGINS_WITH}
+    return {name: value for name, value in connection.get_execution_options().items() if name not in BEGINS_WITH}
 
 
 def is_in_block(session: Session) -> bool:

@@ -164,7 +164,7 @@ async def test_many_invented_tokens_cost_few_reads(world: ThrottledWorld, ada: U
 
 
 async def test_a_known_address_saves_no_reads(world: ThrottledWorld, ada: User, engine: AsyncEngine) -> None:
-    """Who shares the user's address and sends invented tokens cannot tell by the queries that the account exists."""
+    """Somebody at the user's address, with invented tokens, cannot find out by the queries that the account exists."""
     await world.visitor(HOME).log_in()
     visitor = world.visitor(HOME, Cookie=";".join(unknown_token(ada) for _ in range(3)))
 

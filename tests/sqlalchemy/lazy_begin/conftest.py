@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
+from tests.backends import Backend
 from tests.models import User, create_user
 from tests.strategies import Knox
 
@@ -38,3 +39,13 @@ def read(session: AsyncSession, user: User, token: str) -> Callable[[], Awaitabl
     """Return a function that reads the token and returns whether it is accepted."""
     knox = Knox(session=session, user=user)
     return lambda: knox.accepts(token)
+
+
+@pytest.fixture
+async def single(any_backend: Backend, user: User, token: str) -> AsyncIterator[AsyncEngine]:
+    """Return an engine whose pool has one connection, which has been asked."""
+    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
+    async with AsyncSession(engine) as session:
+        assert await Knox(session=session, user=user).accepts(token)
+    yield engine
+    await engine.dispose()

@@ -21,7 +21,7 @@ from sqlalchemy.orm import object_session
 
 from fastapi_users_knox.sqlalchemy.reading import fetch
 from fastapi_users_knox.users import load_user
-from tests.backends import NOW, Backend
+from tests.backends import NOW
 from tests.models import User, create_user, store_on, user_manager_on
 from tests.sqlalchemy.lazy_begin.looks import (
     IDLE,
@@ -200,15 +200,11 @@ def connection_of(loaded: User) -> Connection:
 
 @postgresql
 async def test_a_second_read_needs_no_second_connection(
-    any_backend: Backend, engine: AsyncEngine, user: User, token: str
+    single: AsyncEngine, engine: AsyncEngine, user: User, token: str
 ) -> None:
     """The second read in a session counts as the first one of its transaction, which has not begun."""
-    single = any_backend.create_engine(pool_size=1, max_overflow=0)
-    async with AsyncSession(single) as session:
-        assert await Knox(session=session, user=user).accepts(token)
     async with AsyncSession(single) as session:
         reads = [await Knox(session=session, user=user).accepts(token) for _ in range(2)]
         state = await state_of(session, engine)
-    await single.dispose()
 
     assert (reads, state) == ([True, True], IDLE)

@@ -15,7 +15,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import KnoxSettings
-from tests.backends import NOW, Backend
+from tests.backends import NOW
 from tests.models import User
 from tests.sqlalchemy.lazy_begin.looks import (
     IDLE,
@@ -46,21 +46,17 @@ async def last_uses(engine: AsyncEngine) -> list[datetime | None]:
 
 
 @postgresql
-async def test_a_refresh_needs_one_connection(any_backend: Backend, user: User, token: str) -> None:
+async def test_a_refresh_needs_one_connection(single: AsyncEngine, user: User, token: str) -> None:
     """A due refresh is stored although the pool has only one connection, and stores nothing of the application."""
-    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
-    async with AsyncSession(engine) as session:
-        assert await Knox(session=session, user=user).accepts(token)
-    async with AsyncSession(engine) as session:
+    async with AsyncSession(single) as session:
         session.add(User(email="before@example.org", hashed_password="hash"))
         assert await refresh(session, user, token)
         session.add(User(email="after@example.org", hashed_password="hash"))
         assert session.in_transaction()
 
-    assert await last_uses(engine) == [NOW + HOUR]
-    async with AsyncSession(engine) as session:
+    assert await last_uses(single) == [NOW + HOUR]
+    async with AsyncSession(single) as session:
         assert await count_users(session) == 1
-    await engine.dispose()
 
 
 @postgresql
@@ -98,18 +94,14 @@ async def test_a_refresh_keeps_what_was_set_for_the_transaction(
 @postgresql
 @pytest.mark.bounded
 async def test_a_refresh_that_has_to_wait_is_skipped(
-    any_backend: Backend, engine: AsyncEngine, user: User, token: str
+    single: AsyncEngine, engine: AsyncEngine, user: User, token: str
 ) -> None:
     """A due refresh that waits for a lock is given up, and the request goes on with the same connection."""
-    single = any_backend.create_engine(pool_size=1, max_overflow=0)
-    async with AsyncSession(single) as session:
-        assert await Knox(session=session, user=user).accepts(token)
     async with AsyncSession(single) as session:
         async with engine.connect() as other:
             await other.exec_driver_sql("LOCK TABLE knox_token IN SHARE MODE")
             accepted = await refresh(session, user, token)
         state, users = await state_of(session, engine), await count_users(session)
-    await single.dispose()
 
     assert (accepted, state, users, await last_uses(engine)) == (True, IDLE, 1, [None])
 
@@ -160,14 +152,11 @@ async def test_a_connection_that_is_lost_in_a_refresh_fails_nobody(
 @postgresql
 @pytest.mark.parametrize("is_due", [False, True], ids=["read", "refresh"])
 async def test_a_cancellation_leaves_no_connection_in_autocommit(
-    any_backend: Backend, user: User, token: str, *, is_due: bool
+    single: AsyncEngine, user: User, token: str, *, is_due: bool
 ) -> None:
     """Whenever a read or a refresh is cancelled, the connection goes back as it was, or not at all."""
-    engine = any_backend.create_engine(pool_size=1, max_overflow=0)
-    async with AsyncSession(engine) as session:
-        assert await Knox(session=session, user=user).accepts(token)
     for turns in range(12):
-        async with AsyncSession(engine) as session:
+        async with AsyncSession(single) as session:
             acts = refresh(session, user, token) if is_due else Knox(session=session, user=user).accepts(token)
             wait_without_yielding()
             reading = asyncio.create_task(acts)
@@ -177,9 +166,8 @@ async def test_a_cancellation_leaves_no_connection_in_autocommit(
             with suppress(asyncio.CancelledError):
                 await reading
 
-        async with AsyncSession(engine) as session:
+        async with AsyncSession(single) as session:
             assert await rolls_back(session)
-    await engine.dispose()
 
 
 def wait_without_yielding() -> None:
