@@ -3,9 +3,11 @@
 from fastapi_users_knox.audit import log_event
 from fastapi_users_knox.errors import (
     CredentialsChanged,
+    InsufficientScope,
     InvalidToken,
     KnoxError,
     LimitUnsupported,
+    ReauthenticationRequired,
     StoreUnavailable,
     ThrottleUnavailable,
     TokenLimitReached,
@@ -23,13 +25,16 @@ from fastapi_users_knox.events import (
     TokenExpired,
     TokenIssued,
     TokenLimitHit,
+    TokenReauthenticated,
     TokenRefreshed,
     TokenRevoked,
     TokenRotated,
     describe_client,
 )
+from fastapi_users_knox.issued_token import IssuedToken
+from fastapi_users_knox.login_options import GetLoginOptions, LoginOptions
 from fastapi_users_knox.manager import KnoxUserManagerMixin
-from fastapi_users_knox.records import Added, Credentials, Found, IssuedToken, LimitPolicy, TokenRecord, UserSource
+from fastapi_users_knox.records import Added, Credentials, Found, LimitPolicy, Proof, Roll, TokenRecord, UserSource
 from fastapi_users_knox.routers import (
     SessionRead,
     current_token,
@@ -38,7 +43,7 @@ from fastapi_users_knox.routers import (
     knox_strategy,
     unauthorized_handler,
 )
-from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.settings import ApiTokenSettings, KnoxSettings
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.tokens import PresentedToken
@@ -51,10 +56,13 @@ from fastapi_users_knox.transports import (
 
 __all__ = [
     "Added",
+    "ApiTokenSettings",
     "ClientInfo",
     "Credentials",
     "CredentialsChanged",
     "Found",
+    "GetLoginOptions",
+    "InsufficientScope",
     "InvalidToken",
     "IssuedToken",
     "KnoxBearerTransport",
@@ -71,9 +79,13 @@ __all__ = [
     "Listener",
     "LoginAction",
     "LoginFailed",
+    "LoginOptions",
     "LoginThrottled",
     "PresentedToken",
+    "Proof",
+    "ReauthenticationRequired",
     "RevokeReason",
+    "Roll",
     "SessionRead",
     "StoreUnavailable",
     "ThrottleUnavailable",
@@ -81,6 +93,7 @@ __all__ = [
     "TokenIssued",
     "TokenLimitHit",
     "TokenLimitReached",
+    "TokenReauthenticated",
     "TokenRecord",
     "TokenRefreshed",
     "TokenRevoked",

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal, Self
 
@@ -11,9 +11,11 @@ from fastapi import HTTPException, status
 __all__ = [
     "Counter",
     "CredentialsChanged",
+    "InsufficientScope",
     "InvalidToken",
     "KnoxError",
     "LimitUnsupported",
+    "ReauthenticationRequired",
     "StoreUnavailable",
     "ThrottleUnavailable",
     "TokenLimitReached",
@@ -33,9 +35,8 @@ Counter = Literal["account_and_address", "address", "account"]
 _DATA = re.compile(r"""[0-9A-Za-z+/_=-]{32,}|\\|\bb['"]|Duplicate entry""")
 
 
-def spell_challenge(scheme: str = "Bearer", *, error: str | None = None, description: str | None = None) -> str:
-    """Return one challenge of `WWW-Authenticate` (RFC 9110 §11.6.1), with the parameters of RFC 6750 §3."""
-    parameters = {"error": error, "error_description": description}
+def spell_challenge(scheme: str = "Bearer", **parameters: object) -> str:
+    """Return one challenge of `WWW-Authenticate` (RFC 9110 §11.6.1), with those parameters that are not `None`."""
     spelt = ", ".join(f'{name}="{value}"' for name, value in parameters.items() if value is not None)
     return f"{scheme} {spelt}".rstrip()
 
@@ -70,6 +71,37 @@ class InvalidToken(KnoxError, HTTPException):
         super().__init__(
             status.HTTP_401_UNAUTHORIZED,
             headers={"WWW-Authenticate": challenge or spell_challenge(error="invalid_token")},
+        )
+
+
+class InsufficientScope(KnoxError, HTTPException):
+    """The token does not have the scopes that the route needs. The answer is 403 `INSUFFICIENT_SCOPE` (RFC 6750 §3.1).
+
+    Attributes:
+        scopes: The scopes that the route needs.
+    """
+
+    def __init__(self, scopes: Iterable[str], *, challenge: str | None = None) -> None:
+        """Set the status 403 and the header `WWW-Authenticate`, which names the scopes.
+
+        Args:
+            scopes: The scopes that the route needs.
+            challenge: The value of `WWW-Authenticate`; `None` means the challenge for a bearer token.
+        """
+        self.scopes: frozenset[str] = frozenset(scopes)
+        spelt = spell_challenge(error="insufficient_scope", scope=" ".join(sorted(self.scopes)))
+        super().__init__(
+            status.HTTP_403_FORBIDDEN, "INSUFFICIENT_SCOPE", headers={"WWW-Authenticate": challenge or spelt}
+        )
+
+
+class ReauthenticationRequired(KnoxError, HTTPException):
+    """The user authenticated too long ago. The answer is 401 `REAUTHENTICATION_REQUIRED`, with RFC 9470's challenge."""
+
+    def __init__(self, challenge: str) -> None:
+        """Set the status 401 and the header `WWW-Authenticate`."""
+        super().__init__(
+            status.HTTP_401_UNAUTHORIZED, "REAUTHENTICATION_REQUIRED", headers={"WWW-Authenticate": challenge}
         )
 
 

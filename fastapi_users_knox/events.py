@@ -25,6 +25,7 @@ __all__ = [
     "TokenExpired",
     "TokenIssued",
     "TokenLimitHit",
+    "TokenReauthenticated",
     "TokenRefreshed",
     "TokenRevoked",
     "TokenRotated",
@@ -119,6 +120,11 @@ class TokenRefreshed(_RecordEvent[ID]):
 @dataclass(frozen=True, kw_only=True)
 class TokenRotated(_RecordEvent[ID]):
     """The text of a token was replaced by a new text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenReauthenticated(_RecordEvent[ID]):
+    """The user of a session proved again who they are (ASVS 16.3.1), and the token got a new text."""
 
 
 @dataclass(frozen=True, kw_only=True)

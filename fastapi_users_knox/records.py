@@ -1,8 +1,8 @@
 """What is stored about a token, and the values that a store's verbs take and return."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar
 from uuid import UUID
 
@@ -12,8 +12,9 @@ __all__ = [
     "Added",
     "Credentials",
     "Found",
-    "IssuedToken",
     "LimitPolicy",
+    "Proof",
+    "Roll",
     "TokenRecord",
     "UserLike",
     "UserSource",
@@ -52,8 +53,15 @@ class TokenRecord(Generic[ID]):
         device_id: The stable identifier that the client uses for its device.
         user_agent: The client's `User-Agent` at login, cut to 256 characters.
         ip_address: The client's address at login.
-        authenticated_at: When the user last proved who they are; by default `created_at`. If the token was issued on
-            the authority of another record, this is the `authenticated_at` of that record.
+        authenticated_at: When the user last proved who they are: at login or at a later re-authentication. By default,
+            this is `created_at`. If the token was issued on the authority of another record, this is the
+            `authenticated_at` of that record.
+        scopes: What the token may be used for (RFC 6749 §3.3); `None` for a session, which may do all that its user
+            may. A token with scopes is accepted only by routes that name their scopes.
+        data: A small JSON object of the application's own; empty if it stored none.
+        token_ttl: The lifetime that each refresh gives the token, if it is not that of the settings; 0 if the token is
+            not refreshed any more.
+        browser_session: Whether the cookie with the token ends when the browser is closed.
     """
 
     id: UUID
@@ -67,6 +75,10 @@ class TokenRecord(Generic[ID]):
     user_agent: str | None = None
     ip_address: str | None = None
     authenticated_at: datetime = _AS_CREATED
+    scopes: frozenset[str] | None = None
+    data: dict[str, Any] = field(default_factory=dict, hash=False)
+    token_ttl: timedelta | None = None
+    browser_session: bool = False
 
     def __post_init__(self) -> None:
         """Set `authenticated_at` to `created_at` if it was not passed."""
@@ -103,65 +115,6 @@ class TokenRecord(Generic[ID]):
         return self.expires_at is None or now < self.expires_at
 
 
-class IssuedToken(str):
-    """The text of a new token. The text cannot be read again later, because only its digest is stored.
-
-    An `IssuedToken` is a `str`, so it passes through every backend and transport of FastAPI-Users.
-
-    Attributes:
-        record: The record that is stored for the token.
-        user: The user whom the token belongs to.
-        issued_at: When this text was generated. After a rotation, `issued_at` is later than `record.created_at`.
-        revoke_cookie_session: A function that is called with the name of a cookie, and revokes the session whose token
-            the request has in that cookie, even if the session belongs to another user. A transport calls the function
-            before it overwrites the cookie. On a copy of the token, the function does nothing.
-    """
-
-    __slots__ = ("issued_at", "record", "revoke_cookie_session", "user")
-    record: TokenRecord[Any]
-    user: object
-    issued_at: datetime
-    revoke_cookie_session: Callable[[str], Awaitable[None]]
-
-    def __new__(
-        cls,
-        text: str,
-        *,
-        record: TokenRecord[ID],
-        user: object,
-        issued_at: datetime,
-        revoke_cookie_session: Callable[[str], Awaitable[None]] | None = None,
-    ) -> Self:
-        """Create the text, and give it the attributes of the token."""
-        token = super().__new__(cls, text)
-        token.record, token.user, token.issued_at = record, user, issued_at
-        token.revoke_cookie_session = revoke_cookie_session or _revoke_nothing
-        return token
-
-    def __reduce__(self) -> tuple[Callable[..., "IssuedToken"], tuple[object, ...]]:
-        """Return how to copy the token, with all its attributes except `revoke_cookie_session`."""
-        return _copied, (str(self), self.record, self.user, self.issued_at)
-
-    @property
-    def expires_in(self) -> int | None:
-        """The whole seconds from `issued_at` to the expiry (RFC 6749 §5.1); `None` if the token never expires."""
-        if self.record.expires_at is None:
-            return None
-        return int((self.record.expires_at - self.issued_at).total_seconds())
-
-    def __repr__(self) -> str:
-        """Hide the text, so that no log contains it by accident (ASVS 16.2.5)."""
-        return f"<IssuedToken {self.record.id}>"
-
-
-def _copied(text: str, record: TokenRecord[Any], user: object, issued_at: datetime) -> IssuedToken:
-    return IssuedToken(text, record=record, user=user, issued_at=issued_at)
-
-
-async def _revoke_nothing(_cookie_name: str) -> None:
-    """Do nothing, because without a request there is no cookie."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
     """The fields of a user that must not change from the check of a login until the new token is stored."""
@@ -183,6 +136,40 @@ class UserSource:
 
     session: object = None
     user_class: type[Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proof:
+    """What changes in a record when its user has proved again who they are.
+
+    Attributes:
+        authenticated_at: When the user has proved it.
+        credentials: The user's credentials, as loaded when the proof was checked.
+        data: The new data of the record; `None` keeps the data.
+    """
+
+    authenticated_at: datetime
+    credentials: Credentials
+    data: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roll(Generic[ID]):
+    """The replacement of one token by another, while the old token stays valid for some time.
+
+    Attributes:
+        record: The record of the old token, as it was read.
+        until: When the old token expires. If this is not in the future, the old token is removed at once.
+    """
+
+    record: TokenRecord[ID]
+    until: datetime
+
+    @property
+    def expires_at(self) -> datetime:
+        """When the old token expires, always earlier than before, so that a second roll finds a changed record."""
+        before = self.record.expires_at
+        return self.until if before is None else min(self.until, before - timedelta(milliseconds=1))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,73 +1,17 @@
 """The settings of a strategy, and the calculations that depend on them."""
 
 from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import Annotated, ClassVar, Self, SupportsFloat
+from typing import Annotated, ClassVar, Self
 
-from pydantic import (
-    AfterValidator,
-    AwareDatetime,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.records import ID, LimitPolicy, TokenRecord
+from fastapi_users_knox.setting_types import Interval, Key, Limit, Moment, Prefix, Ttl, check_ttl
 
-__all__ = ["KnoxSettings"]
+__all__ = ["ApiTokenSettings", "KnoxSettings"]
 
 _MILLISECOND = timedelta(milliseconds=1)
-_MAX_TTL = timedelta(days=36525)
-_MIN_KEY_BYTES = 32  # A key should be at least as long as the hash's output (RFC 2104 §3).
-
-
-def _is_number(value: object) -> bool:
-    if not isinstance(value, str | bytes | SupportsFloat):
-        return False
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
-
-
-def _refuse_number(fix: str, value: object) -> object:
-    """Refuse a number, because pydantic would read it as seconds, but its author may have meant minutes."""
-    if _is_number(value):
-        raise ValueError(f"a number has no unit: pass {fix}")
-    return value
-
-
-def _check_ttl(ttl: timedelta) -> timedelta:
-    if not timedelta(0) < ttl <= _MAX_TTL or ttl % _MILLISECOND:
-        raise ValueError("must be more than 0, at most 100 years (36525 days), and a whole number of milliseconds")
-    return ttl
-
-
-def _check_interval(interval: timedelta) -> timedelta:
-    if not timedelta(0) <= interval <= _MAX_TTL or interval % _MILLISECOND:
-        raise ValueError("must be 0 or more, at most 100 years (36525 days), and a whole number of milliseconds")
-    return interval
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    if len(key.get_secret_value().encode()) < _MIN_KEY_BYTES:
-        raise ValueError(f"each key must be at least {_MIN_KEY_BYTES} bytes long")
-    return key
-
-
-_Duration = Annotated[timedelta, BeforeValidator(partial(_refuse_number, "timedelta(seconds=3600), or as text 'PT1H'"))]
-_Moment = Annotated[
-    AwareDatetime,
-    BeforeValidator(partial(_refuse_number, "datetime(2030, 1, 1, tzinfo=UTC), or as text '2030-01-01T00:00:00Z'")),
-]
-_Ttl = Annotated[_Duration, AfterValidator(_check_ttl)]
-_Interval = Annotated[_Duration, AfterValidator(_check_interval)]
-_Key = Annotated[SecretStr, AfterValidator(_check_key)]
 
 
 class KnoxSettings(BaseModel):
@@ -83,13 +27,13 @@ class KnoxSettings(BaseModel):
 
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    token_ttl: _Ttl | None = timedelta(hours=10)
+    token_ttl: Ttl | None = timedelta(hours=10)
     """How long a token is valid after login, or after its last refresh. `None` means that tokens never expire. The
     value must be more than 0 and at most 100 years. The default of 10 hours, about a working day, is also the default
     of django-rest-knox. A shorter time limits the use of a stolen token; with a longer time, users log in less often.
     In django-rest-knox: `TOKEN_TTL`."""
 
-    token_limit_per_user: Annotated[int, Field(ge=1)] | None = None
+    token_limit_per_user: Limit | None = None
     """How many live tokens of this audience a user may have (ASVS 7.1.2). The value must be at least 1. `None`, the
     default, means no limit. With a limit, fewer forgotten sessions stay valid, but people with many devices are logged
     out or turned away. A lowered limit takes effect at the next login. In django-rest-knox: `TOKEN_LIMIT_PER_USER`."""
@@ -105,13 +49,13 @@ class KnoxSettings(BaseModel):
     `auto_refresh` on if people who come back daily should stay logged in. Refreshing costs at most one write for each
     token in each `min_refresh_interval`. In django-rest-knox: `AUTO_REFRESH`."""
 
-    auto_refresh_max_ttl: _Ttl | None = None
+    auto_refresh_max_ttl: Ttl | None = None
     """The cap: a token is refused this long after login, however often it was refreshed (ASVS 7.3.2). The cap is
     checked at every read, so a changed cap also applies to existing tokens. `None`, the default, means no cap: a stolen
     token that is used regularly then stays valid. The value must be at least `token_ttl`. In django-rest-knox:
     `AUTO_REFRESH_MAX_TTL`."""
 
-    min_refresh_interval: _Interval = timedelta(seconds=60)
+    min_refresh_interval: Interval = timedelta(seconds=60)
     """The shortest time between two writes that the use of one token causes. The write updates `last_used_at`, moves
     the expiry if it moves by more than this interval, and stores a new digest if the first of the `digest_keys` has
     changed. A shorter interval makes `last_used_at` more exact; a longer interval saves writes: a million tokens in
@@ -119,7 +63,7 @@ class KnoxSettings(BaseModel):
     `auto_refresh` is on, the interval must be less than `token_ttl`. In django-rest-knox, with the same default:
     `MIN_REFRESH_INTERVAL`."""
 
-    token_prefix: Annotated[str, Field(pattern=r"\A[A-Za-z0-9_]{0,20}\z")] = "knox_"  # noqa: S105 (no secret)
+    token_prefix: Prefix = "knox_"  # noqa: S105 (no secret)
     """The characters with which a token's text begins, so that people and secret scanners recognize a token. The prefix
     may have at most 20 ASCII letters, digits and underscores. A change of the prefix logs nobody out. In
     django-rest-knox: `TOKEN_PREFIX`."""
@@ -129,7 +73,7 @@ class KnoxSettings(BaseModel):
     revokes only the tokens of its own audience. The text may have at most 64 printable ASCII characters and no spaces.
     A single strategy can keep the default, which is the empty text."""
 
-    digest_keys: tuple[_Key, ...] = ()
+    digest_keys: tuple[Key, ...] = ()
     """Secret keys with which tokens are hashed (HMAC-SHA-256), each at least 32 bytes long. New tokens are hashed with
     the first key. Presented tokens are accepted if they match a digest made with any of the keys. To introduce a new
     key, first deploy it as the last key, then move it to the front. By default there are no keys, and tokens are hashed
@@ -138,13 +82,13 @@ class KnoxSettings(BaseModel):
     store the digest of their own token with another user's id. If the keys are lost, everybody is logged out. In
     django-rest-knox: `SECURE_HASH_ALGORITHM`."""
 
-    accept_unkeyed_until: _Moment | None = None
+    accept_unkeyed_until: Moment | None = None
     """Until this moment, tokens that were issued without `digest_keys` are accepted too. With `None`, the default, only
     tokens with a keyed digest are accepted once there are `digest_keys`. `accept_unkeyed_until` requires `digest_keys`.
     A token that is used in time gets a keyed digest and stays valid. Until this moment, an attacker who can insert a
     row can still forge a token, and the forged token stays valid too if it is used."""
 
-    not_before: _Moment | None = None
+    not_before: Moment | None = None
     """The kill switch: tokens whose login was before this moment are refused. `None`, the default, refuses no token.
     The refused tokens are not removed, so they become valid again if this moment is moved back."""
 
@@ -186,7 +130,7 @@ class KnoxSettings(BaseModel):
         Raises:
             ValueError: The lifetime is not a valid `token_ttl`.
         """
-        return self._earlier(None if ttl is None else created_at + _check_ttl(ttl), self._cap(created_at))
+        return self._earlier(None if ttl is None else created_at + check_ttl(ttl), self._cap(created_at))
 
     def capped_since(self, now: datetime) -> datetime | None:
         """Return the earliest `created_at` that the cap allows at `now`; `None` if there is no cap."""
@@ -217,9 +161,10 @@ class KnoxSettings(BaseModel):
 
     def refreshed_expiry(self, record: TokenRecord[ID], now: datetime) -> datetime | None:
         """Return the new expiry of a live record that is used at `now`; `None` if the expiry does not move."""
-        if not self.auto_refresh or self.token_ttl is None or record.expires_at is None:
+        ttl = self.token_ttl if record.token_ttl is None else record.token_ttl
+        if not self.auto_refresh or ttl is None or record.expires_at is None:
             return None
-        expiry = self._earlier(now + self.token_ttl, self._cap(record.created_at))
+        expiry = self._earlier(now + ttl, self._cap(record.created_at))
         if expiry is None or expiry - record.expires_at <= self.min_refresh_interval:
             return None
         return expiry
@@ -230,6 +175,20 @@ class KnoxSettings(BaseModel):
     @staticmethod
     def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
         return min((moment for moment in (one, other) if moment is not None), default=None)
+
+
+class ApiTokenSettings(KnoxSettings):
+    """The settings of a strategy that issues API tokens, which programs use instead of people.
+
+    Only the defaults differ from `KnoxSettings`: the tokens live for 90 days, have an audience of their own, and begin
+    with "knox_pat_" (personal access token), so that secret scanners can tell them from the tokens of sessions. A login
+    with a password that presents such a token does not end it.
+    """
+
+    token_ttl: Ttl | None = timedelta(days=90)
+    token_prefix: Prefix = "knox_pat_"  # noqa: S105 (no secret)
+    audience: Annotated[str, Field(pattern=r"\A[!-~]{0,64}\z")] = "api"
+    end_presented: bool = False
 
 
 def utc_now() -> datetime:

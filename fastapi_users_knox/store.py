@@ -1,14 +1,25 @@
 """The contract of a token store: eight methods, called verbs, and what each of them promises."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
+from fastapi_users_knox.records import (
+    ID,
+    UP,
+    Added,
+    Credentials,
+    Found,
+    LimitPolicy,
+    Proof,
+    Roll,
+    TokenRecord,
+    UserSource,
+)
 from fastapi_users_knox.tokens import PresentedToken
 
-__all__ = ["Attempts", "TokenStore", "check_batch_size"]
+__all__ = ["TokenStore", "check_audience", "check_batch_size"]
 
 _MAX_BATCH_SIZE = 10_000  # asyncpg allows at most 32,767 parameters in one statement.
 
@@ -45,6 +56,7 @@ class TokenStore(Protocol[UP, ID]):
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,
+        roll: Roll[ID] | None = None,
     ) -> Added[ID]:
         """Store the record of a new token.
 
@@ -61,11 +73,18 @@ class TokenStore(Protocol[UP, ID]):
         have any audience. If a simultaneous `remove_all` removes the record `by`, either the new record is not stored,
         or `remove_all` removes the new record too.
 
+        If `roll` is given, its record must belong to the same user and audience, must be live, and must have the
+        `expires_at` with which it was read. In the same step, its expiry moves to `until`, or to one millisecond
+        earlier than before, whichever is earlier. So of any number of simultaneous calls with the same `roll`, exactly
+        one stores its record. Later calls of `renew` do not move its expiry any more. If the record has expired by
+        that, it is removed and returned as replaced, and does not count for the limit.
+
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The store sees the users, and the user no longer exists or no longer matches
                 `credentials`.
-            InvalidToken: The record `by` has been removed or has expired.
+            InvalidToken: The record `by` has been removed or has expired, or the record of `roll` has been removed, has
+                expired or was changed.
             LimitUnsupported: `limit` is given, but the store cannot keep an exact limit.
             KnoxError: `by` is given, but the store cannot check that record in the same step.
         """
@@ -110,11 +129,23 @@ class TokenStore(Protocol[UP, ID]):
         ...
 
     async def rotate(
-        self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
+        self,
+        found: Found[UP, ID],
+        digest: bytes,
+        *,
+        now: datetime,
+        created_since: datetime | None = None,
+        proof: Proof | None = None,
     ) -> bool:
-        """Replace the digest under which the record was found with a new digest, and change nothing else.
+        """Replace the digest under which the record was found with a new digest.
 
-        Returns whether the digest was changed. Of any number of simultaneous calls, exactly one returns `True`.
+        If `proof` is given, its `authenticated_at` and `data` replace those of the record in the same step. Nothing
+        else changes. Returns whether the digest was changed. Of any number of simultaneous calls, exactly one returns
+        `True`.
+
+        Raises:
+            CredentialsChanged: `proof` is given, the store sees the users, and the user no longer exists or no longer
+                matches the `credentials`.
         """
         ...
 
@@ -135,6 +166,7 @@ class TokenStore(Protocol[UP, ID]):
         now: datetime,
         created_since: datetime | None = None,
         keep: UUID | None = None,
+        keep_scoped: bool = False,
     ) -> Sequence[TokenRecord[ID]]:
         """Remove every record of this user and audience, and return the records that were live.
 
@@ -144,6 +176,10 @@ class TokenStore(Protocol[UP, ID]):
             now: The current time.
             created_since: The earliest `created_at` of a live record.
             keep: The id of one record that is not removed.
+            keep_scoped: Whether records with scopes are not removed either. This needs `audience=None`.
+
+        Raises:
+            ValueError: `keep_scoped` is true and an audience is given.
         """
         ...
 
@@ -178,33 +214,13 @@ class TokenStore(Protocol[UP, ID]):
         ...
 
 
-class Attempts:
-    """The recent attempts of this process to write something because of a read.
-
-    The attempts are remembered so that only one of many simultaneous requests writes, and a failed write is not
-    attempted again at once.
-    """
-
-    _SIZE = 10_000
-
-    def __init__(self) -> None:
-        """Start without any attempts."""
-        self._tried_at: dict[Hashable, datetime] = {}
-
-    def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
-        """Return `True`, and remember this attempt, unless the write has already been attempted since `tried_since`.
-
-        At most 10,000 attempts are remembered; the oldest are forgotten first.
-        """
-        tried_at = self._tried_at.pop(what, None)
-        is_ours = tried_at is None or tried_at < tried_since
-        self._tried_at[what] = now if tried_at is None or is_ours else tried_at
-        if len(self._tried_at) > self._SIZE:
-            del self._tried_at[next(iter(self._tried_at))]
-        return is_ours
-
-
 def check_batch_size(batch_size: int) -> None:
     """Raise `ValueError` if `purge` cannot use this batch size."""
     if not 1 <= batch_size <= _MAX_BATCH_SIZE:
         raise ValueError(f"batch_size must be between 1 and {_MAX_BATCH_SIZE}")
+
+
+def check_audience(audience: str | None, *, keep_scoped: bool) -> None:
+    """Raise `ValueError` if `remove_all` cannot keep the records with scopes in this audience."""
+    if keep_scoped and audience is not None:
+        raise ValueError("keep_scoped needs audience=None")

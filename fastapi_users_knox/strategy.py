@@ -1,9 +1,9 @@
 """The strategy: FastAPI-Users' three methods, and further methods with which an application manages tokens."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import EllipsisType
-from typing import Generic
+from typing import Any, Generic
 from uuid import UUID
 
 from fastapi.requests import HTTPConnection
@@ -13,12 +13,15 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.events import ClientInfo, Listener, Publisher, RevokeReason, describe_client
-from fastapi_users_knox.records import IssuedToken, TokenRecord
+from fastapi_users_knox.issued_token import IssuedToken
+from fastapi_users_knox.login_options import GetLoginOptions
+from fastapi_users_knox.records import Roll, TokenRecord
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.transports.presented import authenticated_record
-from fastapi_users_knox.verbs import issuing, reading, revoking
+from fastapi_users_knox.verbs import issuing, reading, revoking, rotating
 from fastapi_users_knox.verbs.context import Context, checked_context
+from fastapi_users_knox.verbs.issuing import Wanted
 
 __all__ = ["KnoxStrategy"]
 
@@ -42,6 +45,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             change during the login. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
+        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
+            issued, and returns `LoginOptions`.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:
@@ -63,12 +68,19 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         user_db: BaseUserDatabase[UP, ID] | EllipsisType | None = ...,
         listeners: Iterable[Listener] = (),
         describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
+        login_options: GetLoginOptions | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         """Check the arguments. Nothing is sent to the store."""
         publisher = Publisher(listeners, request, describe_client)
         self._context: Context[UP, ID] = checked_context(
-            store, settings, connection=request, user_db=user_db, publisher=publisher, clock=clock
+            store,
+            settings,
+            connection=request,
+            user_db=user_db,
+            publisher=publisher,
+            clock=clock,
+            login_options=login_options,
         )
 
     @property
@@ -82,12 +94,20 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return self._context.settings
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        """Return the active user to whom a live token belongs; `None` for any other text."""
+        """Return the active user to whom a live session's token belongs; `None` for any other text.
+
+        A token with scopes is refused, so none of FastAPI-Users' own dependencies and routers accepts it.
+        """
         authenticated = await self.authenticate(token, user_manager)
         return None if authenticated is None else authenticated[0]
 
     async def authenticate(
-        self, token: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool = True
+        self,
+        token: str | None,
+        user_manager: BaseUserManager[UP, ID],
+        *,
+        touch: bool = True,
+        scopes: Collection[str] = (),
     ) -> tuple[UP, TokenRecord[ID]] | None:
         """Return the active user and the record of a live token; `None` for any other text.
 
@@ -97,22 +117,30 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             token: The presented text; any text is allowed.
             user_manager: The user manager, which loads the user.
             touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
-        """
-        return await reading.authenticate(self._context, token, user_manager, touch=touch)
+            scopes: The scopes that the request needs. A token with scopes is accepted only if it has all of these. If
+                the request needs no scopes, such a token is refused like any other text.
 
-    async def authenticate_record(self, token: str | None, *, touch: bool = True) -> TokenRecord[ID] | None:
+        Raises:
+            InsufficientScope: The token has scopes, but not all that the request needs.
+        """
+        return await reading.authenticate(self._context, token, user_manager, touch=touch, scopes=scopes)
+
+    async def authenticate_record(
+        self, token: str | None, *, touch: bool = True, scopes: Collection[str] = ()
+    ) -> TokenRecord[ID] | None:
         """Do what `authenticate` does, but load no user. It is for services that need only the user's id.
 
         A store that cannot see the users accepts the token of a user whom `KnoxUserManagerMixin` has not deactivated.
         """
-        return await reading.authenticate_record(self._context, token, touch=touch)
+        return await reading.authenticate_record(self._context, token, touch=touch, scopes=scopes)
 
-    async def read_record(self, token: str | None) -> TokenRecord[ID] | None:
+    async def read_record(self, token: str | None, *, scopes: Collection[str] = ()) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user; `None` for any other text.
 
-        The method writes nothing. If the store cannot see the users, the method reads the user from `user_db`.
+        The method writes nothing, and treats `scopes` as `authenticate` does. If the store cannot see the users, the
+        method reads the user from `user_db`.
         """
-        return await reading.read_record(self._context, token)
+        return await reading.read_record(self._context, token, scopes=scopes)
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, newest first."""
@@ -144,28 +172,72 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         by: TokenRecord[ID] | None = None,
         token_ttl: timedelta | EllipsisType | None = ...,
         name: str | None = None,
+        scopes: Iterable[str] | None = None,
+        data: Mapping[str, Any] | None = None,
         replace: bool = True,
     ) -> IssuedToken:
-        """Issue a token, within the limit.
+        """Issue a token, within the limit. What is not passed comes from `login_options`, or else from the settings.
 
         Args:
             user: The user, as loaded when the credentials were checked.
             by: The record, as `current_token` returns it, of the token with which the user asks for another token;
-                `None` at a login. The record must be in the same store, and passes on its `authenticated_at`.
-            token_ttl: The lifetime, instead of the setting `token_ttl`; `None` means that the token never expires. The
-                cap still applies. With `auto_refresh`, a refresh uses the setting and not this lifetime, as in
-                django-rest-knox.
+                `None` at a login. The record must be a session in the same store, and passes on its
+                `authenticated_at`.
+            token_ttl: The lifetime, also after each refresh; `None` means that the token never expires. The cap still
+                applies.
             name: The name in the list of sessions, instead of the name that the client sent.
+            scopes: What the token may be used for, as names of RFC 6749 §3.3, at most 1 KB. Only routes that name their
+                scopes accept such a token. `None` issues a session, which may do all that its user may.
+            data: The application's own data, a JSON object of at most 4 KB.
             replace: Whether the token replaces the tokens presented with the request and the record of the same
                 device. Pass `False` for an additional token, such as a token for a machine.
 
         Raises:
-            ValueError: The lifetime would not be valid as the setting `token_ttl`.
-            InvalidToken: The record `by` belongs to another user, or is not live any more.
+            ValueError: The lifetime would not be valid as the setting `token_ttl`, or the scopes or data are not valid.
+            InvalidToken: The record `by` has scopes, belongs to another user, or is not live any more.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
-        return await issuing.issue(self._context, user, by=by, token_ttl=token_ttl, name=name, replace=replace)
+        wanted = Wanted(by=by, token_ttl=token_ttl, name=name, scopes=scopes, data=data, replace=replace)
+        return await issuing.issue(self._context, user, wanted)
+
+    async def roll_token(
+        self,
+        record: TokenRecord[ID],
+        user: UP,
+        *,
+        by: TokenRecord[ID],
+        overlap: timedelta,
+        token_ttl: timedelta | EllipsisType | None = ...,
+    ) -> IssuedToken:
+        """Issue a successor of an API token, with its name, scopes and data, and let the old token expire soon.
+
+        The successor has a new id and counts for the limit beside the old token. Of any number of simultaneous calls
+        for one record, exactly one succeeds.
+
+        Args:
+            record: The record of the old token, as `list_records` returns it.
+            user: The user.
+            by: The record of the session with which the user asks for the successor.
+            overlap: How long the old token stays valid, if it does not expire earlier; 0 ends it at once.
+            token_ttl: The lifetime of the successor, by default that of the settings.
+
+        Raises:
+            InvalidToken: One of the two records belongs to another user, or has changed or ended since it was read.
+            TokenLimitReached: The limit is reached, and the policy is "reject".
+            CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
+        """
+        roll = Roll(record=record, until=self._context.now() + overlap)
+        wanted = Wanted(
+            by=by,
+            token_ttl=token_ttl,
+            name=record.name,
+            scopes=record.scopes,
+            data=record.data,
+            replace=False,
+            roll=roll,
+        )
+        return await issuing.issue(self._context, user, wanted)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
         """Replace the text of a live token with a new text, and keep the record's id, `created_at` and `expires_at`.
@@ -174,7 +246,25 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             InvalidToken: The text is not a live token of this user, the user is not active, or another call has just
                 rotated the token.
         """
-        return await issuing.rotate(self._context, token, user)
+        return await rotating.rotate(self._context, token, user)
+
+    async def reauthenticate(self, token: str, user: UP, *, data: Mapping[str, Any] | None = None) -> IssuedToken:
+        """Record that the user of a session has just proved again who they are, and replace the text of its token.
+
+        Call this method after a check of your own, for example of a passkey, a second factor or an OAuth login. The
+        record gets a new `authenticated_at`; its id, `created_at`, `expires_at`, name and device stay.
+
+        Args:
+            token: The text of the session's token.
+            user: The user, as loaded when the proof was checked.
+            data: The new data of the record; `None` keeps the data.
+
+        Raises:
+            ValueError: The data is not valid.
+            InvalidToken: The text is not the token of a live session of this user, or another call has just rotated it.
+            CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
+        """
+        return await rotating.reauthenticate(self._context, token, user, data=data)
 
     async def destroy_token(self, token: str, user: UP) -> None:
         """Log out: revoke the session of a token, or of each token in a cookie that was sent several times.
@@ -210,6 +300,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         reason: RevokeReason,
         audience: str | None = None,
         keep: UUID | None = None,
+        keep_scoped: bool = False,
         seen: Iterable[TokenRecord[ID]] = (),
         peers: Sequence["KnoxStrategy[UP, ID]"] = (),
     ) -> list[TokenRecord[ID]]:
@@ -222,13 +313,22 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             reason: The reason in the events.
             audience: The audience; `None` means every audience in the store.
             keep: The id of one record that is kept.
+            keep_scoped: Whether API tokens, which are the records with scopes, are kept too. This needs
+                `audience=None`.
             seen: Records that the database may have deleted together with the user. These records get an event too.
             peers: Other strategies that have listeners. The event of a record is published by the first peer with the
                 record's audience, or by this strategy if no peer has that audience.
         """
         contexts = [peer._context for peer in peers]  # noqa: SLF001 (they are of this class)
         return await revoking.revoke_all(
-            self._context, user_id, reason=reason, audience=audience, keep=keep, seen=seen, peers=contexts
+            self._context,
+            user_id,
+            reason=reason,
+            audience=audience,
+            keep=keep,
+            keep_scoped=keep_scoped,
+            seen=seen,
+            peers=contexts,
         )
 
     async def purge(self, *, batch_size: int = 1000) -> int:

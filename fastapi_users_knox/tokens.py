@@ -16,7 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["PresentedToken", "digest", "find_all", "generate", "parse", "routing_tag"]
+__all__ = ["PresentedToken", "digest", "find_all", "generate", "parse", "prefix_of", "routing_tag"]
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
 _TAG_LENGTH = 2
@@ -65,6 +65,11 @@ def parse(text: str | None) -> str | None:
     if _checksum(text[:-_CHECKSUM_LENGTH]) != text[-_CHECKSUM_LENGTH:]:
         return None
     return text[-_BODY_LENGTH : _TAG_LENGTH - _BODY_LENGTH]
+
+
+def prefix_of(token: str) -> str:
+    """Return the prefix of a text that has the shape of a token."""
+    return token[:-_BODY_LENGTH]
 
 
 def find_all(text: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from fastapi_users_knox import Added, Credentials, Found, IssuedToken, TokenRecord
-from fastapi_users_knox.store import Attempts
+from fastapi_users_knox.attempts import Attempts
 from tests.models import User
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -58,6 +58,7 @@ def test_a_record_holds_no_token_and_no_digest() -> None:
     assert [field.name for field in fields(TokenRecord)] == [
         *("id", "user_id", "audience", "created_at", "expires_at"),
         *("last_used_at", "name", "device_id", "user_agent", "ip_address", "authenticated_at"),
+        *("scopes", "data", "token_ttl", "browser_session"),
     ]
 
 

@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 from alembic import op
-from fastapi_users_knox.sqlalchemy.table import UTCDateTime
+from fastapi_users_knox.sqlalchemy import UTCDateTime
 
 revision = "5f0c7a1d9e32"
 down_revision = None  # the id of your latest revision

@@ -45,6 +45,8 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     Attributes:
         revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
         revoke_on_password_change: Whether a change of the password revokes all tokens except the presented token.
+        revoke_api_tokens_on_password_change: Whether a change or reset of the password also revokes the API tokens,
+            which are the tokens with scopes.
         revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented token.
         revoke_on_deactivation: Whether an update that sets `is_active` to false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
@@ -65,6 +67,7 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
 
     revoke_on_password_reset: ClassVar[bool] = True
     revoke_on_password_change: ClassVar[bool] = True
+    revoke_api_tokens_on_password_change: ClassVar[bool] = True
     revoke_on_email_change: ClassVar[bool] = False
     revoke_on_deactivation: ClassVar[bool] = True
     revoke_on_deletion: ClassVar[bool] = True
@@ -150,7 +153,10 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
         _is_reset.set(False)  # If a hook updates the user later, that is not part of the reset.
         update = partial(super()._update, user, update_dict)
         reason = partial(self._reason, is_reset=is_reset)
-        return await update_user(self._knox_account, user, update, update_dict=update_dict, reason=reason)
+        keep_scoped = not self.revoke_api_tokens_on_password_change
+        return await update_user(
+            self._knox_account, user, update, update_dict=update_dict, reason=reason, keep_scoped=keep_scoped
+        )
 
     async def _delete(self, user: UP, delete: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Call an implementation of `delete`, and revoke the tokens if `revoke_on_deletion` is true."""

@@ -52,7 +52,13 @@ class Revocation(Generic[UP, ID]):
         return next((record.id for record in records if record is not None), None)
 
     async def revoke(
-        self, user_id: ID, reason: RevokeReason, *, keep: UUID | None = None, seen: Seen[UP, ID] | None = None
+        self,
+        user_id: ID,
+        reason: RevokeReason,
+        *,
+        keep: UUID | None = None,
+        keep_scoped: bool = False,
+        seen: Seen[UP, ID] | None = None,
     ) -> int:
         """Revoke the tokens in every store, even if another store fails, and return how many were live.
 
@@ -60,6 +66,7 @@ class Revocation(Generic[UP, ID]):
             user_id: The user's id.
             reason: The reason in the events.
             keep: The id of one record to keep.
+            keep_scoped: Whether to keep API tokens, which are the records with scopes.
             seen: Records that the database may have deleted together with the user. These records get an event too.
 
         Raises:
@@ -74,7 +81,9 @@ class Revocation(Generic[UP, ID]):
             peers = self._peers(strategy)
             unpublished = [record for record in _seen_in(strategy.store, seen or {}) if record.id not in revoked]
             try:
-                ended = await strategy.revoke_all(user_id, reason=reason, keep=keep, seen=unpublished, peers=peers)
+                ended = await strategy.revoke_all(
+                    user_id, reason=reason, keep=keep, keep_scoped=keep_scoped, seen=unpublished, peers=peers
+                )
             except (Exception, CancelledError) as error:  # noqa: BLE001 (after any error, the next store must be tried)
                 failure = error
                 _log_failure(user_id, reason, error)

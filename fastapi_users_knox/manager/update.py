@@ -17,6 +17,7 @@ __all__ = ["Reason", "update_user"]
 
 _FIELDS = frozenset({"is_active", "hashed_password", "email"})
 _KEEPING: frozenset[RevokeReason] = frozenset({"password_changed", "email_changed"})
+_OF_PASSWORD: frozenset[RevokeReason] = frozenset({"password_changed", "password_reset"})
 
 Reason = Callable[[Collection[str]], RevokeReason | None]
 """A function that returns why a change of these fields revokes tokens; `None` if the change revokes no token."""
@@ -29,6 +30,7 @@ async def update_user(
     *,
     update_dict: Mapping[str, Any],
     reason: Reason,
+    keep_scoped: bool,
 ) -> UP:
     """Update a user, and revoke the tokens that the stored change makes invalid.
 
@@ -38,13 +40,14 @@ async def update_user(
         update: A function that stores the update.
         update_dict: The fields to change, in the form in which FastAPI-Users passes them.
         reason: A function that returns why a change of these fields revokes tokens.
+        keep_scoped: Whether API tokens stay valid if the reason is the password.
 
     Raises:
         StoreUnavailable: A token store cannot be read, so nothing was changed; or the user was changed, but the tokens
             could not be revoked.
         KnoxError: The session of the user database or of a store is inside `begin()`, so nothing was changed.
     """
-    return await account.in_one_task(_update(account, user, update, update_dict, reason))
+    return await account.in_one_task(_update(account, user, update, update_dict, reason, keep_scoped=keep_scoped))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +61,7 @@ class _Update(Generic[UP, ID]):
         update_dict: The fields to change.
         reason: A function that returns why a change of these fields revokes tokens.
         keep: The id of the record that authenticated the request.
+        keep_scoped: Whether API tokens stay valid if the reason is the password.
     """
 
     user: UP
@@ -66,6 +70,7 @@ class _Update(Generic[UP, ID]):
     update_dict: Mapping[str, Any]
     reason: Reason
     keep: UUID | None
+    keep_scoped: bool
 
     @property
     def fields(self) -> frozenset[str]:
@@ -107,13 +112,23 @@ async def _update(
     update: Callable[[], Awaitable[UP]],
     update_dict: Mapping[str, Any],
     reason: Reason,
+    *,
+    keep_scoped: bool,
 ) -> UP:
     if reason(_FIELDS) is None:
         return await update()
     users, user_id = account.users, account.users.id_of(user)
     before = await users.stored(user_id)
     keep = account.revocation.presented(user)
-    change = _Update(user=user, user_id=user_id, before=before, update_dict=update_dict, reason=reason, keep=keep)
+    change = _Update(
+        user=user,
+        user_id=user_id,
+        before=before,
+        update_dict=update_dict,
+        reason=reason,
+        keep=keep,
+        keep_scoped=keep_scoped,
+    )
     if reason(change.fields) or (users.derives_activity and reason({"is_active"})):
         await account.check(user)
     return await _update_and_revoke(account, change, update)
@@ -144,7 +159,8 @@ async def _update_and_revoke(
 
 async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], reason: RevokeReason) -> None:
     keep = change.keep if reason in _KEEPING else None
-    await account.revocation.revoke(change.user_id, reason, keep=keep)
+    keep_scoped = change.keep_scoped and reason in _OF_PASSWORD
+    await account.revocation.revoke(change.user_id, reason, keep=keep, keep_scoped=keep_scoped)
 
 
 async def _changed(account: Account[UP, ID], change: _Update[UP, ID]) -> frozenset[str]:

@@ -7,6 +7,8 @@
 --          now, created_since    milliseconds
 --          by                    the id of the same user's record that authorizes the new one
 --          limit, limit_policy   the largest number of live records of the audience, this one included
+--          roll                  the record that this one replaces later: its `id`, the `before` that its expiry must
+--                                have (absent if it never expires), and its new expiry, `until`; milliseconds
 --          replaces              digests of the records that this one replaces
 --          unconfirmed           milliseconds until the record expires if it is not confirmed. Redis may run the script
 --                                after its caller has given up, and then the record must not count for long.
@@ -15,7 +17,7 @@
 -- Result   whether the caller has to run the script again, because the record is not stored yet, and an array of pairs:
 --          "expired", "replaced" or "evicted", and the record that was removed for this reason;
 --          nil: the limit is reached, and nothing was changed;
---          0: the record `by` does not exist or has expired, and nothing was changed
+--          0: the record `by` or `roll` does not exist, has expired or was changed, and nothing was changed
 -- Idempotent: a repetition finds its record or its answer, and returns the same.
 
 local index, answer_key, key, record = KEYS[1], KEYS[3], KEYS[4], arguments.record
@@ -31,14 +33,17 @@ for _, digest in ipairs(arguments.replaces) do replaced[digest] = true end
 
 -- All records are considered only if they have to be counted or compared. Otherwise a few at each login are enough to
 -- remove all expired ones in time.
-local needs_all = limit or arguments.by or arguments.created_since or device_id or #arguments.replaces > 0
+local roll = arguments.roll
+local needs_all = limit or arguments.by or roll or arguments.created_since or device_id or #arguments.replaces > 0
 local searches = is_large(index)
 if searches == nil and needs_all then return AGAIN end
 local most = needs_all and HALF or 10
 
 -- Return the ids of the records that may have to be removed, apart from those that the limit evicts.
 local function ids_to_consider()
-  local ids = {arguments.by}
+  local ids = {}
+  if arguments.by then ids[1] = arguments.by end
+  if roll then ids[#ids + 1] = roll.id end
   local function append(members)
     for _, id in ipairs(ids_of(members)) do ids[#ids + 1] = id end
   end
@@ -65,7 +70,7 @@ else
   count = 0
 end
 
-local live, removed, answer, seen, authorizing = {}, {}, {}, {}, nil
+local live, removed, answer, seen, authorizing, rolled = {}, {}, {}, {}, nil, nil
 local function remove(old, why)
   removed[#removed + 1], answer[#answer + 1] = old, '["' .. why .. '",' .. old.text .. ']'
   if not is_expired(old.fields) then count = count - 1 end
@@ -76,10 +81,15 @@ for _, old in ipairs(found) do
   seen[fields[ID]] = true
   if fields[ID] == arguments.by and not is_expired(fields) and not is_unconfirmed(fields) then authorizing = old end
   if audience_of(fields) == audience then
+    if roll and fields[ID] == roll.id and field(fields, EXPIRES_AT) == roll.before and is_live(fields)
+      and not is_unconfirmed(fields) then
+      rolled = old
+    end
     if not is_expired(fields) and (not searches or is_unconfirmed(fields)) then count = count + 1 end
     if not is_live(fields) then
       remove(old, 'expired')
-    elseif replaced[old.digest] or (device_id and field(fields, DEVICE_ID) == device_id) then
+    elseif replaced[old.digest] or (device_id and field(fields, DEVICE_ID) == device_id)
+      or (old == rolled and roll['until'] <= arguments.now) then
       remove(old, 'replaced')
     else
       live[#live + 1] = old
@@ -87,17 +97,17 @@ for _, old in ipairs(found) do
   end
 end
 
-if arguments.by and not authorizing then
+if (arguments.by and not authorizing) or (roll and not rolled) then
   refuse_replica()
   return 0
 end
 
 -- Remove the records found so far, and have the caller run the script again. Only the last run stores the new record.
--- The record `by` is spared until then, because it has to authorize the new record in the last run too.
+-- The records `by` and `roll` are spared until then, because they have to allow the new record in the last run too.
 local function unfinished()
   local done = {}
   for number, old in ipairs(removed) do
-    if old ~= authorizing then gone[#gone + 1], done[#done + 1] = old, answer[number] end
+    if old ~= authorizing and old ~= rolled then gone[#gone + 1], done[#done + 1] = old, answer[number] end
   end
   delete(index, gone)
   return keep_answer(answer_key, done, true)
@@ -149,7 +159,16 @@ record[LAST_USED_AT], record[RENEWED_BY] = record[LAST_USED_AT] or cjson.null, U
 redis.call('SET', key, cjson.encode(record), 'PX', arguments.unconfirmed)
 redis.call('ZADD', index, score(record), digest_of(key))
 link(digest_of(key), record)
-for _, old in ipairs(removed) do gone[#gone + 1] = old end
+for _, old in ipairs(removed) do
+  gone[#gone + 1] = old
+  if old == rolled then rolled = nil end
+end
 delete(index, gone)
+if rolled then
+  rolled.fields[EXPIRES_AT] = roll['until']
+  set_field(rolled.fields, TOKEN_TTL, 0)
+  store(index, rolled.digest, rolled.fields)
+  link(rolled.digest, rolled.fields)
+end
 extend_index(index, digest_of(key))
 return keep_answer(answer_key, answer, false)

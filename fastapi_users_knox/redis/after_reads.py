@@ -8,9 +8,9 @@ from typing import TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
+from fastapi_users_knox.attempts import Attempts
 from fastapi_users_knox.errors import describe
 from fastapi_users_knox.redis.scripts import Client
-from fastapi_users_knox.store import Attempts
 
 __all__ = ["MAX_DELAY", "bounded", "write_after_read"]
 

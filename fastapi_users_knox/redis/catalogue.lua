@@ -5,7 +5,8 @@
 -- every score is 0, so that its members are in alphabetical order and each range of them is found at once. Each record
 -- of the index has these members, in which a time has 14 digits, and the length precedes an audience and a device:
 --
---   i<id><row>                           the row: a JSON array from which the other members can be made
+--   i<id><row>                           the row: a JSON array from which the other members can be made; or
+--   k<id><row>                           the same, for a record with scopes
 --   d<audience><device><id>              if the record has a device
 --   u<audience><id>                      if the record is unconfirmed; otherwise
 --   c<audience><created at><id>
@@ -37,6 +38,11 @@ local function digits(moment)
   return string.format('%014d', moment)
 end
 
+-- Return the first letter of the member that contains a record's row.
+local function letter_of(record)
+  return field(record, SCOPES) and 'k' or 'i'
+end
+
 local function row_of(digest, record)
   return {
     digest, audience_of(record), record[CREATED_AT], field(record, EXPIRES_AT) or NEVER, active_at(record),
@@ -64,7 +70,11 @@ end
 
 -- Return the row of an id, and all members of its record; or nil if the catalogue does not have it.
 local function row_at(id)
-  local member = redis.call('ZRANGE', CATALOGUE, '[i' .. id, '(i' .. id .. '\255', 'BYLEX', 'LIMIT', 0, 1)[1]
+  local member
+  for _, letter in ipairs({'i', 'k'}) do
+    local first, past = '[' .. letter .. id, '(' .. letter .. id .. '\255'
+    member = member or redis.call('ZRANGE', CATALOGUE, first, past, 'BYLEX', 'LIMIT', 0, 1)[1]
+  end
   if not member then return nil end
   local row = cjson.decode(string.sub(member, ID_LENGTH + 2))
   local members = members_of(id, row)
@@ -78,7 +88,7 @@ local function link(digest, record)
   local id, row = record[ID], row_of(digest, record)
   local _, old = row_at(id)
   if old then redis.call('ZREM', CATALOGUE, unpack(old)) end
-  local scored = {0, 'i' .. id .. cjson.encode(row)}
+  local scored = {0, letter_of(record) .. id .. cjson.encode(row)}
   for _, member in ipairs(members_of(id, row)) do
     scored[#scored + 1], scored[#scored + 2] = 0, member
   end
@@ -165,7 +175,7 @@ local function is_large(index)
   local count = redis.call('ZCARD', index)
   local is_complete = has_catalogue and not beginning_with('b', 1)[1]
   -- The numbers differ if Redis has evicted the index, or if something else has changed it.
-  if is_complete and number_between('i', 'j') == count then return true end
+  if is_complete and number_between('i', 'j') + number_between('k', 'l') == count then return true end
   if count <= STEP then return false end
   if is_complete then drop_catalogue() end
   extend_catalogue(index)

@@ -8,6 +8,9 @@
 -- All times are milliseconds since 1970 UTC, and the caller passes them. Redis uses its own clock only to delete old
 -- keys: a key expires GRACE after its record.
 --
+-- DATA is JSON too, but as a text, which no script parses: cjson would change its numbers and empty arrays. TOKEN_TTL is
+-- 0 for a record whose expiry does not move any more.
+--
 -- RENEWED_BY is the number of the call that last set LAST_USED_AT, or UNCONFIRMED. An unconfirmed record counts for the
 -- limit, but its token is not accepted yet.
 --
@@ -15,6 +18,7 @@
 
 local UNCONFIRMED = 0
 local ID, USER_ID, CREATED_AT, EXPIRES_AT, LAST_USED_AT, RENEWED_BY, AUDIENCE, DEVICE_ID = 1, 2, 3, 4, 5, 6, 7, 8
+local AUTHENTICATED_AT, SCOPES, DATA, TOKEN_TTL = 12, 13, 14, 15
 
 local base = string.match(KEYS[1], '^[^{]*{[^}]*}:')
 

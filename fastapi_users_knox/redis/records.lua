@@ -32,6 +32,12 @@ local function active_at(record)
   return field(record, LAST_USED_AT) or record[CREATED_AT]
 end
 
+-- Set a field. A JSON array has no gaps, so the fields before it are set to null if the record does not have them.
+local function set_field(record, number, value)
+  for gap = #record + 1, number do record[gap] = cjson.null end
+  record[number] = value
+end
+
 -- Return the score of a record in the index.
 local function score(record)
   local expires_at = field(record, EXPIRES_AT)
@@ -46,6 +52,13 @@ local function set_ttl(digest, record)
   else
     redis.call('PERSIST', base .. digest)
   end
+end
+
+-- Store a record under a digest, in place of the one that is stored there.
+local function store(index, digest, record)
+  redis.call('SET', base .. digest, cjson.encode(record))
+  set_ttl(digest, record)
+  redis.call('ZADD', index, score(record), digest)
 end
 
 -- Store a record under another digest, with the same score in the index.

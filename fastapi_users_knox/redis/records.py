@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 
 from fastapi_users_knox.errors import KnoxError
-from fastapi_users_knox.records import ID, TokenRecord
+from fastapi_users_knox.fields import data_of, scopes_of, text_of_data, text_of_scopes
+from fastapi_users_knox.records import ID, Proof, Roll, TokenRecord
 
-__all__ = ["MILLISECOND", "check_id", "fields_of", "milliseconds", "record_of", "text_of"]
+__all__ = ["MILLISECOND", "changes_of", "check_id", "fields_of", "milliseconds", "record_of", "roll_of", "text_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
-_FIELDS = 12
+_FIELDS = 16
 _MIN_FIELDS = 4  # These are always stored. Empty fields at the end are omitted, to save memory.
 
 
@@ -46,23 +47,41 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
         milliseconds(record.expires_at),
         milliseconds(record.last_used_at),
         None,  # RENEWED_BY, which only the scripts write
-        record.audience,
+        record.audience or None,
         record.device_id,
         record.name,
         record.user_agent,
         record.ip_address,
         None if record.authenticated_at == record.created_at else milliseconds(record.authenticated_at),
+        text_of_scopes(record.scopes),
+        text_of_data(record.data),
+        None if record.token_ttl is None else record.token_ttl // MILLISECOND,
+        record.browser_session or None,
     ]
-    while len(fields) > _MIN_FIELDS and not fields[-1]:
+    while len(fields) > _MIN_FIELDS and fields[-1] is None:
         fields.pop()
     return fields
+
+
+def changes_of(proof: Proof | None) -> dict[str, object]:
+    """Return what a proof changes in a record, as a script receives it."""
+    if proof is None:
+        return {}
+    data = {} if proof.data is None else {"data": text_of_data(proof.data) or "{}"}
+    return {"authenticated_at": milliseconds(proof.authenticated_at), **data}
+
+
+def roll_of(roll: Roll[Any]) -> dict[str, object]:
+    """Return a roll as a script receives it."""
+    before = {} if roll.record.expires_at is None else {"before": milliseconds(roll.record.expires_at)}
+    return {"id": text_of(roll.record.id.bytes), "until": milliseconds(roll.expires_at), **before}
 
 
 def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
     """Build a record from its stored fields and from the user's id as the application knows it."""
     padded = [*fields, *[None] * (_FIELDS - len(fields))]
-    id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *client, authenticated_at = padded
-    user_agent, ip_address = client
+    id_, _, created_at, expires_at, last_used_at, _, audience, device_id, name, *others = padded
+    user_agent, ip_address, authenticated_at, scopes, data, token_ttl, browser_session = others
     return TokenRecord.from_stored(
         {
             "id": UUID(bytes=urlsafe_b64decode(id_ + "==")),
@@ -76,6 +95,10 @@ def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
             "device_id": device_id,
             "user_agent": user_agent,
             "ip_address": ip_address,
+            "scopes": scopes_of(scopes),
+            "data": data_of(data),
+            "token_ttl": None if token_ttl is None else token_ttl * MILLISECOND,
+            "browser_session": browser_session is True,
         }
     )
 

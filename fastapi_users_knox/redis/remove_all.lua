@@ -3,6 +3,7 @@
 -- KEYS[1]  the user's index      KEYS[2]  the user's catalogue          KEYS[3]  where to keep the answer
 -- ARGV[1]  audience              the audience of the records; every audience if it is absent
 --          keep                  the id of one record that stays
+--          keep_scoped           whether the records with scopes stay; only if `audience` is absent
 --          step                  see catalogue.lua
 --          part                  the number of runs before this one
 -- Result   whether the caller has to run the script again, and an array of the records that were removed, live or not
@@ -19,6 +20,7 @@ if not searches then
   local found, gone = parse(load_all(index))
   found = select_records(found, function(fields)
     return fields[ID] ~= arguments.keep and (audience == nil or audience_of(fields) == audience)
+      and not (arguments.keep_scoped and field(fields, SCOPES))
   end)
   return remove_and_answer(index, answer_key, found, gone, false)
 end
@@ -34,6 +36,7 @@ local function append(others)
 end
 if audience == nil then
   append(ids_of_rows(beginning_with('i', most)))
+  if not arguments.keep_scoped then append(ids_of_rows(beginning_with('k', most))) end
 else
   append(ids_of(beginning_with('u' .. measured(audience), most)))
   append(ids_of(beginning_with('c' .. measured(audience), most)))

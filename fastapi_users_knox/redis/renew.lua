@@ -16,15 +16,14 @@ if field(record, RENEWED_BY) == arguments.call then return 1 end
 
 local expires_at = field(record, EXPIRES_AT)
 if not redis.call('ZSCORE', index, digest) or not is_live(record) or active_at(record) >= arguments.unused_since
-  or (arguments.expires_at and (not expires_at or arguments.expires_at <= expires_at)) then
+  or (arguments.expires_at and (not expires_at or arguments.expires_at <= expires_at))
+  or (arguments.expires_at and field(record, TOKEN_TTL) == 0) then
   return 0
 end
 
 record[LAST_USED_AT], record[RENEWED_BY] = arguments.now, arguments.call
 record[EXPIRES_AT] = arguments.expires_at or record[EXPIRES_AT]
-redis.call('SET', KEYS[3], cjson.encode(record))
-set_ttl(digest, record)
-redis.call('ZADD', index, score(record), digest)
+store(index, digest, record)
 if new_digest ~= digest then move(index, digest, new_digest) end
 link(new_digest, record)
 extend_index(index, new_digest)

@@ -3,7 +3,6 @@
 import json
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, ClassVar, Generic, overload
@@ -11,20 +10,26 @@ from uuid import UUID
 
 from redis.asyncio import Redis, RedisCluster
 
-from fastapi_users_knox.errors import InvalidToken, StoreUnavailable, TokenLimitReached
-from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
-from fastapi_users_knox.redis.after_reads import bounded, write_after_read
-from fastapi_users_knox.redis.answers import (
-    FULL,
-    NOT_AUTHORIZED,
-    add_and_confirm,
-    list_all_parts,
-    remove_and_forget_answer,
+from fastapi_users_knox.records import (
+    ID,
+    UP,
+    Added,
+    Credentials,
+    Found,
+    LimitPolicy,
+    Proof,
+    Roll,
+    TokenRecord,
+    UserSource,
 )
+from fastapi_users_knox.redis.adding import add_record
+from fastapi_users_knox.redis.after_reads import write_after_read
+from fastapi_users_knox.redis.answers import list_all_parts, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
-from fastapi_users_knox.redis.records import check_id, fields_of, milliseconds, record_of, text_of
+from fastapi_users_knox.redis.purging import purge_all, purge_one
+from fastapi_users_knox.redis.records import changes_of, check_id, fields_of, milliseconds, record_of, roll_of, text_of
 from fastapi_users_knox.redis.scripts import Client, call, run
-from fastapi_users_knox.store import check_batch_size
+from fastapi_users_knox.store import check_audience, check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["RedisTokenStore"]
@@ -84,6 +89,7 @@ class RedisTokenStore(Generic[UP, ID]):
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,  # noqa: ARG002 (the store does not see the users)
+        roll: Roll[ID] | None = None,
     ) -> Added[ID]:
         """Store the record and confirm it. If the login fails in between, the record expires within ten seconds.
 
@@ -96,24 +102,13 @@ class RedisTokenStore(Generic[UP, ID]):
             "now": milliseconds(now),
             "created_since": milliseconds(created_since),
             "by": None if by is None else text_of(by.bytes),
+            "roll": None if roll is None else roll_of(roll),
             "limit": limit,
             "limit_policy": limit_policy,
             "replaces": [text_of(replaced) for replaced in replaces],
             "step": self._step,
         }
-        index, key = self._keys.index(record.user_id), self._keys.record(record.user_id, digest)
-        try:
-            removed = await add_and_confirm(self._redis, index, key, arguments)
-        except StoreUnavailable:
-            # Redis may have stored the record despite the error. It would count for the limit until it expires.
-            with suppress(StoreUnavailable, TimeoutError):
-                async with bounded():
-                    await self.remove(record.user_id, record.id, audience=record.audience, now=now)
-            raise
-        if removed == NOT_AUTHORIZED:
-            raise InvalidToken
-        if limit is not None and removed is FULL:
-            raise TokenLimitReached(limit)
+        removed = await add_record(self._redis, self._keys, record, digest, arguments)
         old = [(why, self._record(fields)) for why, fields in removed]
         reasons = ("expired", "replaced", "evicted")
         return Added(**{reason: tuple(record for why, record in old if why == reason) for reason in reasons})
@@ -164,12 +159,17 @@ class RedisTokenStore(Generic[UP, ID]):
         return bool(await write_after_read(renew, client=self._redis, what=what, now=now, tried_since=unused_since))
 
     async def rotate(
-        self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
+        self,
+        found: Found[UP, ID],
+        digest: bytes,
+        *,
+        now: datetime,
+        created_since: datetime | None = None,
+        proof: Proof | None = None,
     ) -> bool:
-        """Rename the record's key."""
-        return await self._change_record(
-            "rotate", found, digest, now=milliseconds(now), created_since=milliseconds(created_since)
-        )
+        """Rename the record's key, and change the record before if there is a `proof`."""
+        times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
+        return await self._change_record("rotate", found, digest, **times, **changes_of(proof))
 
     async def remove(
         self, user_id: ID, id: UUID, *, audience: str, now: datetime, created_since: datetime | None = None
@@ -186,13 +186,20 @@ class RedisTokenStore(Generic[UP, ID]):
         now: datetime,
         created_since: datetime | None = None,
         keep: UUID | None = None,
+        keep_scoped: bool = False,
     ) -> Sequence[TokenRecord[ID]]:
         """Run the script until no record is left.
 
         So records that are stored, renewed or rotated meanwhile are removed too. If a run fails, some may be left.
         """
-        kept = None if keep is None else text_of(keep.bytes)
-        removed = await self._remove("remove_all", user_id, audience=audience, keep=kept)
+        check_audience(audience, keep_scoped=keep_scoped)
+        removed = await self._remove(
+            "remove_all",
+            user_id,
+            audience=audience,
+            keep=None if keep is None else text_of(keep.bytes),
+            keep_scoped=keep_scoped or None,
+        )
         return [record for record in removed if record.is_live(now, created_since=created_since)]
 
     async def list(
@@ -223,17 +230,9 @@ class RedisTokenStore(Generic[UP, ID]):
         check_batch_size(batch_size)
         times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
         arguments = {"audience": audience, "step": self._step, **times}
-        purge = partial(remove_and_forget_answer, self._redis, "purge")
         if seen is None:
-            indexes = self._keys.find_indexes(self._redis, batch_size=batch_size)
-            return sum([len(await purge(index, arguments)) async for index in indexes])
-        index = self._keys.index(seen.record.user_id)
-        purge_one = partial(purge, index, {**arguments, "digest": text_of(seen.digest)})
-        what, tried_since = ("deleting an expired token", seen.record.id), tried_since or now
-        purged = await write_after_read(purge_one, client=self._redis, what=what, now=now, tried_since=tried_since)
-        return len(purged or ())
-
-    # Helpers of the verbs above, in their order.
+            return await purge_all(self._redis, self._keys, arguments, batch_size=batch_size)
+        return await purge_one(self._redis, self._keys, arguments, seen, now=now, tried_since=tried_since or now)
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))

@@ -15,6 +15,7 @@ from fastapi_users.models import ID, UP
 from fastapi_users.types import DependencyCallable
 
 from fastapi_users_knox.events import ClientInfo, Listener, describe_client
+from fastapi_users_knox.login_options import GetLoginOptions
 from fastapi_users_knox.settings import KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
@@ -38,6 +39,7 @@ def knox_strategy(
     get_user_db: DependencyCallable[BaseUserDatabase[UP, ID]] | EllipsisType | None = ...,
     listeners: Iterable[Listener] = (),
     describe_client: Callable[[HTTPConnection], ClientInfo] = describe_client,
+    login_options: GetLoginOptions | None = None,
     clock: Callable[[], datetime] = utc_now,
 ) -> GetStrategy[UP, ID]:
     """Make a dependency for `AuthenticationBackend(get_strategy=...)`; it always passes the request to the strategy.
@@ -53,6 +55,8 @@ def knox_strategy(
             need the adapter.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
+        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
+            issued, and returns `LoginOptions`.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:
@@ -62,7 +66,12 @@ def knox_strategy(
     if not isinstance(settings, KnoxSettings):
         raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
     make: Callable[..., KnoxStrategy[UP, ID]] = partial(
-        KnoxStrategy, settings=settings, listeners=tuple(listeners), describe_client=describe_client, clock=clock
+        KnoxStrategy,
+        settings=settings,
+        listeners=tuple(listeners),
+        describe_client=describe_client,
+        login_options=login_options,
+        clock=clock,
     )
     if get_user_db is not None and not isinstance(get_user_db, EllipsisType):
         return _strategy_with_users(make, get_token_store, get_user_db)

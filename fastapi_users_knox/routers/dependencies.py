@@ -1,18 +1,21 @@
 """`current_token`, the dependency for the user and the token's record. In django-rest-knox: `request.auth`."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, TypeVar, overload
+from inspect import Parameter, Signature
+from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 
 from fastapi import Depends, status
 from fastapi.exceptions import HTTPException
 from fastapi.requests import HTTPConnection
+from fastapi.security import SecurityScopes
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend, Strategy
 from fastapi_users.manager import BaseUserManager
-from fastapi_users.models import ID, UP, UserProtocol
+from fastapi_users.models import ID, UP
 
+from fastapi_users_knox.errors import InsufficientScope
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.routers.backends import (
     checked_strategy,
@@ -21,22 +24,29 @@ from fastapi_users_knox.routers.backends import (
     strategy_without_users,
 )
 from fastapi_users_knox.strategy import KnoxStrategy
-from fastapi_users_knox.transports.challenges import challenge_for, invalid_token, note_transport
+from fastapi_users_knox.transports.challenges import (
+    challenge_for,
+    invalid_token,
+    note_transport,
+    reauthentication_required,
+)
 from fastapi_users_knox.transports.presented import authenticated_record, note_authenticated
 
 __all__ = ["current_token"]
 
 T = TypeVar("T")
 _Dependency = Callable[..., Coroutine[Any, Any, T]]
+_Backends = AuthenticationBackend[UP, ID] | Sequence[AuthenticationBackend[UP, ID]]
+_Found = tuple[Any, TokenRecord[ID]]
+"""The user, or `None` if the user is not loaded, and the record."""
 
 _CHALLENGE = "WWW-Authenticate"
-_TOO_OLD = "The login is too long ago; log in again"
 
 
 @overload
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
+    backend: _Backends[UP, ID],
     *,
     load_user: Literal[True] = True,
     optional: Literal[False] = False,
@@ -51,7 +61,7 @@ def current_token(
 @overload
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
+    backend: _Backends[UP, ID],
     *,
     load_user: Literal[True] = True,
     optional: bool,
@@ -66,7 +76,7 @@ def current_token(
 @overload
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
+    backend: _Backends[UP, ID],
     *,
     load_user: Literal[False],
     optional: Literal[False] = False,
@@ -78,7 +88,7 @@ def current_token(
 @overload
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
+    backend: _Backends[UP, ID],
     *,
     load_user: Literal[False],
     optional: bool,
@@ -89,7 +99,7 @@ def current_token(
 
 def current_token(
     fastapi_users: FastAPIUsers[UP, ID],
-    backend: AuthenticationBackend[UP, ID],
+    backend: _Backends[UP, ID],
     *,
     load_user: bool = True,
     optional: bool = False,
@@ -101,12 +111,15 @@ def current_token(
 ) -> _Dependency[Any]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    The dependency works for requests and WebSockets, and accepts only the tokens of this backend. A refusal names the
+    The dependency works for requests and WebSockets, and accepts only the tokens of these backends. A refusal names the
     error (RFC 6750 §3.1).
+
+    `Depends(current_token(...))` accepts sessions only. `Security(current_token(...), scopes=["reports:read"])` also
+    accepts an API token, if it has all scopes that the route and its dependencies name; otherwise the answer is 403.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
-        backend: A backend whose strategy is a `KnoxStrategy`.
+        backend: A backend whose strategy is a `KnoxStrategy`, or several. The first one that accepts its token decides.
         load_user: `False` returns the record alone, which has the user's id. It needs neither the user manager nor a
             query for the user. A store that sees the users, such as the one over SQL, still refuses the tokens of an
             inactive user. A store that does not, such as the one over Redis, refuses them only if
@@ -117,14 +130,18 @@ def current_token(
         verified: Whether the user must be verified. If the user is not, the response is 403.
         superuser: Whether the user must be a superuser. If the user is not, the response is 403.
         touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
-        fresh_within: The longest time that may have passed since the user authenticated; the answer is 401 if more time
-            has passed. Refresh and rotation do not make a login fresh again.
+        fresh_within: The longest time that may have passed since the user authenticated. If more time has passed, the
+            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again.
 
     Raises:
-        TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`, or `verified` or
-            `superuser` is combined with `load_user=False`.
+        TypeError: A backend's strategy is declared to be something other than a `KnoxStrategy`, there is no backend, or
+            `active`, `verified` or `superuser` is combined with `load_user=False`.
     """
-    refuse_other_backends(backend)
+    backends = (backend,) if isinstance(backend, AuthenticationBackend) else tuple(backend)
+    if not backends:
+        raise TypeError("current_token needs at least one backend")
+    for each in backends:
+        refuse_other_backends(each)
     if not load_user and (active or verified or superuser):
         raise TypeError("load_user=False does not load the user, so leave out active, verified and superuser")
     rules = _Rules(
@@ -135,7 +152,7 @@ def current_token(
         optional=optional,
         touch=touch,
     )
-    return _with_user(fastapi_users, backend, rules) if load_user else _without_user(backend, rules)
+    return _CurrentToken(backends, rules, fastapi_users.get_user_manager if load_user else None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,78 +166,82 @@ class _Rules:
     optional: bool
     touch: bool
 
-    def refusal_of_user(self, connection: HTTPConnection, user: UserProtocol[Any]) -> HTTPException | None:
-        """Return the exception for the first unmet condition on the user, in FastAPI-Users' order."""
+    def refusal(
+        self, connection: HTTPConnection, found: _Found[ID], strategy: KnoxStrategy[UP, ID]
+    ) -> HTTPException | None:
+        """Return the exception for the first unmet condition, in FastAPI-Users' order."""
+        user, record = found
         if self.active and not user.is_active:
             return invalid_token(connection)
         if (self.verified and not user.is_verified) or (self.superuser and not user.is_superuser):
             challenge = challenge_for(connection, error="insufficient_scope")
             return HTTPException(status.HTTP_403_FORBIDDEN, headers={_CHALLENGE: challenge})
-        return None
-
-    def refusal_of_login(
-        self, connection: HTTPConnection, record: TokenRecord[ID], strategy: KnoxStrategy[UP, ID]
-    ) -> HTTPException | None:
-        """Return the exception if the user authenticated too long ago."""
         if self.fresh_within is not None and not strategy.is_fresh(record, self.fresh_within):
-            return invalid_token(connection, description=_TOO_OLD)
+            return reauthentication_required(connection, self.fresh_within)
         return None
 
-    def decide(
+
+class _CurrentToken(Generic[UP, ID]):
+    """The dependency that `current_token` makes. FastAPI reads its parameters from `__signature__`."""
+
+    def __init__(
         self,
-        connection: HTTPConnection,
-        found: T | None,
-        refusal: HTTPException | None,
-        *,
-        before: TokenRecord[Any] | None,
-    ) -> T | None:
-        """Return what was found. If there is a refusal, raise it, or return `None` if the token is optional.
+        backends: Sequence[AuthenticationBackend[UP, ID]],
+        rules: _Rules,
+        get_user_manager: Callable[..., Any] | None,
+    ) -> None:
+        """Declare a parameter for each thing that FastAPI has to pass."""
+        self._backends, self._rules, self._loads_user = backends, rules, get_user_manager is not None
+        given: dict[str, Any] = {"connection": HTTPConnection, "security_scopes": SecurityScopes}
+        if get_user_manager is not None:
+            given["user_manager"] = Annotated[BaseUserManager[Any, Any], Depends(get_user_manager)]
+        for number, backend in enumerate(backends):
+            given[f"token_{number}"] = Annotated[str | None, Depends(presented_by(backend))]
+            given[f"strategy_{number}"] = Annotated[Strategy[Any, Any], Depends(backend.get_strategy)]
+        parameters = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in given.items()]
+        self.__signature__ = Signature(parameters)
 
-        Args:
-            connection: The request or WebSocket.
-            found: What was found for the token; `None` if there is no live token.
-            refusal: The exception if a condition is not met.
-            before: The record that had authenticated the request before this dependency was called.
-        """
-        if found is None:
-            refusal = HTTPException(status.HTTP_401_UNAUTHORIZED, headers={_CHALLENGE: challenge_for(connection)})
-        if self.optional or refusal is not None:
+    async def __call__(self, *, connection: HTTPConnection, security_scopes: SecurityScopes, **given: Any) -> Any:  # noqa: ANN401 (as declared by the overloads)
+        """Return what the first backend finds that accepts its token, or raise the exception of a refusal."""
+        before = authenticated_record(connection)
+        found = await self._find(connection, security_scopes.scopes, given)
+        if self._rules.optional or isinstance(found, HTTPException):
             note_authenticated(connection, before)  # An optional or refused token authenticates no request.
-        if refusal is not None and not self.optional:
-            raise refusal
-        return found if refusal is None else None
+        if not isinstance(found, HTTPException):
+            return found if self._loads_user else found[1]
+        if not self._rules.optional:
+            raise found
+        return None
 
+    async def _find(
+        self, connection: HTTPConnection, scopes: Sequence[str], given: Mapping[str, Any]
+    ) -> _Found[ID] | HTTPException:
+        """Return what was found, or the exception if there is no live token or a condition is not met."""
+        insufficient: InsufficientScope | None = None
+        for number, backend in enumerate(self._backends):
+            token, strategy = given[f"token_{number}"], given[f"strategy_{number}"]
+            note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports do not.
+            try:
+                found = await self._authenticate(backend, strategy, token, given.get("user_manager"), scopes)
+            except InsufficientScope as error:
+                insufficient = error
+                continue
+            if found is not None:
+                return self._rules.refusal(connection, found, strategy) or found
+        challenge = {_CHALLENGE: challenge_for(connection)}
+        return insufficient or HTTPException(status.HTTP_401_UNAUTHORIZED, headers=challenge)
 
-def _with_user(
-    fastapi_users: FastAPIUsers[UP, ID], backend: AuthenticationBackend[UP, ID], rules: _Rules
-) -> _Dependency[tuple[UP, TokenRecord[ID]] | None]:
-    async def get_current_token(
-        connection: HTTPConnection,
-        user_manager: Annotated[BaseUserManager[UP, ID], Depends(fastapi_users.get_user_manager)],
-        token: Annotated[str | None, Depends(presented_by(backend))],
-        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> tuple[UP, TokenRecord[ID]] | None:
-        knox, before = checked_strategy(strategy, backend), authenticated_record(connection)
-        found = await knox.authenticate(token, user_manager, touch=rules.touch)
-        note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports make no note.
-        refusal = found and (
-            rules.refusal_of_user(connection, found[0]) or rules.refusal_of_login(connection, found[1], knox)
-        )
-        return rules.decide(connection, found, refusal, before=before)
-
-    return get_current_token
-
-
-def _without_user(backend: AuthenticationBackend[UP, ID], rules: _Rules) -> _Dependency[TokenRecord[ID] | None]:
-    async def get_current_record(
-        connection: HTTPConnection,
-        token: Annotated[str | None, Depends(presented_by(backend))],
-        strategy: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
-    ) -> TokenRecord[ID] | None:
-        knox, before = strategy_without_users(strategy, backend), authenticated_record(connection)
-        record = await knox.authenticate_record(token, touch=rules.touch)
-        note_transport(connection, scheme=None, presented=bool(token))
-        refusal = None if record is None else rules.refusal_of_login(connection, record, knox)
-        return rules.decide(connection, record, refusal, before=before)
-
-    return get_current_record
+    async def _authenticate(
+        self,
+        backend: AuthenticationBackend[UP, ID],
+        strategy: Strategy[UP, ID],
+        token: str | None,
+        user_manager: BaseUserManager[UP, ID] | None,
+        scopes: Sequence[str],
+    ) -> _Found[ID] | None:
+        # An override without the argument `scopes` works on all routes that need no scopes.
+        options: dict[str, Any] = {"touch": self._rules.touch} | ({"scopes": scopes} if scopes else {})
+        if user_manager is not None:
+            return await checked_strategy(strategy, backend).authenticate(token, user_manager, **options)
+        record = await strategy_without_users(strategy, backend).authenticate_record(token, **options)
+        return None if record is None else (None, record)

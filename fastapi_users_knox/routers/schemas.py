@@ -19,6 +19,8 @@ _EXAMPLE: dict[str, Any] = {
     "authenticated_at": "2030-01-01T12:00:00Z",
     "expires_at": "2030-01-01T22:00:00Z",
     "last_used_at": "2030-01-01T12:34:56.789000Z",
+    "scopes": None,
+    "data": {"plan": "free"},
     "current": True,
 }
 
@@ -41,6 +43,10 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
     last_used_at: AwareDatetime | None = Field(
         description="When the session was last used, accurate to `min_refresh_interval`; null if not used since login."
     )
+    scopes: list[str] | None = Field(
+        description="What the token may be used for; null for a session, which may do all that its user may."
+    )
+    data: dict[str, Any] = Field(description="The application's own data about the session.")
     current: bool = Field(description="Whether this request was made with the session.")
 
     @classmethod
@@ -56,5 +62,7 @@ class SessionRead(BaseModel, json_schema_extra={"examples": [_EXAMPLE]}):
             authenticated_at=record.authenticated_at,
             expires_at=record.expires_at,
             last_used_at=record.last_used_at,
+            scopes=None if record.scopes is None else sorted(record.scopes),
+            data=record.data,
             current=presented is not None and record.id == presented.id,
         )

@@ -2,17 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Generic
 from uuid import UUID
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
-from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
-from fastapi_users_knox.records import ID, Added, Credentials, LimitPolicy, TokenRecord
+from fastapi_users_knox.errors import InvalidToken, KnoxError, LimitUnsupported, TokenLimitReached
+from fastapi_users_knox.records import ID, Added, Credentials, LimitPolicy, Roll, TokenRecord
 from fastapi_users_knox.sqlalchemy.database import Database
-from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
-from fastapi_users_knox.sqlalchemy.locks import lock_user
+from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
+from fastapi_users_knox.sqlalchemy.locks import lock_unchanged_user
 from fastapi_users_knox.sqlalchemy.removing import remove_rows
 
 __all__ = ["NewToken", "add_token", "refuse_unsupported_limit"]
@@ -31,6 +31,7 @@ class NewToken(Generic[ID]):
     limit_policy: LimitPolicy
     replaces: Sequence[bytes]
     credentials: Credentials | None
+    roll: Roll[ID] | None
 
 
 def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
@@ -50,30 +51,15 @@ def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> 
     """Insert the row of a new token, and remove the rows that have expired, are replaced or exceed the limit."""
     record = new.record
     # The lock comes first: with a DELETE before it, many simultaneous logins of one user deadlock on MariaDB.
-    _lock_unchanged_user(database, connection, new)
+    lock_unchanged_user(database, connection, new.record.user_id, new.credentials)
     _lock_authorizing_token(database, connection, new)
+    rolled = _move_expiry(database, connection, new)
     removed = _remove_replaced(database, connection, new)
     evicted = _make_room(database, connection, new)
     connection.execute(database.sql.insert, database.sql.values(record, new.digest))
-    live = [old for old in removed if old.is_live(new.now, created_since=new.created_since)]
+    live = [old for old in removed if old.is_live(new.now, created_since=new.created_since)] + [*rolled]
     expired = [old for old in removed if old not in live]
     return Added(expired=tuple(expired), replaced=tuple(live), evicted=tuple(evicted))
-
-
-def _lock_unchanged_user(database: Database, connection: Connection, new: NewToken[ID]) -> None:
-    """Lock the user's row, and check that the user has not changed since the password was checked."""
-    if database.sql.users is None:
-        return
-    row, credentials = lock_user(database, connection, new.record.user_id), new.credentials
-    if row is None:
-        refuse_hidden(database, connection, new.record.user_id)
-        raise CredentialsChanged
-    if credentials is None:
-        return
-    hashed_password, is_active = row
-    # SQL may return 1 for true, and null for false.
-    if (hashed_password, bool(is_active)) != (credentials.hashed_password, bool(credentials.is_active)):
-        raise CredentialsChanged
 
 
 def _lock_authorizing_token(database: Database, connection: Connection, new: NewToken[ID]) -> None:
@@ -89,6 +75,34 @@ def _lock_authorizing_token(database: Database, connection: Connection, new: New
     where = (columns["id"] == new.by, columns["user_id"] == new.record.user_id, database.sql.is_live(new.now, None))
     if connection.execute(select(columns["id"]).where(*where).with_for_update()).first() is None:
         raise InvalidToken
+
+
+def _move_expiry(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
+    """Let the token that the new one replaces expire at the given time. If that has passed, return what was removed."""
+    if new.roll is None:
+        return ()
+    sql, rolled, until = database.sql, new.roll.record, new.roll.expires_at
+    columns = sql.columns
+    where = (
+        columns["id"] == rolled.id,
+        columns["user_id"] == new.record.user_id,
+        columns["audience"] == new.record.audience,
+        columns["expires_at"].is_not_distinct_from(rolled.expires_at),
+        sql.is_live(new.now, new.created_since),
+    )
+    if until <= new.now:
+        removed = remove_rows(database, connection, sql.removal_of(*where))
+        count = len(removed)
+    else:
+        values = {
+            columns["expires_at"]: until,
+            columns["expiry_hour"]: hour_of(until),
+            columns["token_ttl"]: timedelta(0),
+        }
+        removed, count = (), connection.execute(update(sql.table).where(*where).values(values)).rowcount
+    if count != 1:
+        raise InvalidToken
+    return removed
 
 
 def _remove_replaced(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:

@@ -9,11 +9,11 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import ClauseElement, Connection, Engine, Pool
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from fastapi_users_knox.attempts import Attempts
 from fastapi_users_knox.shielding import run_to_the_end
 from fastapi_users_knox.sqlalchemy.second_connection import has_second_connection
 from fastapi_users_knox.sqlalchemy.sessions import executing_options
 from fastapi_users_knox.sqlalchemy.statements import Statements
-from fastapi_users_knox.store import Attempts
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import SessionTransaction

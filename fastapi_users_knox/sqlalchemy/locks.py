@@ -4,9 +4,12 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, any_, func, literal_column, select
 
+from fastapi_users_knox.errors import CredentialsChanged
+from fastapi_users_knox.records import Credentials
 from fastapi_users_knox.sqlalchemy.database import Database
+from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
 
-__all__ = ["lock_unlocked_tokens", "lock_user"]
+__all__ = ["lock_unchanged_user", "lock_unlocked_tokens", "lock_user"]
 
 
 def lock_user(database: Database, connection: Connection, user_id: object) -> Row[Any] | None:
@@ -17,6 +20,28 @@ def lock_user(database: Database, connection: Connection, user_id: object) -> Ro
     """
     users = database.sql.users
     return None if users is None else connection.execute(users.lock, {"user_id": user_id}).first()
+
+
+def lock_unchanged_user(
+    database: Database, connection: Connection, user_id: object, credentials: Credentials | None
+) -> None:
+    """Lock the user's row, and check that the user has not changed since the password was checked.
+
+    Raises:
+        CredentialsChanged: The user no longer exists or no longer matches `credentials`.
+    """
+    if database.sql.users is None:
+        return
+    row = lock_user(database, connection, user_id)
+    if row is None:
+        refuse_hidden(database, connection, user_id)
+        raise CredentialsChanged
+    if credentials is None:
+        return
+    hashed_password, is_active = row
+    # SQL may return 1 for true, and null for false.
+    if (hashed_password, bool(is_active)) != (credentials.hashed_password, bool(credentials.is_active)):
+        raise CredentialsChanged
 
 
 def lock_unlocked_tokens(

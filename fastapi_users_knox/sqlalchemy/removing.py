@@ -44,7 +44,13 @@ def remove_token(
 
 
 def remove_all_tokens(
-    database: Database, connection: Connection, *, user_id: object, audience: str | None, keep: UUID | None
+    database: Database,
+    connection: Connection,
+    *,
+    user_id: object,
+    audience: str | None,
+    keep: UUID | None,
+    keep_scoped: bool,
 ) -> Sequence[TokenRecord[Any]]:
     """Delete the rows of a user by one statement, which sees every row that an earlier `add` has stored."""
     columns = database.sql.columns
@@ -53,6 +59,8 @@ def remove_all_tokens(
         where.append(columns["audience"] == audience)
     if keep is not None:
         where.append(columns["id"] != keep)
+    if keep_scoped:
+        where.append(columns["scopes"].is_(None))
     # Without the lock, a DELETE that waits for an `add` to commit would not see the row that the `add` has inserted.
     is_locked = locks_rows(connection) and lock_user(database, connection, user_id) is not None
     if not is_locked:

@@ -12,7 +12,7 @@ __all__ = ["FOUND", "RECORD", "PlainColumns", "found_record", "record_of"]
 
 FOUND = (  # what a read selects, because it knows the audience already
     *("id", "user_id", "created_at", "authenticated_at", "expires_at", "last_used_at"),
-    *("name", "device_id", "user_agent", "ip_address"),
+    *("name", "device_id", "user_agent", "ip_address", "scopes", "data", "token_ttl", "browser_session"),
 )
 RECORD = ("audience", *FOUND)
 

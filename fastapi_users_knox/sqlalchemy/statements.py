@@ -1,7 +1,7 @@
 """The SQL statements of the token store."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, lru_cache
 from types import EllipsisType
 from typing import Any, cast
@@ -168,6 +168,7 @@ class Statements:
         ]
         if moves_expiry:
             where.append(columns["expires_at"] < bindparam("knox_expires_at"))
+            where.append(or_(columns["token_ttl"].is_(None), columns["token_ttl"] != timedelta(0)))
             values |= {
                 columns["expires_at"]: bindparam("knox_expires_at"),
                 columns["expiry_hour"]: bindparam("knox_expiry_hour"),

@@ -10,7 +10,18 @@ from uuid import UUID
 from sqlalchemy import and_
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
-from fastapi_users_knox.records import ID, UP, Added, Credentials, Found, LimitPolicy, TokenRecord, UserSource
+from fastapi_users_knox.records import (
+    ID,
+    UP,
+    Added,
+    Credentials,
+    Found,
+    LimitPolicy,
+    Proof,
+    Roll,
+    TokenRecord,
+    UserSource,
+)
 from fastapi_users_knox.sqlalchemy.adding import NewToken, add_token, refuse_unsupported_limit
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.finding import find_token, list_live
@@ -21,7 +32,7 @@ from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
 from fastapi_users_knox.sqlalchemy.updating import renew_token, rotate_token
 from fastapi_users_knox.sqlalchemy.writes_after_reads import write_after_read
-from fastapi_users_knox.store import check_batch_size
+from fastapi_users_knox.store import check_audience, check_batch_size
 from fastapi_users_knox.tokens import PresentedToken
 
 __all__ = ["SQLAlchemyTokenStore"]
@@ -77,6 +88,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         limit_policy: LimitPolicy = "reject",
         replaces: Sequence[bytes] = (),
         credentials: Credentials | None = None,
+        roll: Roll[ID] | None = None,
     ) -> Added[ID]:
         """Insert a row under a lock on the user's row, so that the logins of one user run one after another."""
         refuse_unsupported_limit(self._database, limit)
@@ -90,6 +102,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             limit_policy=limit_policy,
             replaces=replaces,
             credentials=credentials,
+            roll=roll,
         )
         return await run_to_commit(self._database, partial(add_token, self._database, new=new))
 
@@ -131,10 +144,24 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return renewed or False
 
     async def rotate(
-        self, found: Found[UP, ID], digest: bytes, *, now: datetime, created_since: datetime | None = None
+        self,
+        found: Found[UP, ID],
+        digest: bytes,
+        *,
+        now: datetime,
+        created_since: datetime | None = None,
+        proof: Proof | None = None,
     ) -> bool:
-        """Update the row."""
-        work = partial(rotate_token, self._database, found=found, digest=digest, now=now, created_since=created_since)
+        """Update the row; with a `proof`, under a lock on the user's row."""
+        work = partial(
+            rotate_token,
+            self._database,
+            found=found,
+            digest=digest,
+            now=now,
+            created_since=created_since,
+            proof=proof,
+        )
         return await run_to_commit(self._database, work)
 
     async def remove(
@@ -153,9 +180,18 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         now: datetime,
         created_since: datetime | None = None,
         keep: UUID | None = None,
+        keep_scoped: bool = False,
     ) -> Sequence[TokenRecord[ID]]:
         """Delete the rows with one statement, under the same lock that a login takes."""
-        work = partial(remove_all_tokens, self._database, user_id=user_id, audience=audience, keep=keep)
+        check_audience(audience, keep_scoped=keep_scoped)
+        work = partial(
+            remove_all_tokens,
+            self._database,
+            user_id=user_id,
+            audience=audience,
+            keep=keep,
+            keep_scoped=keep_scoped,
+        )
         removed = await run_to_commit(self._database, work)
         return [record for record in removed if record.is_live(now, created_since=created_since)]
 

@@ -1,80 +1,31 @@
-"""The token table: mixins in the style of fastapi-users-db-sqlalchemy, and their column types."""
+"""The token table: mixins in the style of fastapi-users-db-sqlalchemy."""
 
 import uuid
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic
 
-from sqlalchemy import (
-    Connection,
-    DateTime,
-    ForeignKey,
-    LargeBinary,
-    String,
-    Uuid,
-    delete,
-    event,
-    inspect,
-    select,
-    text,
-)
-from sqlalchemy.dialects import mysql
-from sqlalchemy.engine import Dialect
+from sqlalchemy import Boolean, Connection, ForeignKey, String, delete, event, false, inspect, select, text
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
-from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastapi_users_knox.records import ID
+from fastapi_users_knox.sqlalchemy.column_types import (
+    DIGEST_TYPE,
+    UUID_TYPE,
+    Data,
+    Milliseconds,
+    Scopes,
+    UTCDateTime,
+    exact_text,
+    unicode_text,
+)
 from fastapi_users_knox.sqlalchemy.expiry_hours import UNKNOWN_HOUR, hour_of, hour_of_row
 from fastapi_users_knox.sqlalchemy.indexes import add_index_and_free_space
 from fastapi_users_knox.sqlalchemy.keys import check_key, referred_columns
 from fastapi_users_knox.sqlalchemy.user_class import topmost_on
 
-__all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID", "UTCDateTime"]
-
-
-class UTCDateTime(TypeDecorator[datetime]):
-    """A timezone-aware datetime in UTC, stored to the microsecond on every database (MySQL's default is a second)."""
-
-    impl: TypeEngine[Any] | type[TypeEngine[Any]] = DateTime
-    cache_ok: bool | None = True
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[datetime]:
-        """Use the timezone-aware type on PostgreSQL, and naive UTC on other databases."""
-        if dialect.name in {"mysql", "mariadb"}:
-            return dialect.type_descriptor(mysql.DATETIME(fsp=6))
-        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Convert a timezone-aware datetime to UTC. A naive datetime raises ValueError."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("the datetime must be timezone-aware")
-        moment = value.astimezone(UTC)
-        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the datetime as timezone-aware, in UTC."""
-        if value is None:
-            return None
-        return value.astimezone(UTC) if dialect.name == "postgresql" else value.replace(tzinfo=UTC)
-
-
-# CHAR(32), except on PostgreSQL: only there every version and driver has a native type.
-_UUID = Uuid(native_uuid=False).with_variant(Uuid(), "postgresql")
-
-
-def _exact_text(length: int) -> String:
-    """Return a text type that compares character by character; MySQL's default ignores case."""
-    return String(length).with_variant(
-        mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin"), "mysql", "mariadb"
-    )
-
-
-def _unicode_text(length: int) -> String:
-    """Return a text type for any character, whatever the character set of the MySQL database."""
-    return String(length).with_variant(mysql.VARCHAR(length, charset="utf8mb4"), "mysql", "mariadb")
+__all__ = ["SQLAlchemyBaseKnoxTokenTable", "SQLAlchemyBaseKnoxTokenTableUUID"]
 
 
 class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
@@ -136,12 +87,14 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         device_id: str | None
         user_agent: str | None
         ip_address: str | None
+        scopes: frozenset[str] | None
+        data: dict[str, Any]
+        token_ttl: timedelta | None
+        browser_session: bool
     else:
-        id: Mapped[uuid.UUID] = mapped_column(_UUID, primary_key=True)
-        digest: Mapped[bytes] = mapped_column(
-            LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb"), unique=True, nullable=False
-        )
-        audience: Mapped[str] = mapped_column(_exact_text(64), nullable=False)
+        id: Mapped[uuid.UUID] = mapped_column(UUID_TYPE, primary_key=True)
+        digest: Mapped[bytes] = mapped_column(DIGEST_TYPE, unique=True, nullable=False)
+        audience: Mapped[str] = mapped_column(exact_text(64), nullable=False)
         created_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         authenticated_at: Mapped[datetime] = mapped_column(UTCDateTime, nullable=False)
         expires_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
@@ -150,10 +103,14 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
             UTCDateTime, index=True, default=hour_of_row, server_default=text(f"'{UNKNOWN_HOUR:%Y-%m-%d %H:%M:%S.%f}'")
         )
         last_used_at: Mapped[datetime | None] = mapped_column(UTCDateTime)
-        name: Mapped[str | None] = mapped_column(_unicode_text(128))
-        device_id: Mapped[str | None] = mapped_column(_exact_text(128))
-        user_agent: Mapped[str | None] = mapped_column(_unicode_text(256))
+        name: Mapped[str | None] = mapped_column(unicode_text(128))
+        device_id: Mapped[str | None] = mapped_column(exact_text(128))
+        user_agent: Mapped[str | None] = mapped_column(unicode_text(256))
         ip_address: Mapped[str | None] = mapped_column(String(64))
+        scopes: Mapped[frozenset[str] | None] = mapped_column(Scopes)
+        data: Mapped[dict[str, Any]] = mapped_column(Data, nullable=True)
+        token_ttl: Mapped[timedelta | None] = mapped_column(Milliseconds)
+        browser_session: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false(), nullable=False)
 
         @declared_attr
         def user_id(cls) -> Mapped[ID]:

@@ -1,14 +1,16 @@
 """Updating the row of a token that was found: its last use, its expiry and its digest."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, update
+from sqlalchemy import Column, ColumnElement, Connection, and_, update
 
-from fastapi_users_knox.records import ID, UP, Found
+from fastapi_users_knox.records import ID, UP, Found, Proof
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.dialects import locks_in_subquery
 from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
 from fastapi_users_knox.sqlalchemy.hidden import refuse_hidden
+from fastapi_users_knox.sqlalchemy.locks import lock_unchanged_user
 
 __all__ = ["renew_token", "rotate_token"]
 
@@ -54,11 +56,21 @@ def rotate_token(
     *,
     now: datetime,
     created_since: datetime | None,
+    proof: Proof | None,
 ) -> bool:
-    """Update the digest. With a DELETE and an INSERT, a logout-all at the same time would not see the new row."""
-    sql = database.sql
+    """Update the digest, and what the proof changes.
+
+    With a DELETE and an INSERT, a logout-all at the same time would not see the new row.
+    """
+    sql, columns = database.sql, database.sql.columns
+    values: dict[Column[Any], object] = {columns["digest"]: digest}
+    if proof is not None:
+        lock_unchanged_user(database, connection, found.record.user_id, proof.credentials)
+        values[columns["authenticated_at"]] = proof.authenticated_at
+        if proof.data is not None:
+            values[columns["data"]] = proof.data
     where = (_is_unchanged(database, found), sql.is_live(now, created_since))
-    result = connection.execute(update(sql.table).where(*where).values({sql.columns["digest"]: digest}))
+    result = connection.execute(update(sql.table).where(*where).values(values))
     if not result.rowcount:
         refuse_hidden(database, connection, found.record.user_id)
     return result.rowcount == 1

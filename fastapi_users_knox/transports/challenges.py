@@ -1,15 +1,24 @@
 """`WWW-Authenticate`: the scheme that a refusal names (RFC 9110 §11.6.1), and the error code (RFC 6750 §3.1)."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from datetime import timedelta
 
 from fastapi.requests import HTTPConnection
 from fastapi.security.utils import get_authorization_scheme_param
 
-from fastapi_users_knox.errors import InvalidToken, spell_challenge
+from fastapi_users_knox.errors import InsufficientScope, InvalidToken, ReauthenticationRequired, spell_challenge
 from fastapi_users_knox.tokens import find_all
 
-__all__ = ["challenge_for", "credentials", "invalid_token", "is_http_token", "note_transport"]
+__all__ = [
+    "challenge_for",
+    "credentials",
+    "insufficient_scope",
+    "invalid_token",
+    "is_http_token",
+    "note_transport",
+    "reauthentication_required",
+]
 
 _SCOPE_KEY = "fastapi_users_knox.transports"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -31,9 +40,7 @@ def note_transport(connection: HTTPConnection, *, scheme: str | None, presented:
     noted[scheme] = presented or noted.get(scheme, False)
 
 
-def challenge_for(
-    connection: HTTPConnection | None, *, error: str | None = None, description: str | None = None
-) -> str:
+def challenge_for(connection: HTTPConnection | None, *, error: str | None = None, **parameters: object) -> str:
     """Return the value of `WWW-Authenticate` for the refusal of a request (RFC 9110 §11.6.1, RFC 6750 §3).
 
     The value names the scheme with which a token was presented. If no token was presented, the value names the schemes
@@ -44,19 +51,36 @@ def challenge_for(
         connection: The request or WebSocket; `None` if there is none.
         error: The error code of RFC 6750. `None` means "invalid_token" if a token was presented, and no error code
             otherwise (§3.1).
-        description: A description for the developer of the client.
+        parameters: Further parameters of the challenge, such as `scope`. Those that are `None` are left out.
     """
     noted: dict[str | None, bool] = {} if connection is None else connection.scope.get(_SCOPE_KEY, {})
     schemes = [scheme for scheme in noted if scheme] or ["Bearer"]
     presented = [scheme for scheme in schemes if noted.get(scheme)]
     if error is None and connection is not None and (any(noted.values()) or _is_presented_elsewhere(connection, noted)):
         error = "invalid_token"
-    return ", ".join(spell_challenge(scheme, error=error, description=description) for scheme in presented or schemes)
+    return ", ".join(spell_challenge(scheme, error=error, **parameters) for scheme in presented or schemes)
 
 
-def invalid_token(connection: HTTPConnection | None, *, description: str | None = None) -> InvalidToken:
+def invalid_token(connection: HTTPConnection | None) -> InvalidToken:
     """Return the exception that refuses a token presented with this request."""
-    return InvalidToken(challenge_for(connection, error="invalid_token", description=description))
+    return InvalidToken(challenge_for(connection, error="invalid_token"))
+
+
+def insufficient_scope(connection: HTTPConnection | None, scopes: Collection[str]) -> InsufficientScope:
+    """Return the exception that refuses a token without the scopes that a route needs (RFC 6750 §3.1)."""
+    needed = " ".join(sorted(scopes))
+    return InsufficientScope(scopes, challenge=challenge_for(connection, error="insufficient_scope", scope=needed))
+
+
+def reauthentication_required(connection: HTTPConnection | None, within: timedelta) -> ReauthenticationRequired:
+    """Return the exception that refuses a user who authenticated too long ago (RFC 9470 §3)."""
+    challenge = challenge_for(
+        connection,
+        error="insufficient_user_authentication",
+        error_description="The login is too long ago; authenticate again",
+        max_age=int(within.total_seconds()),
+    )
+    return ReauthenticationRequired(challenge)
 
 
 def credentials(connection: HTTPConnection, scheme: str) -> str | None:

@@ -11,7 +11,8 @@ from fastapi.security import APIKeyCookie
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.records import IssuedToken, TokenRecord
+from fastapi_users_knox.issued_token import IssuedToken
+from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.transports.challenges import note_transport
 from fastapi_users_knox.transports.cookie_rules import check_attributes
 from fastapi_users_knox.transports.origins import RefusalLog, is_from, is_safe, parse_origin
@@ -123,11 +124,10 @@ class KnoxCookieTransport(CookieTransport):
         return response
 
     def _set_login_cookie(self, response: Response, token: str) -> Response:
+        max_age = None  # If another strategy has issued the token, the cookie lasts until the browser is closed.
         if isinstance(token, IssuedToken):
             left = None if token.expires_in is None else timedelta(seconds=token.expires_in)
-            max_age = _max_age(left)
-        else:
-            max_age = None  # Another strategy issued the token. The cookie lasts until the browser is closed.
+            max_age = _max_age(token.record, left)
         self._set_cookie(response, token, max_age=max_age)
         response.headers.update(CACHING_FORBIDDEN)
         return response
@@ -157,7 +157,7 @@ class KnoxCookieTransport(CookieTransport):
         """Return the `Set-Cookie` for a token that has just been refreshed."""
         response = Response()
         left = None if record.expires_at is None else record.expires_at - record.active_at
-        self._set_cookie(response, token, max_age=_max_age(left))
+        self._set_cookie(response, token, max_age=_max_age(record, left))
         return response.headers["Set-Cookie"]
 
     @staticmethod
@@ -178,6 +178,13 @@ class _CookieScheme(APIKeyCookie):
         return token if token and self._accept(request, token) else None
 
 
-def _max_age(left: timedelta | None) -> int:
-    """Return the Max-Age for the time until a token expires; `None` means that the token never expires."""
+def _max_age(record: TokenRecord[Any], left: timedelta | None) -> int | None:
+    """Return the Max-Age of a cookie; `None` if the cookie ends with the browser.
+
+    Args:
+        record: The record of the token in the cookie.
+        left: The time until the token expires; `None` if it never expires.
+    """
+    if record.browser_session:
+        return None
     return int((_MAX_AGE if left is None else min(left, _MAX_AGE)).total_seconds())

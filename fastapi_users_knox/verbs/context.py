@@ -1,5 +1,6 @@
 """What the verbs of one strategy share, and how the text of a token is parsed."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,11 +13,13 @@ from fastapi_users.models import ID, UP
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.events import Publisher
-from fastapi_users_knox.records import Found
+from fastapi_users_knox.login_options import GetLoginOptions, LoginOptions
+from fastapi_users_knox.records import Credentials, Found
 from fastapi_users_knox.settings import KnoxSettings
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.tokens import PresentedToken
 from fastapi_users_knox.transports.presented import CookieToken
+from fastapi_users_knox.users import users_of
 
 __all__ = ["Context", "Recognized", "checked_context"]
 
@@ -36,6 +39,7 @@ class Context(Generic[UP, ID]):
             these checks.
         publisher: The object that publishes the events.
         clock: A function that returns the current time, timezone-aware.
+        login_options: A function that returns the options of a login; `None` means that the settings apply.
     """
 
     store: TokenStore[UP, ID]
@@ -44,6 +48,7 @@ class Context(Generic[UP, ID]):
     user_db: BaseUserDatabase[UP, ID] | None
     publisher: Publisher
     clock: Callable[[], datetime]
+    login_options: GetLoginOptions | None = None
 
     def now(self) -> datetime:
         """Return the current time in UTC, in whole milliseconds. Each verb calls this method once."""
@@ -66,9 +71,25 @@ class Context(Generic[UP, ID]):
         """Return whether the record that was found is accepted at `now`."""
         return self.settings.is_live(found.record, now)
 
-    def new_text(self, user_id: ID) -> str:
-        """Generate the text of a new token for a user."""
-        return tokens.generate(tokens.routing_tag(user_id), prefix=self.settings.token_prefix)
+    async def options_for(self, user: UP) -> LoginOptions:
+        """Return the options with which a token is issued to a user."""
+        if self.login_options is None:
+            return LoginOptions()
+        options = self.login_options(user, self.connection)
+        if inspect.isawaitable(options):
+            options = await options
+        if not isinstance(options, LoginOptions):
+            raise TypeError(f"login_options must return LoginOptions, not {type(options).__name__}")
+        return options
+
+    async def is_unchanged(self, user_id: ID, credentials: Credentials) -> bool:
+        """Return whether the user has not changed since the password was checked.
+
+        A store that sees the users has already checked this.
+        """
+        if self.store.sees_users or self.user_db is None:
+            return True
+        return credentials == await users_of(self.user_db).credentials(user_id, latest=True)
 
 
 def checked_context(
@@ -79,6 +100,7 @@ def checked_context(
     user_db: BaseUserDatabase[UP, ID] | EllipsisType | None,
     publisher: Publisher,
     clock: Callable[[], datetime],
+    login_options: GetLoginOptions | None,
 ) -> Context[UP, ID]:
     """Check the arguments of a strategy, and make the strategy's context from them.
 
@@ -100,6 +122,7 @@ def checked_context(
         user_db=_checked_user_db(store, user_db),
         publisher=publisher,
         clock=clock,
+        login_options=login_options,
     )
 
 

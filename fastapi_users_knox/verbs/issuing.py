@@ -1,100 +1,92 @@
-"""Issuing: a token for a login, a token on the authority of another token, or a new text for an existing token."""
+"""Issuing: a token for a login, a token on the authority of another token, or the successor of an API token."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from types import EllipsisType
+from typing import Any, Generic
 from uuid import uuid4
 
 from fastapi_users.models import ID, UP
 
+from fastapi_users_knox import tokens
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
-from fastapi_users_knox.events import ClientInfo, TokenExpired, TokenIssued, TokenLimitHit, TokenRevoked, TokenRotated
-from fastapi_users_knox.records import Added, Credentials, IssuedToken, TokenRecord
+from fastapi_users_knox.events import ClientInfo, TokenExpired, TokenIssued, TokenLimitHit, TokenRevoked
+from fastapi_users_knox.fields import checked_data, checked_scopes
+from fastapi_users_knox.issued_token import IssuedToken
+from fastapi_users_knox.login_options import LoginOptions
+from fastapi_users_knox.records import Added, Credentials, Roll, TokenRecord
 from fastapi_users_knox.transports.challenges import invalid_token
 from fastapi_users_knox.transports.presented import presented_texts
 from fastapi_users_knox.transports.renewal import note_invalidated
-from fastapi_users_knox.users import users_of
 from fastapi_users_knox.verbs.context import Context
-from fastapi_users_knox.verbs.reading import find_own
 from fastapi_users_knox.verbs.revoking import revoke_cookie_session
 
-__all__ = ["issue", "rotate"]
+__all__ = ["Wanted", "issue"]
 
 
-async def issue(
-    context: Context[UP, ID],
-    user: UP,
-    *,
-    by: TokenRecord[ID] | None,
-    token_ttl: timedelta | EllipsisType | None,
-    name: str | None,
-    replace: bool,
-) -> IssuedToken:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted(Generic[ID]):
+    """What a caller of `KnoxStrategy.issue` or `roll` wants; the attributes are their arguments."""
+
+    by: TokenRecord[ID] | None = None
+    token_ttl: timedelta | EllipsisType | None = ...
+    name: str | None = None
+    scopes: Iterable[str] | None = None
+    data: Mapping[str, Any] | None = None
+    replace: bool = True
+    roll: Roll[ID] | None = None
+
+
+async def issue(context: Context[UP, ID], user: UP, wanted: Wanted[ID]) -> IssuedToken:
     """Issue a token within the limit, and publish which records were replaced, were evicted or had expired."""
     if not user.is_active:
         raise CredentialsChanged
-    now = context.now()
+    options, now, by = await context.options_for(user), context.now(), wanted.by
     if by is not None and not _may_issue(context, by, user, now):
         raise invalid_token(context.connection)
-    text = context.new_text(user.id)
-    record = _new_record(context, user.id, now, ttl=token_ttl, by=by, name=name, on_device=replace)
+    record = _new_record(context, user.id, now, wanted, options)
+    text = tokens.generate(tokens.routing_tag(user.id), prefix=options.applied_to(context.settings).token_prefix)
     credentials = Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
-    replaces = _presented_digests(context, now) if replace and context.settings.end_presented else ()
-    await _publish_removed(context, await _add(context, record, text, now, credentials, by=by, replaces=replaces))
-    await _confirm(context, record, credentials, now)
+    await _publish_removed(context, await _add(context, record, text, wanted, options, credentials=credentials))
+    await _confirm(context, record, credentials)
     await context.publisher.publish(TokenIssued, user.id, record=record)
     revoke_overwritten = partial(revoke_cookie_session, context, now)
     return IssuedToken(text, record=record, user=user, issued_at=now, revoke_cookie_session=revoke_overwritten)
 
 
-async def rotate(context: Context[UP, ID], text: str, user: UP) -> IssuedToken:
-    """Replace the text of a live token of this user with a new text."""
-    now = context.now()
-    found = await find_own(context, text, user, now)
-    if found.is_active is False or not user.is_active:
-        raise invalid_token(context.connection)
-    new_text = context.new_text(user.id)
-    digest, created_since = context.settings.digest(new_text), context.settings.created_since(now)
-    if not await context.store.rotate(found, digest, now=now, created_since=created_since):
-        raise invalid_token(context.connection)
-    note_invalidated(context.connection, found.record)
-    await context.publisher.publish(TokenRotated, user.id, record=found.record)
-    return IssuedToken(new_text, record=found.record, user=user, issued_at=now)
-
-
 def _may_issue(context: Context[UP, ID], by: TokenRecord[ID], user: UP, now: datetime) -> bool:
-    """Return whether a record is live and belongs to this user.
+    """Return whether a record is a live session of this user. A token with scopes cannot issue another token.
 
     The settings of the strategy apply only to records of the strategy's own audience.
     """
     is_ours = by.audience == context.settings.audience
-    return by.user_id == user.id and (context.settings.is_live(by, now) if is_ours else by.is_live(now))
+    is_live = context.settings.is_live(by, now) if is_ours else by.is_live(now)
+    return by.user_id == user.id and by.scopes is None and is_live
 
 
 def _new_record(
-    context: Context[UP, ID],
-    user_id: ID,
-    now: datetime,
-    *,
-    ttl: timedelta | EllipsisType | None,
-    by: TokenRecord[ID] | None,
-    name: str | None,
-    on_device: bool,
+    context: Context[UP, ID], user_id: ID, now: datetime, wanted: Wanted[ID], options: LoginOptions
 ) -> TokenRecord[ID]:
-    settings, client = context.settings, context.publisher.client()
-    named = ClientInfo(name=name) if name is not None else client
+    settings, client, by = options.applied_to(context.settings), context.publisher.client(), wanted.by
+    name = options.name if wanted.name is None else wanted.name
+    ttl = settings.token_ttl if wanted.token_ttl is ... else wanted.token_ttl
     return TokenRecord(
         id=uuid4(),
         user_id=user_id,
         audience=settings.audience,
         created_at=now,
         authenticated_at=now if by is None else by.authenticated_at,
-        expires_at=settings.expires_at(now, settings.token_ttl if ttl is ... else ttl),
-        name=named.name,
-        device_id=client.device_id if on_device else None,
+        expires_at=settings.expires_at(now, ttl),
+        name=client.name if name is None else ClientInfo(name=name).name,
+        device_id=client.device_id if wanted.replace else None,
         user_agent=client.user_agent,
         ip_address=client.ip_address,
+        scopes=checked_scopes(wanted.scopes),
+        data=checked_data(options.data if wanted.data is None else wanted.data),
+        token_ttl=None if ttl == context.settings.token_ttl else ttl,
+        browser_session=options.browser_session,
     )
 
 
@@ -108,13 +100,12 @@ async def _add(
     context: Context[UP, ID],
     record: TokenRecord[ID],
     text: str,
-    now: datetime,
-    credentials: Credentials,
+    wanted: Wanted[ID],
+    options: LoginOptions,
     *,
-    by: TokenRecord[ID] | None,
-    replaces: Sequence[bytes],
+    credentials: Credentials,
 ) -> Added[ID]:
-    settings = context.settings
+    settings, now, by = options.applied_to(context.settings), record.created_at, wanted.by
     try:
         return await context.store.add(
             record,
@@ -124,8 +115,9 @@ async def _add(
             by=None if by is None else by.id,
             limit=settings.token_limit_per_user,
             limit_policy=settings.limit_policy,
-            replaces=replaces,
+            replaces=_presented_digests(context, now) if wanted.replace and settings.end_presented else (),
             credentials=credentials,
+            roll=wanted.roll,
         )
     except InvalidToken as refused:
         raise invalid_token(context.connection) from refused
@@ -144,18 +136,13 @@ async def _publish_removed(context: Context[UP, ID], added: Added[ID]) -> None:
         await context.publisher.publish(TokenRevoked, record.user_id, record=record, reason="evicted")
 
 
-async def _confirm(context: Context[UP, ID], record: TokenRecord[ID], credentials: Credentials, now: datetime) -> None:
-    """Remove the new record and raise an error if the user has changed since the login was checked.
-
-    A store that sees the users has already checked this.
-    """
-    if context.store.sees_users or context.user_db is None:
-        return
+async def _confirm(context: Context[UP, ID], record: TokenRecord[ID], credentials: Credentials) -> None:
+    """Remove the new record and raise an error if the user has changed since the login was checked."""
     is_unchanged = False
     try:
-        is_unchanged = credentials == await users_of(context.user_db).credentials(record.user_id, latest=True)
+        is_unchanged = await context.is_unchanged(record.user_id, credentials)
     finally:
         if not is_unchanged:
-            await context.store.remove(record.user_id, record.id, audience=record.audience, now=now)
+            await context.store.remove(record.user_id, record.id, audience=record.audience, now=record.created_at)
     if not is_unchanged:
         raise CredentialsChanged

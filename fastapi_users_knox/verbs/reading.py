@@ -1,6 +1,6 @@
 """Reading: finding out who a token belongs to, and the writes that a read causes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -11,7 +11,7 @@ from fastapi_users.models import ID, UP
 from fastapi_users_knox.events import TokenExpired, TokenRefreshed
 from fastapi_users_knox.records import Found, TokenRecord, UserSource
 from fastapi_users_knox.tokens import PresentedToken
-from fastapi_users_knox.transports.challenges import invalid_token
+from fastapi_users_knox.transports.challenges import insufficient_scope, invalid_token
 from fastapi_users_knox.transports.presented import note_authenticated
 from fastapi_users_knox.transports.renewal import note_refreshed
 from fastapi_users_knox.users import load_user, source_of, users_of
@@ -23,7 +23,12 @@ Presented = tuple[Recognized, Found[UP, ID]]
 
 
 async def authenticate(
-    context: Context[UP, ID], text: str | None, user_manager: BaseUserManager[UP, ID], *, touch: bool
+    context: Context[UP, ID],
+    text: str | None,
+    user_manager: BaseUserManager[UP, ID],
+    *,
+    touch: bool,
+    scopes: Collection[str],
 ) -> tuple[UP, TokenRecord[ID]] | None:
     """Return the active user and the record of a live token, and note that the record authenticated the request."""
     now = context.now()
@@ -31,33 +36,37 @@ async def authenticate(
     if not recognized:
         return None  # Text without the shape of a token costs nothing more.
     source = source_of(user_manager)
-    presented = await _find_live(context, recognized, now, users=source, touch=touch)
+    presented = await _find_live(context, recognized, now, users=source, touch=touch, scopes=scopes)
     user = presented and await _active_user(presented[1], user_manager, source)
     if not presented or user is None:
         return None
+    _check_scopes(context, presented[1].record, scopes)
     return user, await _accept(context, presented, now, touch=touch)
 
 
-async def authenticate_record(context: Context[UP, ID], text: str | None, *, touch: bool) -> TokenRecord[ID] | None:
+async def authenticate_record(
+    context: Context[UP, ID], text: str | None, *, touch: bool, scopes: Collection[str]
+) -> TokenRecord[ID] | None:
     """Return the record of a live token without loading the user, and note that the record authenticated the request.
 
     An inactive user is refused only if the store sees the users.
     """
     now = context.now()
-    presented = await _find_live(context, context.recognize(text, now), now, touch=touch)
+    presented = await _find_live(context, context.recognize(text, now), now, touch=touch, scopes=scopes)
     if not presented or presented[1].is_active is False:
         return None
+    _check_scopes(context, presented[1].record, scopes)
     return await _accept(context, presented, now, touch=touch)
 
 
-async def read_record(context: Context[UP, ID], text: str | None) -> TokenRecord[ID] | None:
+async def read_record(context: Context[UP, ID], text: str | None, *, scopes: Collection[str]) -> TokenRecord[ID] | None:
     """Return the record of a live token; `None` if the store or the user database finds no active user."""
     now = context.now()
-    found = await find(context, text, now)
-    if found is None:
+    presented = await _find_live(context, context.recognize(text, now), now, touch=False, scopes=scopes)
+    if presented is None or not await _is_active(context, presented[1]):
         return None
-    is_accepted = context.is_live(found, now) and await _is_active(context, found)
-    return found.record if is_accepted else None
+    _check_scopes(context, presented[1].record, scopes)
+    return presented[1].record
 
 
 async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecord[ID]]:
@@ -93,9 +102,13 @@ async def _find_live(
     *,
     users: UserSource | None = None,
     touch: bool,
+    scopes: Collection[str],
 ) -> Presented[UP, ID] | None:
-    """Return the record of a live token. Delete the record of an expired token, unless nothing may be written."""
-    presented = await _find(context, recognized, now, users=users)
+    """Return the record of a live token. Delete the record of an expired token, unless nothing may be written.
+
+    A token with scopes is not found if the request does not need any. So no code accepts such a token by accident.
+    """
+    presented = await _find(context, recognized, now, users=users, accepts_scopes=bool(scopes))
     if presented is None or context.is_live(presented[1], now):
         return presented
     if touch:
@@ -112,14 +125,26 @@ async def _accept(
     return await _write_use(context, text, token, found, now) if touch else found.record
 
 
+def _check_scopes(context: Context[UP, ID], record: TokenRecord[ID], scopes: Collection[str]) -> None:
+    """Refuse a token that has scopes, but not all that the request needs."""
+    if record.scopes is not None and not record.scopes.issuperset(scopes):
+        raise insufficient_scope(context.connection, scopes)
+
+
 async def _find(
-    context: Context[UP, ID], recognized: Sequence[Recognized], now: datetime, *, users: UserSource | None = None
+    context: Context[UP, ID],
+    recognized: Sequence[Recognized],
+    now: datetime,
+    *,
+    users: UserSource | None = None,
+    accepts_scopes: bool = True,
 ) -> Presented[UP, ID] | None:
     audience = context.settings.audience
     presented = [
         ((text, token), found)
         for text, token in recognized
         if (found := await context.store.get(token, audience=audience, users=users))
+        and (accepts_scopes or found.record.scopes is None)
     ]
     if len(presented) > 1:
         return max(presented, key=partial(_preference, context, now=now))

@@ -55,6 +55,7 @@ async def revoke_all(
     reason: RevokeReason,
     audience: str | None,
     keep: UUID | None,
+    keep_scoped: bool,
     seen: Iterable[TokenRecord[ID]],
     peers: Sequence[Context[UP, ID]],
 ) -> list[TokenRecord[ID]]:
@@ -68,11 +69,13 @@ async def revoke_all(
         reason: The reason in the events.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
+        keep_scoped: Whether to keep the records with scopes too. This needs `audience=None`.
         seen: Records that the database may have deleted together with the user. These records get an event too.
         peers: The contexts of other strategies. The event of a record is published by the first context that has the
             record's audience.
     """
-    removed = await _remove_all(context, user_id, context.now(), audience=audience, keep=keep)
+    now = context.now()
+    removed = await _remove_all(context, user_id, now, audience=audience, keep=keep, keep_scoped=keep_scoped)
     revoked = list({record.id: record for record in (*seen, *removed)}.values())
     note_invalidated(context.connection, *revoked)
     publishing = {peer.settings.audience: peer for peer in reversed(peers)}
@@ -119,8 +122,19 @@ async def _revoke(context: Context[UP, ID], user_id: ID, id: UUID, now: datetime
 
 
 async def _remove_all(
-    context: Context[UP, ID], user_id: ID, now: datetime, *, audience: str | None, keep: UUID | None
+    context: Context[UP, ID],
+    user_id: ID,
+    now: datetime,
+    *,
+    audience: str | None,
+    keep: UUID | None,
+    keep_scoped: bool = False,
 ) -> Sequence[TokenRecord[ID]]:
     return await context.store.remove_all(
-        user_id, audience=audience, now=now, created_since=context.settings.created_since(now), keep=keep
+        user_id,
+        audience=audience,
+        now=now,
+        created_since=context.settings.created_since(now),
+        keep=keep,
+        keep_scoped=keep_scoped,
     )

@@ -1,0 +1,56 @@
+"""The options of a single login, which an application chooses by the user and the request."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from fastapi.requests import HTTPConnection
+from pydantic import BaseModel, ConfigDict, Field
+
+from fastapi_users_knox.records import LimitPolicy
+from fastapi_users_knox.setting_types import Limit, Prefix, Ttl
+from fastapi_users_knox.settings import KnoxSettings
+
+__all__ = ["GetLoginOptions", "LoginOptions"]
+
+
+class LoginOptions(BaseModel):
+    """The options of a single login. For each option that is left out, the settings of the strategy apply.
+
+    Pass a function that returns these options as `login_options=` to `knox_strategy` or `KnoxStrategy`. The strategy
+    calls it for each token that it issues. In django-rest-knox: `get_token_ttl`, `get_token_limit_per_user` and
+    `get_token_prefix` of the login view.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    token_ttl: Ttl | None = timedelta(hours=10)
+    """How long the token is valid, also after each refresh; `None` means that it never expires. The cap still applies.
+    """
+
+    token_limit_per_user: Limit | None = None
+    """How many live tokens of the audience this user may have, including this one; `None` means no limit."""
+
+    limit_policy: LimitPolicy = "reject"
+    """What happens to a login beyond the limit."""
+
+    token_prefix: Prefix = "knox_"  # noqa: S105 (no secret)
+    """The characters with which the text of the token begins."""
+
+    name: str | None = None
+    """The name of the session, instead of the name that the client sent."""
+
+    data: dict[str, Any] = Field(default_factory=dict)
+    """The application's own data about the session, a JSON object of at most 4 KB."""
+
+    browser_session: bool = False
+    """Whether the cookie with the token ends when the browser is closed."""
+
+    def applied_to(self, settings: KnoxSettings) -> KnoxSettings:
+        """Return the settings with those options that were given."""
+        given = self.model_fields_set & KnoxSettings.model_fields.keys()
+        return settings.model_copy(update={name: getattr(self, name) for name in given})
+
+
+GetLoginOptions = Callable[[Any, HTTPConnection | None], LoginOptions | Awaitable[LoginOptions]]
+"""A function, `async` or not, that is called with a user and the request or WebSocket, and returns the options."""
