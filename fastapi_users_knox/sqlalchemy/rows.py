@@ -3,12 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Column, Label, Row, Text, type_coerce
 from sqlalchemy.orm import Bundle
 
+from fastapi_users_knox.fields import data_of
 from fastapi_users_knox.records import TokenRecord
 
-__all__ = ["FOUND", "RECORD", "PlainColumns", "found_record", "record_of"]
+__all__ = ["FOUND", "RECORD", "PlainColumns", "found_record", "record_of", "selected"]
 
 FOUND = (  # what a read selects, because it knows the audience already
     *("id", "user_id", "created_at", "authenticated_at", "expires_at", "last_used_at"),
@@ -32,9 +33,21 @@ class PlainColumns(Bundle[Any]):
 
 def record_of(row: Sequence[Any]) -> TokenRecord[Any]:
     """Return the record of a row that ends with the columns of the record."""
-    return TokenRecord.from_stored(dict(zip(RECORD, row[-len(RECORD) :], strict=True)))
+    return _record(dict(zip(RECORD, row[-len(RECORD) :], strict=True)))
 
 
 def found_record(columns: Sequence[Any], *, audience: str) -> TokenRecord[Any]:
     """Return the record with these values of the columns in `FOUND`."""
-    return TokenRecord.from_stored({"audience": audience, **dict(zip(FOUND, columns, strict=True))})
+    return _record({"audience": audience, **dict(zip(FOUND, columns, strict=True))})
+
+
+def selected(column: Column[Any], name: str) -> Label[Any]:
+    """Return a column of a record as it is selected: labelled with the name of its field, and the data as text.
+
+    SQLAlchemy has to hash the rows if a join repeats them, and a dictionary has no hash.
+    """
+    return (type_coerce(column, Text) if name == "data" else column).label(name)
+
+
+def _record(fields: dict[str, Any]) -> TokenRecord[Any]:
+    return TokenRecord.from_stored({**fields, "data": data_of(fields["data"])})

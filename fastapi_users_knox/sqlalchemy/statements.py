@@ -32,7 +32,7 @@ from sqlalchemy.sql.dml import ReturningDelete
 
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.sqlalchemy.expiry_hours import hour_of
-from fastapi_users_knox.sqlalchemy.rows import FOUND, RECORD, PlainColumns
+from fastapi_users_knox.sqlalchemy.rows import FOUND, RECORD, PlainColumns, selected
 from fastapi_users_knox.sqlalchemy.user_class import UserClass, find_user_class, mapper_of
 
 __all__ = ["Removal", "Statements", "statements_for"]
@@ -91,7 +91,7 @@ class Statements:
         self.mapper = mapper
         self.table: Table = cast("Table", mapper.local_table)
         self.columns: dict[str, Column[Any]] = {name: mapper.columns[name] for name in _COLUMNS}
-        self.record: list[Label[Any]] = [self.columns[name].label(name) for name in RECORD]
+        self.record: list[Label[Any]] = [selected(self.columns[name], name) for name in RECORD]
         self.no_rows: Update = update(self.table).where(false()).values({self.columns["audience"]: ""})
         self.users: UserClass | None = users
         self.user: type[Any] | None = users.mapper.class_ if users else None
@@ -117,7 +117,7 @@ class Statements:
         """
         digest_is = [self.columns["digest"] == bindparam(f"digest_{number}") for number in range(digests)]
         is_active = self.users.columns["is_active"] if self.users else null()
-        found = [self.columns[name].label(name) for name in FOUND]
+        found = [selected(self.columns[name], name) for name in FOUND]
         columns = [is_active.label("is_active"), *found, *([self.columns["digest"]] if digests > 1 else [])]
         # In addition to the user, one tuple costs SQLAlchemy less than a dozen columns.
         statement = select(self.user, PlainColumns("token", *columns)) if with_user and self.user else select(*columns)
