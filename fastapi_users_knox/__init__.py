@@ -36,8 +36,11 @@ from fastapi_users_knox.login_options import GetLoginOptions, LoginOptions
 from fastapi_users_knox.manager import KnoxUserManagerMixin
 from fastapi_users_knox.records import Added, Credentials, Found, LimitPolicy, Proof, Roll, TokenRecord, UserSource
 from fastapi_users_knox.routers import (
+    ApiTokenCreated,
+    ApiTokenRead,
     SessionRead,
     current_token,
+    get_api_token_router,
     get_knox_admin_router,
     get_knox_router,
     knox_strategy,
@@ -56,6 +59,8 @@ from fastapi_users_knox.transports import (
 
 __all__ = [
     "Added",
+    "ApiTokenCreated",
+    "ApiTokenRead",
     "ApiTokenSettings",
     "ClientInfo",
     "Credentials",
@@ -104,6 +109,7 @@ __all__ = [
     "UserSource",
     "current_token",
     "describe_client",
+    "get_api_token_router",
     "get_knox_admin_router",
     "get_knox_router",
     "knox_strategy",

@@ -14,6 +14,7 @@ from tests.site import bearing
 # kind of server. The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
+MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)
 on_each_server = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, REDIS], indirect=True)
 ROUTES = [
@@ -33,9 +34,9 @@ class Device:
     http: AsyncClient
     token: str
 
-    async def call(self, method: str, path: str) -> Response:
-        """Send a request with the token."""
-        return await self.http.request(method, path, headers=bearing(self.token))
+    async def call(self, method: str, path: str, json: object = None) -> Response:
+        """Send a request with the token, and with a body if there is one."""
+        return await self.http.request(method, path, headers=bearing(self.token), json=json)
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the list of the user's sessions."""
