@@ -152,7 +152,7 @@ class RollPromises(Promises):
                 removed = await store.remove(user_id, old.record.id, audience="web", now=NOW)
                 with pytest.raises(InvalidToken):
                     await add(store, new_record(user_id), roll=_roll(old, 60))
-                return removed and (old.record.id, "removed")
+                return None if removed is None else (old.record.id, "removed")
             try:
                 await add(store, new_record(user_id, name=str(old.record.id)), roll=_roll(old, 60))
             except InvalidToken:
