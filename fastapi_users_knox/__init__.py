@@ -1,6 +1,5 @@
 """Hashed, revocable, opaque tokens for FastAPI-Users: django-rest-knox's semantics as a `Strategy`."""
 
-from fastapi_users_knox.audit import log_event
 from fastapi_users_knox.errors import (
     CredentialsChanged,
     InsufficientScope,
@@ -30,11 +29,20 @@ from fastapi_users_knox.events import (
     TokenRevoked,
     TokenRotated,
     describe_client,
+    log_event,
 )
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.login_options import GetLoginOptions, LoginOptions
 from fastapi_users_knox.manager import KnoxUserManagerMixin
-from fastapi_users_knox.records import Added, Credentials, Found, LimitPolicy, Proof, Roll, TokenRecord, UserSource
+from fastapi_users_knox.records import (
+    Added,
+    Credentials,
+    Found,
+    IssuedToken,
+    LimitPolicy,
+    Proof,
+    Roll,
+    TokenRecord,
+    UserSource,
+)
 from fastapi_users_knox.routers import (
     ApiTokenCreated,
     ApiTokenRead,
@@ -46,7 +54,7 @@ from fastapi_users_knox.routers import (
     knox_strategy,
     unauthorized_handler,
 )
-from fastapi_users_knox.settings import ApiTokenSettings, KnoxSettings
+from fastapi_users_knox.settings import ApiTokenSettings, GetLoginOptions, KnoxSettings, LoginOptions
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.tokens import PresentedToken

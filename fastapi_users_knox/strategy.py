@@ -13,10 +13,8 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.events import ClientInfo, Listener, Publisher, RevokeReason, describe_client
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.login_options import GetLoginOptions
-from fastapi_users_knox.records import Roll, TokenRecord
-from fastapi_users_knox.settings import KnoxSettings, utc_now
+from fastapi_users_knox.records import IssuedToken, Roll, TokenRecord
+from fastapi_users_knox.settings import GetLoginOptions, KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.transports.presented import authenticated_record
 from fastapi_users_knox.verbs import issuing, reading, revoking, rotating

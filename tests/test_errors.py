@@ -121,13 +121,13 @@ def test_an_error_is_described_without_data(error: Exception, described: str | N
         ({"scheme": "Token"}, "Token"),
         ({"scheme": "Token", "error": "invalid_token"}, 'Token error="invalid_token"'),
         (
-            {"error": "invalid_token", "description": "Log in"},
+            {"error": "invalid_token", "error_description": "Log in", "scope": None},
             'Bearer error="invalid_token", error_description="Log in"',
         ),
     ],
 )
 def test_a_challenge_is_spelt(parameters: dict[str, str], challenge: str) -> None:
-    """A challenge starts with the scheme, followed by the error and its description."""
+    """A challenge starts with the scheme, followed by the parameters that have a value."""
     assert spell_challenge(**parameters) == challenge
 
 

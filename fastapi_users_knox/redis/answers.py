@@ -54,7 +54,7 @@ async def add_and_confirm(client: Client, index: str, record_key: str, arguments
             is_added = removed not in (FULL, NOT_AUTHORIZED)
             if is_added and not await run(client, "confirm", keys, now=arguments["now"]):
                 # No record of the user is left: somebody has removed all of them, or Redis has lost its data.
-                raise StoreUnavailable if arguments["by"] is None else InvalidToken
+                raise InvalidToken if arguments["by"] or arguments["roll"] else StoreUnavailable
             return removed
 
 

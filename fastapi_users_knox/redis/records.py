@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from fastapi_users_knox.errors import KnoxError
-from fastapi_users_knox.fields import data_of, scopes_of, text_of_data, text_of_scopes
 from fastapi_users_knox.records import ID, Proof, Roll, TokenRecord
+from fastapi_users_knox.records.fields import data_of, scopes_of, text_of_data, text_of_scopes
 
 __all__ = ["MILLISECOND", "changes_of", "check_id", "fields_of", "milliseconds", "record_of", "roll_of", "text_of"]
 

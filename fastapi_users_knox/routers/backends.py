@@ -15,8 +15,7 @@ from fastapi_users.models import ID, UP
 from fastapi_users.types import DependencyCallable
 
 from fastapi_users_knox.events import ClientInfo, Listener, describe_client
-from fastapi_users_knox.login_options import GetLoginOptions
-from fastapi_users_knox.settings import KnoxSettings, utc_now
+from fastapi_users_knox.settings import GetLoginOptions, KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
 

@@ -19,9 +19,9 @@ _EXAMPLE: dict[str, Any] = {
     "authenticated_at": "2030-01-01T12:00:00Z",
     "expires_at": "2030-01-01T22:00:00Z",
     "last_used_at": "2030-01-01T12:34:56.789000Z",
-    "scopes": None,
+    "scopes": ["reports:read"],  # null for most sessions, but OpenAPI documents leave out a null
     "data": {"plan": "free"},
-    "current": True,
+    "current": False,
 }
 
 

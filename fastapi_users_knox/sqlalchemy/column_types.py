@@ -8,7 +8,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from fastapi_users_knox.fields import data_of, scopes_of, text_of_data, text_of_scopes
+from fastapi_users_knox.records.fields import data_of, scopes_of, text_of_data, text_of_scopes
 
 __all__ = [
     "DIGEST_TYPE",

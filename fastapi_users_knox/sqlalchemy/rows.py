@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import Column, Label, Row, Text, type_coerce
 from sqlalchemy.orm import Bundle
 
-from fastapi_users_knox.fields import data_of
 from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.records.fields import data_of
 
 __all__ = ["FOUND", "RECORD", "PlainColumns", "found_record", "record_of", "selected"]
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic
 
-from sqlalchemy import Boolean, Connection, ForeignKey, String, delete, event, false, inspect, select, text
+from sqlalchemy import Boolean, Connection, ForeignKey, String, delete, event, inspect, select, text
 from sqlalchemy.exc import NoReferencedTableError
 from sqlalchemy.orm import Mapped, Mapper, class_mapper, declared_attr, mapped_column, object_session
 
@@ -110,7 +110,9 @@ class SQLAlchemyBaseKnoxTokenTable(Generic[ID]):
         scopes: Mapped[frozenset[str] | None] = mapped_column(Scopes)
         data: Mapped[dict[str, Any]] = mapped_column(Data, nullable=True)
         token_ttl: Mapped[timedelta | None] = mapped_column(Milliseconds)
-        browser_session: Mapped[bool] = mapped_column(Boolean, default=False, server_default=false(), nullable=False)
+        browser_session: Mapped[bool] = mapped_column(
+            Boolean, default=False, server_default=text("'0'"), nullable=False
+        )
 
         @declared_attr
         def user_id(cls) -> Mapped[ID]:

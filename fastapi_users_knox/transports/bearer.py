@@ -13,7 +13,7 @@ from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
 from pydantic import AwareDatetime, BaseModel, Field, create_model
 
-from fastapi_users_knox.issued_token import IssuedToken
+from fastapi_users_knox.records import IssuedToken
 from fastapi_users_knox.transports.challenges import credentials, is_http_token, note_transport
 from fastapi_users_knox.transports.responses import CACHING_FORBIDDEN, login_refusals
 

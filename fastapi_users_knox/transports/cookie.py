@@ -11,8 +11,7 @@ from fastapi.security import APIKeyCookie
 from fastapi_users.authentication import CookieTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.records import IssuedToken, TokenRecord
 from fastapi_users_knox.transports.challenges import note_transport
 from fastapi_users_knox.transports.cookie_rules import check_attributes
 from fastapi_users_knox.transports.origins import RefusalLog, is_from, is_safe, parse_origin

@@ -13,9 +13,8 @@ from fastapi_users.models import ID, UP
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.events import Publisher
-from fastapi_users_knox.login_options import GetLoginOptions, LoginOptions
 from fastapi_users_knox.records import Credentials, Found
-from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.settings import GetLoginOptions, KnoxSettings, LoginOptions
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.tokens import PresentedToken
 from fastapi_users_knox.transports.presented import CookieToken

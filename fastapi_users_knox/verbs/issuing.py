@@ -13,10 +13,9 @@ from fastapi_users.models import ID, UP
 from fastapi_users_knox import tokens
 from fastapi_users_knox.errors import CredentialsChanged, InvalidToken, TokenLimitReached
 from fastapi_users_knox.events import ClientInfo, TokenExpired, TokenIssued, TokenLimitHit, TokenRevoked
-from fastapi_users_knox.fields import checked_data, checked_scopes
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.login_options import LoginOptions
-from fastapi_users_knox.records import Added, Credentials, Roll, TokenRecord
+from fastapi_users_knox.records import Added, Credentials, IssuedToken, Roll, TokenRecord
+from fastapi_users_knox.records.fields import checked_data, checked_scopes
+from fastapi_users_knox.settings import LoginOptions
 from fastapi_users_knox.transports.challenges import invalid_token
 from fastapi_users_knox.transports.presented import presented_texts
 from fastapi_users_knox.transports.renewal import note_invalidated

@@ -10,9 +10,8 @@ from fastapi_users.models import ID, UP
 from fastapi_users_knox import tokens
 from fastapi_users_knox.errors import CredentialsChanged
 from fastapi_users_knox.events import TokenReauthenticated, TokenRotated
-from fastapi_users_knox.fields import checked_data
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.records import Credentials, Found, Proof, TokenRecord
+from fastapi_users_knox.records import Credentials, Found, IssuedToken, Proof, TokenRecord
+from fastapi_users_knox.records.fields import checked_data
 from fastapi_users_knox.transports.challenges import invalid_token
 from fastapi_users_knox.transports.renewal import note_invalidated
 from fastapi_users_knox.verbs.context import Context

@@ -21,6 +21,7 @@ from tests.docs.folder import load
 
 pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "mariadb"], indirect=True)
 
+NEW = {"expiry_hour", "scopes", "data", "token_ttl", "browser_session"}
 EXPIRY = datetime(2030, 1, 1, 12, 34, 56, 789000, tzinfo=UTC)
 
 
@@ -43,11 +44,11 @@ class OwnerToken(SQLAlchemyBaseKnoxTokenTableUUID, Base):
 
 
 def tables_of_an_earlier_release() -> tuple[Table, Table]:
-    """Return the tables of users and tokens as they were when expired tokens were found by `expires_at`."""
+    """Return the tables of users and tokens as they were before the columns of this release were added."""
     metadata = MetaData()
     users = cast("Table", Owner.__table__).to_metadata(metadata)
     current = cast("Table", OwnerToken.__table__)
-    columns = [_copy(column) for column in current.columns if column.name != "expiry_hour"]
+    columns = [_copy(column) for column in current.columns if column.name not in NEW]
     tokens = Table(current.name, metadata, *columns)
     for name in ("user_id", "expires_at"):
         Index(f"ix_{current.name}_{name}", tokens.columns[name])
@@ -78,7 +79,7 @@ def differences(connection: Connection) -> list[Any]:
 
 def migrate(connection: Connection, *, back: bool = False) -> None:
     """Run the documented migration."""
-    migration = load("expiry_hour")
+    migration = load("table_update")
     with Operations.context(MigrationContext.configure(connection)):
         (migration.downgrade if back else migration.upgrade)()
 
@@ -86,7 +87,7 @@ def migrate(connection: Connection, *, back: bool = False) -> None:
 @pytest.fixture
 async def engine(any_backend: Backend, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncEngine]:
     """Return an engine on a database without these tables, in which the migration applies to this test's table."""
-    monkeypatch.setattr(load("expiry_hour"), "TABLE", "owner_token")
+    monkeypatch.setattr(load("table_update"), "TABLE", "owner_token")
     engine = any_backend.create_engine()
     yield engine
     async with engine.begin() as connection:

@@ -15,7 +15,16 @@ from fastapi.exceptions import HTTPException
 import fastapi_users_knox
 import fastapi_users_knox.redis
 import fastapi_users_knox.sqlalchemy
-from fastapi_users_knox import KnoxError, KnoxSettings, TokenLimitReached, TooManyAttempts, throttling
+from fastapi_users_knox import (
+    InsufficientScope,
+    KnoxError,
+    KnoxSettings,
+    ReauthenticationRequired,
+    TokenLimitReached,
+    TooManyAttempts,
+    throttling,
+)
+from fastapi_users_knox.errors import spell_challenge
 from tests.docs.folder import DOCS, FENCE, INCLUDE, ROOT, SRC, TUTORIAL, apply
 
 FILES = {path.relative_to(SRC).as_posix(): path for path in SRC.rglob("*") if path.is_file() and path.suffix != ".pyc"}
@@ -23,6 +32,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 REPOSITORY = PROJECT["urls"]["Repository"]
 # The errors that cannot be made without arguments.
 EXAMPLES: dict[str, KnoxError] = {
+    "InsufficientScope": InsufficientScope({"reports:read"}),
+    "ReauthenticationRequired": ReauthenticationRequired(
+        spell_challenge(error="insufficient_user_authentication", max_age=600)
+    ),
     "TokenLimitReached": TokenLimitReached(1),
     "TooManyAttempts": TooManyAttempts(retry_after=60, counter="account", limit="100 per 1 hour"),
 }

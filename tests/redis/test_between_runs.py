@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 from redis.asyncio import Redis
 
-from fastapi_users_knox import Found, InvalidToken
+from fastapi_users_knox import Found, InvalidToken, Roll, TokenRecord
 from fastapi_users_knox.testing.contract import HOUR, NOW, SECOND, add, new_digest, new_record
 from tests.redis.stepping import Interrupted, Store, stepping
 from tests.redis_servers import RedisServer
@@ -141,9 +141,17 @@ class Scene:
         async with Interrupted(port=server.port, before=self._before) as client:
             yield stepping(STEP)(client)
 
+    async def add(self, **fields: Any) -> TokenRecord[Any]:
+        """Store one more record, in which no act takes part."""
+        return (await add(self._others, new_record(USER_ID, **fields))).record
+
+    async def records(self) -> Sequence[TokenRecord[Any]]:
+        """Return the records that are live after the verb."""
+        return await self._others.list(USER_ID, audience="web", now=LATER)
+
     async def left(self) -> Ids:
         """Return the ids of the records that are live after the verb."""
-        return {record.id for record in await self._others.list(USER_ID, audience="web", now=LATER)}
+        return {record.id for record in await self.records()}
 
     async def _before(self, turn: int) -> None:
         if turn == self._turn:
@@ -186,6 +194,41 @@ async def test_remove_all_keeps_the_one_to_keep(server: RedisServer, redis: Redi
 
         assert await scene.left() == {kept}
         assert scene.ids - removed == {kept}
+
+
+@pytest.mark.parametrize("act", ACTS)
+async def test_remove_all_keeps_those_with_scopes(server: RedisServer, redis: Redis, act: str) -> None:
+    """`remove_all` can keep the records with scopes, of which there may be more than one run removes."""
+    async for scene in scenes(redis, act):
+        async with scene.set(server, redis, "complete") as store:
+            scoped = [await scene.add(scopes=frozenset({"a"})) for _ in range(2 * STEP)]
+            gone = await store.remove_all(USER_ID, audience=None, now=LATER, keep_scoped=True)
+
+        by_act, kept, removed = scene.removed or set(), {each.id for each in scoped}, {record.id for record in gone}
+        assert await scene.left() == kept - by_act
+        assert not removed & kept
+        assert scene.ids <= removed | by_act
+
+
+@pytest.mark.parametrize("act", ["rotations", "renewals", "a limited login", "a logout-all"])
+async def test_a_roll_that_takes_several_runs(server: RedisServer, redis: Redis, act: str) -> None:
+    """A roll that evicts many records changes its record if it stores the new one, and only then."""
+    until = LATER + MINUTE
+    async for scene in scenes(redis, act):
+        async with scene.set(server, redis, "complete") as store:
+            new, old = new_record(USER_ID, created_at=LATER), scene.founds[-1].record
+            roll, is_refused = Roll(record=old, until=until), False
+            try:
+                await store.add(new, new_digest(), now=LATER, limit=2, limit_policy="evict_oldest", roll=roll)
+            except InvalidToken:
+                is_refused = True
+
+        left = {record.id: record.expires_at for record in await scene.records()}
+        by_act = scene.removed or set()
+        assert not is_refused or by_act or act == "renewals"
+        assert is_refused or len(left) <= 2
+        assert (new.id in left) == (not is_refused and new.id not in by_act)
+        assert (left.get(old.id, until) == until) == (old.id not in left or not is_refused)
 
 
 @pytest.mark.parametrize("catalogue", CATALOGUE)

@@ -3,13 +3,13 @@
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from fastapi_users_knox import Added, Found, InvalidToken, TokenLimitReached
+from fastapi_users_knox import Added, Credentials, Found, InvalidToken, Proof, Roll, TokenLimitReached
 from fastapi_users_knox.testing.contract import HOUR, NOW, SECOND, new_record, presented
 from tests.redis.stepping import WALKING, Store, stepping
 from tests.redis_servers import RedisServer
@@ -20,6 +20,7 @@ STEP = 10
 USER_ID = uuid.UUID(int=7)
 LATER = NOW + HOUR / 2
 MINUTE = timedelta(minutes=1)
+CREDENTIALS = Credentials(hashed_password="hash", is_active=True)
 AUDIENCES = ("web", "api", "")
 
 
@@ -39,6 +40,8 @@ def found(number: int) -> Found[Any, Any]:
             fields |= {"audience": "", "expires_at": NOW + HOUR + MINUTE * number}
         case _:
             fields |= {"expires_at": NOW + HOUR + SECOND * number}
+    if number % 3 == 0:
+        fields |= {"scopes": frozenset({"reports:read"}), "data": {"number": number}}
     return Found(record=new_record(USER_ID, **fields), digest=bytes([number]) * 32)
 
 
@@ -56,6 +59,11 @@ async def fill(store: Store) -> None:
 async def add(store: Store, *, device_id: str | None = None, **options: Any) -> Any:
     """Log in."""
     return await store.add(replace(NEW.record, device_id=device_id), NEW.digest, now=LATER, **options)
+
+
+def roll(old: Found[Any, Any], *, until: datetime = LATER + MINUTE) -> Roll[Any]:
+    """Return a roll of a record."""
+    return Roll(record=old.record, until=until)
 
 
 Verb = Callable[[Store], Awaitable[Any]]
@@ -84,11 +92,28 @@ VERBS: Mapping[str, Verb] = {
     "add by another": lambda store: add(store, by=MANY[44].record.id),
     "add by an expired one": lambda store: add(store, by=MANY[41].record.id),
     "add by an unknown one": lambda store: add(store, by=NEW.record.id),
+    "roll": lambda store: add(store, roll=roll(MANY[9])),
+    "roll at once into the last free place": lambda store: add(store, roll=roll(MANY[9], until=LATER), limit=55),
+    "roll in a full account": lambda store: add(store, roll=roll(MANY[9]), limit=55),
+    "roll, evicting the record with nearly all": lambda store: add(
+        store, roll=roll(MANY[9]), limit=2, limit_policy="evict_oldest"
+    ),
+    "roll, evicting nearly all but the record": lambda store: add(
+        store, roll=roll(MANY[74]), limit=2, limit_policy="evict_oldest"
+    ),
+    "roll of one that never expires, by itself": lambda store: add(store, roll=roll(MANY[2]), by=MANY[2].record.id),
+    "roll of an expired one": lambda store: add(store, roll=roll(MANY[41])),
+    "roll of one that was renewed": lambda store: add(store, roll=roll(MANY[10])),
+    "roll of another audience": lambda store: add(store, roll=roll(MANY[4])),
+    "roll of an unknown one": lambda store: add(store, roll=roll(NEW)),
     "renew": lambda store: store.renew(MANY[8], now=LATER, unused_since=NOW + HOUR / 3, expires_at=LATER + HOUR),
     "renew under another key": lambda store: store.renew(
         MANY[8], now=LATER, unused_since=NOW + HOUR / 3, digest=NEW.digest
     ),
     "rotate": lambda store: store.rotate(MANY[8], NEW.digest, now=LATER),
+    "rotate with a proof": lambda store: store.rotate(
+        MANY[8], NEW.digest, now=LATER, proof=Proof(authenticated_at=LATER, credentials=CREDENTIALS, data={"a": [1.5]})
+    ),
     "remove": lambda store: store.remove(USER_ID, MANY[8].record.id, audience="web", now=LATER),
     "remove an expired one": lambda store: store.remove(USER_ID, MANY[1].record.id, audience="web", now=LATER),
     "remove of another audience": lambda store: store.remove(USER_ID, MANY[4].record.id, audience="web", now=LATER),
@@ -99,6 +124,12 @@ VERBS: Mapping[str, Verb] = {
     "remove_all of all audiences": lambda store: store.remove_all(USER_ID, audience=None, now=LATER),
     "remove_all of all audiences but one": lambda store: store.remove_all(
         USER_ID, audience=None, now=LATER, keep=MANY[4].record.id
+    ),
+    "remove_all but those with scopes": lambda store: store.remove_all(
+        USER_ID, audience=None, now=LATER, keep_scoped=True
+    ),
+    "remove_all but those with scopes and one": lambda store: store.remove_all(
+        USER_ID, audience=None, now=LATER, keep=MANY[4].record.id, keep_scoped=True
     ),
     "list": lambda store: store.list(USER_ID, audience="web", now=LATER),
     "list after a kill switch": lambda store: store.list(

@@ -254,8 +254,10 @@ async def test_neither_use_nor_rotation_makes_a_login_fresh(laptop: Device) -> N
 
     response = await rotated.call("GET", "/token/fresh")
 
-    described = f'{INVALID}, error_description="The login is too long ago; log in again"'
-    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, described)
+    challenge = 'Bearer error="insufficient_user_authentication", '
+    described = 'error_description="The login is too long ago; authenticate again", max_age="60"'
+    assert (response.status_code, response.json()) == (401, {"detail": "REAUTHENTICATION_REQUIRED"})
+    assert response.headers["WWW-Authenticate"] == challenge + described
     assert await rotated.is_logged_in()
 
 

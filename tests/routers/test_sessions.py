@@ -45,6 +45,8 @@ async def test_a_session_has_its_fields(laptop: Device, clock: Clock) -> None:
     assert session == {
         "name": "laptop",
         "device_id": None,
+        "scopes": None,
+        "data": {},
         "ip_address": "127.0.0.1",
         "created_at": "2030-01-01T12:00:00Z",
         "authenticated_at": "2030-01-01T12:00:00Z",

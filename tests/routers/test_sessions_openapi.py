@@ -134,13 +134,14 @@ async def test_a_session_is_documented(app: FastAPI) -> None:
 
 
 def test_a_session_shows_no_secret() -> None:
-    """`SessionRead` shows the record's fields without the user's id and the audience."""
+    """`SessionRead` shows the record's fields without those that only the server needs."""
     now = datetime(2030, 1, 1, tzinfo=UTC)
     record = TokenRecord(id=uuid4(), user_id=7, audience="web", created_at=now, expires_at=now + timedelta(hours=1))
 
     shown = SessionRead.of(record, presented=None).model_dump()
 
-    assert shown.keys() == vars(record).keys() - {"user_id", "audience"} | {"current"}
+    hidden = {"user_id", "audience", "token_ttl", "browser_session"}
+    assert shown.keys() == vars(record).keys() - hidden | {"current"}
     assert shown["current"] is False
 
 

@@ -16,6 +16,7 @@ from tests.strategies import DAY, HOUR, MILLISECOND, MINUTE, NOW, SECOND, Knox, 
 
 PLAIN = KnoxSettings(token_ttl=HOUR)
 REFRESHING = KnoxSettings(token_ttl=HOUR, auto_refresh=True)
+REFRESHING_OFTEN = KnoxSettings(token_ttl=HOUR, auto_refresh=True, min_refresh_interval=SECOND)
 CAPPED = KnoxSettings(token_ttl=HOUR, auto_refresh=True, auto_refresh_max_ttl=2 * HOUR)
 
 
@@ -72,9 +73,20 @@ async def test_the_record_returned_is_the_one_stored(knox: Knox, engine: AsyncEn
         assert (found[1].expires_at, found[1].last_used_at) == await times(engine)
 
 
+@pytest.mark.parametrize("ttl", [MINUTE, 30 * DAY])
+async def test_a_refresh_keeps_the_lifetime_of_the_token(knox: Knox, engine: AsyncEngine, ttl: timedelta) -> None:
+    """A token that was issued with its own lifetime expires this long after each refresh, whatever `token_ttl` is."""
+    token = await knox.strategy(REFRESHING_OFTEN).issue(knox.user, token_ttl=ttl)
+    knox.clock.now += ttl / 2
+
+    await use(knox, token, settings=REFRESHING_OFTEN)
+
+    assert await times(engine) == (NOW + ttl * 1.5, NOW + ttl / 2)
+
+
 async def test_a_refresh_never_shortens(knox: Knox, engine: AsyncEngine) -> None:
-    """A token with a longer lifetime than `token_ttl` keeps its expiry; only `last_used_at` changes."""
-    token = await knox.strategy(REFRESHING).issue(knox.user, token_ttl=30 * DAY)
+    """A token that was issued under a longer `token_ttl` keeps its expiry; only `last_used_at` changes."""
+    token = await knox.strategy(KnoxSettings(auto_refresh=True, token_ttl=30 * DAY)).issue(knox.user)
     knox.clock.now += DAY
 
     await use(knox, token)

@@ -109,9 +109,9 @@ async def test_a_live_token_that_is_not_enough(world: World, ada: User, prefix: 
         world.clock.now += 2 * MINUTE
         staff, fresh = [await client.get(path, headers=headers) for path in ("/staff", "/fresh")]
 
-    described = 'error_description="The login is too long ago; log in again"'
+    described = 'error_description="The login is too long ago; authenticate again", max_age="60"'
     assert answer_of(staff) == (403, [f'{prefix} error="insufficient_scope"'])
-    assert answer_of(fresh) == (401, [f'{prefix} error="invalid_token", {described}'])
+    assert answer_of(fresh) == (401, [f'{prefix} error="insufficient_user_authentication", {described}'])
 
 
 @pytest.mark.parametrize("prefix", PREFIXES)

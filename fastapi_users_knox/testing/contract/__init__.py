@@ -29,6 +29,7 @@ from fastapi_users_knox.testing.contract.outage import OutagePromises
 from fastapi_users_knox.testing.contract.purging import PurgePromises
 from fastapi_users_knox.testing.contract.removing import RemoveAllPromises, RemovePromises
 from fastapi_users_knox.testing.contract.renewing import RenewPromises
+from fastapi_users_knox.testing.contract.rolling import RollPromises
 from fastapi_users_knox.testing.contract.rotating import RotatePromises
 
 __all__ = [
@@ -52,6 +53,7 @@ __all__ = [
 class TokenStoreContract(
     AddPromises,
     LimitPromises,
+    RollPromises,
     GetPromises,
     RenewPromises,
     RotatePromises,

@@ -35,6 +35,10 @@ class GetPromises(Promises):
             user_agent="curl/8",
             ip_address="2001:db8::1",
             authenticated_at=NOW - HOUR - timedelta(milliseconds=1),
+            scopes=frozenset({"reports:read", "reports:write", "a'b/c~"}),
+            data={"plan": "gratuit é 📱", "roles": [], "limits": {}, "n": [1, 2.5, 2**60, 1e300, None, True, "\0"]},
+            token_ttl=timedelta(days=36525),
+            browser_session=True,
         )
 
         added = await add(store, record)
@@ -42,6 +46,16 @@ class GetPromises(Promises):
         found = await find(store, record, added.digest)
         assert found is not None
         assert (found.record, found.digest) == (record, added.digest)
+
+    async def test_get_returns_what_a_record_does_not_have(self, store: Store, user_id: Any) -> None:
+        """A record without scopes differs from one with an empty set of scopes, and data may be empty."""
+        session = await add(store, new_record(user_id))
+        powerless = await add(store, new_record(user_id, scopes=frozenset()))
+
+        found = [await find(store, each.record, each.digest) for each in (session, powerless)]
+
+        assert [each and (each.record.scopes, each.record.data) for each in found] == [(None, {}), (frozenset(), {})]
+        assert [each and each.record for each in found] == [session.record, powerless.record]
 
     async def test_get_does_not_find_unknown_digests(self, store: Store, user_id: Any) -> None:
         """`get` returns `None` for a digest under which no record is stored."""

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from fastapi_users_knox.testing.contract.base import (
     CALLERS,
     HOUR,
@@ -97,6 +99,34 @@ class RemoveAllPromises(Promises):
 
         assert list(removed) == [gone.record]
         assert await find(store, kept.record, kept.digest) is not None
+
+    async def test_remove_all_may_keep_records_with_scopes(self, store: Store, user_id: Any) -> None:
+        """With `keep_scoped`, `remove_all` keeps the records with scopes, even with none of them, in every audience."""
+        scopes = (None, frozenset[str](), frozenset({"reports:read"}))
+        added = [
+            await add(store, new_record(user_id, audience=audience, scopes=each))
+            for audience in ("web", "api")
+            for each in scopes
+        ]
+        kept = await add(store, new_record(user_id))
+
+        removed = await store.remove_all(user_id, audience=None, now=NOW, keep=kept.record.id, keep_scoped=True)
+
+        sessions = [found.record.id for found in added if found.record.scopes is None]
+        assert sorted(record.id for record in removed) == sorted(sessions)
+        for found in (*added, kept):
+            assert (await find(store, found.record, found.digest) is None) == (found.record.id in sessions)
+
+    async def test_remove_all_keeps_records_with_scopes_in_every_audience_only(
+        self, store: Store, user_id: Any
+    ) -> None:
+        """`keep_scoped` with an audience is an error, and removes nothing."""
+        added = await add(store, new_record(user_id))
+
+        with pytest.raises(ValueError, match="keep_scoped needs audience=None"):
+            await store.remove_all(user_id, audience="web", now=NOW, keep_scoped=True)
+
+        assert await find(store, added.record, added.digest) is not None
 
     async def test_remove_all_removes_every_audience(self, store: Store, user_ids: Sequence[Any]) -> None:
         """If the audience is `None`, `remove_all` removes the records of every audience."""

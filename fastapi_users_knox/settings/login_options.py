@@ -8,8 +8,8 @@ from fastapi.requests import HTTPConnection
 from pydantic import BaseModel, ConfigDict, Field
 
 from fastapi_users_knox.records import LimitPolicy
-from fastapi_users_knox.setting_types import Limit, Prefix, Ttl
-from fastapi_users_knox.settings import KnoxSettings
+from fastapi_users_knox.settings.settings import KnoxSettings
+from fastapi_users_knox.settings.types import Limit, Prefix, Ttl
 
 __all__ = ["GetLoginOptions", "LoginOptions"]
 

@@ -1,8 +1,8 @@
-"""Find expired tokens by the hour of their expiry."""
+"""Bring the token table of an earlier checkout up to date."""
 
 import sqlalchemy as sa
 from alembic import op
-from fastapi_users_knox.sqlalchemy import UTCDateTime
+from fastapi_users_knox.sqlalchemy import Data, Milliseconds, Scopes, UTCDateTime
 
 revision = "5f0c7a1d9e32"
 down_revision = None  # the id of your latest revision
@@ -17,7 +17,7 @@ HOUR = {
 
 
 def upgrade() -> None:
-    """Add the column and its indexes, then drop the indexes that are not needed any more."""
+    """Add the columns and indexes, then drop the indexes that are not needed any more."""
     dialect = op.get_context().dialect.name
     unknown = sa.text("'1970-01-01 00:00:00.000000'")
     op.add_column(TABLE, sa.Column("expiry_hour", UTCDateTime(), server_default=unknown))
@@ -27,12 +27,18 @@ def upgrade() -> None:
     op.create_index(f"ix_{TABLE}_expiry_hour", TABLE, ["expiry_hour"])
     op.drop_index(f"ix_{TABLE}_user_id", TABLE)
     op.drop_index(f"ix_{TABLE}_expires_at", TABLE)
+    op.add_column(TABLE, sa.Column("scopes", Scopes()))
+    op.add_column(TABLE, sa.Column("data", Data()))
+    op.add_column(TABLE, sa.Column("token_ttl", Milliseconds()))
+    op.add_column(TABLE, sa.Column("browser_session", sa.Boolean(), server_default=sa.text("'0'"), nullable=False))
     if dialect == "postgresql":
         op.execute(f"ALTER TABLE {TABLE} SET (fillfactor = 85)")
 
 
 def downgrade() -> None:
     """Restore the table as it was."""
+    for column in ("browser_session", "token_ttl", "data", "scopes"):
+        op.drop_column(TABLE, column)
     op.create_index(f"ix_{TABLE}_expires_at", TABLE, ["expires_at"])
     op.create_index(f"ix_{TABLE}_user_id", TABLE, ["user_id"])
     op.drop_index(f"ix_{TABLE}_expiry_hour", TABLE)

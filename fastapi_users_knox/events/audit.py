@@ -4,7 +4,7 @@ import json
 import logging
 from typing import Any
 
-from fastapi_users_knox.events import KnoxEvent
+from fastapi_users_knox.events.events import KnoxEvent
 
 __all__ = ["log_event"]
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 from typing import Any, Self
 
-from fastapi_users_knox.records import ID, TokenRecord
+from fastapi_users_knox.records.token_record import ID, TokenRecord
 
 __all__ = ["IssuedToken"]
 

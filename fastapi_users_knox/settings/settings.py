@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fastapi_users_knox import tokens
 from fastapi_users_knox.records import ID, LimitPolicy, TokenRecord
-from fastapi_users_knox.setting_types import Interval, Key, Limit, Moment, Prefix, Ttl, check_ttl
+from fastapi_users_knox.settings.types import Interval, Key, Limit, Moment, Prefix, Ttl, check_ttl
 
 __all__ = ["ApiTokenSettings", "KnoxSettings"]
 

@@ -1,0 +1,39 @@
+"""The events: what happened to a token or a login, who is told, and about which client."""
+
+from fastapi_users_knox.events.audit import log_event
+from fastapi_users_knox.events.clients import ClientInfo, describe_client
+from fastapi_users_knox.events.events import (
+    KnoxEvent,
+    LoginAction,
+    LoginFailed,
+    LoginThrottled,
+    RevokeReason,
+    TokenExpired,
+    TokenIssued,
+    TokenLimitHit,
+    TokenReauthenticated,
+    TokenRefreshed,
+    TokenRevoked,
+    TokenRotated,
+)
+from fastapi_users_knox.events.publisher import Listener, Publisher
+
+__all__ = [
+    "ClientInfo",
+    "KnoxEvent",
+    "Listener",
+    "LoginAction",
+    "LoginFailed",
+    "LoginThrottled",
+    "Publisher",
+    "RevokeReason",
+    "TokenExpired",
+    "TokenIssued",
+    "TokenLimitHit",
+    "TokenReauthenticated",
+    "TokenRefreshed",
+    "TokenRevoked",
+    "TokenRotated",
+    "describe_client",
+    "log_event",
+]
