@@ -11,8 +11,7 @@ from fastapi_users.authentication import AuthenticationBackend, Strategy
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.errors import InvalidToken, KnoxError, StoreUnavailable
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.records import IssuedToken, TokenRecord
 from fastapi_users_knox.routers.api_token_schemas import ApiTokenCreate
 from fastapi_users_knox.routers.backends import checked_strategy
 from fastapi_users_knox.strategy import KnoxStrategy

@@ -8,9 +8,8 @@ from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, create_model
 
-from fastapi_users_knox.issued_token import IssuedToken
-from fastapi_users_knox.records import TokenRecord
-from fastapi_users_knox.setting_types import MAX_TTL
+from fastapi_users_knox.records import IssuedToken, TokenRecord
+from fastapi_users_knox.settings.types import MAX_TTL
 from fastapi_users_knox.tokens import find_all
 
 __all__ = ["ApiTokenCreate", "ApiTokenCreated", "ApiTokenRead", "ApiTokenRoll", "create_schema", "roll_schema"]

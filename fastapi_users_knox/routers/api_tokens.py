@@ -14,8 +14,8 @@ from fastapi_users.models import ID, UP
 from fastapi_users.openapi import OpenAPIResponseType
 from pydantic import BaseModel
 
-from fastapi_users_knox.fields import checked_scopes
 from fastapi_users_knox.records import TokenRecord
+from fastapi_users_knox.records.fields import checked_scopes
 from fastapi_users_knox.routers.api_token_issuing import (
     ALREADY_ROLLED,
     NOT_FOUND,
@@ -36,7 +36,7 @@ from fastapi_users_knox.routers.backends import refuse_other_backends
 from fastapi_users_knox.routers.dependencies import current_token
 from fastapi_users_knox.routers.responses import forbid_caching, refusals
 from fastapi_users_knox.routers.reticent_route import ReticentRoute
-from fastapi_users_knox.setting_types import check_ttl
+from fastapi_users_knox.settings.types import check_ttl
 
 __all__ = ["get_api_token_router"]
 
