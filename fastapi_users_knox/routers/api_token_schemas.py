@@ -40,7 +40,7 @@ _Seconds = Annotated[int, Field(strict=True)]
 
 
 class ApiTokenCreate(BaseModel):
-    """What a user asks for. A field that is not known is refused, so a typing error changes no lifetime."""
+    """The API token that a user asks for. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -55,7 +55,7 @@ class ApiTokenCreate(BaseModel):
 
 
 class ApiTokenRoll(BaseModel):
-    """How long the old token stays valid while its successor is deployed."""
+    """How long the old token stays valid, so that its successor can be deployed. Unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
