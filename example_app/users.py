@@ -59,9 +59,10 @@ get_api_strategy = knox_strategy(get_token_store, api_settings, get_user_db=get_
 async def get_user_manager(
     user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)],
+    api_strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_api_strategy)],
 ) -> UserManager:
-    """Return the user manager, which revokes tokens when a password changes or a user is deleted."""
-    return UserManager(user_db, knox=strategy)
+    """Return the user manager, which revokes tokens of both kinds when a password changes or a user is deleted."""
+    return UserManager(user_db, knox=[strategy, api_strategy])
 
 
 auth_backend = AuthenticationBackend(

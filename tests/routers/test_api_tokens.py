@@ -176,6 +176,18 @@ async def test_only_the_users_live_tokens_are_found(
     assert {type(event).__name__ for event in events} <= {"TokenExpired"}
 
 
+async def test_a_record_without_scopes_is_no_api_token(world: World, ada: User, phone: Device) -> None:
+    """A session that the application issued in the audience of the API tokens is not listed, rolled or ended."""
+    async with world.database.session() as session, world.database.store(session) as store:
+        user = await world.user_db(session).get(ada.id)
+        record = (await world.strategy("api", store, session, None).issue(user)).record
+
+    answers = [await phone.call("DELETE", f"/knox/api-tokens/{record.id}"), await roll(phone, str(record.id))]
+
+    assert [(answer.status_code, answer.json()) for answer in answers] == [NOT_FOUND] * 2
+    assert await listed(phone) == []
+
+
 async def test_a_token_is_rolled(phone: Device, clock: Clock) -> None:
     """The successor has the old name, scopes and lifetime, and the old token stays valid for the overlap."""
     old = await created(phone, scopes=[READ, WRITE], expires_in=3600)
