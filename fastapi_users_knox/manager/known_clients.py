@@ -30,13 +30,13 @@ async def known_by(contexts: Sequence[Context[UP, ID]], user_id: ID, address: st
 
 
 async def _known_by(context: Context[UP, ID], user_id: ID, network: str | None) -> KnownBy:
-    """Return by what a client is known to one store.
+    """Return by what a client is known to one store. API tokens prove nothing, because programs use and keep them.
 
     An unavailable store proves nothing. The tokens are also read if the address is known. Otherwise the time would show
     to whoever shares the address of a user that the user has an account.
     """
     try:
-        records = await list_records(context, user_id)
+        records = [record for record in await list_records(context, user_id) if record.scopes is None]
         record_id = await _presented_one_of(context, {record.id for record in records})
     except StoreUnavailable:
         return None

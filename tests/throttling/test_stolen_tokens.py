@@ -76,6 +76,20 @@ async def test_the_user_is_not_locked_out_by_a_thief(world: ThrottledWorld, ada:
     assert (with_own_token.status, on_new_device.status) == (200, 200)
 
 
+async def test_an_api_token_proves_nothing(world: ThrottledWorld, ada: User) -> None:
+    """A client with an API token, and one at the address where it was issued, are as unknown as any other."""
+    async with world.database.session() as session, world.database.store(session) as store:
+        at_home = request(client=HOME)
+        strategy = KnoxStrategy(store, request=at_home, user_db=world.user_db(session), clock=world.clock)
+        token = await strategy.issue(await session.merge(ada), scopes={"reports:read"})
+
+    await guesses(world, None)
+    with_token = await world.visitor(ELSEWHERE, **bearing(token)).log_in()
+    at_that_address = await world.visitor(HOME).log_in()
+
+    assert (with_token.status, at_that_address.status) == (429, 429)
+
+
 async def test_two_devices_do_not_share_a_counter(world: ThrottledWorld, ada: User) -> None:
     """Each session's token has all attempts, whatever was attempted with another."""
     del ada
