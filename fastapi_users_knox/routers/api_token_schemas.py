@@ -21,7 +21,7 @@ _EXAMPLE: dict[str, Any] = {
     "created_at": "2030-01-01T12:00:00Z",
     "expires_at": "2030-04-01T12:00:00Z",
 }
-_CREATED: dict[str, Any] = {"token": "knox_pat_...", **_EXAMPLE}
+_CREATED: dict[str, Any] = {**_EXAMPLE, "token": "knox_pat_..."}
 _READ: dict[str, Any] = {**_EXAMPLE, "last_used_at": "2030-01-02T03:00:00.123000Z"}
 
 
