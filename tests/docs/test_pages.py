@@ -19,6 +19,7 @@ PAGES = (
     "throttling.md",
     "events.md",
     "alembic.md",
+    "django.md",
     "knox.md",
     "security.md",
     "redis.md",
