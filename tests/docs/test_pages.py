@@ -19,6 +19,7 @@ PAGES = (
     "accounts.md",
     "throttling.md",
     "events.md",
+    "alembic.md",
     "knox.md",
     "security.md",
     "redis.md",
