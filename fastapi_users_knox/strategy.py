@@ -218,7 +218,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user: The user.
             by: The record of the session with which the user asks for the successor.
             overlap: How long the old token stays valid, if it does not expire earlier; 0 ends it at once.
-            token_ttl: The lifetime of the successor, by default that of the settings.
+            token_ttl: The lifetime of the successor, by default that of `login_options`, or else of the settings.
 
         Raises:
             InvalidToken: One of the two records belongs to another user, or has changed or ended since it was read.
@@ -229,7 +229,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         wanted = Wanted(
             by=by,
             token_ttl=token_ttl,
-            name=record.name,
+            name=record.name or "",  # An empty name is none, whatever the options and the client say.
             scopes=record.scopes,
             data=record.data,
             replace=False,

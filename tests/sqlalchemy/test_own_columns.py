@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,9 +16,10 @@ from fastapi_users_knox import IssuedToken, KnoxSettings, KnoxStrategy, TokenRec
 from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTableUUID, SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.rows import RECORD
 from tests.backends import Backend
+from tests.conftest import backend_of
 from tests.strategies import NOW
 
-pytestmark = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "mariadb"], indirect=True)
+EVERYWHERE = pytest.mark.parametrize("any_backend", ["sqlite", "postgresql-asyncpg", "mariadb"], indirect=True)
 
 Record = TokenRecord[uuid.UUID]
 
@@ -80,6 +82,12 @@ class JoinedToken(CustomerToken):
 
 
 @pytest.fixture
+def any_backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
+    """Return the database that the test is marked with, by default SQLite in a file."""
+    return backend_of(getattr(request, "param", "sqlite"), request, tmp_path)
+
+
+@pytest.fixture
 async def engine(any_backend: Backend) -> AsyncIterator[AsyncEngine]:
     """Return an engine on new tables, and drop them afterwards."""
     engine = any_backend.create_engine()
@@ -126,6 +134,7 @@ async def row_of(session: AsyncSession, token: IssuedToken) -> CustomerToken:
     return await session.get_one(CustomerToken, token.record.id)
 
 
+@EVERYWHERE
 async def test_own_columns_are_filled_at_a_login(session: AsyncSession, ada: Customer) -> None:
     """A login stores the returned values, and the defaults of the columns that were not named."""
     token = await strategy_on(session).issue(ada, data={"plan": "pro"})
@@ -135,6 +144,7 @@ async def test_own_columns_are_filled_at_a_login(session: AsyncSession, ada: Cus
     assert await strategy_on(session).read_record(token) == token.record
 
 
+@EVERYWHERE
 async def test_a_column_may_have_another_name_than_its_attribute(session: AsyncSession, ada: Customer) -> None:
     """The values are named by attributes, and None is stored as NULL."""
     token = await strategy_on(session, lambda _: {"kind": "session", "seats": 5, "plan": None}).issue(ada)
@@ -156,6 +166,7 @@ async def test_the_function_gets_the_new_record(session: AsyncSession, ada: Cust
     assert seen == [token.record]
 
 
+@EVERYWHERE
 async def test_each_way_to_a_new_token_fills_them(session: AsyncSession, ada: Customer) -> None:
     """A token that a session asks for and the successor of an API token are new tokens too."""
     strategy = strategy_on(session)
@@ -167,6 +178,7 @@ async def test_each_way_to_a_new_token_fills_them(session: AsyncSession, ada: Cu
     assert [(await row_of(session, token)).plan for token in (login, api, successor)] == [None, "pro", "pro"]
 
 
+@EVERYWHERE
 async def test_they_stay_until_the_application_changes_them(session: AsyncSession, ada: Customer) -> None:
     """A use, a rotation and a re-authentication with other data leave the columns alone."""
     strategy = strategy_on(session)
@@ -212,6 +224,7 @@ async def test_the_function_returns_a_dictionary(session: AsyncSession, ada: Cus
     assert await strategy_on(session).list_records(ada) == []
 
 
+@EVERYWHERE
 async def test_an_error_of_the_function_fails_the_login(session: AsyncSession, ada: Customer) -> None:
     """An error of the application's own reaches it, and nothing is stored."""
     with pytest.raises(KeyError, match="plan"):
@@ -238,6 +251,7 @@ async def test_something_else_than_a_function_is_refused(session: AsyncSession) 
         strategy_on(session, {"plan": "pro"})
 
 
+@EVERYWHERE
 async def test_a_subclass_in_the_same_table_may_be_issued(session: AsyncSession, ada: Customer) -> None:
     """With single-table inheritance, the columns of the subclass and the one that names the class can be filled."""
     strategy = strategy_on(session, lambda _: {"kind": "kiosk", "place": "hall"}, table=KioskToken)
@@ -256,6 +270,7 @@ async def test_a_subclass_with_a_table_of_its_own_is_refused(session: AsyncSessi
         strategy_on(session, table=JoinedToken)
 
 
+@EVERYWHERE
 async def test_own_columns_may_be_queried(session: AsyncSession, ada: Customer) -> None:
     """The database groups live sessions by a column of the application's own."""
     strategy = strategy_on(session)

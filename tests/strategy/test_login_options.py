@@ -253,6 +253,20 @@ async def test_a_token_that_a_session_asks_for_has_options(app: App, ada: User) 
     assert token.record.authenticated_at == NOW
 
 
+@pytest.mark.parametrize("name", ["Backup", ""])
+async def test_a_successor_keeps_its_own_name_and_data(app: App, ada: User, name: str) -> None:
+    """A rolled token gets the lifetime from the options, but keeps its name and data, even if it has none."""
+    session = await app.strategy().issue(ada)
+    old = await app.strategy().issue(ada, by=session.record, scopes=["read"], name=name, replace=False)
+    strategy = app.strategy(
+        login_options=always(token_ttl=HOUR, name="Kiosk", data={"plan": "pro"}), request=FROM_PHONE
+    )
+
+    new = await strategy.roll_token(old.record, ada, by=session.record, overlap=MINUTE)
+
+    assert (new.record.name, new.record.data, new.record.expires_at) == (name or None, {}, NOW + HOUR)
+
+
 async def test_a_new_text_keeps_what_was_chosen(app: App, ada: User) -> None:
     """Rotation and re-authentication keep the prefix and the record, and do not ask for options again."""
     options = always(token_prefix="ios_", token_ttl=DAY, data={"plan": "pro"}, browser_session=True)
