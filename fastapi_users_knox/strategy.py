@@ -43,8 +43,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             change during the login. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
-        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
-            issued, and returns `LoginOptions`.
+        login_options: A function, `async` or not, that is called with the user and the request (`None` in scripts)
+            before a token is issued, and returns the `LoginOptions` for this token.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:

@@ -55,4 +55,7 @@ class LoginOptions(BaseModel):
 
 
 GetLoginOptions = Callable[[Any, HTTPConnection | None], LoginOptions | Awaitable[LoginOptions]]
-"""A function, `async` or not, that is called with a user and the request or WebSocket, and returns the options."""
+"""A function, `async` or not, that is called with a user and the request or WebSocket, and returns the options.
+
+The request is `None` if the strategy was made without one, as in a script.
+"""
