@@ -15,6 +15,7 @@ from tests.redis_servers import RedisServer
 PAGES = (
     "sessions.md",
     "cookies.md",
+    "login-options.md",
     "accounts.md",
     "throttling.md",
     "events.md",
