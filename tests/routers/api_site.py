@@ -16,6 +16,7 @@ from fastapi_users_knox import (
     TokenRecord,
     current_token,
     get_api_token_router,
+    get_knox_admin_router,
 )
 from tests.models import User
 from tests.routers.device import MARIADB, POSTGRESQL, REDIS, Device
@@ -66,6 +67,7 @@ def build_site(
             requires_verification=requires_verification,
         )
         app.include_router(router, prefix=f"/{backend.name}/api-tokens")
+    app.include_router(get_knox_admin_router(users, api_backend()), prefix="/admin/api")
     _add_reports(app, [*backends, api_backend()])
     _add_combinations(app, [*backends, api_backend()])
     return app

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import Added, ApiTokenSettings, KnoxSettings
+from fastapi_users_knox import Added, ApiTokenSettings, KnoxSettings, TokenRecord
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.models import KnoxToken, User
 from tests.routers.api_site import create, create_site, created, listed, reads, roll
@@ -23,7 +23,7 @@ UNAUTHORIZED = (401, {"detail": "Unauthorized"}, 'Bearer error="invalid_token"')
 
 
 class Overtaken(SQLAlchemyTokenStore[User, uuid.UUID]):
-    """A store that lets something else happen just before each record is added."""
+    """A store that lets something else happen just before each record is added or removed."""
 
     def __init__(self, session: AsyncSession, meanwhile: Callable[[], Awaitable[object]]) -> None:
         super().__init__(session, KnoxToken)
@@ -33,6 +33,11 @@ class Overtaken(SQLAlchemyTokenStore[User, uuid.UUID]):
         """Wait for what happens, then store the record."""
         await self._meanwhile()
         return await super().add(*args, **options)
+
+    async def remove(self, *args: Any, **options: Any) -> TokenRecord[uuid.UUID] | None:
+        """Wait for what happens, then remove the record."""
+        await self._meanwhile()
+        return await super().remove(*args, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +62,7 @@ class BusyDatabase(Database):
 
 @pytest.fixture
 def meanwhile() -> Meanwhile:
-    """Return what happens just before the next records are added, one thing for each record."""
+    """Return what happens just before the next records are added or removed, one thing for each record."""
     return []
 
 
@@ -114,6 +119,22 @@ async def test_the_token_may_end_meanwhile(phone: Device, meanwhile: Meanwhile) 
 
     assert (response.status_code, response.json()) == (404, {"detail": "API_TOKEN_NOT_FOUND"})
     assert await phone.is_logged_in()
+
+
+async def test_a_token_is_ended_once(phone: Device, meanwhile: Meanwhile) -> None:
+    """If another request ends the token in the meantime, the answer is the 404 of a token that has ended."""
+    token = await created(phone)
+    path = f"/knox/api-tokens/{token['id']}"
+    statuses: list[int] = []
+
+    async def end() -> None:
+        statuses.append((await phone.call("DELETE", path)).status_code)
+
+    meanwhile.append(end)
+    overtaken = await phone.call("DELETE", path)
+
+    assert statuses == [204]
+    assert (overtaken.status_code, overtaken.json()) == (404, {"detail": "API_TOKEN_NOT_FOUND"})
 
 
 async def test_the_token_may_be_refreshed_meanwhile(

@@ -19,7 +19,7 @@ from tests.routers.api_site import (
     roll,
 )
 from tests.routers.device import Device
-from tests.site import Database, Served, World, login
+from tests.site import Served, World
 
 AT_ONCE = 6
 
@@ -37,13 +37,6 @@ def settings() -> Mapping[str, KnoxSettings]:
 def app(world: World) -> Served:
     """Return the application."""
     return world.serving(create_site())
-
-
-@pytest.fixture
-async def admin(phone: Device, database: Database) -> Device:
-    """Log a superuser in."""
-    root = await database.create_user("root@example.org", is_superuser=True)
-    return Device(http=phone.http, token=await login(phone.http, email=root.email))
 
 
 @pytest.mark.parametrize(("overlap", "loser"), [(60, ROLLED), (0, NOT_FOUND)])

@@ -208,6 +208,21 @@ async def test_a_token_is_as_fresh_as_its_session(world: World, ada: User, clock
     assert (before, after) == (200, 401)
 
 
+@on_each_database
+async def test_a_superuser_ends_the_api_tokens_of_any_user(phone: Device, admin: Device, ada: User) -> None:
+    """With the administration router of the API backend, superusers list and end API tokens; an API token cannot."""
+    token = await created(phone)
+    path = f"/admin/api/{ada.id}/sessions"
+
+    refused = await Device(http=phone.http, token=token["token"]).call("GET", path)
+    [listed] = (await admin.call("GET", path)).json()
+    ended = await admin.call("DELETE", f"{path}/{listed['id']}")
+
+    assert refused.status_code == 401
+    assert (listed["id"], listed["scopes"], ended.status_code) == (token["id"], [READ], 204)
+    assert (await Device(http=phone.http, token=token["token"]).call("GET", "/reports")).status_code == 401
+
+
 async def test_ending_by_its_text_is_impossible(phone: Device) -> None:
     """Nobody ends a token by presenting it to the logout of the sessions."""
     token = await created(phone)
