@@ -11,7 +11,15 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from fastapi_users_knox import Found, KnoxSettings, StoreUnavailable, TokenLimitReached, TokenRecord
+from fastapi_users_knox import (
+    Credentials,
+    Found,
+    KnoxSettings,
+    Proof,
+    StoreUnavailable,
+    TokenLimitReached,
+    TokenRecord,
+)
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.redis.records import fields_of, milliseconds, text_of
 from fastapi_users_knox.redis.scripts import run
@@ -56,6 +64,12 @@ class Scene:
         """The record that expires after one second."""
         return Found(record=self.record(2, expires_at=NOW + SECOND), digest=self.digests[2])
 
+    @property
+    def proof(self) -> Proof:
+        """The proof of the user, which changes the data too."""
+        credentials = Credentials(hashed_password="hash", is_active=True)
+        return Proof(authenticated_at=NOW + SECOND, credentials=credentials, data={"factors": ["password"]})
+
     async def set(self, store: Store) -> None:
         """Store the three records."""
         await store.add(self.phone.record, self.phone.digest, now=NOW)
@@ -90,6 +104,7 @@ VERBS: dict[str, Verb] = {
         scene.phone, now=LATER, unused_since=NOW + SECOND, digest=scene.digests[3]
     ),
     "rotate": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW),
+    "rotate with a proof": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW, proof=scene.proof),
     "remove": lambda store, scene: store.remove(scene.user_id, scene.ids[0], audience="web", now=NOW),
     "remove_all": lambda store, scene: store.remove_all(scene.user_id, audience="web", now=NOW),
     "remove_all but one": lambda store, scene: store.remove_all(
