@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 from redis.asyncio import Redis
 from sqlalchemy import Table, delete, insert
@@ -94,6 +93,7 @@ def log_in(
     ttl: timedelta = TTL,
     last_used_at: datetime | None = None,
     is_known: bool = True,
+    **fields: Any,
 ) -> Kept:
     """Create a token that is not stored yet; without its text this is much less work.
 
@@ -103,6 +103,7 @@ def log_in(
         ttl: The time from `NOW` until the token expires; negative if it has expired already.
         last_used_at: The time of its last use.
         is_known: Whether the text of the token is needed.
+        fields: Further fields of its record.
     """
     text = tokens.generate(tokens.routing_tag(user_id), prefix="knox_") if is_known else ""
     record = TokenRecord(
@@ -114,15 +115,16 @@ def log_in(
         last_used_at=last_used_at,
         user_agent=client.user_agent,
         ip_address=client.ip_address,
+        **fields,
     )
     return Kept(digest=tokens.digest(text) if is_known else os.urandom(32), record=record, text=text)
 
 
 async def fill(
-    place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None
+    place: Place, count: int, *, client: ClientInfo = BROWSED, last_used_at: datetime | None = None, **fields: Any
 ) -> list[Kept]:
     """Store this many tokens, three for each user, in random order, and return some of the tokens with their texts."""
-    make = partial(log_in, client=client, last_used_at=last_used_at)
+    shared = {"client": client, "last_used_at": last_used_at, **fields}
     users = [uuid.uuid4() for _ in range(ceil(count / TOKENS_PER_USER))]
     every = ceil(count / _KNOWN)
     known: list[Kept] = []
@@ -131,7 +133,7 @@ async def fill(
     async with _much_memory(place.engine):
         for start in range(0, count, _CHUNK):
             numbers = range(start, min(start + _CHUNK, count))
-            chunk = [make(users[number % len(users)], is_known=number % every == 0) for number in numbers]
+            chunk = [log_in(users[n % len(users)], is_known=n % every == 0, **shared) for n in numbers]
             await place.keep(chunk)
             known += [one for one in chunk if one.text]
     if place.redis is not None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from datetime import timedelta
 from functools import partial
 from math import ceil
-from typing import cast
+from typing import Any, cast
 
 from fastapi_users.authentication import RedisStrategy
 from redis.asyncio import Redis
@@ -21,12 +21,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from benchmarks.filling import BROWSED, NOW, TOKENS_PER_USER, Place, create_users, fill
 from benchmarks.measure import Scale, Series, Servers
 from benchmarks.models import AccessToken, KnoxToken, User
-from benchmarks.peers import DATABASE, KNOX_REDIS, KNOX_SQL, LIFETIME, REDIS
+from benchmarks.peers import DATABASE, KNOX_REDIS, KNOX_SQL, LIFETIME, REDIS, SCOPES
 from benchmarks.setting import client, database
 from fastapi_users_knox import ClientInfo
 
 CASE = "memory"
 WITH_CLIENT = ", with User-Agent and address"
+WITH_SCOPES = ", with a name, two scopes and some data"
+OF_API_TOKEN: dict[str, Any] = {
+    "name": "nightly report",
+    "scopes": frozenset(SCOPES),
+    "data": {"team": "finance", "created_by": 17},
+}
 USED_AT = NOW + timedelta(minutes=5)
 
 _CHUNK = 10_000
@@ -57,6 +63,7 @@ async def _redis_bytes(url: str, redis_url: str, count: int) -> dict[str, float]
         kinds: dict[str, Fill] = {
             KNOX_REDIS: partial(fill, place, client=ClientInfo(), last_used_at=USED_AT),
             KNOX_REDIS + WITH_CLIENT: partial(fill, place, last_used_at=USED_AT),
+            KNOX_REDIS + WITH_SCOPES: partial(fill, place, client=ClientInfo(), last_used_at=USED_AT, **OF_API_TOKEN),
             REDIS: partial(_fill_redis_strategy, redis),
         }
         return {kind: await _grown(redis, keep, count) for kind, keep in kinds.items()}
@@ -95,6 +102,10 @@ async def _postgresql_bytes(url: str, count: int) -> dict[str, float]:
     kinds: dict[str, tuple[str, Callable[[AsyncEngine], Awaitable[object]]]] = {
         KNOX_SQL: (KnoxToken.__tablename__, partial(_fill_sql, count=count, about=ClientInfo())),
         KNOX_SQL + WITH_CLIENT: (KnoxToken.__tablename__, partial(_fill_sql, count=count, about=BROWSED)),
+        KNOX_SQL + WITH_SCOPES: (
+            KnoxToken.__tablename__,
+            partial(_fill_sql, count=count, about=ClientInfo(), **OF_API_TOKEN),
+        ),
         DATABASE: (AccessToken.__tablename__, partial(_fill_database_strategy, count=count)),
     }
     sizes = {}
@@ -105,8 +116,8 @@ async def _postgresql_bytes(url: str, count: int) -> dict[str, float]:
     return sizes
 
 
-async def _fill_sql(engine: AsyncEngine, *, count: int, about: ClientInfo) -> None:
-    await fill(Place(engine=engine), count, client=about, last_used_at=USED_AT)
+async def _fill_sql(engine: AsyncEngine, *, count: int, about: ClientInfo, **fields: Any) -> None:
+    await fill(Place(engine=engine), count, client=about, last_used_at=USED_AT, **fields)
 
 
 async def _fill_database_strategy(engine: AsyncEngine, *, count: int) -> None:

@@ -35,6 +35,8 @@ DATABASE = "DatabaseStrategy"
 REDIS = "RedisStrategy"
 SLIDING = ", auto_refresh"
 RECORD_ALONE = ", load_user=False"
+API_TOKEN = ", API token"
+SCOPES = ("reports:read", "reports:write")
 DJANGO_REST_KNOX = "django-rest-knox"
 NO_AUTHENTICATION = "no authentication"
 

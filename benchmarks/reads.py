@@ -19,8 +19,10 @@ from benchmarks.filling import create_users
 from benchmarks.measure import CPU, PARTS, Scale, Series, Servers, Trial, Turn, time_turns
 from benchmarks.models import User
 from benchmarks.peers import (
+    API_TOKEN,
     LIFETIME,
     RECORD_ALONE,
+    SCOPES,
     SLIDING,
     AnyStrategy,
     Make,
@@ -76,10 +78,11 @@ async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dic
             await redis.set(f"floor:{user_id}", str(user_id), ex=LIFETIME)
         reads[REDIS_FLOOR] = Trial(run=_redis_floor(engine, redis, ids))
     whole = {**strategies(redis, SETTINGS), **our_strategies(redis, SLIDING_SETTINGS, SLIDING)}
-    alone = our_strategies(redis, SETTINGS, RECORD_ALONE)
-    for name, make in {**whole, **alone}.items():
-        tokens = [await _log_in(engine, make, user_id) for user_id in ids]
-        authenticate = _authenticate_record if name in alone else _authenticate
+    alone, scoped = our_strategies(redis, SETTINGS, RECORD_ALONE), our_strategies(redis, SETTINGS, API_TOKEN)
+    ways = {**dict.fromkeys(alone, _authenticate_record), **dict.fromkeys(scoped, _authenticate_scoped)}
+    for name, make in {**whole, **alone, **scoped}.items():
+        log_in, authenticate = _issue_scoped if name in scoped else _log_in, ways.get(name, _authenticate)
+        tokens = [await log_in(engine, make, user_id) for user_id in ids]
         reads[name] = Trial(run=_read(engine, make, tokens, authenticate))
     return reads
 
@@ -87,6 +90,13 @@ async def trials(engine: AsyncEngine, redis: Redis | None, *, users: int) -> dic
 async def _log_in(engine: AsyncEngine, make: Make, user_id: UUID) -> str:
     async with AsyncSession(engine, expire_on_commit=False) as session:
         return await make(session).write_token(await session.get_one(User, user_id))
+
+
+async def _issue_scoped(engine: AsyncEngine, make: Make, user_id: UUID) -> str:
+    async with AsyncSession(engine, expire_on_commit=False) as session:
+        strategy = make(session)
+        assert isinstance(strategy, KnoxStrategy)
+        return await strategy.issue(await session.get_one(User, user_id), scopes=SCOPES)
 
 
 def floor(engine: AsyncEngine, ids: Sequence[UUID]) -> Run:
@@ -126,6 +136,13 @@ async def _authenticate_record(_session: AsyncSession, strategy: AnyStrategy, to
     """Read as `current_token(..., load_user=False)` does, which needs no user manager."""
     assert isinstance(strategy, KnoxStrategy)
     assert await strategy.authenticate_record(token) is not None
+
+
+async def _authenticate_scoped(session: AsyncSession, strategy: AnyStrategy, token: str) -> None:
+    """Read as `Security(current_token(...), scopes=[...])` does."""
+    assert isinstance(strategy, KnoxStrategy)
+    manager = user_manager_of(session, strategy)
+    assert await strategy.authenticate(token, manager, scopes=SCOPES[:1]) is not None
 
 
 def _read(

@@ -158,7 +158,7 @@ class TooManyAttempts(KnoxError, HTTPException):
     Attributes:
         retry_after: The number of seconds until an attempt may be admitted again.
         counter: Which attempts were counted: those for the account from one address, those from the address, or those
-            for the account from all addresses.
+            for the account from all addresses. The last are counted apart for each token that is presented.
         limit: The limit that was exceeded, such as "5 per 1 minute".
     """
 

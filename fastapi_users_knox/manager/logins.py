@@ -1,31 +1,26 @@
 """Attempts to log in: they are throttled before a password is checked, and failures are published."""
 
-from collections.abc import Awaitable, Callable, Container, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from itertools import islice
 from typing import Generic, Protocol, runtime_checkable
-from uuid import UUID
 
 from fastapi.requests import HTTPConnection
 from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-from fastapi_users_knox.addresses import network_of
-from fastapi_users_knox.errors import StoreUnavailable, TooManyAttempts
+from fastapi_users_knox.errors import TooManyAttempts
 from fastapi_users_knox.events import KnoxEvent, LoginAction, LoginFailed, LoginThrottled
-from fastapi_users_knox.transports.presented import presented_texts
+from fastapi_users_knox.manager.known_clients import KnownBy, known_by
 from fastapi_users_knox.verbs.context import Context
-from fastapi_users_knox.verbs.reading import find, list_records
 
 __all__ = ["Logins", "Throttle", "checked_throttle"]
 
 _SCOPE_KEY = "fastapi_users_knox.admitted"
-_MAX_TOKENS = 16  # Each presented text may cost a read of the store, before the client is authenticated.
 _MAIL_ROUTES: dict[str | None, LoginAction] = {
     "reset:forgot_password": "forgot_password",
     "verify:request-token": "request_verify",
@@ -40,7 +35,7 @@ class Throttle(Protocol):
     """What a user manager needs of `LoginThrottle`, which is imported only by applications that use it."""
 
     async def admit(
-        self, email: str, address: str | None, *, purpose: str, is_known: Callable[[], Awaitable[bool]]
+        self, email: str, address: str | None, *, purpose: str, known_by: Callable[[], Awaitable[KnownBy]]
     ) -> None:
         """Count an attempt, or raise `TooManyAttempts`."""
         ...
@@ -166,10 +161,9 @@ class Logins(Generic[UP, ID]):
             admitted.add(mark)
 
     async def _admit(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
-        # Who re-authenticates presents a token anyway, so that proves nothing then.
-        is_known = _is_nobody if action == "reauthentication" else partial(self._is_known, target)
+        recognize = partial(self._known_by, target, action)
         try:
-            await throttle.admit(target.email, self._address, purpose=_purpose(action), is_known=is_known)
+            await throttle.admit(target.email, self._address, purpose=_purpose(action), known_by=recognize)
         except TooManyAttempts as refused:
             details = {"counter": refused.counter, "limit": refused.limit, "retry_after": refused.retry_after}
             await self._publish(LoginThrottled, target, action=action, **details)
@@ -180,16 +174,20 @@ class Logins(Generic[UP, ID]):
     ) -> None:
         await self.contexts[0].publisher.publish(event, target.user_id, **details)
 
-    async def _is_known(self, target: _Target[ID]) -> bool:
-        """Return whether a store of the tokens proves that the request comes from the user.
+    async def _known_by(self, target: _Target[ID], action: LoginAction) -> KnownBy:
+        """Return by what the client is known as the user's own.
 
         For an unknown account the same queries are sent with the id of nobody, so that they take the same time.
         """
+        if action == "reauthentication":
+            # Whoever knows the password can log in again and again, from many addresses and with a new token each time.
+            # None of them may give new attempts at a second factor.
+            return None
         user_id = self._nobody() if target.user_id is None else target.user_id
         if user_id is None:
-            return False
-        known = [await _recognizes(context, user_id, self._address) for context in self.contexts]
-        return target.user_id is not None and any(known)
+            return None
+        found = await known_by(self.contexts, user_id, self._address)
+        return None if target.user_id is None else found
 
     def _nobody(self) -> ID | None:
         """Return an id that no user has, of the type that the users' ids have."""
@@ -197,30 +195,6 @@ class Logins(Generic[UP, ID]):
             with suppress(InvalidID, NotImplementedError, ValueError):  # A manager without an id mix-in parses nothing.
                 return self.manager.parse_id(text)
         return None
-
-
-async def _recognizes(context: Context[UP, ID], user_id: ID, address: str | None) -> bool:
-    """Return whether a request comes from the address of a live session of a user, or presents a live token.
-
-    An unavailable store proves nothing. The tokens are also read if the address is known. Otherwise the time would show
-    to whoever shares the address of a user that the user has an account.
-    """
-    network = network_of(address)
-    try:
-        records = await list_records(context, user_id)
-        presents = await _presents_one_of(context, {record.id for record in records})
-    except StoreUnavailable:
-        return False
-    return presents or (network is not None and any(network_of(record.ip_address) == network for record in records))
-
-
-async def _presents_one_of(context: Context[UP, ID], live: Container[UUID]) -> bool:
-    now = context.now()
-    for text in islice(presented_texts(context.connection), _MAX_TOKENS):
-        found = await find(context, text, now)
-        if found is not None and found.record.id in live:
-            return True
-    return False
 
 
 async def _or_none(finding: Awaitable[UP]) -> UP | None:
@@ -237,8 +211,3 @@ def _purpose(action: LoginAction) -> str:
     a second factor.
     """
     return "mail" if action in _MAIL_ROUTES.values() else action
-
-
-async def _is_nobody() -> bool:
-    """Return that a client is not known."""
-    return False

@@ -239,9 +239,9 @@ class _CurrentToken(Generic[UP, ID]):
         user_manager: BaseUserManager[UP, ID] | None,
         scopes: Sequence[str],
     ) -> _Found[ID] | None:
-        # An override without the argument `scopes` works on all routes that need no scopes.
-        options: dict[str, Any] = {"touch": self._rules.touch} | ({"scopes": scopes} if scopes else {})
+        touch = self._rules.touch
         if user_manager is not None:
-            return await checked_strategy(strategy, backend).authenticate(token, user_manager, **options)
-        record = await strategy_without_users(strategy, backend).authenticate_record(token, **options)
+            knox = checked_strategy(strategy, backend)
+            return await knox.authenticate(token, user_manager, touch=touch, scopes=scopes)
+        record = await strategy_without_users(strategy, backend).authenticate_record(token, touch=touch, scopes=scopes)
         return None if record is None else (None, record)

@@ -5,7 +5,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, Literal
+from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from limits.aio.storage import Storage
@@ -23,6 +24,7 @@ __all__ = ["LoginThrottle"]
 _LOG_INTERVAL = 60.0  # seconds
 _CONNECTIONS = 32  # How many attempts of a process may use the storage at once; redis-py's pool has 100 connections.
 
+_KnownBy = Literal["address"] | UUID | None
 _Question = Callable[[FixedWindowRateLimiter], Coroutine[Any, Any, TooManyAttempts | None]]
 
 _logger = logging.getLogger("fastapi_users_knox")
@@ -48,7 +50,8 @@ class LoginThrottle:
         per_account_and_address: The limits on attempts for one account from one address. A success resets them.
         per_address: The limits on attempts from one address, for any account.
         per_account: The limits on attempts for one account from all addresses that the account has no live session
-            from. If they are low, a user cannot log in from a new device while somebody attacks the account.
+            from. If they are low, a user cannot log in from a new device while somebody attacks the account. Attempts
+            that present a live token of the account have the same limits, but each token has its own counter.
         fail_open: Whether attempts are admitted while the storage is unavailable. If false, they are answered by 503.
         clock: Returns seconds. It measures the interval between two lines in the log about an unavailable storage.
 
@@ -83,7 +86,7 @@ class LoginThrottle:
         return self._limiter.storage
 
     async def admit(
-        self, email: str, address: str | None, *, purpose: str, is_known: Callable[[], Awaitable[bool]]
+        self, email: str, address: str | None, *, purpose: str, known_by: Callable[[], Awaitable[_KnownBy]]
     ) -> None:
         """Count an attempt, or refuse it.
 
@@ -95,20 +98,24 @@ class LoginThrottle:
             email: The e-mail address of the account.
             address: The client's address; `None` outside of requests, where only the account's own counter applies.
             purpose: What is counted together: attempts of different purposes have different counters.
-            is_known: Returns whether the client is the user's own. Then the account's own counter does not apply.
+            known_by: Returns by what the client is known as the user's own. With "address", the account's own counter
+                does not apply, because the counter for the account from one address is enough. With the id of a
+                token's record, the attempt counts for this token instead, with the same limits, because whoever has
+                stolen the token may use many addresses. With `None`, the client is not known.
 
         Raises:
             TooManyAttempts: A limit is exceeded.
             ThrottleUnavailable: The storage is unavailable, and `fail_open` is false.
         """
         budget = Budget()
-        counters = list(self._counters(email, address, purpose))
+        counters = list(self._address_counters(email, address, purpose))
         for counter in counters:
             if counter.name == "address":
                 await self._refuse_if(budget, counter.check)
         for counter in counters:
-            if counter.name != "account" or not await is_known():
-                await self._refuse_if(budget, counter.count)
+            await self._refuse_if(budget, counter.count)
+        if self._limits["account"] and (known := await known_by()) != "address":
+            await self._refuse_if(budget, self._account_counter(email, purpose, record_id=known).count)
 
     async def forget(self, email: str, address: str | None, *, purpose: str) -> None:
         """Reset the counters of an account from one address, after a success.
@@ -116,7 +123,7 @@ class LoginThrottle:
         The other counters stay. Otherwise somebody with an account of their own could reset the counter of their
         address, and the user of an attacked account would give the attackers new attempts with each login.
         """
-        for counter in self._counters(email, address, purpose):
+        for counter in self._address_counters(email, address, purpose):
             if counter.name == "account_and_address":
                 with suppress(ThrottleUnavailable):
                     async with self._slot():
@@ -132,14 +139,21 @@ class LoginThrottle:
         if refusal is not None:
             raise refusal
 
-    def _counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
+    def _address_counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
+        """Yield the counters of the client's address, the narrow one first."""
         account, network = normalized(email), network_of(address)
-        counted: dict[Name, tuple[str, ...]] = {"account": (account,)}
-        if network is not None:
-            counted = {"account_and_address": (account, network), "address": (network,), **counted}
+        if network is None:
+            return
+        counted: dict[Name, tuple[str, ...]] = {"account_and_address": (account, network), "address": (network,)}
         for name, parts in counted.items():
             if self._limits[name]:
                 yield Counter(name=name, limits=self._limits[name], key=key_of(purpose, name, *parts))
+
+    def _account_counter(self, email: str, purpose: str, *, record_id: UUID | None) -> Counter:
+        """Return the counter of an account, or the counter of the attempts that present one token of the account."""
+        account = normalized(email)
+        parts = ("account", account) if record_id is None else ("account_and_token", account, str(record_id))
+        return Counter(name="account", limits=self._limits["account"], key=key_of(purpose, *parts))
 
     @contextmanager
     def _logging_errors(self) -> Iterator[None]:

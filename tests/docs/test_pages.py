@@ -18,6 +18,7 @@ PAGES = (
     "accounts.md",
     "throttling.md",
     "events.md",
+    "alembic.md",
     "knox.md",
     "security.md",
     "redis.md",

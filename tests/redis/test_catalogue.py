@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from fastapi_users_knox import Found, StoreUnavailable, TokenLimitReached
+from fastapi_users_knox import Found, Roll, StoreUnavailable, TokenLimitReached
 from fastapi_users_knox.records import LimitPolicy
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.redis.records import text_of
@@ -221,6 +221,18 @@ async def test_the_limit_is_exact_among_many_dead_records(
     assert len(evicted) == (0 if limit_policy == "reject" else 1)
     assert all(record.is_live(NOW + HOUR, created_since=created_since) for record in evicted)
     assert {found.record.id for found in live} <= {record.id for record in (*listed, *evicted)}
+
+
+async def test_a_rolled_record_counts_until_it_expires(store: Store) -> None:
+    """The catalogue knows the new expiry of a record that was rolled, so the record does not count for longer."""
+    *_, last = await fill(store, 2 * STEP)
+    until = last.record.created_at + SECOND
+    new = new_record(USER_ID, created_at=last.record.created_at)
+    await add(store, new, roll=Roll(record=last.record, until=until))
+
+    await add(store, new_record(USER_ID, created_at=until), limit=2 * STEP + 1)
+
+    assert len(await store.list(USER_ID, audience="web", now=until)) == 2 * STEP + 1
 
 
 async def test_evicting_among_many_that_have_expired(store: Store) -> None:

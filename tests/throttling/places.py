@@ -10,6 +10,7 @@ from limits.aio.storage import MemoryStorage, Storage
 from redis.asyncio import Redis
 
 from fastapi_users_knox import TooManyAttempts
+from fastapi_users_knox.manager.known_clients import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle
 
 ADA, EVE = "ada@example.org", "eve@example.org"
@@ -107,15 +108,15 @@ PLACES: dict[str, tuple[str | None, Callable[..., AbstractAsyncContextManager[Pl
 }
 
 
-async def nobody() -> bool:
+async def nothing() -> KnownBy:
     """Say that the client is not known."""
-    return False
+    return None
 
 
 async def attempt(throttle: LoginThrottle, email: str = ADA, address: str | None = HOME, **options: Any) -> str:
     """Make an attempt, and return "admitted", or the counter and the limit that refused it."""
     try:
-        await throttle.admit(email, address, **{"purpose": "login", "is_known": nobody, **options})
+        await throttle.admit(email, address, **{"purpose": "login", "known_by": nothing, **options})
     except TooManyAttempts as refused:
         return f"{refused.counter}: {refused.limit}"
     return "admitted"
@@ -125,6 +126,6 @@ async def refusal(throttle: LoginThrottle, email: str = ADA, address: str | None
     """Make attempts until one is refused, and return the error."""
     while True:
         try:
-            await throttle.admit(email, address, purpose="login", is_known=nobody)
+            await throttle.admit(email, address, purpose="login", known_by=nothing)
         except TooManyAttempts as refused:
             return refused

@@ -1,13 +1,16 @@
 """What `LoginThrottle` admits and refuses, on each kind of storage."""
 
 import asyncio
+import uuid
 from collections import Counter
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fastapi_users_knox.manager.known_clients import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle
 from fastapi_users_knox.throttling.counters import normalized
-from tests.throttling.places import ADA, ELSEWHERE, EVE, HOME, Place, attempt, nobody, refusal
+from tests.throttling.places import ADA, ELSEWHERE, EVE, HOME, Place, attempt, nothing, refusal
 
 pytestmark = pytest.mark.anyio
 
@@ -15,9 +18,19 @@ REFUSED_FOR_A_MINUTE = "account_and_address: 5 per 1 minute"
 REFUSED_FOR_AN_HOUR = "account_and_address: 20 per 1 hour"
 
 
-async def known() -> bool:
-    """Say that the client is known."""
-    return True
+async def its_address() -> KnownBy:
+    """Say that the client is known by its address."""
+    return "address"
+
+
+def a_token() -> Callable[[], Awaitable[KnownBy]]:
+    """Return a function that says that the client is known by one token, the same at each call."""
+    record_id = uuid.uuid4()
+
+    async def its_token() -> KnownBy:
+        return record_id
+
+    return its_token
 
 
 async def test_five_attempts_a_minute(place: Place) -> None:
@@ -66,25 +79,67 @@ async def test_a_hundred_attempts_an_hour_for_an_account(place: Place) -> None:
     assert await attempt(throttle, EVE, "203.0.113.100") == "admitted"
 
 
-async def test_a_known_client_neither_has_nor_uses_the_accounts_limit(place: Place) -> None:
-    """A known client's attempts do not count for the account, and are admitted when the account's limit is reached."""
+async def test_a_known_address_neither_has_nor_uses_the_accounts_limit(place: Place) -> None:
+    """From a known address, attempts do not count for the account, and are admitted when its limit is reached."""
     throttle = place.throttle(per_account=("2/hour",))
 
-    before = [await attempt(throttle, is_known=known) for _ in range(3)]
+    before = [await attempt(throttle, known_by=its_address) for _ in range(3)]
     others = [await attempt(throttle, ADA, f"203.0.113.{number}") for number in range(3)]
 
     assert before == ["admitted"] * 3
     assert others == ["admitted", "admitted", "account: 2 per 1 hour"]
-    assert await attempt(throttle, is_known=known) == "admitted"
+    assert await attempt(throttle, known_by=its_address) == "admitted"
 
 
-async def test_a_known_client_has_the_other_limits(place: Place) -> None:
-    """Somebody who sits at the user's address cannot guess without a limit."""
+@pytest.mark.parametrize("known_by", [its_address, a_token()])
+async def test_a_known_client_has_the_other_limits(place: Place, known_by: Callable[[], Awaitable[KnownBy]]) -> None:
+    """Somebody who sits at the user's address, or has a token of the user, cannot guess without a limit."""
     throttle = place.throttle()
 
-    outcomes = [await attempt(throttle, is_known=known) for _ in range(6)]
+    outcomes = [await attempt(throttle, known_by=known_by) for _ in range(6)]
 
     assert outcomes[-1] == REFUSED_FOR_A_MINUTE
+
+
+async def test_a_token_has_the_accounts_limits_from_all_addresses_together(place: Place) -> None:
+    """By default a hundred attempts an hour are admitted with a token, from whichever addresses."""
+    throttle, stolen = place.throttle(), a_token()
+
+    outcomes = [await attempt(throttle, ADA, f"203.0.113.{number}", known_by=stolen) for number in range(101)]
+
+    assert outcomes == ["admitted"] * 100 + ["account: 100 per 1 hour"]
+    await place.let_pass(3600)
+    assert await attempt(throttle, known_by=stolen) == "admitted"
+
+
+async def test_a_token_counts_for_nobody_else(place: Place) -> None:
+    """What one token has used up, another token, an unknown client and another purpose still have."""
+    throttle, stolen = place.throttle(per_account_and_address=(), per_account=("1/hour",)), a_token()
+    await attempt(throttle, known_by=stolen)
+
+    assert await attempt(throttle, known_by=stolen) == "account: 1 per 1 hour"
+    assert await attempt(throttle, known_by=stolen, purpose="mail") == "admitted"
+    assert await attempt(throttle, known_by=a_token()) == "admitted"
+    assert await attempt(throttle) == "admitted"
+
+
+async def test_nobody_else_counts_for_a_token(place: Place) -> None:
+    """When the limit of the account is used up, an attempt with a token is admitted."""
+    throttle = place.throttle(per_account_and_address=(), per_account=("1/hour",))
+    await attempt(throttle)
+
+    assert await attempt(throttle) == "account: 1 per 1 hour"
+    assert await attempt(throttle, known_by=a_token()) == "admitted"
+
+
+async def test_a_success_does_not_reset_the_counter_of_a_token(place: Place) -> None:
+    """After a success the attempts with a token still count. Otherwise its user would give a thief new ones."""
+    throttle, stolen = place.throttle(per_account=("1/hour",)), a_token()
+    await attempt(throttle, known_by=stolen)
+
+    await throttle.forget(ADA, HOME, purpose="login")
+
+    assert await attempt(throttle, known_by=stolen) == "account: 1 per 1 hour"
 
 
 async def test_what_a_narrow_counter_refuses_does_not_count_further(place: Place) -> None:
@@ -200,14 +255,16 @@ async def test_a_counter_can_be_switched_off(place: Place, options: dict[str, tu
 
 
 async def test_no_key_reveals_anybody(place: Place) -> None:
-    """No key in the storage contains an e-mail address or the address of a client."""
-    throttle = place.throttle()
+    """No key in the storage contains an e-mail address, the address of a client or the id of a token's record."""
+    throttle, known_by = place.throttle(), a_token()
 
     await attempt(throttle)
+    await attempt(throttle, known_by=known_by)
 
     keys = " ".join(await place.keys()).lower()
-    assert keys
-    assert not any(part in keys for part in (ADA, "ada", "example", HOME))
+    record_id = str(await known_by())
+    assert len(keys.split()) == 5
+    assert not any(part in keys for part in (ADA, "ada", "example", HOME, record_id, record_id.replace("-", "")))
 
 
 async def test_after_the_wait_an_attempt_is_admitted(place: Place) -> None:
@@ -281,6 +338,6 @@ async def test_memory_is_the_default() -> None:
     """Without a storage a throttle counts in memory."""
     throttle = LoginThrottle(per_account_and_address="1/hour")
 
-    await throttle.admit(ADA, HOME, purpose="login", is_known=nobody)
+    await throttle.admit(ADA, HOME, purpose="login", known_by=nothing)
 
     assert await attempt(throttle) == "account_and_address: 1 per 1 hour"

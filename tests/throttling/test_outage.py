@@ -9,6 +9,7 @@ from anyio.lowlevel import checkpoint
 from limits.aio.storage import MemoryStorage
 
 from fastapi_users_knox import ThrottleUnavailable
+from fastapi_users_knox.manager.known_clients import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle, budget
 from tests.redis_servers import RedisServer
 from tests.throttling.places import ADA, HOME, attempt, closing
@@ -76,11 +77,11 @@ async def test_an_outage_is_logged_once_a_minute(caplog: pytest.LogCaptureFixtur
 async def test_an_error_of_the_test_for_known_clients_is_raised() -> None:
     """An error that is not of the storage is neither hidden nor counted as an outage."""
 
-    async def broken() -> bool:
+    async def broken() -> KnownBy:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await attempt(LoginThrottle(), is_known=broken)
+        await attempt(LoginThrottle(), known_by=broken)
 
 
 @pytest.mark.bounded

@@ -48,6 +48,7 @@ class RollPromises(Promises):
         assert rolled.record == expected
         assert set(await store.list(user_id, audience="web", now=NOW)) == {expected, new.record}
         assert list(await store.list(user_id, audience="web", now=NOW + timedelta(seconds=60))) == [new.record]
+        assert await store.purge(audience="web", now=NOW + timedelta(seconds=60)) == 1
 
     async def test_a_rolled_record_may_end_at_once(self, store: Store, user_id: Any) -> None:
         """If `until` is not in the future, the record is removed and returned as replaced, and counts no longer."""

@@ -1,0 +1,54 @@
+"""Clients that are known as a user's own, by the address of a live session or by a live token."""
+
+from collections.abc import Container, Sequence
+from itertools import islice
+from typing import Literal
+from uuid import UUID
+
+from fastapi_users.models import ID, UP
+
+from fastapi_users_knox.addresses import network_of
+from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.transports.presented import presented_texts
+from fastapi_users_knox.verbs.context import Context
+from fastapi_users_knox.verbs.reading import find, list_records
+
+__all__ = ["KnownBy", "known_by"]
+
+_MAX_TOKENS = 16  # Each presented text may cost a read of the store, before the client is authenticated.
+
+KnownBy = Literal["address"] | UUID | None
+"""By what a client is known: its address, a token that it presents (the id of the token's record), or nothing."""
+
+
+async def known_by(contexts: Sequence[Context[UP, ID]], user_id: ID, address: str | None) -> KnownBy:
+    """Return by what the client of a request is known as a user's own."""
+    found = [await _known_by(context, user_id, network_of(address)) for context in contexts]
+    # The address comes first. Otherwise a thief of the token could use up the token's counter, and so lock the user out
+    # at the user's own address too. This gives the thief nothing: at that address, the thief could leave out the token.
+    return "address" if "address" in found else next((record_id for record_id in found if record_id), None)
+
+
+async def _known_by(context: Context[UP, ID], user_id: ID, network: str | None) -> KnownBy:
+    """Return by what a client is known to one store. API tokens prove nothing, because programs use and keep them.
+
+    An unavailable store proves nothing. The tokens are also read if the address is known. Otherwise the time would show
+    to whoever shares the address of a user that the user has an account.
+    """
+    try:
+        records = [record for record in await list_records(context, user_id) if record.scopes is None]
+        record_id = await _presented_one_of(context, {record.id for record in records})
+    except StoreUnavailable:
+        return None
+    is_at_known_address = network is not None and any(network_of(record.ip_address) == network for record in records)
+    return "address" if is_at_known_address else record_id
+
+
+async def _presented_one_of(context: Context[UP, ID], live: Container[UUID]) -> UUID | None:
+    """Return the id of the first presented token that is one of these."""
+    now = context.now()
+    for text in islice(presented_texts(context.connection), _MAX_TOKENS):
+        found = await find(context, text, now)
+        if found is not None and found.record.id in live:
+            return found.record.id
+    return None
