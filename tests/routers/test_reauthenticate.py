@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 from fastapi_users.authentication import BearerTransport
-from pwdlib import PasswordHash
-from pwdlib.hashers.argon2 import Argon2Hasher
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
@@ -19,6 +17,7 @@ from tests.routers.interrupted import Meanwhile, create_site, interrupt, interru
 from tests.site import (
     ADA,
     HASHED,
+    OLD_HASH,
     PASSWORD,
     PASSWORDS,
     Database,
@@ -31,7 +30,6 @@ from tests.site import (
 )
 from tests.strategies import HOUR, MINUTE, NOW, Clock, change_user
 
-OLD_HASH = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)).hash(PASSWORD)
 BAD_CREDENTIALS = (400, {"detail": "LOGIN_BAD_CREDENTIALS"})
 INVALID = (401, {"detail": "Unauthorized"}, 'Bearer error="invalid_token"')
 REAUTHENTICATION_REQUIRED = (401, {"detail": "REAUTHENTICATION_REQUIRED"})
