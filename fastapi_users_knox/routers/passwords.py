@@ -29,7 +29,8 @@ async def user_with_password(user_manager: BaseUserManager[UP, ID], user: UP, pa
 
     found: UP | None
     if isinstance(user_manager, KnoxUserManagerMixin):
-        found = await user_manager.attempt_login(email, check, action="reauthentication")
+        # The application may check a second factor by the same action, whose counters a password must not reset.
+        found = await user_manager.attempt_login(email, check, action="reauthentication", purpose="password")
     else:
         found = await check()
     if found is None:
