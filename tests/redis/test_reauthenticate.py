@@ -3,10 +3,12 @@
 The user database is not SQL's, so each query returns a new object.
 """
 
+import asyncio
 import uuid
 from typing import Any
 
 import pytest
+from anyio.lowlevel import checkpoint
 from redis.asyncio import Redis
 
 from fastapi_users_knox import CredentialsChanged, KnoxStrategy, TokenRevoked
@@ -77,6 +79,29 @@ async def test_a_user_who_cannot_be_checked_is_logged_out(knox: Knox[uuid.UUID],
 
     with pytest.raises(ConnectionError):
         await knox.strategy().reauthenticate(token, knox.user)
+
+    assert await redis.dbsize() == 0
+
+
+class Cancelled(MemoryUserDatabase[uuid.UUID]):
+    """A user database that cancels the request that asks it."""
+
+    async def get(self, id: uuid.UUID) -> Person[uuid.UUID] | None:
+        """Cancel the request."""
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await checkpoint()
+        return await super().get(id)
+
+
+async def test_a_request_that_is_cancelled_during_the_check_is_logged_out(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """If the request is cancelled during the check of the user, the session is revoked."""
+    token = await knox.strategy().issue(knox.user)
+    knox.users = Cancelled(uuid.uuid4, knox.users.people)
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(knox.strategy().reauthenticate(token, knox.user))
 
     assert await redis.dbsize() == 0
 
