@@ -151,9 +151,16 @@ async def _find(
     return presented[0] if presented else None
 
 
-def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime) -> tuple[bool, datetime]:
+def _preference(
+    context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime
+) -> tuple[bool, bool, datetime]:
+    """Prefer live tokens, among them sessions, and among these the newest.
+
+    So a route acts on the session that has authenticated the request, whatever other cookies were sent.
+    """
     _, found = presented
-    return found.is_active is not False and context.is_live(found, now), found.record.created_at
+    is_live = found.is_active is not False and context.is_live(found, now)
+    return is_live, found.record.scopes is None, found.record.created_at
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:
