@@ -43,8 +43,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             change during the login. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
-        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
-            issued, and returns `LoginOptions`.
+        login_options: A function, `async` or not, that is called with the user and the request (`None` in scripts)
+            before a token is issued, and returns the `LoginOptions` for this token.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:
@@ -218,7 +218,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user: The user.
             by: The record of the session with which the user asks for the successor.
             overlap: How long the old token stays valid, if it does not expire earlier; 0 ends it at once.
-            token_ttl: The lifetime of the successor, by default that of the settings.
+            token_ttl: The lifetime of the successor, by default that of `login_options`, or else of the settings.
 
         Raises:
             InvalidToken: One of the two records belongs to another user, or has changed or ended since it was read.
@@ -229,7 +229,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         wanted = Wanted(
             by=by,
             token_ttl=token_ttl,
-            name=record.name,
+            name=record.name or "",  # An empty name is none, whatever the options and the client say.
             scopes=record.scopes,
             data=record.data,
             replace=False,

@@ -25,6 +25,7 @@ from redis.asyncio import Redis, RedisCluster
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import (
+    GetLoginOptions,
     KnoxBearerTransport,
     KnoxCookieMiddleware,
     KnoxSettings,
@@ -146,6 +147,7 @@ class World:
         clock: The clock of all strategies.
         listeners: The listeners of all strategies.
         settings: The settings of each backend by its name; other backends have the defaults.
+        login_options: The function that chooses the options of each login, if there is one.
         notes: Texts that the application's own code leaves for the test.
     """
 
@@ -153,6 +155,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     listeners: Sequence[Listener] = ()
     settings: Mapping[str, KnoxSettings] = field(default_factory=dict)
+    login_options: GetLoginOptions | None = None
     notes: list[str] = field(default_factory=list)
 
     def having(self, **settings: KnoxSettings) -> "World":
@@ -183,6 +186,7 @@ class World:
             request=request,
             user_db=self.user_db(session),
             listeners=self.listeners,
+            login_options=self.login_options,
             clock=self.clock,
         )
 

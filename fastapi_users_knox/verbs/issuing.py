@@ -84,9 +84,14 @@ def _new_record(
         ip_address=client.ip_address,
         scopes=checked_scopes(wanted.scopes),
         data=checked_data(options.data if wanted.data is None else wanted.data),
-        token_ttl=None if ttl == context.settings.token_ttl else ttl,
+        token_ttl=None if ttl == context.settings.token_ttl and not _has_own_ttl(wanted, options) else ttl,
         browser_session=options.browser_session,
     )
+
+
+def _has_own_ttl(wanted: Wanted[ID], options: LoginOptions) -> bool:
+    """Return whether the application chose the lifetime of this token, which then stays if the settings change."""
+    return wanted.token_ttl is not ... or "token_ttl" in options.model_fields_set
 
 
 def _presented_digests(context: Context[UP, ID], now: datetime) -> Sequence[bytes]:
