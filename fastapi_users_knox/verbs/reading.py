@@ -155,11 +155,15 @@ async def _find(
 
 def _preference(
     context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime
-) -> tuple[bool, bool, datetime]:
-    """Prefer a live token, among these the one that has authenticated the request, and then the newest."""
+) -> tuple[bool, bool, bool, datetime]:
+    """Prefer a live token, among these the one that has authenticated the request, then sessions, then the newest.
+
+    So a route acts on the session that has authenticated the request, whatever other cookies were sent.
+    """
     record, authenticated = presented[1].record, authenticated_record(context.connection)
     is_live = presented[1].is_active is not False and context.is_live(presented[1], now)
-    return is_live, authenticated is not None and record.id == authenticated.id, record.created_at
+    is_authenticated = authenticated is not None and record.id == authenticated.id
+    return is_live, is_authenticated, record.scopes is None, record.created_at
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:

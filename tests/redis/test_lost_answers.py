@@ -66,6 +66,12 @@ class Scene:
         """The record that expires after one second."""
         return Found(record=self.record(2, expires_at=NOW + SECOND), digest=self.digests[2])
 
+    @property
+    def proof(self) -> Proof:
+        """The proof of the user, which changes the data too."""
+        credentials = Credentials(hashed_password="hash", is_active=True)
+        return Proof(authenticated_at=NOW + SECOND, credentials=credentials, data={"factors": ["password"]})
+
     async def set(self, store: Store) -> None:
         """Store the three records."""
         await store.add(self.phone.record, self.phone.digest, now=NOW)
@@ -80,7 +86,6 @@ class Scene:
 
 Verb = Callable[[Store, Scene], Awaitable[Any]]
 LATER = NOW + HOUR / 2
-CREDENTIALS = Credentials(hashed_password="hash", is_active=True)
 VERBS: dict[str, Verb] = {
     "add": lambda store, scene: store.add(scene.record(3), scene.digests[3], now=NOW),
     "add, ending the dead": lambda store, scene: store.add(scene.record(3), scene.digests[3], now=NOW + SECOND),
@@ -107,9 +112,7 @@ VERBS: dict[str, Verb] = {
         scene.phone, now=LATER, unused_since=NOW + SECOND, digest=scene.digests[3]
     ),
     "rotate": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW),
-    "rotate with a proof": lambda store, scene: store.rotate(
-        scene.phone, scene.digests[3], now=NOW, proof=Proof(authenticated_at=LATER, credentials=CREDENTIALS)
-    ),
+    "rotate with a proof": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW, proof=scene.proof),
     "remove": lambda store, scene: store.remove(scene.user_id, scene.ids[0], audience="web", now=NOW),
     "remove_all": lambda store, scene: store.remove_all(scene.user_id, audience="web", now=NOW),
     "remove_all but one": lambda store, scene: store.remove_all(

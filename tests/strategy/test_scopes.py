@@ -128,6 +128,26 @@ async def test_a_token_with_scopes_hides_no_session(knox: Knox) -> None:
     assert found[1].id == session.record.id
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda strategy, token, user: strategy.rotate_token(token, user),
+        lambda strategy, token, user: strategy.reauthenticate(token, user),
+    ],
+    ids=["rotate", "reauthenticate"],
+)
+async def test_what_acts_on_a_session_finds_it_too(knox: Knox, act: Any) -> None:
+    """If a cookie was sent twice, the session gets the new text, although the token with scopes is newer."""
+    session = await knox.strategy().issue(knox.user)
+    knox.clock.now += MINUTE
+    scoped = await knox.strategy().issue(knox.user, scopes={READ})
+
+    new = await act(knox.strategy(), CookieToken(scoped, session), knox.user)
+
+    assert new.record.id == session.record.id
+    assert await knox.strategy().read_record(scoped, scopes=[READ]) is not None
+
+
 # issuing
 
 
