@@ -132,8 +132,8 @@ def current_token(
         superuser: Whether the user must be a superuser. If the user is not, the response is 403.
         touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         fresh_within: The longest time that may have passed since the user authenticated. If more time has passed, the
-            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again. An API token
-            is as fresh as the session by which it was issued.
+            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again. An API
+            token is as fresh as the session by which it was issued.
 
     Raises:
         TypeError: A backend's strategy is declared to be something other than a `KnoxStrategy`, there is no backend, or
