@@ -46,6 +46,8 @@ PASSWORD = "correct horse battery staple"
 # The real hash function with its smallest parameters, because no test is about its cost.
 PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
 HASHED = PASSWORDS.hash(PASSWORD)
+# A hash of the same password that was made with other parameters, so the next check replaces it.
+OLD_HASH = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)).hash(PASSWORD)
 ADA = "ada@example.org"
 
 P = ParamSpec("P")

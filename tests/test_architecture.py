@@ -22,7 +22,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From top to bottom. A module imports only from layers below its own, and from its own directory.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
-    ("routers", "manager"),
+    ("routers",),
+    ("manager",),
     ("strategy",),
     ("verbs",),
     ("users",),
