@@ -265,7 +265,7 @@ async def test_a_login_whose_user_changes_meanwhile_fails(
     assert await redis.keys("*") == []
 
 
-LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "rotate", "sessions", "sessions/{id}")
+LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "reauthenticate", "rotate", "sessions", "sessions/{id}")
 
 
 async def test_every_router_is_there(client: AsyncClient) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any
 
-import pytest
 from fastapi import APIRouter, Depends, FastAPI, Security, WebSocket
 from httpx import AsyncClient, Response
 
@@ -19,7 +18,7 @@ from fastapi_users_knox import (
     get_knox_admin_router,
 )
 from tests.models import User
-from tests.routers.device import MARIADB, POSTGRESQL, REDIS, Device
+from tests.routers.device import Device
 from tests.site import Backend, build_app, create_users, knox_backend, shared
 
 READ, WRITE = "reports:read", "reports:write"
@@ -27,8 +26,6 @@ SCOPES = {READ: "Read the reports.", WRITE: "Change the reports."}
 NIGHTLY = {"name": "Nightly report", "scopes": [READ]}
 API_SETTINGS = ApiTokenSettings()
 COOKIE_NAME = "__Host-knox"
-
-on_each_database = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, MARIADB, REDIS], indirect=True)
 
 Current = tuple[User, TokenRecord[uuid.UUID]]
 

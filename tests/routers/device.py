@@ -13,7 +13,6 @@ from tests.site import PASSWORD, bearing
 # them, and Redis cannot. The differences between databases are tested with the stores, and one whole story runs on each
 # kind of server. The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
-MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
 MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)

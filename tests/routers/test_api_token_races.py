@@ -14,11 +14,10 @@ from tests.routers.api_site import (
     create_site,
     created,
     listed,
-    on_each_database,
     reads,
     roll,
 )
-from tests.routers.device import Device
+from tests.routers.device import Device, on_each_database
 from tests.site import Served, World
 
 AT_ONCE = 6

@@ -16,9 +16,8 @@ from tests.routers.api_site import (
     create_site,
     created,
     machine_of,
-    on_each_database,
 )
-from tests.routers.device import Device
+from tests.routers.device import Device, on_each_database
 from tests.site import Database, Served, World, client_of, credentials, login
 from tests.strategies import HOUR, Clock, change_user
 

@@ -9,8 +9,8 @@ import pytest
 from httpx import Response
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, log_event
-from tests.routers.api_site import API_SETTINGS, COOKIE_NAME, create, create_site, created, on_each_database, roll
-from tests.routers.device import Device
+from tests.routers.api_site import API_SETTINGS, COOKIE_NAME, create, create_site, created, roll
+from tests.routers.device import Device, on_each_database
 from tests.site import Served, World, bearing
 
 LISTS = ["/knox/api-tokens/", "/knox/sessions", "/users/me"]

@@ -18,11 +18,10 @@ from tests.routers.api_site import (
     created,
     listed,
     machine_of,
-    on_each_database,
     reads,
     roll,
 )
-from tests.routers.device import Device
+from tests.routers.device import Device, on_each_database
 from tests.site import Database, Served, World, client_of, login
 from tests.strategies import DAY, HOUR, MINUTE, SECOND, Clock, change_user, reasons, unknown_token
 
@@ -304,6 +303,14 @@ async def test_a_route_needs_a_fresh_session(laptop: Device, *, method: str, pat
 
     assert (response.status_code, response.json()) == STALE
     assert 'error="insufficient_user_authentication"' in response.headers["WWW-Authenticate"]
+
+
+async def test_a_session_is_made_fresh(laptop: Device) -> None:
+    """A user who enters the password again may create a token with the same session."""
+    answer = await laptop.reauthenticate()
+    fresh = Device(http=laptop.http, token=answer.json()["access_token"])
+
+    assert (await create(fresh)).status_code == 201
 
 
 @each_route
