@@ -44,7 +44,6 @@ M = TypeVar("M", bound=BaseModel)
 _GetCurrent = Callable[..., Coroutine[Any, Any, tuple[UP, TokenRecord[ID]]]]
 
 _NOTHING: Mapping[int, dict[str, str]] = MappingProxyType({})
-_STALE = {"REAUTHENTICATION_REQUIRED": "The user authenticated too long ago."}
 _NO_TOKEN = {NOT_FOUND: "The user has no live API token with this id."}
 _ISSUING = {
     status.HTTP_400_BAD_REQUEST: {"LOGIN_BAD_CREDENTIALS": "The user was changed during the request."},
@@ -105,7 +104,7 @@ def get_api_token_router(
         ),
         get_tokens=api_tokens_of(backend, api_backend, scopes=frozenset(scopes), max_ttl=max_ttl),
         forbidden="The user is not verified." if requires_verification else None,
-        unauthorized={} if fresh_within is None else _STALE,
+        needs_fresh_login=fresh_within is not None,
     )
     _add_creation(add, create_schema(scopes, max_ttl))
     _add_list(add)
@@ -124,7 +123,7 @@ class _Adding(Generic[UP, ID]):
         get_current: The dependency that returns the user and the session.
         get_tokens: The dependency that returns the API tokens.
         forbidden: Why any route may answer 403; `None` if it does not.
-        unauthorized: Further values that `detail` may have in a 401.
+        needs_fresh_login: Whether any route may answer that the login is too long ago.
     """
 
     router: APIRouter
@@ -132,14 +131,13 @@ class _Adding(Generic[UP, ID]):
     get_current: _GetCurrent[UP, ID]
     get_tokens: GetApiTokens[UP, ID]
     forbidden: str | None
-    unauthorized: dict[str, str]
+    needs_fresh_login: bool
 
     def document(
         self, more: Mapping[int, dict[str, str]] = _NOTHING, *, not_found: dict[str, str] | None = None
     ) -> OpenAPIResponseType:
         """Document the errors of a route."""
-        stale = {status.HTTP_401_UNAUTHORIZED: self.unauthorized}
-        return refusals(forbidden=self.forbidden, not_found=not_found, more={**stale, **more})
+        return refusals(forbidden=self.forbidden, not_found=not_found, stale=self.needs_fresh_login, more=more)
 
 
 def _add_creation(add: _Adding[UP, ID], schema: type[ApiTokenCreate]) -> None:

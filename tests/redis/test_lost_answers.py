@@ -207,6 +207,24 @@ async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: 
     assert len(await store.list(USER_ID, audience="web", now=NOW)) == 3
 
 
+async def test_a_roll_restores_no_record_that_its_index_has_lost(server: RedisServer, redis: Redis) -> None:
+    """If the index loses the old token between the two commands of a roll, the roll fails, and the token is ended."""
+    scene, store = Scene(), RedisTokenStore[Any, Any](redis)
+    await scene.set(store)
+    index = f"knox:{{{routing_tag(USER_ID)}}}:user:{USER_ID}"
+
+    async def lose(turn: int) -> None:
+        if turn == 1:
+            await redis.zrem(index, text_of(scene.phone.digest))
+
+    roll = Roll(record=scene.phone.record, until=NOW + SECOND)
+    async with Interrupted(port=server.port, before=lose) as client:
+        with pytest.raises(InvalidToken):
+            await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
+
+    assert await store.get(presented(USER_ID, scene.phone.digest), audience="web") is None
+
+
 async def test_a_full_account_is_still_full_when_an_answer_is_lost(
     proxy: Proxy, redis: Redis, knox: Knox[uuid.UUID]
 ) -> None:

@@ -40,9 +40,10 @@ class Device:
         """Send a request with the token, and with a body if there is one."""
         return await self.http.request(method, path, headers=bearing(self.token), json=json)
 
-    async def reauthenticate(self, password: str = PASSWORD) -> Response:
+    async def reauthenticate(self, prefix: str = "/knox", password: str = PASSWORD) -> Response:
         """Send the password again, with the token."""
-        return await self.http.post("/knox/reauthenticate", headers=bearing(self.token), data={"password": password})
+        form = {"password": password}
+        return await self.http.post(f"{prefix}/reauthenticate", headers=bearing(self.token), data=form)
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the list of the user's sessions."""
