@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 from types import GenericAlias
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, create_model
@@ -42,7 +42,7 @@ _Seconds = Annotated[int, Field(strict=True)]
 class ApiTokenCreate(BaseModel):
     """The API token that a user asks for. Unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     name: _Name = Field(description="What the token is for, of printable characters.")
     scopes: frozenset[str]
@@ -57,7 +57,7 @@ class ApiTokenCreate(BaseModel):
 class ApiTokenRoll(BaseModel):
     """How long the old token stays valid, so that its successor can be deployed. Unknown fields are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     overlap: _Seconds
 
