@@ -197,7 +197,7 @@ async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: 
     async def change(turn: int) -> None:
         if turn == 1:
             await store.renew(scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR)
-            proxy.drop(0)
+            proxy.drop(1)
 
     retry = Retry(NoBackoff(), 1)
     async with Interrupted(host="127.0.0.1", port=proxy.port, retry=retry, before=change) as client:
