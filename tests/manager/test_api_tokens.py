@@ -60,6 +60,11 @@ def change_address(account: Account, manager: Manager) -> Awaitable[object]:
     return manager.update(BaseUserUpdate(email="eve@example.org"), account.user)
 
 
+def change_both(account: Account, manager: Manager) -> Awaitable[object]:
+    """Change the e-mail address and the password in the same update."""
+    return manager.update(BaseUserUpdate(email="eve@example.org", password="another password"), account.user)
+
+
 def revoke_other_tokens(account: Account, manager: Manager) -> Awaitable[object]:
     """Log out everywhere else."""
     return manager.revoke_other_tokens(account.user)
@@ -102,6 +107,7 @@ async def test_all_are_alive_before(account: Account) -> None:
         (Lax, change_password, EVERYTHING),
         (Lax, reset_password, EVERYTHING),
         (Sparing, change_address, ["laptop"]),
+        (Sparing, change_both, ["laptop"]),
         (Sparing, revoke_other_tokens, ["laptop"]),
         (Manager, revoke_other_tokens, ["laptop"]),
     ],
