@@ -9,8 +9,8 @@ __all__ = ["Attempts"]
 class Attempts:
     """The recent attempts of this process to write something because of a read.
 
-    The attempts are remembered so that only one of many simultaneous requests writes, and a failed write is not
-    attempted again at once.
+    The attempts are remembered for two reasons: only one of many simultaneous requests writes, and a failed write is
+    not repeated at once.
     """
 
     _SIZE = 10_000
@@ -20,9 +20,9 @@ class Attempts:
         self._tried_at: dict[Hashable, datetime] = {}
 
     def claim(self, what: Hashable, now: datetime, *, tried_since: datetime) -> bool:
-        """Return `True`, and remember this attempt, unless the write has already been attempted since `tried_since`.
+        """Return whether the caller may attempt this write: only if it has not been attempted since `tried_since`.
 
-        At most 10,000 attempts are remembered; the oldest are forgotten first.
+        If so, the attempt is remembered. At most 10,000 attempts are remembered; the oldest are forgotten first.
         """
         tried_at = self._tried_at.pop(what, None)
         is_ours = tried_at is None or tried_at < tried_since

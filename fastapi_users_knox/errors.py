@@ -108,7 +108,7 @@ class ReauthenticationRequired(KnoxError, HTTPException):
 class CredentialsChanged(KnoxError, HTTPException):
     """The user's password or `is_active` changed during the login or the re-authentication. The answer is 400.
 
-    A wrong password has the same answer.
+    The answer is the same as for a wrong password.
     """
 
     def __init__(self) -> None:
@@ -161,7 +161,8 @@ class TooManyAttempts(KnoxError, HTTPException):
     Attributes:
         retry_after: The number of seconds until an attempt may be admitted again.
         counter: Which attempts were counted: those for the account from one address, those from the address, or those
-            for the account from all addresses. The last are counted apart for each token that is presented.
+            for the account from all addresses. Attempts that present a live token of the account are counted for that
+            token instead.
         limit: The limit that was exceeded, such as "5 per 1 minute".
     """
 

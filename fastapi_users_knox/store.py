@@ -74,17 +74,17 @@ class TokenStore(Protocol[UP, ID]):
         or `remove_all` removes the new record too.
 
         If `roll` is given, its record must belong to the same user and audience, must be live, and must have the
-        `expires_at` with which it was read. In the same step, its expiry moves to `until`, or to one millisecond
-        earlier than before, whichever is earlier. So of any number of simultaneous calls with the same `roll`, exactly
-        one stores its record. Later calls of `renew` do not move its expiry any more. If the record has expired by
-        that, it is removed and returned as replaced, and does not count for the limit.
+        `expires_at` with which it was read. In the same step, the expiry of this record moves to `until`, or to one
+        millisecond before its old expiry if that is earlier. So of any number of simultaneous calls with the same
+        `roll`, exactly one stores its record. Later calls of `renew` no longer move the expiry. If the new expiry is
+        not in the future, the record is removed, is returned as replaced, and does not count for the limit.
 
         Raises:
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The store sees the users, and the user no longer exists or no longer matches
                 `credentials`.
-            InvalidToken: The record `by` has been removed or has expired, or the record of `roll` has been removed, has
-                expired or was changed.
+            InvalidToken: The record `by` has been removed or has expired; or the record of `roll` is not live, has
+                another expiry than when it was read, or belongs to another user or audience.
             LimitUnsupported: `limit` is given, but the store cannot keep an exact limit.
             KnoxError: `by` is given, but the store cannot check that record in the same step.
         """
@@ -139,8 +139,8 @@ class TokenStore(Protocol[UP, ID]):
     ) -> bool:
         """Replace the digest under which the record was found with a new digest.
 
-        If `proof` is given, its `authenticated_at` and `data` replace those of the record in the same step. Nothing
-        else changes. Returns whether the digest was changed. Of any number of simultaneous calls, exactly one returns
+        If `proof` is given, its `authenticated_at` and `data` replace those of the record in the same step. No other
+        field changes. Returns whether the digest was changed. Of any number of simultaneous calls, exactly one returns
         `True`.
 
         Raises:
@@ -176,7 +176,7 @@ class TokenStore(Protocol[UP, ID]):
             now: The current time.
             created_since: The earliest `created_at` of a live record.
             keep: The id of one record that is not removed.
-            keep_scoped: Whether records with scopes are not removed either. This needs `audience=None`.
+            keep_scoped: Whether the records with scopes are kept too. If so, `audience` must be `None`.
 
         Raises:
             ValueError: `keep_scoped` is true and an audience is given.
@@ -214,7 +214,7 @@ class TokenStore(Protocol[UP, ID]):
         ...
 
     async def ping(self) -> None:
-        """Find out whether the store can answer a read. `ping` returns no record and changes nothing.
+        """Check that the store can answer a read. `ping` returns nothing and changes nothing.
 
         Raises:
             StoreUnavailable: The store cannot be reached or cannot answer.
@@ -229,6 +229,6 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def check_audience(audience: str | None, *, keep_scoped: bool) -> None:
-    """Raise `ValueError` if `remove_all` cannot keep the records with scopes in this audience."""
+    """Raise `ValueError` if `keep_scoped` is combined with an audience."""
     if keep_scoped and audience is not None:
-        raise ValueError("keep_scoped needs audience=None")
+        raise ValueError("keep_scoped=True needs audience=None, because it keeps the API tokens of every audience")

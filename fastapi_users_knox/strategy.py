@@ -93,7 +93,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         return self._context.settings
 
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
-        """Return the active user to whom a live session's token belongs; `None` for any other text.
+        """Return the active user of a live session's token; `None` for any other text.
 
         A token with scopes is refused, so none of FastAPI-Users' own dependencies and routers accepts it.
         """
@@ -136,8 +136,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
     async def read_record(self, token: str | None, *, scopes: Iterable[str] = ()) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user; `None` for any other text.
 
-        The method writes nothing, and treats `scopes` as `authenticate` does. If the store cannot see the users, the
-        method reads the user from `user_db`.
+        The method writes nothing. `scopes` has the same meaning as in `authenticate`. If the store cannot see the
+        users, the method reads the user from `user_db`.
         """
         return await reading.read_record(self._context, token, scopes=needed_scopes(scopes))
 
@@ -176,28 +176,28 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         data: Mapping[str, Any] | None = None,
         replace: bool = True,
     ) -> IssuedToken:
-        """Issue a token, within the limit. What is not passed comes from `login_options`, or else from the settings.
+        """Issue a token within the limit. `login_options` and the settings replace arguments that are not passed.
 
         Args:
             user: The user, as loaded when the credentials were checked.
-            by: The record, as `current_token` returns it, of the token with which the user asks for another token.
-                Leave it out at a login. `None`, which `presented_record` returns if no session authenticated the
-                request, is refused. The record must be a session in the same store, and passes on its
-                `authenticated_at`.
+            by: The record, as `current_token` returns it, of the session on whose authority the token is issued. Leave
+                it out at a login. `None` is refused, because `presented_record` returns it if no session authenticated
+                the request. The record must be in the same store. The new token gets its `authenticated_at`.
             token_ttl: The lifetime, also after each refresh; `None` means that the token never expires. The cap still
                 applies.
-            max_ttl: The longest lifetime, to which a longer one is cut; `None` cuts none.
+            max_ttl: The longest lifetime. A longer lifetime is cut to it. `None` allows any lifetime.
             name: The name in the list of sessions, instead of the name that the client sent.
-            scopes: What the token may be used for, as names of RFC 6749 §3.3, at most 1 KB. Only routes that name their
-                scopes accept such a token. `None` issues a session, which may do all that its user may.
+            scopes: What the token may be used for, as names of RFC 6749 §3.3, of at most 1 KB together. Only routes
+                that name scopes accept a token with scopes. `None` issues a session, which may do all that its user
+                may.
             data: The application's own data, a JSON object of at most 4 KB.
             replace: Whether the token replaces the tokens presented with the request and the record of the same
                 device. Pass `False` for an additional token, such as a token for a machine.
 
         Raises:
             ValueError: The lifetime would not be valid as the setting `token_ttl`, or the scopes or data are not valid.
-            InvalidToken: The record `by` has scopes, belongs to another user, or is not live any more; or `by` is left
-                out, but the request has authenticated this user by a token with scopes.
+            InvalidToken: The record `by` is `None`, has scopes, belongs to another user, or is no longer live; or `by`
+                is left out, but a token with scopes has authenticated this user in the request.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
@@ -215,21 +215,21 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         overlap: timedelta,
         token_ttl: timedelta | EllipsisType | None = ...,
     ) -> IssuedToken:
-        """Issue a successor of an API token, with its name, scopes and data, and let the old token expire soon.
+        """Issue the successor of an API token. The old token expires when the overlap is over.
 
-        The successor has a new id and counts for the limit beside the old token. Of any number of simultaneous calls
-        for one record, exactly one succeeds.
+        The successor has a new id, and the same name, scopes and data. During the overlap, both tokens count for the
+        limit. Of any number of simultaneous calls for one record, exactly one succeeds.
 
         Args:
             record: The record of the old token, as `list_records` returns it.
             user: The user.
-            by: The record of the session with which the user asks for the successor.
-            overlap: How long the old token stays valid, if it does not expire earlier; 0 ends it at once.
+            by: The record of the session on whose authority the successor is issued.
+            overlap: How long the old token stays valid, unless it expires earlier. 0 revokes it at once.
             token_ttl: The lifetime of the successor, by default that of the old token.
 
         Raises:
-            InvalidToken: `record` is a session, or one of the two records belongs to another user, or has changed or
-                ended since it was read.
+            InvalidToken: `record` is a session; or one of the two records belongs to another user, or is no longer
+                live; or the expiry of `record` has changed since it was read.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
@@ -248,12 +248,12 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """Record that the user of a session has just proved again who they are, and replace the text of its token.
 
         Call this method after a check of your own, for example of a passkey, a second factor or an OAuth login. The
-        record gets a new `authenticated_at`; its id, `created_at`, `expires_at`, name and device stay.
+        record gets a new `authenticated_at`. Its id, `created_at`, `expires_at`, name and device do not change.
 
         Args:
             token: The text of the session's token.
             user: The user, as loaded when the proof was checked.
-            data: The new data of the record; `None` keeps the data.
+            data: The new data of the record. `None` keeps the existing data.
 
         Raises:
             ValueError: The data is not valid.

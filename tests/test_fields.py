@@ -51,7 +51,7 @@ def test_a_name_of_a_scope(name: str) -> None:
 @pytest.mark.parametrize("scopes", ["reports:read", b"reports:read", [1], [b"a"], [None], ["a", ["b"]]])
 def test_scopes_are_several_texts(scopes: Any) -> None:
     """One text, whose letters would become the scopes, is refused, and so is anything that is not a text."""
-    with pytest.raises(TypeError, match="scopes must be several texts"):
+    with pytest.raises(TypeError, match="scopes must be a collection of strings"):
         checked_scopes(scopes)
 
 

@@ -1,4 +1,4 @@
-"""The events: what happened to a token or a login, who is told, and about which client."""
+"""The events about tokens and logins, the publisher, the listener that writes a log, and the description of clients."""
 
 from fastapi_users_knox.events.audit import log_event
 from fastapi_users_knox.events.clients import ClientInfo, describe_client

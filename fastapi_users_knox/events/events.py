@@ -40,7 +40,7 @@ RevokeReason = Literal[
 ]
 
 LoginAction = Literal["login", "reauthentication", "forgot_password", "request_verify"]
-"""What a client attempted, without being logged in or in order to prove again who the user is."""
+"""What a client attempted: a login, a re-authentication, or a request for a mail."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class TokenRotated(_RecordEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenReauthenticated(_RecordEvent[ID]):
-    """The user of a session proved again who they are (ASVS 16.3.1), and the token got a new text."""
+    """The user of a session proved again who they are (ASVS 16.3.1), and the text of the token was replaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ class TokenLimitHit(KnoxEvent[ID]):
 
 @dataclass(frozen=True, kw_only=True)
 class _AttemptEvent(KnoxEvent[ID | None], Generic[ID]):
-    """What was attempted, as `action`. The `user_id` is `None` if the e-mail address that was typed is no user's."""
+    """An attempt; `action` is its kind. `user_id` is `None` if no user has the e-mail address that was typed."""
 
     action: LoginAction
 

@@ -1,4 +1,4 @@
-"""Clients that are known as a user's own, by the address of a live session or by a live token."""
+"""Recognizing the clients of a user: by the address of a live session, or by the token of a live session."""
 
 from collections.abc import Container, Sequence
 from itertools import islice
@@ -18,22 +18,23 @@ __all__ = ["KnownBy", "known_by"]
 _MAX_TOKENS = 16  # Each presented text may cost a read of the store, before the client is authenticated.
 
 KnownBy = Literal["address"] | UUID | None
-"""By what a client is known: its address, a token that it presents (the id of the token's record), or nothing."""
+"""How a client is known: by its address, by a token (the id of the token's record), or not at all (`None`)."""
 
 
 async def known_by(contexts: Sequence[Context[UP, ID]], user_id: ID, address: str | None) -> KnownBy:
-    """Return by what the client of a request is known as a user's own."""
+    """Return how the client of a request is known as a client of this user."""
     found = [await _known_by(context, user_id, network_of(address)) for context in contexts]
-    # The address comes first. Otherwise a thief of the token could use up the token's counter, and so lock the user out
-    # at the user's own address too. This gives the thief nothing: at that address, the thief could leave out the token.
+    # The address comes first. Otherwise somebody who has stolen the token could use up the counter of the token, and so
+    # lock out the user at the user's own address. This gives an attacker at that address no advantage, because there
+    # the address is known without the token too.
     return "address" if "address" in found else next((record_id for record_id in found if record_id), None)
 
 
 async def _known_by(context: Context[UP, ID], user_id: ID, network: str | None) -> KnownBy:
-    """Return by what a client is known to one store. API tokens prove nothing, because programs use and keep them.
+    """Return how a client is known to one store. API tokens do not count, because programs use and keep them.
 
-    An unavailable store proves nothing. The tokens are also read if the address is known. Otherwise the time would show
-    to whoever shares the address of a user that the user has an account.
+    If the store is unavailable, the client is not known. The tokens are read even if the address is known. Otherwise
+    the response time would show somebody who shares the address of a user that the user has an account.
     """
     try:
         records = [record for record in await list_records(context, user_id) if record.scopes is None]
@@ -45,7 +46,7 @@ async def _known_by(context: Context[UP, ID], user_id: ID, network: str | None) 
 
 
 async def _presented_one_of(context: Context[UP, ID], live: Container[UUID]) -> UUID | None:
-    """Return the id of the first presented token that is one of these."""
+    """Return the record id of the first presented token whose record is one of these live ones."""
     now = context.now()
     for text in islice(presented_texts(context.connection), _MAX_TOKENS):
         found = await find(context, text, now)

@@ -182,13 +182,13 @@ class Logins(Generic[UP, ID]):
         await self.contexts[0].publisher.publish(event, target.user_id, **details)
 
     async def _known_by(self, target: _Target[ID], action: LoginAction) -> KnownBy:
-        """Return by what the client is known as the user's own.
+        """Return how the client is known as a client of the user.
 
-        For an unknown account the same queries are sent with the id of nobody, so that they take the same time.
+        For an unknown account, the same queries are sent with an id that no user has, so that they take the same time.
         """
         if action == "reauthentication":
-            # Whoever knows the password can log in again and again, from many addresses and with a new token each time.
-            # None of them may give new attempts at a second factor.
+            # Somebody who knows the password can log in again and again, from many addresses and with many tokens.
+            # These addresses and tokens must not give new attempts at a second factor.
             return None
         user_id = self._nobody() if target.user_id is None else target.user_id
         if user_id is None:
@@ -212,9 +212,9 @@ async def _or_none(finding: Awaitable[UP]) -> UP | None:
 
 
 def _purpose(action: LoginAction) -> str:
-    """Return what is counted together.
+    """Return the purpose of an action. Attempts of the same purpose are counted together.
 
-    Failed logins must not keep a user from resetting the password, and a right password must not reset the counters of
-    a second factor.
+    Failed logins must not prevent a user from resetting the password, and a right password must not reset the counters
+    of a second factor.
     """
     return "mail" if action in _MAIL_ROUTES.values() else action

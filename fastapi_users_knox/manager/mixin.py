@@ -45,8 +45,8 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
     Attributes:
         revoke_on_password_reset: Whether the reset of a forgotten password revokes all tokens.
         revoke_on_password_change: Whether a change of the password revokes all tokens except the presented token.
-        revoke_api_tokens_on_password_change: Whether a change or reset of the password also revokes the API tokens,
-            which are the tokens with scopes.
+        revoke_api_tokens_on_password_change: Whether a change or reset of the password also revokes API tokens. API
+            tokens are the tokens with scopes.
         revoke_on_email_change: Whether a change of the e-mail address revokes all tokens except the presented token.
         revoke_on_deactivation: Whether an update that sets `is_active` to false revokes all tokens.
         revoke_on_deletion: Whether the deletion of the user revokes all tokens.
@@ -133,8 +133,9 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             email: The e-mail address of the account.
             check: Returns the user if the proof is right, else `None`.
             action: What the events report.
-            purpose: What is counted together, by default the action. If you check several proofs with the same action,
-                give each its own purpose. Otherwise, whoever knows one of them resets the counters of the others.
+            purpose: Attempts with the same purpose are counted together. The default depends on the action. If you
+                check several proofs with the same action, give each proof its own purpose. Otherwise, somebody who
+                knows one proof can reset the counters of the others.
 
         Raises:
             TooManyAttempts: There were too many attempts. `check` was not called.

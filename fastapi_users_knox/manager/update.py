@@ -39,7 +39,7 @@ async def update_user(
         update: A function that stores the update.
         update_dict: The fields to change, in the form in which FastAPI-Users passes them.
         reason: A function that returns why a change of these fields revokes tokens.
-        keep_scoped: Whether API tokens stay valid if the password alone is the reason.
+        keep_scoped: Whether API tokens stay valid if only the password has changed.
 
     Raises:
         StoreUnavailable: A token store cannot be read, so nothing was changed; or the user was changed, but the tokens
@@ -60,7 +60,7 @@ class _Update(Generic[UP, ID]):
         update_dict: The fields to change.
         reason: A function that returns why a change of these fields revokes tokens.
         keep: The id of the record that authenticated the request.
-        keep_scoped: Whether API tokens stay valid if the password alone is the reason.
+        keep_scoped: Whether API tokens stay valid if only the password has changed.
     """
 
     user: UP
@@ -86,7 +86,7 @@ class _Update(Generic[UP, ID]):
         return frozenset(field for field, changes in changing.items() if changes)
 
     def keeps_scoped(self, fields: Collection[str]) -> bool:
-        """Return whether API tokens stay valid after a change of these fields: only if it is the password alone."""
+        """Return whether API tokens stay valid after a change of these fields: if no other field revokes tokens."""
         return self.keep_scoped and self.reason(set(fields) - {"hashed_password"}) is None
 
     def done(self, after: StoredUser) -> frozenset[str]:

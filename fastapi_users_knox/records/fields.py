@@ -1,4 +1,4 @@
-"""The fields of a record that the application chooses: its scopes and its data, checked, and as the text in a store."""
+"""The scopes and the data of a record: how they are checked, and how they are converted to the text in a store."""
 
 import json
 import re
@@ -26,13 +26,13 @@ def checked_scopes(scopes: Iterable[str] | None) -> frozenset[str] | None:
 
     Raises:
         ValueError: There is no scope, or a name is not valid, or all names together are longer than 1 KB.
-        TypeError: The scopes are one text, or something other than texts.
+        TypeError: The scopes are a single string, or are not strings.
     """
     if scopes is None:
         return None
     names = [] if isinstance(scopes, str | bytes) else [*scopes]
     if isinstance(scopes, str | bytes) or not all(isinstance(name, str) for name in names):
-        raise TypeError("scopes must be several texts, such as {'reports:read'}")
+        raise TypeError("scopes must be a collection of strings, such as {'reports:read'}")
     if not names or not all(map(_SCOPE.fullmatch, names)):
         raise ValueError("scopes must have names of printable ASCII characters without spaces, quotes and backslashes")
     checked = frozenset(names)
@@ -42,11 +42,11 @@ def checked_scopes(scopes: Iterable[str] | None) -> frozenset[str] | None:
 
 
 def needed_scopes(scopes: Iterable[str]) -> frozenset[str]:
-    """Return the scopes that a request needs, which may be none.
+    """Return the scopes that a request needs. The set may be empty.
 
     Raises:
-        ValueError: A name is not valid. It would be part of a response header.
-        TypeError: The scopes are one text, or something other than texts.
+        ValueError: A name is not valid. It could not be part of a response header.
+        TypeError: The scopes are a single string, or are not strings.
     """
     names = scopes if isinstance(scopes, str | bytes) else [*scopes]
     return (names and checked_scopes(names)) or frozenset()
@@ -58,7 +58,7 @@ def text_of_scopes(scopes: frozenset[str] | None) -> str | None:
 
 
 def scopes_of(text: str | None) -> frozenset[str] | None:
-    """Return the scopes in a stored text. An empty text is a record that may do nothing; `None` is a session."""
+    """Return the scopes of a stored text. A record with an empty text may do nothing; `None` means a session."""
     return None if text is None else frozenset(text.split())
 
 
@@ -66,8 +66,8 @@ def checked_data(data: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the data as it will be read from a store; `None` becomes an empty dictionary.
 
     Raises:
-        ValueError: The data is not a JSON object (RFC 8259), is longer than 4 KB as JSON in UTF-8, or has objects and
-            arrays inside one another on more than 16 levels.
+        ValueError: The data is not a JSON object (RFC 8259), is longer than 4 KB as JSON in UTF-8, or nests objects and
+            arrays more than 16 levels deep.
     """
     if data is not None and not isinstance(data, Mapping):
         raise ValueError(f"data must be a dictionary, not {type(data).__name__}")
@@ -75,8 +75,8 @@ def checked_data(data: Mapping[str, Any] | None) -> dict[str, Any]:
     try:
         text = text_of_data(dict(data or {})) or "{}"
         size = len(text.encode())
-    except (TypeError, ValueError):  # The error would quote the data.
-        raise ValueError("data must be a JSON object: texts, numbers, true, false, null, objects and arrays") from None
+    except (TypeError, ValueError):  # The original error would quote the data.
+        raise ValueError("data must be a JSON object: strings, numbers, booleans, null, objects and arrays") from None
     if size > _MAX_DATA:
         raise ValueError(f"data must have at most {_MAX_DATA} bytes as JSON, not {size}")
     return data_of(text)

@@ -11,7 +11,7 @@ __all__ = ["Added", "Credentials", "Found", "Proof", "Roll", "UserSource"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Credentials:
-    """The fields of a user that must not change from the check of a login until the new token is stored."""
+    """The fields of a user that must not change between the check of the credentials and the write of the token."""
 
     hashed_password: str = field(repr=False)
     is_active: bool
@@ -37,9 +37,9 @@ class Proof:
     """What changes in a record when its user has proved again who they are.
 
     Attributes:
-        authenticated_at: When the user has proved it.
+        authenticated_at: When the user gave the proof.
         credentials: The user's credentials, as loaded when the proof was checked.
-        data: The new data of the record; `None` keeps the data.
+        data: The new data of the record. `None` keeps the existing data.
     """
 
     authenticated_at: datetime
@@ -61,7 +61,7 @@ class Roll(Generic[ID]):
 
     @property
     def expires_at(self) -> datetime:
-        """When the old token expires, always earlier than before, so that a second roll finds a changed record."""
+        """When the old token expires. This is always earlier than before, so a second roll finds a changed record."""
         before = self.record.expires_at
         return self.until if before is None else min(self.until, before - timedelta(milliseconds=1))
 

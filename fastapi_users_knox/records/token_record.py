@@ -46,10 +46,10 @@ class TokenRecord(Generic[ID]):
             `authenticated_at` of that record.
         scopes: What the token may be used for (RFC 6749 §3.3); `None` for a session, which may do all that its user
             may. A token with scopes is accepted only by routes that name their scopes.
-        data: A small JSON object of the application's own; empty if it stored none.
-        token_ttl: The lifetime that each refresh gives the token, if it is not that of the settings; 0 if the token is
-            not refreshed any more.
-        browser_session: Whether the cookie with the token ends when the browser is closed.
+        data: The application's own data, a JSON object of at most 4 KB; empty if there is none.
+        token_ttl: The lifetime that each refresh gives the token; `None` if the lifetime of the settings applies; 0 if
+            the expiry no longer moves, because the token was rolled.
+        browser_session: Whether the browser deletes the cookie with the token when it is closed.
     """
 
     id: UUID

@@ -7,8 +7,8 @@
 --          now, created_since    milliseconds
 --          by                    the id of the same user's record that authorizes the new one
 --          limit, limit_policy   the largest number of live records of the audience, this one included
---          roll                  the record that this one replaces later: its `id`, the `before` that its expiry must
---                                have (absent if it never expires), and its new expiry, `until`; milliseconds
+--          roll                  the record that is rolled: its `id`; `before`, the expiry that it must have, absent
+--                                if it never expires; and `until`, its new expiry; both in milliseconds
 --          replaces              digests of the records that this one replaces
 --          unconfirmed           milliseconds until the record expires if it is not confirmed. Redis may run the script
 --                                after its caller has given up, and then the record must not count for long.
@@ -16,7 +16,7 @@
 --          part                  the number of runs before this one
 -- Result   whether the caller has to run the script again, because the record is not stored yet, and an array of pairs:
 --          "expired", "replaced" or "evicted", and the record that was removed for this reason; or "rolled", and the
---          digest of the record `roll`, which confirm.lua changes;
+--          digest of the record `roll`, whose expiry confirm.lua moves;
 --          nil: the limit is reached, and nothing was changed;
 --          0: the record `by` or `roll` does not exist, has expired or was changed, and nothing was changed
 -- Idempotent: a repetition finds its record or its answer, and returns the same.
@@ -92,7 +92,7 @@ for _, old in ipairs(found) do
     elseif replaced[old.digest] or (device_id and field(fields, DEVICE_ID) == device_id) then
       remove(old, 'replaced')
     elseif old == rolled and roll['until'] <= arguments.now then
-      count = count - 1 -- The confirmation removes it.
+      count = count - 1 -- confirm.lua removes this record.
     else
       live[#live + 1] = old
     end
@@ -105,7 +105,7 @@ if (arguments.by and not authorizing) or (roll and not rolled) then
 end
 
 -- Remove the records found so far, and have the caller run the script again. Only the last run stores the new record.
--- The records `by` and `roll` are spared until then, because they have to allow the new record in the last run too.
+-- Until then, the records `by` and `roll` are kept, because the last run checks them again.
 local function unfinished()
   local done = {}
   for number, old in ipairs(removed) do

@@ -1,4 +1,4 @@
-"""Adding a record: the script that stores it, its confirmation, and what happens if either fails."""
+"""Adding a record: store it by a script, confirm it, and remove it if one of the two fails."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -22,11 +22,12 @@ async def add_record(
     """Store a record and confirm it. If the login fails in between, the record expires within ten seconds.
 
     Returns:
-        A pair for each record that was removed: why, and its fields.
+        A pair for each removed record: the reason, and the fields of the record.
 
     Raises:
         TokenLimitReached: The limit is reached.
-        InvalidToken: The record that authorizes the new one, or the one that it replaces later, is not live any more.
+        InvalidToken: The record that authorizes the new one, or the record that is rolled, is no longer live or was
+            changed.
     """
     index, key = keys.index(record.user_id), keys.record(record.user_id, digest)
     try:
@@ -46,7 +47,7 @@ async def add_record(
 
 
 def added_of(removed: Sequence[tuple[str, TokenRecord[ID]]], *, roll: Roll[ID] | None, now: datetime) -> Added[ID]:
-    """Return the removed records by the reason of their removal. A roll without overlap has replaced its record."""
+    """Group the removed records by reason. A record that was rolled without an overlap is returned as replaced."""
     rolled: list[tuple[str, TokenRecord[ID]]] = []
     if roll is not None and roll.expires_at <= now and all(record.id != roll.record.id for _, record in removed):
         rolled = [("replaced", roll.record)]

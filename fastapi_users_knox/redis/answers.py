@@ -60,7 +60,7 @@ async def add_and_confirm(client: Client, index: str, record_key: str, arguments
 async def _confirm(
     client: Client, keys: Sequence[str], arguments: Mapping[str, object], removed: Sequence[Any]
 ) -> Sequence[Any]:
-    """Confirm a record, and return what was removed for it, which includes a record that was rolled without overlap."""
+    """Confirm a record, and return the records that add.lua removed."""
     rolled = next((digest for why, digest in removed if why == "rolled"), None)
     passed = {name: arguments[name] for name in ("now", "roll", "step")}
     confirmed = await run(client, "confirm", keys, **passed, rolled=rolled)

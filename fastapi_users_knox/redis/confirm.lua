@@ -1,14 +1,14 @@
 -- Confirm a new record, because its caller has received the answer. From now on its token is accepted, and its key
--- expires like that of any other record. In the same step, a record that it replaces later gets its new expiry, or is
--- removed if that has passed.
+-- expires like that of any other record. In the same step, a record that is rolled gets its new expiry, or is removed
+-- if the new expiry has passed.
 --
 -- KEYS[1]  the user's index      KEYS[2]  the user's catalogue
 -- KEYS[3]  where the answer was kept                                    KEYS[4]  where the record is stored
 -- ARGV[1]  now                   milliseconds
---          roll, rolled          as in add.lua, and the digest that it returned
+--          roll, rolled          `roll` as in add.lua, and the digest of that record, which add.lua returned
 --          step                  see catalogue.lua
 -- Result   1, even if another call has removed the record since; 0 if no record of the user is left; 2 if the record
---          `roll` has ended or changed, so that the new record was removed
+--          `roll` was removed or has another expiry, so that the new record was removed
 -- Idempotent: a repetition finds the record confirmed, or finds that it was refused, and returns the same.
 
 local REFUSED = 'refused'

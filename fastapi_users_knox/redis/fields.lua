@@ -8,8 +8,8 @@
 -- All times are milliseconds since 1970 UTC, and the caller passes them. Redis uses its own clock only to delete old
 -- keys: a key expires GRACE after its record.
 --
--- DATA is JSON too, but as a text, which no script parses: cjson would change its numbers and empty arrays. TOKEN_TTL is
--- 0 for a record whose expiry does not move any more.
+-- DATA is a text that contains JSON. No script parses it, because cjson would change its numbers and empty arrays.
+-- TOKEN_TTL is 0 if the record was rolled, so that its expiry no longer moves.
 --
 -- RENEWED_BY is the number of the call that last set LAST_USED_AT, or UNCONFIRMED. An unconfirmed record counts for the
 -- limit, but its token is not accepted yet.

@@ -1,4 +1,4 @@
-"""Purging: removing the expired records of all users, or one record that a read has found expired."""
+"""Purging: removing the expired records of all users, or one expired record that a read has found."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -32,7 +32,7 @@ local function active_at(record)
   return field(record, LAST_USED_AT) or record[CREATED_AT]
 end
 
--- Set a field. A JSON array has no gaps, so the fields before it are set to null if the record does not have them.
+-- Set a field. A JSON array cannot have gaps, so missing fields before this one are set to null.
 local function set_field(record, number, value)
   for gap = #record + 1, number do record[gap] = cjson.null end
   record[number] = value

@@ -64,7 +64,7 @@ def fields_of(record: TokenRecord[Any]) -> Sequence[object]:
 
 
 def changes_of(proof: Proof | None) -> dict[str, object]:
-    """Return what a proof changes in a record, as a script receives it."""
+    """Return the fields that a proof changes, as arguments of a script."""
     if proof is None:
         return {}
     data = {} if proof.data is None else {"data": text_of_data(proof.data) or "{}"}
@@ -72,7 +72,7 @@ def changes_of(proof: Proof | None) -> dict[str, object]:
 
 
 def roll_of(roll: Roll[Any]) -> dict[str, object]:
-    """Return a roll as a script receives it."""
+    """Return a roll as an argument of a script."""
     before = {} if roll.record.expires_at is None else {"before": milliseconds(roll.record.expires_at)}
     return {"id": text_of(roll.record.id.bytes), "until": milliseconds(roll.expires_at), **before}
 

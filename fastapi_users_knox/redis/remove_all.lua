@@ -3,7 +3,7 @@
 -- KEYS[1]  the user's index      KEYS[2]  the user's catalogue          KEYS[3]  where to keep the answer
 -- ARGV[1]  audience              the audience of the records; every audience if it is absent
 --          keep                  the id of one record that stays
---          keep_scoped           whether the records with scopes stay; only if `audience` is absent
+--          keep_scoped           whether the records with scopes stay; allowed only if `audience` is absent
 --          step                  see catalogue.lua
 --          part                  the number of runs before this one
 -- Result   whether the caller has to run the script again, and an array of the records that were removed, live or not

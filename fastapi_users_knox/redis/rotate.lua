@@ -3,8 +3,8 @@
 -- KEYS[1]  the user's index      KEYS[2]  the user's catalogue
 -- KEYS[3]  where the record is stored                                   KEYS[4]  where to store it
 -- ARGV[1]  now, created_since    milliseconds
---          authenticated_at      milliseconds: the new value of the field; absent if the field stays as it is
---          data                  the same, as JSON
+--          authenticated_at      the new value of this field in milliseconds; absent if the field does not change
+--          data                  the new value of this field as JSON; absent if the field does not change
 -- Result   1 if the record is stored under the new digest, otherwise 0
 -- Idempotent: a repetition finds the record under the new digest, which only this call knows.
 

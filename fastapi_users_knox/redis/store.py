@@ -165,7 +165,7 @@ class RedisTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         proof: Proof | None = None,
     ) -> bool:
-        """Rename the record's key, and change the record before if there is a `proof`."""
+        """Rename the record's key. If there is a `proof`, the same script changes the record first."""
         times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
         return await self._change_record("rotate", found, digest, **times, **changes_of(proof))
 
@@ -228,7 +228,7 @@ class RedisTokenStore(Generic[UP, ID]):
         return await purge_one(self._redis, self._keys, arguments, seen, now=now, tried_since=tried_since or now)
 
     async def ping(self) -> None:
-        """Run the script of a read for a token that nobody has. In a cluster, this asks one of the masters."""
+        """Run the script of a read for a token that does not exist. In a cluster, this asks only one of the masters."""
         await call(self._redis, "get", [self._keys.presented("00", b"")], "")
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:

@@ -1,4 +1,4 @@
-"""Issuing API tokens and their successors on the authority of a session."""
+"""Issuing, listing, rolling and revoking the API tokens of a user, on the authority of a session."""
 
 from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass
@@ -27,13 +27,13 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class ApiTokens(Generic[UP, ID]):
-    """The API tokens of the users, as one request sees them.
+    """The operations on API tokens that a request can perform.
 
     Attributes:
         sessions: The strategy of the sessions on whose authority API tokens are issued.
         strategy: The strategy of the API tokens.
         scopes: The scopes that users may choose.
-        max_ttl: The longest lifetime of an API token; `None` if there is none.
+        max_ttl: The longest lifetime that an API token may have; `None` allows any lifetime.
     """
 
     sessions: KnoxStrategy[UP, ID]
@@ -53,13 +53,13 @@ class ApiTokens(Generic[UP, ID]):
         raise HTTPException(status.HTTP_404_NOT_FOUND, NOT_FOUND)
 
     async def end(self, user: UP, id: UUID) -> None:
-        """End one live API token of a user, or raise 404."""
-        await self.find(user, id)  # The audience may have records without scopes, which are no API tokens.
+        """Revoke one live API token of a user, or raise 404."""
+        await self.find(user, id)  # A record of this audience without scopes is not an API token.
         if not await self.strategy.revoke(user, id):
             raise HTTPException(status.HTTP_404_NOT_FOUND, NOT_FOUND)
 
     async def issue(self, user: UP, session: TokenRecord[ID], wanted: ApiTokenCreate) -> IssuedToken:
-        """Issue an API token that is not valid for longer than allowed."""
+        """Issue an API token whose lifetime is at most `max_ttl`."""
         return await self.strategy.issue(
             user,
             by=session,
@@ -73,9 +73,9 @@ class ApiTokens(Generic[UP, ID]):
     async def roll(self, user: UP, session: TokenRecord[ID], id: UUID, *, overlap: timedelta) -> IssuedToken:
         """Issue the successor of an API token, or raise 404 or 409.
 
-        If another request has rolled or ended the token in the meantime, the error is the one that this request would
-        have got a moment later. If only the expiry of the token was refreshed in the meantime, the roll is repeated, up
-        to three times; after that the answer is 503, as after too much contention in a store.
+        If another request has rolled or revoked the token in the meantime, the token is read again, and the error is
+        the same as for a later request. If only the expiry was refreshed in the meantime, the roll is repeated. After
+        three attempts the answer is 503, as after too much contention in a store.
         """
         for _ in range(_ATTEMPTS):
             record = await self._find_to_roll(user, id)
@@ -90,16 +90,17 @@ class ApiTokens(Generic[UP, ID]):
 
     async def _find_to_roll(self, user: UP, id: UUID) -> TokenRecord[ID]:
         record = await self.find(user, id)
-        if record.token_ttl == timedelta(0):  # Its expiry stands, because it has a successor.
+        if record.token_ttl == timedelta(0):  # It already has a successor, so its expiry does not move.
             raise HTTPException(status.HTTP_409_CONFLICT, ALREADY_ROLLED)
         if not (record.scopes or frozenset()).issubset(self.scopes):
             raise HTTPException(status.HTTP_409_CONFLICT, SCOPE_WITHDRAWN)
         return record
 
     def _lifetime_of(self, record: TokenRecord[ID]) -> timedelta | None:
-        """Return the lifetime that the token was issued with, or the longest that is allowed.
+        """Return the lifetime for the successor: that of the token, but at most `max_ttl`.
 
-        A refresh moves the expiry, so the lifetime of a token that is refreshed is the one that each refresh gives it.
+        A refresh moves the expiry. So if tokens are refreshed, the lifetime is not the time from `created_at` to
+        `expires_at`, but the time by which each refresh extends the token.
         """
         settings = self.strategy.settings
         if record.token_ttl is not None:
@@ -122,7 +123,7 @@ def api_tokens_of(
     scopes: Collection[str],
     max_ttl: timedelta | None,
 ) -> GetApiTokens[UP, ID]:
-    """Make the dependency that returns the API tokens, and checks the set-up of the two backends."""
+    """Make the dependency that checks the set-up of the two backends and returns an `ApiTokens` object."""
 
     async def get_api_tokens(
         sessions: Annotated[Strategy[UP, ID], Depends(backend.get_strategy)],
@@ -141,7 +142,7 @@ def api_tokens_of(
 
 
 def _check_setup(sessions: KnoxStrategy[Any, Any], strategy: KnoxStrategy[Any, Any]) -> None:
-    """Refuse strategies of which one could revoke the other's tokens, or could not check the other's sessions.
+    """Refuse two strategies if one could revoke the tokens of the other, or could not check the other's sessions.
 
     Raises:
         KnoxError: Both have the same audience, or their stores are of different kinds.

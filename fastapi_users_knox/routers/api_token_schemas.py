@@ -1,4 +1,4 @@
-"""The schemas of an API token: how a user asks for one, and how the routes return it."""
+"""The schemas of API tokens: the bodies of the requests, and the answers of the routes."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -27,7 +27,7 @@ _READ: dict[str, Any] = {**_EXAMPLE, "last_used_at": "2030-01-02T03:00:00.123000
 
 def _check_name(name: str) -> str:
     if not name.isprintable():
-        raise ValueError("a name must have printable characters only")
+        raise ValueError("a name may contain only printable characters")
     if any(find_all(name)):
         raise ValueError("a name must not contain a token")
     return name
@@ -40,17 +40,17 @@ _Seconds = Annotated[int, Field(strict=True)]
 
 
 class ApiTokenCreate(BaseModel):
-    """The API token that a user asks for. Unknown fields are refused."""
+    """The API token that a user wants to create. Unknown fields are refused."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    name: _Name = Field(description="What the token is for, of printable characters.")
+    name: _Name = Field(description="What the token is for. Only printable characters are allowed.")
     scopes: frozenset[str]
     expires_in: _Seconds | None = None
 
     @property
     def lifetime(self) -> timedelta | None:
-        """How long the token should be valid; `None` if the user has not said."""
+        """How long the token should be valid; `None` if the user did not choose a lifetime."""
         return None if self.expires_in is None else timedelta(seconds=self.expires_in)
 
 
@@ -63,14 +63,14 @@ class ApiTokenRoll(BaseModel):
 
 
 class _ApiToken(BaseModel):
-    """What the answers have in common."""
+    """The fields that all answers have."""
 
-    id: UUID = Field(description="The identifier with which the token can be rolled and ended.")
+    id: UUID = Field(description="The identifier for rolling and revoking the token.")
     name: str | None = Field(description="What the token is for.")
     scopes: list[str] = Field(description="What the token may be used for, sorted.")
     created_at: AwareDatetime = Field(description="When the token was issued.")
     expires_at: AwareDatetime | None = Field(
-        description="The token is refused from this moment on; null if it never expires."
+        description="From this moment on, the token is refused; null if the token never expires."
     )
 
     @classmethod
@@ -86,18 +86,18 @@ class _ApiToken(BaseModel):
 
 
 class ApiTokenCreated(_ApiToken, json_schema_extra={"examples": [_CREATED]}):
-    """A new API token. Its text cannot be read again later."""
+    """A new API token. The text of the token cannot be read again later."""
 
-    token: str = Field(repr=False, description="The text of the token, which is shown only once.")
+    token: str = Field(repr=False, description="The text of the token. It is shown only once.")
 
     @classmethod
     def of(cls, token: IssuedToken) -> Self:
-        """Return the text of a new token, with what is stored about it."""
+        """Return the text of a new token and the fields of its record."""
         return cls(token=str(token), **cls.fields_of(token.record))
 
 
 class ApiTokenRead(_ApiToken, json_schema_extra={"examples": [_READ]}):
-    """A live API token of a user: what is stored about it, never its text."""
+    """What is stored about a live API token of a user. The text of the token is never stored."""
 
     last_used_at: AwareDatetime | None = Field(
         description="When the token was last used, accurate to `min_refresh_interval`; null if it was never used."
@@ -105,12 +105,12 @@ class ApiTokenRead(_ApiToken, json_schema_extra={"examples": [_READ]}):
 
     @classmethod
     def of(cls, record: TokenRecord[Any]) -> Self:
-        """Return those fields of a record that a user may see."""
+        """Return the fields of a record that a user may see."""
         return cls(last_used_at=record.last_used_at, **cls.fields_of(record))
 
 
 def create_schema(scopes: Mapping[str, str], max_ttl: timedelta | None) -> type[ApiTokenCreate]:
-    """Return the schema with which users ask for a token, with the scopes and the lifetimes that are allowed."""
+    """Return the schema of a request for a new token, with the allowed scopes and lifetimes."""
     meanings = "\n".join(f"- `{name}`: {meaning}" for name, meaning in scopes.items())
     names: Any = Literal[tuple(scopes)]
     several: Any = GenericAlias(frozenset, (Annotated[names, Field(json_schema_extra={"enum": [*scopes]})],))
@@ -130,14 +130,14 @@ def create_schema(scopes: Mapping[str, str], max_ttl: timedelta | None) -> type[
 
 
 def roll_schema(max_ttl: timedelta | None) -> type[ApiTokenRoll]:
-    """Return the schema with which users roll a token, with the overlaps that are allowed."""
+    """Return the schema of a request to roll a token, with the allowed overlaps."""
     return create_model(
         "ApiTokenRoll",
         __base__=ApiTokenRoll,
         __doc__=ApiTokenRoll.__doc__,
         overlap=(
             Annotated[_Seconds, Field(ge=0, le=_seconds(max_ttl))],
-            Field(description="How many seconds the old token stays valid; 0 ends it at once."),
+            Field(description="How many seconds the old token stays valid. 0 revokes it at once."),
         ),
     )
 

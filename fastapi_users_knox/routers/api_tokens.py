@@ -1,4 +1,4 @@
-"""The routes with which users create, list, roll and end their API tokens."""
+"""The routes with which users create, list, roll and revoke their API tokens."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ _ISSUING = {
 }
 _ROLLING = {
     status.HTTP_409_CONFLICT: {
-        ALREADY_ROLLED: "The token has been rolled already, perhaps by another request a moment ago.",
-        SCOPE_WITHDRAWN: "The token has a scope that users may not choose any more.",
+        ALREADY_ROLLED: "The token already has a successor. Another request may have just rolled it.",
+        SCOPE_WITHDRAWN: "The token has a scope that users may no longer choose.",
     }
 }
 
@@ -67,30 +67,31 @@ def get_api_token_router(
     max_ttl: timedelta | None = timedelta(days=365),
     requires_verification: bool = False,
 ) -> APIRouter:
-    """Make the router with which users create, list, roll and end tokens for their programs.
+    """Make the router with which users create, list, roll and revoke tokens for their programs.
 
     Every route needs a session of `backend`, and no route accepts an API token. `POST /` issues a token and returns its
-    text, which is shown only once. `GET /` lists the live tokens, newest first, and `DELETE /{id}` ends one token.
-    `POST /{id}/roll` issues a successor with the same name, scopes and lifetime, while the old token stays valid for
-    `overlap` seconds.
+    text, which is shown only once. `GET /` lists the live tokens, newest first. `DELETE /{id}` revokes one token. `POST
+    /{id}/roll` issues a successor with the same name, scopes and lifetime, and the old token stays valid for `overlap`
+    seconds.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: The backend of the sessions, whose strategy is a `KnoxStrategy`.
-        api_backend: The backend whose strategy, a `KnoxStrategy` with `ApiTokenSettings`, issues the API tokens. It has
-            the same store as that of the sessions, and another audience.
-        scopes: The names of the scopes that users may choose, each with what it allows, for the OpenAPI document.
+        api_backend: The backend whose strategy, a `KnoxStrategy` with `ApiTokenSettings`, issues the API tokens. This
+            strategy must use the same store as the strategy of the sessions, and another audience.
+        scopes: The scopes that users may choose. The keys are the names; the values describe in the OpenAPI document
+            what each scope allows.
         fresh_within: The longest time that may have passed since the user authenticated. If more time has passed, the
             answer is 401 `REAUTHENTICATION_REQUIRED`; `None` accepts any session.
-        max_ttl: The longest lifetime that a user may choose, at least a second, to which the default lifetime is cut
-            too; `None` allows any. A refresh gives a token its lifetime again, so limit refreshed tokens with
-            `auto_refresh_max_ttl`.
+        max_ttl: The longest lifetime that a user may choose, at least a second. A longer default lifetime is cut to it.
+            `None` allows any lifetime. Each refresh extends a token by its lifetime, so set `auto_refresh_max_ttl` too
+            if tokens are refreshed.
         requires_verification: Whether the user must be verified.
 
     Raises:
         TypeError: A backend's strategy is declared to be something other than a `KnoxStrategy`, or the scopes are not a
             mapping.
-        ValueError: A name of a scope is not valid, there is no scope, or `max_ttl` is not valid.
+        ValueError: The name of a scope is not valid, there is no scope, or `max_ttl` is not valid.
     """
     for each in (backend, api_backend):
         refuse_other_backends(each)
@@ -122,8 +123,8 @@ class _Adding(Generic[UP, ID]):
         name: The beginning of the routes' names.
         get_current: The dependency that returns the user and the session.
         get_tokens: The dependency that returns the API tokens.
-        forbidden: Why any route may answer 403; `None` if it does not.
-        needs_fresh_login: Whether any route may answer that the login is too long ago.
+        forbidden: Why the routes may answer 403; `None` if they never do.
+        needs_fresh_login: Whether the routes may answer 401 because the login is too long ago.
     """
 
     router: APIRouter
@@ -202,9 +203,9 @@ def _add_roll(add: _Adding[UP, ID], schema: type[ApiTokenRoll]) -> None:
 
 
 def _body_of(schema: type[M]) -> Callable[..., Coroutine[Any, Any, M]]:
-    """Make the dependency that returns the body of a request, checked by a schema that is known only here."""
+    """Make the dependency that checks the body of a request by a schema, and returns the body."""
 
-    async def get_body(body: Any) -> M:  # noqa: ANN401 (the annotation is replaced)
+    async def get_body(body: Any) -> M:  # noqa: ANN401 (the annotation is replaced below)
         checked: M = body
         return checked
 
@@ -214,9 +215,7 @@ def _body_of(schema: type[M]) -> Callable[..., Coroutine[Any, Any, M]]:
 
 def _check_options(scopes: Mapping[str, str], max_ttl: timedelta | None) -> None:
     if not isinstance(scopes, Mapping):
-        raise TypeError(
-            "scopes must be a mapping of names to what they allow, such as {'reports:read': 'Read reports'}"
-        )
+        raise TypeError("scopes must be a mapping from names to descriptions, such as {'reports:read': 'Read reports'}")
     checked_scopes(scopes)
     if max_ttl is not None and check_ttl(max_ttl) < timedelta(seconds=1):
         raise ValueError("max_ttl must be at least a second")

@@ -111,20 +111,22 @@ def current_token(
 ) -> _Dependency[Any]:
     """Make a dependency that returns the user and the record of the presented token, with one read of the store.
 
-    The dependency works for requests and WebSockets, and accepts only the tokens of these backends. A refusal names the
-    error (RFC 6750 §3.1).
+    The dependency works for requests and WebSockets, and accepts only the tokens of these backends. The header
+    `WWW-Authenticate` of a refusal contains an error code (RFC 6750 §3.1).
 
     `Depends(current_token(...))` accepts sessions only. `Security(current_token(...), scopes=["reports:read"])` also
-    accepts an API token, if it has all scopes that the route and its dependencies name; otherwise the answer is 403.
-    Below a dependency that names scopes, `Depends` accepts API tokens too, because FastAPI passes these scopes on.
+    accepts an API token that has all scopes that the route and its dependencies name. If the API token lacks a scope,
+    the answer is 403. If `Depends(current_token(...))` is a dependency of another dependency that names scopes, it
+    accepts API tokens too, because FastAPI passes these scopes on to it.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
-        backend: A backend whose strategy is a `KnoxStrategy`, or several. The first one that accepts its token decides.
-        load_user: `False` returns the record alone, which has the user's id. It needs neither the user manager nor a
-            query for the user. A store that sees the users, such as the one over SQL, still refuses the tokens of an
-            inactive user. A store that does not, such as the one over Redis, refuses them only if
-            `KnoxUserManagerMixin` has revoked them.
+        backend: A backend whose strategy is a `KnoxStrategy`, or several such backends. The first backend that accepts
+            its token decides.
+        load_user: `False` returns only the record, which has the user's id. The user manager and a query for the user
+            are not needed then. If the store sees the users, as the SQL store does, the tokens of an inactive user are
+            still refused. If it does not, like the Redis store, they are refused only if `KnoxUserManagerMixin` has
+            revoked them.
         optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.
@@ -132,8 +134,8 @@ def current_token(
         superuser: Whether the user must be a superuser. If the user is not, the response is 403.
         touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         fresh_within: The longest time that may have passed since the user authenticated. If more time has passed, the
-            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again. An API
-            token is as fresh as the session by which it was issued.
+            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not count as a new login. An API token
+            has the time of the session by which it was issued.
 
     Raises:
         TypeError: A backend's strategy is declared to be something other than a `KnoxStrategy`, there is no backend, or
@@ -192,7 +194,7 @@ class _CurrentToken(Generic[UP, ID]):
         rules: _Rules,
         get_user_manager: Callable[..., Any] | None,
     ) -> None:
-        """Declare a parameter for each thing that FastAPI has to pass."""
+        """Declare a parameter for each value that FastAPI has to pass."""
         self._backends, self._rules, self._loads_user = backends, rules, get_user_manager is not None
         given: dict[str, Any] = {"connection": HTTPConnection, "security_scopes": SecurityScopes}
         if get_user_manager is not None:
@@ -204,11 +206,11 @@ class _CurrentToken(Generic[UP, ID]):
         self.__signature__ = Signature(parameters)
 
     async def __call__(self, *, connection: HTTPConnection, security_scopes: SecurityScopes, **given: Any) -> Any:  # noqa: ANN401 (as declared by the overloads)
-        """Return what the first backend finds that accepts its token, or raise the exception of a refusal."""
+        """Return the result of the first backend that accepts its token, or raise the exception of a refusal."""
         before = authenticated_record(connection)
         found = await self._find(connection, security_scopes.scopes, given)
         if self._rules.optional or isinstance(found, HTTPException):
-            note_authenticated(connection, before)  # An optional or refused token authenticates no request.
+            note_authenticated(connection, before)  # An optional or refused token does not authenticate a request.
         if not isinstance(found, HTTPException):
             return found if self._loads_user else found[1]
         if not self._rules.optional:
@@ -218,11 +220,11 @@ class _CurrentToken(Generic[UP, ID]):
     async def _find(
         self, connection: HTTPConnection, scopes: Sequence[str], given: Mapping[str, Any]
     ) -> _Found[ID] | HTTPException:
-        """Return what was found, or the exception if there is no live token or a condition is not met."""
+        """Return the user and the record, or an exception if there is no live token or a condition is not met."""
         insufficient: InsufficientScope | None = None
         for number, backend in enumerate(self._backends):
             token, strategy = given[f"token_{number}"], given[f"strategy_{number}"]
-            note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' own transports do not.
+            note_transport(connection, scheme=None, presented=bool(token))  # FastAPI-Users' transports do not.
             try:
                 found = await self._authenticate(backend, strategy, token, given.get("user_manager"), scopes)
             except InsufficientScope as error:

@@ -1,4 +1,4 @@
-"""The check of a password that the user of a session enters again."""
+"""The check of the password that a user enters again during a session."""
 
 from fastapi import HTTPException, status
 from fastapi.security import OAuth2PasswordRequestForm
@@ -12,10 +12,10 @@ __all__ = ["user_with_password"]
 
 
 async def user_with_password(user_manager: BaseUserManager[UP, ID], user: UP, password: str) -> UP:
-    """Check a user's password as a login does, and return the user as loaded by that check, active or not.
+    """Check a user's password as a login does, and return the user as loaded by this check, even if inactive.
 
-    The check may have replaced an outdated hash, so only the returned object has the credentials that are stored now.
-    A `KnoxUserManagerMixin` counts the check as an attempt to re-authenticate, and publishes a failure.
+    The check may have replaced an outdated hash. In this case, only the returned object has the stored credentials. A
+    `KnoxUserManagerMixin` counts the check as an attempt to re-authenticate, and publishes `LoginFailed` if it fails.
 
     Raises:
         HTTPException: The password is wrong, or `authenticate` returns another user. The answer is 400, as at a login.
@@ -29,7 +29,8 @@ async def user_with_password(user_manager: BaseUserManager[UP, ID], user: UP, pa
 
     found: UP | None
     if isinstance(user_manager, KnoxUserManagerMixin):
-        # The application may check a second factor by the same action, whose counters a password must not reset.
+        # With this action, the application may also check a second factor. A right password must not reset the
+        # counters of that check, so the password has its own purpose.
         found = await user_manager.attempt_login(email, check, action="reauthentication", purpose="password")
     else:
         found = await check()

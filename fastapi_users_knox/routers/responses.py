@@ -59,7 +59,7 @@ def not_found_refusal(codes: dict[str, str]) -> OpenAPIResponseType:
 
 
 def reauthentication_refusals() -> OpenAPIResponseType:
-    """Document how a re-authentication may fail, other than by the token. Unlike a login, it has no limit."""
+    """Document the errors of a re-authentication other than a refused token. The limit of a login does not apply."""
     documented = login_refusals()
     return {
         status.HTTP_400_BAD_REQUEST: _refusal(

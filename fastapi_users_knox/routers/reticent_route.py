@@ -11,10 +11,10 @@ __all__ = ["ReticentRoute"]
 
 
 class ReticentRoute(APIRoute):
-    """A route whose 422 says what is wrong, but does not repeat what the client sent.
+    """A route whose 422 describes the error, but does not repeat what the client sent.
 
-    A body may contain a secret that was pasted into the wrong field. And FastAPI cannot repeat every value that it can
-    parse: `NaN` and half of a surrogate pair would cause a 500.
+    A body may contain a secret that was pasted into the wrong field. In addition, FastAPI can parse some values that it
+    cannot write into an answer: `NaN` and half of a surrogate pair would cause a 500.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

@@ -47,16 +47,17 @@ def get_knox_router(
     The routes accept only tokens of this backend, and list and revoke only sessions of this backend. `POST /logout-all`
     revokes all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
     /sessions` lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate`
-    replaces the token with a new token, and answers like a login. `POST /reauthenticate` does the same if the form has
-    the user's `password`, and makes the login recent again. A route that revokes the session of its own request answers
-    like a logout.
+    replaces the token with a new token, and answers like a login. `POST /reauthenticate` does the same if the form
+    contains the user's `password`, and the session then counts as a recent login again. A route that revokes the
+    session of its own request answers like a logout.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: The backend, whose strategy is a `KnoxStrategy`.
         requires_verification: Whether the user must be verified.
-        fresh_within: The longest time that may have passed since the user authenticated, for the routes that list and
-            revoke sessions (ASVS 7.5.2). If more time has passed, the answer is 401 `REAUTHENTICATION_REQUIRED`.
+        fresh_within: The longest time that may have passed since the user authenticated. It applies to the routes that
+            list and revoke sessions (ASVS 7.5.2). If more time has passed, the answer is 401
+            `REAUTHENTICATION_REQUIRED`.
 
     Raises:
         TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`.

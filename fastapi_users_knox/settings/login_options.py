@@ -1,4 +1,4 @@
-"""The options of a single login, which an application chooses by the user and the request."""
+"""The options of a single login. An application chooses them by the user and the request."""
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -33,7 +33,7 @@ class LoginOptions(BaseModel):
     """How many live tokens of the audience this user may have, including this one; `None` means no limit."""
 
     limit_policy: LimitPolicy = "reject"
-    """What happens to a login beyond the limit."""
+    """What a login does when the limit is reached: "reject", "evict_oldest" or "evict_least_recently_used"."""
 
     token_prefix: Prefix = "knox_"  # noqa: S105 (no secret)
     """The characters with which the text of the token begins."""
@@ -46,10 +46,10 @@ class LoginOptions(BaseModel):
     """
 
     browser_session: bool = False
-    """Whether the cookie with the token ends when the browser is closed. The token itself expires as always."""
+    """Whether the browser deletes the cookie with the token when it is closed. The token still expires as usual."""
 
     def applied_to(self, settings: KnoxSettings) -> KnoxSettings:
-        """Return the settings with those options that were given."""
+        """Return the settings, with the given options in place of the fields of the same name."""
         given = self.model_fields_set & KnoxSettings.model_fields.keys()
         return settings.model_copy(update={name: getattr(self, name) for name in given})
 

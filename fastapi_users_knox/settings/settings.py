@@ -181,8 +181,8 @@ class ApiTokenSettings(KnoxSettings):
     """The settings of a strategy that issues API tokens, which programs use instead of people.
 
     Only the defaults differ from `KnoxSettings`: the tokens live for 90 days, have an audience of their own, and begin
-    with "knox_pat_" (personal access token), so that secret scanners can tell them from the tokens of sessions. A login
-    with a password that presents such a token does not end it.
+    with "knox_pat_" (personal access token), so that secret scanners can distinguish them from the tokens of sessions.
+    A login that presents an API token does not revoke it.
     """
 
     token_ttl: Ttl | None = timedelta(days=90)

@@ -20,7 +20,7 @@ __all__ = ["NewToken", "add_token", "refuse_unsupported_limit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewToken(Generic[ID]):
-    """One call of `TokenStore.add`; the attributes are its arguments, and the values of the application's own columns.
+    """The arguments of one call of `TokenStore.add`, and the values of the application's own columns.
 
     The values are computed before the transaction, because the transaction may be repeated.
     """
@@ -82,7 +82,7 @@ def _lock_authorizing_token(database: Database, connection: Connection, new: New
 
 
 def _move_expiry(database: Database, connection: Connection, new: NewToken[ID]) -> Sequence[TokenRecord[ID]]:
-    """Let the token that the new one replaces expire at the given time. If that has passed, return what was removed."""
+    """Move the expiry of the token that is rolled. If the new expiry has passed, remove the token and return it."""
     if new.roll is None:
         return ()
     sql, rolled, until = database.sql, new.roll.record, new.roll.expires_at

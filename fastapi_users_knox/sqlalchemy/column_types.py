@@ -72,7 +72,7 @@ DIGEST_TYPE = LargeBinary(32).with_variant(mysql.BINARY(32), "mysql", "mariadb")
 
 
 class Scopes(TypeDecorator[frozenset[str]]):
-    """A set of scopes, stored as one text of at most 1,024 ASCII characters; NULL is a session."""
+    """A set of scopes, stored as one text of at most 1,024 ASCII characters. NULL means a session."""
 
     impl: TypeEngine[Any] | type[TypeEngine[Any]] = String(1024)
     cache_ok: bool | None = True
@@ -87,7 +87,7 @@ class Scopes(TypeDecorator[frozenset[str]]):
 
 
 class Data(TypeDecorator[dict[str, Any]]):
-    """A JSON object, stored as text, so that each database returns exactly what it was given; NULL is an empty object.
+    """A JSON object, stored as text, so that every database returns exactly what was stored. NULL means `{}`.
 
     The JSON types of databases change numbers, refuse some characters, and cannot always be compared.
     """

@@ -1,4 +1,4 @@
-"""The application's own columns of the token table, which are filled when a token is issued."""
+"""The application's own columns of the token table. They are filled when a token is issued."""
 
 from collections.abc import Callable, Mapping
 from copy import deepcopy
@@ -14,7 +14,7 @@ __all__ = ["check_own_columns", "own_values"]
 
 
 def check_own_columns(own_columns: object) -> None:
-    """Raise `TypeError` if this is not a function."""
+    """Raise `TypeError` if `own_columns` is given and is not a function."""
     if own_columns is not None and not callable(own_columns):
         raise TypeError(
             "own_columns must be a function of the new record that returns a dictionary, "
@@ -28,12 +28,12 @@ def own_values(
     """Return the values of the application's own columns for a new record, by column key.
 
     Raises:
-        TypeError: The function returned something other than a dictionary, or a name that is not a column of the
-            application's own.
+        TypeError: The function returned something other than a dictionary, or a name that is not one of the
+            application's own columns.
     """
     if own_columns is None:
         return {}
-    # The function gets a copy, so that a change of the data in place changes nothing that is stored.
+    # The function gets a copy. If it changes the data in place, the stored data does not change.
     values = own_columns(replace(record, data=deepcopy(record.data)))
     if not isinstance(values, Mapping):
         raise TypeError(f"own_columns must return a dictionary, not {type(values).__name__}")
@@ -41,7 +41,7 @@ def own_values(
 
 
 def _own_column(sql: Statements, name: str) -> Column[Any]:
-    """Return the column of an attribute, which must be in the token table, but not one that the store fills."""
+    """Return the column of an attribute. It must be in the token table, and the store must not fill it."""
     attribute = sql.mapper.column_attrs.get(name)
     column = None if attribute is None else attribute.columns[0]
     if not isinstance(column, Column) or column.table is not sql.table:

@@ -42,9 +42,9 @@ def found_record(columns: Sequence[Any], *, audience: str) -> TokenRecord[Any]:
 
 
 def selected(column: Column[Any], name: str) -> Label[Any]:
-    """Return a column of a record as it is selected: labelled with the name of its field, and the data as text.
+    """Return a column of a record for a SELECT, labelled with the name of its field. The data is selected as text.
 
-    SQLAlchemy has to hash the rows if a join repeats them, and a dictionary has no hash.
+    If a join repeats rows, SQLAlchemy has to hash them, and a dictionary cannot be hashed.
     """
     return (type_coerce(column, Text) if name == "data" else column).label(name)
 

@@ -56,9 +56,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             several classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the
             users are not in this database. In that case, a login neither locks the user's row nor checks the password
             and `is_active` again, and a limit raises `LimitUnsupported`.
-        own_columns: A function that is called with the record of each new token, and returns the values of columns that
-            you have added to `table`: a dictionary with the names of their attributes. Columns that it does not name
-            get their defaults. A name that is not a column of yours raises `TypeError`, and nothing is stored.
+        own_columns: A function that is called with the record of each new token. It returns the values of the columns
+            that you have added to `table`, as a dictionary whose keys are the names of the attributes. Columns that are
+            not in the dictionary get their defaults. A key that is not one of your own columns raises `TypeError`, and
+            nothing is stored.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.
@@ -161,7 +162,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         created_since: datetime | None = None,
         proof: Proof | None = None,
     ) -> bool:
-        """Update the row; with a `proof`, under a lock on the user's row."""
+        """Update the row. If there is a `proof`, this happens under a lock on the user's row."""
         work = partial(
             rotate_token,
             self._database,
@@ -238,7 +239,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         return await list_live(self._database, user_id, audience=audience, now=now, created_since=created_since)
 
     async def ping(self) -> None:
-        """Read no row of the token table, on the caller's session."""
+        """Run a SELECT on the token table that matches no row, on the caller's session."""
         await read(self._database, select(self._database.sql.columns["id"]).where(false()), {})
 
     def refuse_transaction_block(self) -> None:

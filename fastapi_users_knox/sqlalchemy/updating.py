@@ -58,9 +58,9 @@ def rotate_token(
     created_since: datetime | None,
     proof: Proof | None,
 ) -> bool:
-    """Update the digest, and what the proof changes.
+    """Update the digest, and the fields that the proof changes.
 
-    With a DELETE and an INSERT, a logout-all at the same time would not see the new row.
+    This is one UPDATE. With a DELETE and an INSERT, a simultaneous logout-all would not see the new row.
     """
     sql, columns = database.sql, database.sql.columns
     values: dict[Column[Any], object] = {columns["digest"]: digest}

@@ -49,9 +49,9 @@ class LoginThrottle:
             object of `limits.aio.storage`.
         per_account_and_address: The limits on attempts for one account from one address. A success resets them.
         per_address: The limits on attempts from one address, for any account.
-        per_account: The limits on attempts for one account from all addresses that the account has no live session
-            from. If they are low, a user cannot log in from a new device while somebody attacks the account. Attempts
-            that present a live token of the account have the same limits, but each token has its own counter.
+        per_account: The limits on attempts for one account from all addresses from which the account has no live
+            session. If they are low, a user cannot log in from a new device while somebody attacks the account.
+            Attempts that present the token of a live session have the same limits, but each token has its own counter.
         fail_open: Whether attempts are admitted while the storage is unavailable. If false, they are answered by 503.
         clock: Returns seconds. It measures the interval between two lines in the log about an unavailable storage.
 
@@ -98,10 +98,11 @@ class LoginThrottle:
             email: The e-mail address of the account.
             address: The client's address; `None` outside of requests, where only the account's own counter applies.
             purpose: What is counted together: attempts of different purposes have different counters.
-            known_by: Returns by what the client is known as the user's own. With "address", the account's own counter
-                does not apply, because the counter for the account from one address is enough. With the id of a
-                token's record, the attempt counts for this token instead, with the same limits, because whoever has
-                stolen the token may use many addresses. With `None`, the client is not known.
+            known_by: A function that returns how the client is known as a client of the user. With "address", the
+                account's own counter does not apply, because the counter for the account from one address is enough.
+                With the id of a token's record, the attempt counts for this token instead, with the same limits. These
+                limits are needed because somebody who has stolen the token may use many addresses. With `None`, the
+                client is not known.
 
         Raises:
             TooManyAttempts: A limit is exceeded.
@@ -140,7 +141,7 @@ class LoginThrottle:
             raise refusal
 
     def _address_counters(self, email: str, address: str | None, purpose: str) -> Iterator[Counter]:
-        """Yield the counters of the client's address, the narrow one first."""
+        """Yield the two counters of the client's address, first the one for a single account."""
         account, network = normalized(email), network_of(address)
         if network is None:
             return

@@ -35,7 +35,7 @@ class KnoxLoginResponse(BaseModel):
 
 
 class _LoginScheme(OAuth2):
-    """Read the token from the header; a login route issues it (RFC 6749 §4.3)."""
+    """Read the token from the header. A login route issues the token (RFC 6749 §4.3)."""
 
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
@@ -47,7 +47,7 @@ class _LoginScheme(OAuth2):
 
 
 class _HeaderScheme(SecurityBase):
-    """Read the token from the header; how the client got the token is not documented."""
+    """Read the token from the header. The OpenAPI document does not say how clients get a token."""
 
     def __init__(self, header_prefix: str, scheme_name: str) -> None:
         self.model = HTTPBase(scheme=header_prefix.lower())
@@ -68,8 +68,8 @@ def _token_in_header(request: HTTPConnection, header_prefix: str) -> str | None:
 class KnoxBearerTransport(Transport):
     """Carry the token in the `Authorization` header, and answer a login with the token and its expiry.
 
-    To change the answer, subclass the transport: set `response_model`, which the OpenAPI document shows too, and
-    override `get_login_content` if the model has further fields. In django-rest-knox: `get_post_response_data`.
+    To change the answer, subclass the transport and set `response_model`. If the model has further fields, override
+    `get_login_content` too. The OpenAPI document shows the model. In django-rest-knox: `get_post_response_data`.
 
     Args:
         tokenUrl: The path of the login route, for the OpenAPI document; `None` for tokens that no login route issues,
@@ -126,7 +126,7 @@ class KnoxBearerTransport(Transport):
     async def get_login_response(self, token: str) -> Response:
         """Answer a login with the token and its expiry. The answer must not be cached (ASVS 14.3.2).
 
-        A token that another strategy has issued has no record, so the answer has the token and its type alone.
+        A token of another strategy has no record, so the answer contains only the token and its type.
         """
         if isinstance(token, IssuedToken):
             return _answer(self.response_model, self.get_login_content(token))
@@ -152,7 +152,7 @@ def _login_responses(model: type[KnoxLoginResponse]) -> OpenAPIResponseType:
 
 
 def _answer(model: type[KnoxLoginResponse], content: dict[str, object]) -> Response:
-    """Return an answer by this model. Of our own fields, those that have no value are left out."""
+    """Return an answer with the fields of this model. Fields of `KnoxLoginResponse` without a value are left out."""
     answer = model.model_validate(content, from_attributes=True)
     unknown = KnoxLoginResponse.model_fields.keys() - content.keys()
     body = answer.model_dump(mode="json", by_alias=True, exclude=unknown)

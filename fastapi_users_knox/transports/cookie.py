@@ -178,7 +178,7 @@ class _CookieScheme(APIKeyCookie):
 
 
 def _max_age(record: TokenRecord[Any], left: timedelta | None) -> int | None:
-    """Return the Max-Age of a cookie; `None` if the cookie ends with the browser.
+    """Return the Max-Age of a cookie; `None` if the browser deletes the cookie when it is closed.
 
     Args:
         record: The record of the token in the cookie.

@@ -87,7 +87,7 @@ def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
 
 
 def note_scopes(connection: HTTPConnection | None, record: TokenRecord[Any]) -> None:
-    """Note that a token with scopes was accepted in a request, even if it was optional."""
+    """Note that a token with scopes of this user was accepted in a request, even if the token was optional."""
     if connection is not None:
         connection.scope.setdefault(_SCOPED_KEY, set()).add(record.user_id)
 

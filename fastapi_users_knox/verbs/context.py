@@ -34,11 +34,11 @@ class Context(Generic[UP, ID]):
         store: The token store.
         settings: The settings.
         connection: The request or WebSocket; `None` outside of requests.
-        user_db: The user database, in which the user is checked if the store cannot see the users; `None` turns off
-            these checks.
+        user_db: The user database. If the store cannot see the users, the user is checked in this database; `None`
+            turns off these checks.
         publisher: The object that publishes the events.
         clock: A function that returns the current time, timezone-aware.
-        login_options: A function that returns the options of a login; `None` means that the settings apply.
+        login_options: A function that returns the options of a login. With `None`, the settings apply to every login.
     """
 
     store: TokenStore[UP, ID]
@@ -145,6 +145,6 @@ def _checked_user_db(
     if user_db is not ...:
         raise TypeError(f"user_db must be FastAPI-Users' user database adapter, not {user_db!r}")
     raise TypeError(
-        f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter, with "
-        "which a login checks that the user has not changed meanwhile, or pass user_db=None to skip this check"
+        f"user_db is missing: {type(store).__name__} cannot see the users, so pass the user database adapter. A "
+        "login uses it to check that the user has not changed meanwhile. To skip this check, pass user_db=None"
     )

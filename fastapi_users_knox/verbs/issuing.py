@@ -1,4 +1,4 @@
-"""Issuing: a token for a login, a token on the authority of another token, or the successor of an API token."""
+"""Issuing a token: at a login, on the authority of another token, or as the successor of an API token."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = ["Wanted", "issue", "roll"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Wanted(Generic[ID]):
-    """What a caller of `KnoxStrategy.issue` or `roll` wants; the attributes are their arguments."""
+    """The arguments of `KnoxStrategy.issue` and `roll`."""
 
     by: TokenRecord[ID] | EllipsisType | None = ...
     token_ttl: timedelta | EllipsisType | None = ...
@@ -40,7 +40,7 @@ class Wanted(Generic[ID]):
 
 
 async def issue(context: Context[UP, ID], user: UP, wanted: Wanted[ID]) -> IssuedToken:
-    """Issue a token within the limit, and publish which records were replaced, were evicted or had expired."""
+    """Issue a token within the limit. Publish it, and the records that were replaced, were evicted or had expired."""
     if not user.is_active:
         raise CredentialsChanged
     options, now = await context.options_for(user), context.now()
@@ -65,22 +65,23 @@ async def roll(
     overlap: timedelta,
     token_ttl: timedelta | EllipsisType | None,
 ) -> IssuedToken:
-    """Issue the successor of an API token, and let the old token expire when the overlap is over."""
+    """Issue the successor of an API token. The old token expires when the overlap is over."""
     if old.scopes is None:
-        raise invalid_token(context.connection)  # Otherwise one session could take over another, with its data.
+        raise invalid_token(context.connection)  # Otherwise one session could replace another one and get its data.
     if token_ttl is ...:
         token_ttl = None if old.expires_at is None else old.token_ttl or ...
     wanted = Wanted(
         by=by,
         token_ttl=token_ttl,
-        name=old.name or "",  # An empty name is none, whatever the options and the client say.
+        name=old.name or "",  # An empty name prevents a name from the options or the client.
         scopes=old.scopes,
         data=old.data,
         replace=False,
         roll=Roll(record=old, until=context.now() + overlap),
     )
     credentials = Credentials(hashed_password=user.hashed_password, is_active=user.is_active)
-    if not await context.is_unchanged(user.id, credentials):  # A store that checks only later would end the old token.
+    # If the store cannot see the users, `issue` checks the user only after the old token has been changed.
+    if not await context.is_unchanged(user.id, credentials):
         raise CredentialsChanged
     return await issue(context, user, wanted)
 
@@ -88,8 +89,9 @@ async def roll(
 def _may_issue(context: Context[UP, ID], by: TokenRecord[ID] | EllipsisType | None, user: UP, now: datetime) -> bool:
     """Return whether a token may be issued: at a login, or on the authority of a live session of this user.
 
-    A token with scopes cannot issue another token. So if such a token has authenticated the user in this request, that
-    is no login, whatever else the route does. The settings of the strategy apply only to records of its own audience.
+    A token with scopes cannot issue another token. So if such a token has authenticated the user in this request, the
+    request is not a login, even if the route checks something else too. The settings of the strategy apply only to
+    records of its own audience.
     """
     if by is None or by is ...:
         return by is ... and not is_authenticated_by_scopes(context.connection, user.id)
@@ -127,7 +129,7 @@ def _shorter(one: timedelta | None, other: timedelta | None) -> timedelta | None
 
 
 def _has_own_ttl(wanted: Wanted[ID], options: LoginOptions) -> bool:
-    """Return whether the application chose the lifetime of this token, which then stays if the settings change."""
+    """Return whether the application chose the lifetime of this token. If so, a change of the settings keeps it."""
     return wanted.token_ttl is not ... or "token_ttl" in options.model_fields_set
 
 

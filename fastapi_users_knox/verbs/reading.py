@@ -34,7 +34,7 @@ async def authenticate(
     now = context.now()
     recognized = context.recognize(text, now)
     if not recognized:
-        return None  # Text without the shape of a token costs nothing more.
+        return None  # The text does not have the shape of a token, so the store is not read.
     source = source_of(user_manager)
     presented = await _find_live(context, recognized, now, users=source, touch=touch, scopes=scopes)
     user = presented and await _active_user(presented[1], user_manager, source)
@@ -81,7 +81,8 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
 async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
     """Find the record of a presented token, live or not.
 
-    If a cookie has several values, the live token that has authenticated the request is preferred, or else the newest.
+    If a cookie has several values, a live token is preferred: first the one that has authenticated the request, then
+    the newest.
     """
     presented = await _find(context, context.recognize(text, now), now)
     return None if presented is None else presented[1]
@@ -104,9 +105,9 @@ async def _find_live(
     touch: bool,
     scopes: Collection[str],
 ) -> Presented[UP, ID] | None:
-    """Return the record of a live token. Delete the record of an expired token, unless nothing may be written.
+    """Return the record of a live token. Delete the record of an expired token, but only if `touch` is true.
 
-    A token with scopes is not found if the request does not need any. So no code accepts such a token by accident.
+    If the request needs no scopes, a token with scopes is not found. So no code accepts such a token by accident.
     """
     presented = await _find(context, recognized, now, users=users, accepts_scopes=bool(scopes))
     if presented is None or context.is_live(presented[1], now):
@@ -128,7 +129,7 @@ async def _accept(
 
 
 def _check_scopes(context: Context[UP, ID], record: TokenRecord[ID], scopes: Collection[str]) -> None:
-    """Refuse a token that has scopes, but not all that the request needs."""
+    """Refuse a token with scopes that lacks a scope that the request needs."""
     if record.scopes is not None and not record.scopes.issuperset(scopes):
         raise insufficient_scope(context.connection, scopes)
 
@@ -156,9 +157,9 @@ async def _find(
 def _preference(
     context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime
 ) -> tuple[bool, bool, bool, datetime]:
-    """Prefer a live token, among these the one that has authenticated the request, then sessions, then the newest.
+    """Prefer live tokens; among these the one that has authenticated the request, then sessions, then the newest.
 
-    So a route acts on the session that has authenticated the request, whatever other cookies were sent.
+    So a route acts on the session that has authenticated the request, even if other cookies were sent too.
     """
     record, authenticated = presented[1].record, authenticated_record(context.connection)
     is_live = presented[1].is_active is not False and context.is_live(presented[1], now)

@@ -69,7 +69,7 @@ async def revoke_all(
         reason: The reason in the events.
         audience: The audience; `None` means every audience in the store.
         keep: The id of one record to keep.
-        keep_scoped: Whether to keep the records with scopes too. This needs `audience=None`.
+        keep_scoped: Whether to keep the records with scopes too. If so, `audience` must be `None`.
         seen: Records that the database may have deleted together with the user. These records get an event too.
         peers: The contexts of other strategies. The event of a record is published by the first context that has the
             record's audience.

@@ -1,4 +1,4 @@
-"""Rotating: a new text for a live token, also when the user has proved again who they are."""
+"""Rotating: replacing the text of a live token, on its own or together with a re-authentication of the user."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,7 +35,7 @@ async def rotate(context: Context[UP, ID], text: str, user: UP) -> IssuedToken:
 async def reauthenticate(
     context: Context[UP, ID], text: str, user: UP, *, data: Mapping[str, Any] | None
 ) -> IssuedToken:
-    """Replace the text of a live session, because its user has just proved again who they are."""
+    """Replace the text of a live session's token, because its user has just proved again who they are."""
     if not user.is_active:
         raise CredentialsChanged
     now = context.now()
@@ -55,7 +55,7 @@ async def reauthenticate(
 async def _replace_text(
     context: Context[UP, ID], text: str, found: Found[UP, ID], now: datetime, *, proof: Proof | None
 ) -> str:
-    """Store the digest of a new text, which has the prefix of the old one, or raise `InvalidToken`."""
+    """Store the digest of a new text with the prefix of the old one, and return the text, or raise `InvalidToken`."""
     new_text = tokens.generate(tokens.routing_tag(found.record.user_id), prefix=tokens.prefix_of(text))
     digest, created_since = context.settings.digest(new_text), context.settings.created_since(now)
     if not await context.store.rotate(found, digest, now=now, created_since=created_since, proof=proof):

@@ -48,7 +48,7 @@ class GetPromises(Promises):
         assert (found.record, found.digest) == (record, added.digest)
 
     async def test_get_returns_what_a_record_does_not_have(self, store: Store, user_id: Any) -> None:
-        """A record without scopes differs from one with an empty set of scopes, and data may be empty."""
+        """`get` distinguishes scopes that are `None` from an empty set of scopes, and returns empty data as empty."""
         session = await add(store, new_record(user_id))
         powerless = await add(store, new_record(user_id, scopes=frozenset()))
 

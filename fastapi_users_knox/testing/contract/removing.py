@@ -101,7 +101,7 @@ class RemoveAllPromises(Promises):
         assert await find(store, kept.record, kept.digest) is not None
 
     async def test_remove_all_may_keep_records_with_scopes(self, store: Store, user_id: Any) -> None:
-        """With `keep_scoped`, `remove_all` keeps the records with scopes, even with none of them, in every audience."""
+        """With `keep_scoped`, `remove_all` keeps each record whose scopes are not `None`, in every audience."""
         scopes = (None, frozenset[str](), frozenset({"reports:read"}))
         added = [
             await add(store, new_record(user_id, audience=audience, scopes=each))

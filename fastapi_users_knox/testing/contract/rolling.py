@@ -1,4 +1,4 @@
-"""What `add` promises about the record that a new one replaces later."""
+"""What `add` promises about the record that is rolled."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -33,14 +33,14 @@ def _roll(old: Found[Any, Any], seconds: float) -> Roll[Any]:
 
 
 class RollPromises(Promises):
-    """Storing a record that replaces another one, which stays live for some time."""
+    """Storing the successor of a record that stays live for some time."""
 
     @pytest.mark.parametrize(
         "fields",
         [{"scopes": frozenset({"a"}), "data": {"b": [1]}}, {"audience": ""}, {"audience": "", "expires_at": None}],
     )
     async def test_a_rolled_record_expires_later(self, store: Store, user_id: Any, fields: dict[str, Any]) -> None:
-        """The record of `roll` stays as it is, except that it expires at `until`."""
+        """The record of `roll` expires at `until`, and its `token_ttl` is 0; its other fields do not change."""
         old, until = await add(store, new_record(user_id, **fields)), NOW + timedelta(seconds=60)
         audience = old.record.audience
 
@@ -55,7 +55,7 @@ class RollPromises(Promises):
         assert await store.purge(audience=audience, now=until) == 1
 
     async def test_a_rolled_record_may_end_at_once(self, store: Store, user_id: Any) -> None:
-        """If `until` is not in the future, the record is removed and returned as replaced, and counts no longer."""
+        """If `until` is not in the future, the record is removed and returned as replaced, and does not count."""
         old = await add(store, new_record(user_id), limit=1)
         new = new_record(user_id)
 
@@ -65,7 +65,7 @@ class RollPromises(Promises):
         assert await store.list(user_id, audience="web", now=NOW) == [new]
 
     async def test_a_rolled_record_never_lives_longer(self, store: Store, user_id: Any) -> None:
-        """`roll` never moves the expiry to a later time: not by `until`, and not by a later renewal."""
+        """A roll never moves the expiry to a later time, and neither does a later renewal."""
         short = await add(store, new_record(user_id, expires_at=NOW + SECOND))
         long = await add(store, new_record(user_id))
         await add(store, new_record(user_id), roll=_roll(short, 60))
@@ -81,7 +81,7 @@ class RollPromises(Promises):
         assert ends == [NOW + SECOND - timedelta(milliseconds=1), NOW + timedelta(seconds=60)]
 
     async def test_a_roll_needs_the_record_as_it_was_read(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """If the record is gone, expired, too old or changed, or of another user or audience, nothing is changed."""
+        """If the record was removed or changed, is not live, or has another user or audience, nothing is changed."""
         gone = await add(store, new_record(user_ids[0]))
         await store.remove(user_ids[0], gone.record.id, audience="web", now=NOW)
         expired = await add(store, new_record(user_ids[0], expires_at=NOW))
@@ -106,7 +106,7 @@ class RollPromises(Promises):
             assert found.record == kept.record
 
     async def test_a_roll_obeys_the_limit(self, store: Store, user_id: Any) -> None:
-        """As long as the record of `roll` is live, it counts for the limit; a refusal does not change it."""
+        """The record of `roll` counts for the limit while it is live. A roll that the limit refuses changes nothing."""
         old = await add(store, new_record(user_id), limit=1)
 
         with pytest.raises(TokenLimitReached):
@@ -115,7 +115,7 @@ class RollPromises(Promises):
         assert await store.list(user_id, audience="web", now=NOW) == [old.record]
 
     async def test_a_rolled_record_may_be_evicted(self, store: Store, user_id: Any) -> None:
-        """If the record of `roll` is the one to evict, it is evicted like any other."""
+        """If the limit policy selects the record of `roll`, this record is evicted like any other."""
         old = await add(store, new_record(user_id, created_at=NOW - SECOND))
         new, roll = new_record(user_id), _roll(old, 60)
 
@@ -147,7 +147,7 @@ class RollPromises(Promises):
         assert len([record for record in listed if record.id != old.record.id]) == 1
 
     async def test_a_roll_meets_the_removal_of_its_record(self, open_store: OpenStore, user_id: Any) -> None:
-        """After `remove` has returned the record of `roll`, a roll of that record stores nothing more."""
+        """After `remove` has returned the record of `roll`, a roll of that record raises `InvalidToken`."""
         async with open_store() as store:
             olds = [await add(store, new_record(user_id)) for _ in range(CALLERS // 2)]
         turns = iter(range(CALLERS))

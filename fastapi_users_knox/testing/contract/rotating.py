@@ -72,18 +72,18 @@ class RotatePromises(Promises):
 
 
 class ProofPromises(Promises):
-    """Storing a record under a new digest, because its user has proved again who they are."""
+    """Storing a record under a new digest after its user has proved again who they are."""
 
     @pytest.fixture
     def proof(self, credentials: Credentials) -> Proof:
-        """Return the proof of a user who has not changed meanwhile."""
+        """Return the proof of a user who has not changed since."""
         return Proof(authenticated_at=NOW + SECOND, credentials=credentials)
 
     @pytest.mark.parametrize("data", [None, {}, {"factors": ["password", "é"]}])
     async def test_a_proof_changes_only_what_it_says(
         self, store: Store, user_id: Any, proof: Proof, data: Mapping[str, Any] | None
     ) -> None:
-        """With `proof`, the record has its `authenticated_at` and `data` afterwards; without data, it keeps its own."""
+        """`rotate` stores the `authenticated_at` and `data` of `proof`. With `data=None`, the record keeps its data."""
         every_field = new_record(
             user_id,
             last_used_at=NOW,
@@ -111,7 +111,7 @@ class ProofPromises(Promises):
         assert listed == {record.id: record for record in (expected, other.record)}
 
     async def test_a_proof_does_not_move_the_expiry(self, store: Store, user_id: Any, proof: Proof) -> None:
-        """With `proof`, the record is removed as expired at the same time as without."""
+        """With `proof`, the expiry of the record does not move."""
         added, digest = await add(store, new_record(user_id)), new_digest()
 
         await store.rotate(added, digest, now=NOW + SECOND, proof=proof)
@@ -121,7 +121,7 @@ class ProofPromises(Promises):
         assert await store.purge(audience="web", now=NOW + HOUR) == 1
 
     async def test_of_many_proofs_one_succeeds(self, open_store: OpenStore, user_id: Any, proof: Proof) -> None:
-        """Of many simultaneous calls of `rotate` with `proof`, exactly one returns `True` and stores what it has."""
+        """Of many simultaneous calls of `rotate` with `proof`, exactly one returns `True` and stores its proof."""
         async with open_store() as store:
             added = await add(store, new_record(user_id))
         turns = iter(range(CALLERS))
@@ -176,7 +176,7 @@ class ProofPromises(Promises):
     async def test_a_proof_revives_nothing_that_remove_removes(
         self, open_store: OpenStore, user_id: Any, proof: Proof
     ) -> None:
-        """A record that is rotated with `proof` again and again is gone once `remove` has returned it."""
+        """If a record is rotated with `proof` again and again, it is no longer stored once `remove` has returned it."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(FEW_CALLERS // 2)]
         turns = iter(range(FEW_CALLERS))
@@ -198,7 +198,7 @@ class ProofPromises(Promises):
     async def test_a_proof_revives_nothing_that_remove_all_removes(
         self, open_store: OpenStore, user_id: Any, proof: Proof, audience: str | None
     ) -> None:
-        """Records that are rotated with `proof` again and again are gone once `remove_all` has returned."""
+        """If records are rotated with `proof` again and again, none is stored any more once `remove_all` has returned."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(FEW_CALLERS - 1)]
         turns = iter(range(FEW_CALLERS))
