@@ -22,6 +22,7 @@ PAGES = (
     "security.md",
     "redis.md",
     "tenants.md",
+    "cli.md",
 )
 APPLICATIONS = {"tenants.md": "db"}  # The rest needs PostgreSQL, see test_tenants.py.
 # The output of commands, where the page shows it.

@@ -145,7 +145,7 @@ def test_the_commands_exist() -> None:
 
     assert tried
     assert set(tried) <= set(targets)
-    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in ("redis", "sqlalchemy", "throttle")]
+    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in ("cli", "redis", "sqlalchemy", "throttle")]
     assert {"redis", "sqlalchemy", "throttle"} <= set(PROJECT["optional-dependencies"])
     assert f"git clone {REPOSITORY}\n" in (SRC / "install.sh").read_text()
 

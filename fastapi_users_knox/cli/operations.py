@@ -1,0 +1,46 @@
+"""What an operator does with a store besides the verbs of `TokenStore`. The stores of this package can do it all."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from fastapi_users_knox.store import TokenStore
+
+if TYPE_CHECKING:
+    from fastapi_users_knox.redis.store import RedisTokenStore
+    from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
+
+__all__ = ["Operations", "operations_of"]
+
+
+class Operations(Protocol):
+    """The operations of one store. They are not part of `TokenStore`, so a store of your own need not have them."""
+
+    def parse_id(self, text: str) -> object:
+        """Return the user id that is written as this text.
+
+        Raises:
+            ValueError: The text is not an id.
+        """
+        ...
+
+    async def find_users(self, email: str) -> Sequence[object] | None:
+        """Return the ids of the users with an e-mail address; `None` if the store cannot read the users."""
+        ...
+
+    async def has_user(self, user_id: object) -> bool | None:
+        """Return whether there is such a user; `None` if the store cannot read the users."""
+        ...
+
+
+def operations_of(store: TokenStore[Any, Any]) -> Operations | None:
+    """Return the operations of a store; `None` for a store of another package."""
+    modules = {base.__module__ for base in type(store).__mro__}
+    if "fastapi_users_knox.sqlalchemy.store" in modules:
+        from fastapi_users_knox.sqlalchemy.operations import SQLOperations  # noqa: PLC0415 (SQLAlchemy is an extra)
+
+        return SQLOperations(cast("SQLAlchemyTokenStore[Any, Any]", store))
+    if "fastapi_users_knox.redis.store" in modules:
+        from fastapi_users_knox.redis.operations import RedisOperations  # noqa: PLC0415 (Redis is an extra)
+
+        return RedisOperations(cast("RedisTokenStore[Any, Any]", store))
+    return None

@@ -1,0 +1,120 @@
+"""The program: its options and its commands."""
+
+from functools import partial
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from fastapi_users_knox.cli.running import run
+from fastapi_users_knox.cli.sessions import list_sessions, log_out_user, revoke_session
+from fastapi_users_knox.cli.target import IdType, Options
+
+__all__ = ["main", "program"]
+
+_EPILOG = (
+    "Exit codes: 0 done; 1 not found, or findings; 2 wrong usage or set-up; 3 the token store is unavailable; "
+    "130 interrupted."
+)
+_ENV = "FASTAPI_USERS_KNOX_{}".format
+
+program = typer.Typer(
+    name="fastapi-users-knox",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+)
+
+User = Annotated[str, typer.Argument(metavar="USER", help="The user's id or e-mail address.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+@program.callback()
+def options(
+    context: typer.Context,
+    *,
+    app: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_ENV("APP"),
+            metavar="MODULE:FUNCTION",
+            help="An async context manager function of your application that yields a KnoxStrategy. Its events are "
+            "published, and its settings and its store apply.",
+        ),
+    ] = None,
+    database: Annotated[
+        str | None, typer.Option(envvar=_ENV("DATABASE"), metavar="URL", help="An asynchronous URL of SQLAlchemy.")
+    ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(
+            envvar=_ENV("TABLE"), metavar="MODULE:CLASS", help="The mapped class of the tokens in --database."
+        ),
+    ] = None,
+    redis: Annotated[str | None, typer.Option(envvar=_ENV("REDIS"), metavar="URL", help="The URL of Redis.")] = None,
+    redis_cluster: Annotated[
+        bool, typer.Option("--redis-cluster", envvar=_ENV("REDIS_CLUSTER"), help="--redis is a node of a cluster.")
+    ] = False,
+    key_prefix: Annotated[
+        str, typer.Option(envvar=_ENV("KEY_PREFIX"), help="The key_prefix of the store in --redis.")
+    ] = "knox:",
+    users: Annotated[str, typer.Option(envvar=_ENV("USERS"), help="The users= of the store in --redis.")] = "",
+    id_type: Annotated[
+        IdType, typer.Option(envvar=_ENV("ID_TYPE"), help="The type of the users' ids in --redis.")
+    ] = IdType.UUID,
+    audience: Annotated[
+        str | None,
+        typer.Option(envvar=_ENV("AUDIENCE"), help="The audience of the sessions, with --database or --redis."),
+    ] = None,
+) -> None:
+    """List and revoke sessions, delete expired tokens, and check a set-up of fastapi-users-knox.
+
+    One of --app, --database and --redis says where the tokens are. These options come before the command.
+    """
+    context.obj = Options(
+        app=app,
+        database=database,
+        table=table,
+        redis=redis,
+        redis_cluster=redis_cluster,
+        key_prefix=key_prefix,
+        users=users,
+        id_type=id_type,
+        audience=audience,
+    )
+
+
+@program.command(epilog=_EPILOG)
+def sessions(context: typer.Context, user: User, *, json: Json = False) -> None:
+    """List the live sessions of a user, newest first."""
+    run(context, partial(list_sessions, user=user), as_json=json)
+
+
+@program.command(epilog=_EPILOG)
+def revoke(
+    context: typer.Context,
+    user: User,
+    session_id: Annotated[UUID, typer.Argument(metavar="ID", help="The id of the session.")],
+    *,
+    json: Json = False,
+) -> None:
+    """Revoke one session of a user."""
+    run(context, partial(revoke_session, user=user, session_id=session_id), as_json=json)
+
+
+@program.command(epilog=_EPILOG)
+def logout_all(
+    context: typer.Context,
+    user: User,
+    *,
+    keep_api_tokens: Annotated[bool, typer.Option("--keep-api-tokens", help="Keep the tokens with scopes.")] = False,
+    json: Json = False,
+) -> None:
+    """Revoke all sessions of a user, of every audience."""
+    run(context, partial(log_out_user, user=user, keep_api_tokens=keep_api_tokens), as_json=json)
+
+
+def main() -> None:
+    """Run the program."""
+    program()

@@ -1,0 +1,54 @@
+"""What an operator does with tokens in SQL besides the verbs of the store."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, Select, func, select
+
+from fastapi_users_knox.sqlalchemy.attributes import in_sql
+from fastapi_users_knox.sqlalchemy.keys import id_type
+from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded
+from fastapi_users_knox.sqlalchemy.snapshots import read
+from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
+
+__all__ = ["SQLOperations"]
+
+
+class SQLOperations:
+    """The operations of a store in SQL."""
+
+    def __init__(self, store: SQLAlchemyTokenStore[Any, Any]) -> None:
+        """Use the session and the statements of the store."""
+        self._database = store._database  # noqa: SLF001 (of the same part of the package)
+
+    def parse_id(self, text: str) -> object:
+        """Return the user id that is written as this text, in the type of the column `user_id`."""
+        stated = id_type(self._database.sql.mapper)
+        return stated(text) if stated in {UUID, int} else text
+
+    async def find_users(self, email: str) -> Sequence[object] | None:
+        """Return the ids of the users with an e-mail address, in upper or lower case."""
+        users = self._database.sql.users
+        column = None if users is None else in_sql(users.mapper, "email")
+        if users is None or column is None:
+            return None
+        found = select(users.columns["id"]).select_from(users.mapper.class_)
+        rows = await self._select(found.where(func.lower(column) == func.lower(email)))
+        return [row[0] for row in rows]
+
+    async def has_user(self, user_id: object) -> bool | None:
+        """Return whether there is such a user; `None` if the store cannot see the users."""
+        users = self._database.sql.users
+        if users is None:
+            return None
+        of_id = users.columns["id"]
+        return bool(await self._select(select(of_id).select_from(users.mapper.class_).where(of_id == user_id)))
+
+    async def _select(self, statement: Select[Any]) -> Sequence[Row[Any]]:
+        """Select rows, and end the transaction if the session had none, so that the next SELECT sees what is new."""
+        was_idle = not self._database.session.in_transaction()
+        rows = await read(self._database, statement, {}, is_whole=False)
+        if was_idle:
+            await commit_keeping_loaded(self._database.session)
+        return rows
