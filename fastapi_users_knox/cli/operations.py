@@ -1,6 +1,7 @@
 """What an operator does with a store besides the verbs of `TokenStore`. The stores of this package can do it all."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fastapi_users_knox.store import TokenStore
@@ -29,6 +30,19 @@ class Operations(Protocol):
 
     async def has_user(self, user_id: object) -> bool | None:
         """Return whether there is such a user; `None` if the store cannot read the users."""
+        ...
+
+    async def count_expired(self, *, audience: str, now: datetime, created_since: datetime | None) -> int:
+        """Return how many records `TokenStore.purge` would remove."""
+        ...
+
+    def purge(
+        self, *, audience: str, now: datetime, created_since: datetime | None, batch_size: int
+    ) -> AsyncIterator[int]:
+        """Do what `TokenStore.purge` does, one atomic batch after the other, and yield how many records each removed.
+
+        Records that other transactions have locked are skipped, and may be left.
+        """
         ...
 
 

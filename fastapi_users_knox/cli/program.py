@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from fastapi_users_knox.cli.purging import purge_expired
 from fastapi_users_knox.cli.running import run
 from fastapi_users_knox.cli.sessions import list_sessions, log_out_user, revoke_session
 from fastapi_users_knox.cli.target import IdType, Options
@@ -113,6 +114,32 @@ def logout_all(
 ) -> None:
     """Revoke all sessions of a user, of every audience."""
     run(context, partial(log_out_user, user=user, keep_api_tokens=keep_api_tokens), as_json=json)
+
+
+@program.command(epilog=_EPILOG)
+def purge(
+    context: typer.Context,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the tokens.")] = False,
+    older_than: Annotated[
+        str,
+        typer.Option(
+            metavar="DURATION",
+            help="Keep the tokens that expired less than this ago. A number with s, m, h, d or w, such as 7d.",
+        ),
+    ] = "0s",
+    batch_size: Annotated[int, typer.Option(min=1, max=10_000, help="How many tokens one transaction deletes.")] = 1000,
+    json: Json = False,
+) -> None:
+    """Delete expired tokens, in batches, while the application runs.
+
+    Each batch is a transaction of its own. Ctrl-C stops after the running batch.
+    """
+    run(
+        context,
+        partial(purge_expired, older_than=older_than, batch_size=batch_size, dry_run=dry_run),
+        as_json=json,
+    )
 
 
 def main() -> None:

@@ -1,8 +1,12 @@
 """What an operator does with tokens in Redis besides the verbs of the store."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
+from fastapi_users_knox.redis.purging import purge_each
+from fastapi_users_knox.redis.records import milliseconds
+from fastapi_users_knox.redis.searching import find_records
 from fastapi_users_knox.redis.store import RedisTokenStore
 
 __all__ = ["RedisOperations"]
@@ -13,7 +17,10 @@ class RedisOperations:
 
     def __init__(self, store: RedisTokenStore[Any, Any]) -> None:
         """Use the client and the keys of the store."""
-        self._parse_id = store._parse_id  # noqa: SLF001 (of the same part of the package)
+        self._client = store._redis  # noqa: SLF001 (of the same part of the package)
+        self._keys = store._keys  # noqa: SLF001
+        self._step = store._step  # noqa: SLF001
+        self._parse_id = store._parse_id  # noqa: SLF001
 
     def parse_id(self, text: str) -> object:
         """Return the user id that is written as this text."""
@@ -27,3 +34,22 @@ class RedisOperations:
     async def has_user(self, user_id: object) -> bool | None:  # noqa: ARG002 (as above)
         """Return `None`, because the users are not in Redis."""
         return None
+
+    async def count_expired(self, *, audience: str, now: datetime, created_since: datetime | None) -> int:
+        """Return how many records `purge` would remove. Redis has already deleted most of those that have expired."""
+        count = 0
+        async for _, records in find_records(self._client, self._keys):
+            count += sum(
+                not record.is_live(now, created_since=created_since if record.audience == audience else None)
+                for record in records
+            )
+        return count
+
+    async def purge(
+        self, *, audience: str, now: datetime, created_since: datetime | None, batch_size: int
+    ) -> AsyncIterator[int]:
+        """Remove the records of one user after the other, and yield how many records of each user were removed."""
+        times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
+        arguments = {"audience": audience, "step": self._step, **times}
+        async for removed in purge_each(self._client, self._keys, arguments, batch_size=batch_size):
+            yield removed

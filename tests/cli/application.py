@@ -40,6 +40,13 @@ async def open_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
 
 
 @asynccontextmanager
+async def open_capped_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
+    """Open a strategy over Redis, with settings."""
+    async with Redis.from_url(os.environ[REDIS]) as client:
+        yield KnoxStrategy(RedisTokenStore[User, UUID](client), SETTINGS, request=None, user_db=None)
+
+
+@asynccontextmanager
 async def open_foreign() -> AsyncIterator[KnoxStrategy[User, UUID]]:
     """Open a strategy over a store that is not this package's own."""
     async with open_session() as session:

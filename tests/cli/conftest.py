@@ -34,3 +34,10 @@ async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     """Return an empty Redis."""
     async with opened("redis-7", request, tmp_path) as place:
         yield place
+
+
+@pytest.fixture
+async def postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Return a PostgreSQL database, with empty tables."""
+    async with opened("postgresql-asyncpg", request, tmp_path) as place:
+        yield place
