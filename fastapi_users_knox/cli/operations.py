@@ -1,9 +1,9 @@
 """What an operator does with a store besides the verbs of `TokenStore`. The stores of this package can do it all."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from fastapi_users_knox.records.statistics import Liveness, Statistics
 from fastapi_users_knox.store import TokenStore
 
 if TYPE_CHECKING:
@@ -32,16 +32,23 @@ class Operations(Protocol):
         """Return whether there is such a user; `None` if the store cannot read the users."""
         ...
 
-    async def count_expired(self, *, audience: str, now: datetime, created_since: datetime | None) -> int:
+    async def count_expired(self, liveness: Liveness) -> int:
         """Return how many records `TokenStore.purge` would remove."""
         ...
 
-    def purge(
-        self, *, audience: str, now: datetime, created_since: datetime | None, batch_size: int
-    ) -> AsyncIterator[int]:
+    def purge(self, liveness: Liveness, *, batch_size: int) -> AsyncIterator[int]:
         """Do what `TokenStore.purge` does, one atomic batch after the other, and yield how many records each removed.
 
         Records that other transactions have locked are skipped, and may be left.
+        """
+        ...
+
+    async def count(self, liveness: Liveness, *, top: int) -> Statistics:
+        """Count the records. The numbers need not be of one moment, if users log in and out meanwhile.
+
+        Args:
+            liveness: Which records are live.
+            top: How many of the users with the most live records are returned.
         """
         ...
 

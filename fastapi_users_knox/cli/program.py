@@ -9,6 +9,7 @@ import typer
 from fastapi_users_knox.cli.purging import purge_expired
 from fastapi_users_knox.cli.running import run
 from fastapi_users_knox.cli.sessions import list_sessions, log_out_user, revoke_session
+from fastapi_users_knox.cli.statistics import show_statistics
 from fastapi_users_knox.cli.target import IdType, Options
 
 __all__ = ["main", "program"]
@@ -140,6 +141,20 @@ def purge(
         partial(purge_expired, older_than=older_than, batch_size=batch_size, dry_run=dry_run),
         as_json=json,
     )
+
+
+@program.command(epilog=_EPILOG)
+def stats(
+    context: typer.Context,
+    *,
+    top: Annotated[int, typer.Option(min=0, help="How many of the users with the most tokens to show.")] = 10,
+    json: Json = False,
+) -> None:
+    """Count the live and expired tokens, by audience, age, last use and user.
+
+    In SQL, the database counts them. In Redis, the program reads all records, a hundred users at a time.
+    """
+    run(context, partial(show_statistics, top=top), as_json=json)
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 import re
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from fastapi_users_knox.cli.report import ExitCode, Problem, Report
 from fastapi_users_knox.cli.target import Target
+from fastapi_users_knox.records.statistics import Liveness
 from fastapi_users_knox.shielding import run_to_the_end
 
 __all__ = ["parse_duration", "purge_expired", "run_steps"]
@@ -17,15 +17,6 @@ T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+)([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Purge:
-    """Which tokens are deleted: those that were expired, or past the cap, at the moment `now`."""
-
-    audience: str
-    now: datetime
-    created_since: datetime | None
 
 
 def parse_duration(text: str) -> timedelta:
@@ -57,28 +48,28 @@ async def purge_expired(target: Target, report: Report, *, older_than: str, batc
     """Delete the tokens that expired at least so long ago, or count them."""
     context = target.context
     now = context.now() - parse_duration(older_than)
-    purge = _Purge(audience=context.settings.audience, now=now, created_since=context.settings.capped_since(now))
+    purge = Liveness(now=now, audience=context.settings.audience, created_since=context.settings.capped_since(now))
     if dry_run:
-        count = await target.needed_operations().count_expired(**vars(purge))
+        count = await target.needed_operations().count_expired(purge)
         report.publish(f"{count} expired tokens would be deleted.", expired=count, deleted=0)
         return ExitCode.DONE
-    total = None if target.operations is None else await target.operations.count_expired(**vars(purge))
+    total = None if target.operations is None else await target.operations.count_expired(purge)
     await _delete(_batches(target, purge, batch_size), report, total=total)
-    left = 0 if target.operations is None else await target.operations.count_expired(**vars(purge))
+    left = 0 if target.operations is None else await target.operations.count_expired(purge)
     if left:
         report.summary += f" {left} are left, because other transactions have locked them: purge again later."
     report.document["left"] = left
     return ExitCode.DONE
 
 
-def _batches(target: Target, purge: _Purge, batch_size: int) -> AsyncIterator[int]:
+def _batches(target: Target, purge: Liveness, batch_size: int) -> AsyncIterator[int]:
     """Return the batches, each as the number of deleted tokens."""
     if target.operations is None:
         return _single_batch(target, purge, batch_size)
-    return target.operations.purge(**vars(purge), batch_size=batch_size)
+    return target.operations.purge(purge, batch_size=batch_size)
 
 
-async def _single_batch(target: Target, purge: _Purge, batch_size: int) -> AsyncIterator[int]:
+async def _single_batch(target: Target, purge: Liveness, batch_size: int) -> AsyncIterator[int]:
     """Let a store of another package delete all tokens, as its verb does."""
     yield await target.context.store.purge(**vars(purge), batch_size=batch_size)
 

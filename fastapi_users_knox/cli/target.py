@@ -13,6 +13,7 @@ from uuid import UUID
 from fastapi_users_knox.cli.operations import Operations, operations_of
 from fastapi_users_knox.cli.report import Problem
 from fastapi_users_knox.errors import StoreUnavailable, describe
+from fastapi_users_knox.records.statistics import Liveness
 from fastapi_users_knox.settings import KnoxSettings
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
@@ -71,6 +72,11 @@ class Target:
     def context(self) -> Context[Any, Any]:
         """The store, the settings, the user database and the clock of the strategy."""
         return self.strategy._context  # noqa: SLF001 (the program is a part of this package)
+
+    def liveness(self) -> Liveness:
+        """Return which tokens are live now."""
+        now, settings = self.context.now(), self.context.settings
+        return Liveness(now=now, audience=settings.audience, created_since=settings.created_since(now))
 
     def needed_operations(self) -> Operations:
         """Return what the store can do besides its verbs.

@@ -1,12 +1,13 @@
 """What an operator does with tokens in Redis besides the verbs of the store."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Any
 
+from fastapi_users_knox.records.statistics import Liveness, Statistics
 from fastapi_users_knox.redis.purging import purge_each
 from fastapi_users_knox.redis.records import milliseconds
 from fastapi_users_knox.redis.searching import find_records
+from fastapi_users_knox.redis.statistics import count_records
 from fastapi_users_knox.redis.store import RedisTokenStore
 
 __all__ = ["RedisOperations"]
@@ -35,21 +36,20 @@ class RedisOperations:
         """Return `None`, because the users are not in Redis."""
         return None
 
-    async def count_expired(self, *, audience: str, now: datetime, created_since: datetime | None) -> int:
+    async def count_expired(self, liveness: Liveness) -> int:
         """Return how many records `purge` would remove. Redis has already deleted most of those that have expired."""
         count = 0
         async for _, records in find_records(self._client, self._keys):
-            count += sum(
-                not record.is_live(now, created_since=created_since if record.audience == audience else None)
-                for record in records
-            )
+            count += sum(not liveness.is_live(record) for record in records)
         return count
 
-    async def purge(
-        self, *, audience: str, now: datetime, created_since: datetime | None, batch_size: int
-    ) -> AsyncIterator[int]:
+    async def purge(self, liveness: Liveness, *, batch_size: int) -> AsyncIterator[int]:
         """Remove the records of one user after the other, and yield how many records of each user were removed."""
-        times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
-        arguments = {"audience": audience, "step": self._step, **times}
+        times = {"now": milliseconds(liveness.now), "created_since": milliseconds(liveness.created_since)}
+        arguments = {"audience": liveness.audience, "step": self._step, **times}
         async for removed in purge_each(self._client, self._keys, arguments, batch_size=batch_size):
             yield removed
+
+    async def count(self, liveness: Liveness, *, top: int) -> Statistics:
+        """Read all records once, those of a hundred users at a time."""
+        return await count_records(self._client, self._keys, liveness, top=top)

@@ -1,18 +1,19 @@
 """What an operator does with tokens in SQL besides the verbs of the store."""
 
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select
 
+from fastapi_users_knox.records.statistics import Liveness, Statistics
 from fastapi_users_knox.sqlalchemy.attributes import in_sql
 from fastapi_users_knox.sqlalchemy.keys import id_type
 from fastapi_users_knox.sqlalchemy.removing import has_expired, purge_batch
 from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded
 from fastapi_users_knox.sqlalchemy.snapshots import read
+from fastapi_users_knox.sqlalchemy.statistics import count_by_audience, count_by_user, count_users, statistics_of
 from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
 
@@ -49,20 +50,27 @@ class SQLOperations:
         of_id = users.columns["id"]
         return bool(await self._select(select(of_id).select_from(users.mapper.class_).where(of_id == user_id)))
 
-    async def count_expired(self, *, audience: str, now: datetime, created_since: datetime | None) -> int:
+    async def count_expired(self, liveness: Liveness) -> int:
         """Return how many rows `purge` would delete."""
-        where = has_expired(self._database.sql, audience=audience, now=now, created_since=created_since)
+        where = has_expired(self._database.sql, **vars(liveness))
         rows = await self._select(select(func.count()).select_from(self._database.sql.table).where(where))
         return int(rows[0][0])
 
-    async def purge(
-        self, *, audience: str, now: datetime, created_since: datetime | None, batch_size: int
-    ) -> AsyncIterator[int]:
+    async def purge(self, liveness: Liveness, *, batch_size: int) -> AsyncIterator[int]:
         """Delete the rows in batches, skip locked rows, and yield how many rows each batch deleted."""
-        where = has_expired(self._database.sql, audience=audience, now=now, created_since=created_since)
+        where = has_expired(self._database.sql, **vars(liveness))
         work = partial(purge_batch, self._database, where=where, batch_size=batch_size)
         while batch := await run_to_commit(self._database, work):
             yield batch
+
+    async def count(self, liveness: Liveness, *, top: int) -> Statistics:
+        """Count the rows by three statements."""
+        sql = self._database.sql
+        return statistics_of(
+            await self._select(count_by_audience(sql, liveness)),
+            await self._select(count_users(sql, liveness)),
+            await self._select(count_by_user(sql, liveness, top=top)),
+        )
 
     async def _select(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """Select rows, and end the transaction if the session had none, so that the next SELECT sees what is new."""

@@ -41,3 +41,10 @@ async def postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIte
     """Return a PostgreSQL database, with empty tables."""
     async with opened("postgresql-asyncpg", request, tmp_path) as place:
         yield place
+
+
+@pytest.fixture
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+    """Return an empty Redis cluster."""
+    async with opened("redis-cluster", request, tmp_path) as place:
+        yield place

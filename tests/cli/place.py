@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from fastapi_users_knox import IssuedToken, KnoxSettings, KnoxStrategy
 from fastapi_users_knox.cli import program
 from fastapi_users_knox.settings.settings import utc_now
-from tests.backends import Backend, OpenApp, RedisBackend
+from tests.backends import Backend, OpenApp
 from tests.conftest import backend_of
 from tests.models import User
 
@@ -107,7 +107,7 @@ async def opened(name: str, request: pytest.FixtureRequest, path: Path) -> Async
     backend = backend_of(name, request, path)
     await backend.empty()
     async with backend.serving() as open_app:
-        yield Place(open_app=open_app, options=OPTIONS[type(backend)](backend, request))
+        yield Place(open_app=open_app, options=OPTIONS.get(name, options_of_database)(backend, request))
 
 
 def options_of_database(backend: Backend, _request: pytest.FixtureRequest) -> Sequence[str]:
@@ -120,7 +120,12 @@ def options_of_redis(_backend: Backend, request: pytest.FixtureRequest) -> Seque
     return ["--redis", request.getfixturevalue("redis_7_server").url()]
 
 
-OPTIONS = {Backend: options_of_database, RedisBackend: options_of_redis}
+def options_of_cluster(_backend: Backend, request: pytest.FixtureRequest) -> Sequence[str]:
+    """Return the options for a cluster."""
+    return ["--redis", request.getfixturevalue("redis_cluster_servers").url(), "--redis-cluster"]
+
+
+OPTIONS = {"redis-7": options_of_redis, "redis-cluster": options_of_cluster}
 
 
 def run_program(words: Sequence[str], environment: Mapping[str, str], typed: str = "") -> Result:

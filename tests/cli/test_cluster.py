@@ -1,0 +1,13 @@
+"""The commands on a Redis cluster."""
+
+from tests.cli.place import Place
+
+
+async def test_tokens_in_a_cluster_are_counted(cluster: Place) -> None:
+    """`stats` and `purge` find the tokens on all nodes of a cluster."""
+    tokens = [await cluster.log_in(await cluster.create_user()) for _ in range(20)]
+
+    counted, purged = await cluster.ask("stats"), await cluster.ask("purge")
+
+    assert (counted["live"], counted["users"], purged["deleted"], purged["left"]) == (20, 20, 0, 0)
+    assert all([await cluster.accepts(token) for token in tokens])
