@@ -1,6 +1,7 @@
 """What an operator does with a store besides the verbs of `TokenStore`. The stores of this package can do it all."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from fastapi_users_knox.records.statistics import Liveness, Statistics
@@ -49,6 +50,19 @@ class Operations(Protocol):
         Args:
             liveness: Which records are live.
             top: How many of the users with the most live records are returned.
+        """
+        ...
+
+    async def count_users(self) -> int | None:
+        """Return how many users have tokens; `None` if that takes as long as finding them all."""
+        ...
+
+    def users_with_tokens(self, *, before: datetime | None, keep_scoped: bool) -> AsyncIterator[Sequence[object]]:
+        """Find all users who have tokens during the whole iteration, and yield the ids of some at a time.
+
+        Args:
+            before: If it is given, only users are found who have a token whose login was earlier.
+            keep_scoped: Whether tokens with scopes do not count.
         """
         ...
 

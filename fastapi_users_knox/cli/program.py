@@ -6,7 +6,9 @@ from uuid import UUID
 
 import typer
 
+from fastapi_users_knox.cli.everyone import is_confirmed, log_out_everyone
 from fastapi_users_knox.cli.purging import purge_expired
+from fastapi_users_knox.cli.report import ExitCode
 from fastapi_users_knox.cli.running import run
 from fastapi_users_knox.cli.sessions import list_sessions, log_out_user, revoke_session
 from fastapi_users_knox.cli.statistics import show_statistics
@@ -30,6 +32,8 @@ program = typer.Typer(
 
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id or e-mail address.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+KeepApiTokens = Annotated[bool, typer.Option("--keep-api-tokens", help="Keep the tokens with scopes.")]
 
 
 @program.callback()
@@ -110,7 +114,7 @@ def logout_all(
     context: typer.Context,
     user: User,
     *,
-    keep_api_tokens: Annotated[bool, typer.Option("--keep-api-tokens", help="Keep the tokens with scopes.")] = False,
+    keep_api_tokens: KeepApiTokens = False,
     json: Json = False,
 ) -> None:
     """Revoke all sessions of a user, of every audience."""
@@ -155,6 +159,27 @@ def stats(
     In SQL, the database counts them. In Redis, the program reads all records, a hundred users at a time.
     """
     run(context, partial(show_statistics, top=top), as_json=json)
+
+
+@program.command(epilog=_EPILOG)
+def logout_everyone(
+    context: typer.Context,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    keep_api_tokens: KeepApiTokens = False,
+    json: Json = False,
+) -> None:
+    """Revoke all sessions of all users, of every audience.
+
+    When the command has returned, no token is accepted that was issued before it began. It revokes the tokens of one
+    user after the other, so this takes time. To refuse all of them at once, first deploy the setting not_before, which
+    is the kill switch, and then run this command, so that you can remove the setting again.
+
+    Ctrl-C stops after the running user, and the command can be run again.
+    """
+    if not yes and not is_confirmed("Log out everyone?"):
+        raise typer.Exit(ExitCode.FINDINGS)
+    run(context, partial(log_out_everyone, keep_api_tokens=keep_api_tokens), as_json=json)
 
 
 def main() -> None:

@@ -1,12 +1,15 @@
 """What an operator does with tokens in Redis besides the verbs of the store."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from typing import Any
 
+from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.records.statistics import Liveness, Statistics
+from fastapi_users_knox.redis.keys import user_id_in
 from fastapi_users_knox.redis.purging import purge_each
 from fastapi_users_knox.redis.records import milliseconds
-from fastapi_users_knox.redis.searching import find_records
+from fastapi_users_knox.redis.searching import find_records, find_users
 from fastapi_users_knox.redis.statistics import count_records
 from fastapi_users_knox.redis.store import RedisTokenStore
 
@@ -53,3 +56,31 @@ class RedisOperations:
     async def count(self, liveness: Liveness, *, top: int) -> Statistics:
         """Read all records once, those of a hundred users at a time."""
         return await count_records(self._client, self._keys, liveness, top=top)
+
+    async def count_users(self) -> int | None:
+        """Return `None`, because Redis has to find the users in order to count them."""
+        return None
+
+    async def users_with_tokens(self, *, before: datetime | None, keep_scoped: bool) -> AsyncIterator[Sequence[object]]:
+        """Find the users by SCAN, which returns every key that exists during the whole iteration, some of them twice.
+
+        Raises:
+            KnoxError: A key contains an id that `parse_id` refuses.
+        """
+        if before is None and not keep_scoped:
+            async for indexes in find_users(self._client, self._keys):
+                yield [self._id_in_key(user_id_in(index)) for index in indexes]
+            return
+        async for user_id, records in find_records(self._client, self._keys):
+            counted = [record for record in records if not (keep_scoped and record.scopes is not None)]
+            if any(before is None or min(record.created_at, record.authenticated_at) < before for record in counted):
+                yield [self._id_in_key(user_id)]
+
+    def _id_in_key(self, text: str) -> object:
+        try:
+            return self.parse_id(text)
+        except Exception:  # noqa: BLE001 (the application's own function may raise anything)
+            raise KnoxError(
+                f"a key of Redis has the user id {text}, which parse_id refuses: check users, key_prefix and the type "
+                "of the ids"
+            ) from None

@@ -1,6 +1,7 @@
 """What an operator does with tokens in SQL besides the verbs of the store."""
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -16,6 +17,7 @@ from fastapi_users_knox.sqlalchemy.snapshots import read
 from fastapi_users_knox.sqlalchemy.statistics import count_by_audience, count_by_user, count_users, statistics_of
 from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
+from fastapi_users_knox.sqlalchemy.users_with_tokens import count_users_with_tokens, find_users_with_tokens
 
 __all__ = ["SQLOperations"]
 
@@ -71,6 +73,20 @@ class SQLOperations:
             await self._select(count_users(sql, liveness)),
             await self._select(count_by_user(sql, liveness, top=top)),
         )
+
+    async def count_users(self) -> int | None:
+        """Count the users who have tokens."""
+        rows = await self._select(count_users_with_tokens(self._database.sql))
+        return int(rows[0][0])
+
+    async def users_with_tokens(self, *, before: datetime | None, keep_scoped: bool) -> AsyncIterator[Sequence[object]]:
+        """Find the users in the order of their ids, so that each is found once, whatever is stored meanwhile."""
+        find = partial(find_users_with_tokens, self._database.sql, before=before, keep_scoped=keep_scoped)
+        last: Sequence[object] = ()
+        while rows := await self._select(find(after=last)):
+            ids = [row[0] for row in rows]
+            yield ids
+            last = ids[-1:]
 
     async def _select(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """Select rows, and end the transaction if the session had none, so that the next SELECT sees what is new."""

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy
+from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, Listener
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.models import KnoxToken, User, store_on
@@ -22,13 +22,14 @@ DATABASE, REDIS = "KNOX_TEST_DATABASE", "KNOX_TEST_REDIS"
 SETTINGS = KnoxSettings(audience="web")
 open_transactions: list[bool] = []
 published: list[KnoxEvent[Any]] = []
+listeners: list[Listener] = []
 
 
 @asynccontextmanager
 async def open_strategy() -> AsyncIterator[KnoxStrategy[User, UUID]]:
     """Open a strategy over the database, with settings and a listener."""
     async with open_session() as session:
-        yield KnoxStrategy(store_on(session), SETTINGS, request=None, listeners=[published.append])
+        yield KnoxStrategy(store_on(session), SETTINGS, request=None, listeners=[published.append, *listeners])
 
 
 @asynccontextmanager
@@ -79,6 +80,19 @@ async def open_slowly() -> AsyncIterator[str]:
     sys.stderr.flush()
     await asyncio.Event().wait()
     yield ""
+
+
+@asynccontextmanager
+async def open_with_slow_listener() -> AsyncIterator[KnoxStrategy[User, UUID]]:
+    """Open a strategy whose listener says that a session is revoked, and waits for a line of input."""
+
+    async def wait(_event: KnoxEvent[Any]) -> None:
+        sys.stderr.write("revoked\n")
+        sys.stderr.flush()
+        await asyncio.to_thread(sys.stdin.readline)
+
+    async with open_session() as session:
+        yield KnoxStrategy(store_on(session), request=None, listeners=[wait])
 
 
 @asynccontextmanager

@@ -136,4 +136,5 @@ def run_program(words: Sequence[str], environment: Mapping[str, str], typed: str
 def start_program(*words: str) -> subprocess.Popen[str]:
     """Start the program as a process."""
     command = [sys.executable, "-c", "from fastapi_users_knox.cli import main; main()", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)

@@ -11,3 +11,13 @@ async def test_tokens_in_a_cluster_are_counted(cluster: Place) -> None:
 
     assert (counted["live"], counted["users"], purged["deleted"], purged["left"]) == (20, 20, 0, 0)
     assert all([await cluster.accepts(token) for token in tokens])
+
+
+async def test_everyone_in_a_cluster_is_logged_out(cluster: Place) -> None:
+    """`logout-everyone` finds the users on all nodes of a cluster."""
+    tokens = [await cluster.log_in(await cluster.create_user()) for _ in range(20)]
+
+    document = await cluster.ask("logout-everyone", "--yes")
+
+    assert document == {"users": 20, "revoked": 20}
+    assert not any([await cluster.accepts(token) for token in tokens])
