@@ -1,9 +1,10 @@
 """What an operator does with a store besides the verbs of `TokenStore`. The stores of this package can do it all."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from fastapi_users_knox.records.finding import Finding
 from fastapi_users_knox.records.statistics import Liveness, Statistics
 from fastapi_users_knox.store import TokenStore
 
@@ -63,6 +64,15 @@ class Operations(Protocol):
         Args:
             before: If it is given, only users are found who have a token whose login was earlier.
             keep_scoped: Whether tokens with scopes do not count.
+        """
+        ...
+
+    async def check(self, clock: Callable[[], datetime], *, is_application: bool) -> Sequence[Finding]:
+        """Check the store.
+
+        Args:
+            clock: The clock of the strategy.
+            is_application: Whether the connections are those of the application, with its settings.
         """
         ...
 

@@ -6,6 +6,7 @@ from uuid import UUID
 
 import typer
 
+from fastapi_users_knox.cli.checks import check_setup
 from fastapi_users_knox.cli.everyone import is_confirmed, log_out_everyone
 from fastapi_users_knox.cli.purging import purge_expired
 from fastapi_users_knox.cli.report import ExitCode
@@ -180,6 +181,16 @@ def logout_everyone(
     if not yes and not is_confirmed("Log out everyone?"):
         raise typer.Exit(ExitCode.FINDINGS)
     run(context, partial(log_out_everyone, keep_api_tokens=keep_api_tokens), as_json=json)
+
+
+@program.command(epilog=_EPILOG)
+def check(context: typer.Context, *, json: Json = False) -> None:
+    """Check the set-up before you deploy it, and print each finding with its cure.
+
+    In SQL: the table, its indexes, its foreign key, and the clock of the server. In Redis: persistence, eviction,
+    replicas and clocks. With --app also the settings. The exit code is 1 if there is a problem.
+    """
+    run(context, check_setup, as_json=json)
 
 
 def main() -> None:

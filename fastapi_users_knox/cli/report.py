@@ -99,10 +99,7 @@ class Report:
 
 def _console(stream: IO[str]) -> Console:
     """Return a console that prints text as it is. A client chose some of it, so it must not be taken for markup."""
-    console = Console(file=stream, markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _WIDE
-    return console
+    return Console(file=stream, width=None if stream.isatty() else _WIDE, markup=False, highlight=False, emoji=False)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:

@@ -1,11 +1,13 @@
 """What an operator does with tokens in Redis besides the verbs of the store."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 from fastapi_users_knox.errors import KnoxError
+from fastapi_users_knox.records.finding import Finding
 from fastapi_users_knox.records.statistics import Liveness, Statistics
+from fastapi_users_knox.redis.checks import check_servers
 from fastapi_users_knox.redis.keys import user_id_in
 from fastapi_users_knox.redis.purging import purge_each
 from fastapi_users_knox.redis.records import milliseconds
@@ -75,6 +77,15 @@ class RedisOperations:
             counted = [record for record in records if not (keep_scoped and record.scopes is not None)]
             if any(before is None or min(record.created_at, record.authenticated_at) < before for record in counted):
                 yield [self._id_in_key(user_id)]
+
+    async def check(
+        self,
+        clock: Callable[[], datetime],
+        *,
+        is_application: bool,  # noqa: ARG002 (the servers are the same for every client)
+    ) -> Sequence[Finding]:
+        """Check persistence, eviction, replicas and clocks."""
+        return await check_servers(self._client, clock)
 
     def _id_in_key(self, text: str) -> object:
         try:

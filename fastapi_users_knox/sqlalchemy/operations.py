@@ -1,15 +1,24 @@
 """What an operator does with tokens in SQL besides the verbs of the store."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Row, Select, func, select
 
+from fastapi_users_knox.records.finding import Finding, clock_finding
 from fastapi_users_knox.records.statistics import Liveness, Statistics
 from fastapi_users_knox.sqlalchemy.attributes import in_sql
+from fastapi_users_knox.sqlalchemy.checks import (
+    check_enforcement,
+    check_table,
+    count_orphans,
+    orphans_finding,
+    server_time,
+)
+from fastapi_users_knox.sqlalchemy.database import Work
 from fastapi_users_knox.sqlalchemy.keys import id_type
 from fastapi_users_knox.sqlalchemy.removing import has_expired, purge_batch
 from fastapi_users_knox.sqlalchemy.sessions import commit_keeping_loaded
@@ -17,9 +26,12 @@ from fastapi_users_knox.sqlalchemy.snapshots import read
 from fastapi_users_knox.sqlalchemy.statistics import count_by_audience, count_by_user, count_users, statistics_of
 from fastapi_users_knox.sqlalchemy.store import SQLAlchemyTokenStore
 from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
+from fastapi_users_knox.sqlalchemy.trouble import raising_store_unavailable
 from fastapi_users_knox.sqlalchemy.users_with_tokens import count_users_with_tokens, find_users_with_tokens
 
 __all__ = ["SQLOperations"]
+
+T = TypeVar("T")
 
 
 class SQLOperations:
@@ -87,6 +99,32 @@ class SQLOperations:
             ids = [row[0] for row in rows]
             yield ids
             last = ids[-1:]
+
+    async def check(self, clock: Callable[[], datetime], *, is_application: bool) -> Sequence[Finding]:
+        """Check the table, its indexes and its foreign key, whether the key was kept, and the server's clock."""
+        sql = self._database.sql
+        findings = list(await self._run(partial(check_table, sql=sql)))
+        if is_application:
+            findings += await self._run(check_enforcement)
+        before = clock()
+        server = await self._run(server_time)
+        if server is not None:
+            between = before + (clock() - before) / 2
+            findings.append(clock_finding("clock", (server - between).total_seconds()))
+        if sql.users is not None and findings[0].status == "ok":
+            orphans = await self._select(count_orphans(sql, sql.users.mapper, sql.users.columns["id"]))
+            findings.append(orphans_finding(orphans[0][0]))
+        return findings
+
+    async def _run(self, work: Work[T]) -> T:
+        """Do work that only reads, on the connection of the session."""
+        was_idle = not self._database.session.in_transaction()
+        with raising_store_unavailable(self._database):
+            connection = await self._database.connection(self._database.sql.no_rows)
+            done = await connection.run_sync(work)
+            if was_idle:
+                await commit_keeping_loaded(self._database.session)
+            return done
 
     async def _select(self, statement: Select[Any]) -> Sequence[Row[Any]]:
         """Select rows, and end the transaction if the session had none, so that the next SELECT sees what is new."""

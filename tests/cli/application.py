@@ -5,21 +5,26 @@ import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from redis.asyncio import Redis
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, Listener
 from fastapi_users_knox.redis import RedisTokenStore
-from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
+from fastapi_users_knox.settings.settings import utc_now
+from fastapi_users_knox.sqlalchemy import SQLAlchemyBaseKnoxTokenTable, SQLAlchemyTokenStore
 from tests.models import KnoxToken, User, store_on
 
 DATABASE, REDIS = "KNOX_TEST_DATABASE", "KNOX_TEST_REDIS"
 SETTINGS = KnoxSettings(audience="web")
+AHEAD = timedelta(0)  # by which the clock of the application is ahead
+PRAGMA = "PRAGMA foreign_keys"  # the statement with which each connection begins
 open_transactions: list[bool] = []
 published: list[KnoxEvent[Any]] = []
 listeners: list[Listener] = []
@@ -29,7 +34,8 @@ listeners: list[Listener] = []
 async def open_strategy() -> AsyncIterator[KnoxStrategy[User, UUID]]:
     """Open a strategy over the database, with settings and a listener."""
     async with open_session() as session:
-        yield KnoxStrategy(store_on(session), SETTINGS, request=None, listeners=[published.append, *listeners])
+        strategy_listeners = [published.append, *listeners]
+        yield KnoxStrategy(store_on(session), SETTINGS, request=None, listeners=strategy_listeners, clock=clock)
 
 
 @asynccontextmanager
@@ -44,7 +50,7 @@ async def open_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
 async def open_capped_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
     """Open a strategy over Redis, with settings."""
     async with Redis.from_url(os.environ[REDIS]) as client:
-        yield KnoxStrategy(RedisTokenStore[User, UUID](client), SETTINGS, request=None, user_db=None)
+        yield KnoxStrategy(RedisTokenStore[User, UUID](client), SETTINGS, request=None, user_db=None, clock=clock)
 
 
 @asynccontextmanager
@@ -99,11 +105,43 @@ async def open_with_slow_listener() -> AsyncIterator[KnoxStrategy[User, UUID]]:
 async def open_session() -> AsyncIterator[AsyncSession]:
     """Open a session of the application."""
     engine = create_async_engine(os.environ[DATABASE])
+    event.listen(engine.sync_engine, "connect", _begin)
     try:
         async with AsyncSession(engine, expire_on_commit=False) as session:
             yield session
     finally:
         await engine.dispose()
+
+
+class LooseBase(DeclarativeBase):
+    """The declarative base of a table without users."""
+
+
+class Loose(SQLAlchemyBaseKnoxTokenTable[UUID], LooseBase):
+    """Tokens whose users are in another database."""
+
+    __tablename__ = "loose_token"
+    user_id: Mapped[UUID] = mapped_column()
+
+
+@asynccontextmanager
+async def open_loose() -> AsyncIterator[KnoxStrategy[User, UUID]]:
+    """Open a strategy over the tokens whose users are in another database."""
+    async with open_session() as session:
+        yield KnoxStrategy(SQLAlchemyTokenStore[User, UUID](session, Loose, users=None), request=None, user_db=None)
+
+
+def _begin(connection: Any, _record: object) -> None:
+    """Send a statement on a new connection to SQLite."""
+    if "sqlite" in os.environ[DATABASE]:
+        cursor = connection.cursor()
+        cursor.execute(PRAGMA)
+        cursor.close()
+
+
+def clock() -> datetime:
+    """Return the time of the application's clock."""
+    return utc_now() + AHEAD
 
 
 @asynccontextmanager

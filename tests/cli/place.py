@@ -133,8 +133,8 @@ def run_program(words: Sequence[str], environment: Mapping[str, str], typed: str
     return CliRunner().invoke(program, words, input=typed, env=dict(environment))
 
 
-def start_program(*words: str) -> subprocess.Popen[str]:
+def start_program(*words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[str]:
     """Start the program as a process."""
     command = [sys.executable, "-c", "from fastapi_users_knox.cli import main; main()", *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)

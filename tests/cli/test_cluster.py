@@ -21,3 +21,12 @@ async def test_everyone_in_a_cluster_is_logged_out(cluster: Place) -> None:
 
     assert document == {"users": 20, "revoked": 20}
     assert not any([await cluster.accepts(token) for token in tokens])
+
+
+async def test_all_masters_are_checked(cluster: Place) -> None:
+    """`check` asks all masters of a cluster."""
+    document = await cluster.ask("check", code=1)
+
+    names = [check["check"] for check in document["checks"] if check["check"].endswith(": role")]
+    assert (len(names), len({*names})) == (3, 3)
+    assert all("127.0.0.1:" in name for name in names)

@@ -1,7 +1,10 @@
 """How a command ends if the store is unavailable, raises an error, or if somebody interrupts it."""
 
 import json
+import os
 import signal
+from contextlib import suppress
+from datetime import timedelta
 
 from sqlalchemy.engine import make_url
 
@@ -52,3 +55,29 @@ def test_ctrl_c_ends_with_130() -> None:
         output, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, errors) == (130, "Interrupted.\n")
     assert json.loads(output) == {"interrupted": True}
+
+
+async def test_a_terminal_shows_progress(sqlite: Place) -> None:
+    """On a terminal, standard error has a progress bar, and standard output only the result."""
+    await sqlite.log_in(await sqlite.create_user(), ago=timedelta(days=1))
+    reading, terminal = os.openpty()
+
+    with start_program(*sqlite.options, "purge", errors=terminal) as process:
+        os.close(terminal)
+        assert process.stdout
+        output = process.stdout.read()
+    shown = read_terminal(reading)
+
+    assert process.returncode == 0
+    assert "Deleting expired tokens" in shown
+    assert output.startswith("1 expired tokens are deleted")
+
+
+def read_terminal(reading: int) -> str:
+    """Return what was written to a terminal that is closed now."""
+    shown = b""
+    with suppress(OSError):  # Linux reports the end of a terminal as an error.
+        while part := os.read(reading, 4096):
+            shown += part
+    os.close(reading)
+    return shown.decode()
