@@ -8,7 +8,7 @@ from fastapi_users_knox.cli.purging import run_steps
 from fastapi_users_knox.cli.report import ExitCode, Problem, Report
 from fastapi_users_knox.cli.target import Target
 
-__all__ = ["is_confirmed", "log_out_everyone"]
+__all__ = ["is_confirmed", "leave_logged_in", "log_out_everyone"]
 
 _PASSES = 10
 
@@ -18,6 +18,12 @@ def is_confirmed(question: str) -> bool:
     sys.stderr.write(f"{question} [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+async def leave_logged_in(_target: Target, report: Report) -> ExitCode:
+    """Do nothing, because the answer was no."""
+    report.publish("Nobody is logged out.", users=0, revoked=0)
+    return ExitCode.FINDINGS
 
 
 async def log_out_everyone(target: Target, report: Report, *, keep_api_tokens: bool) -> ExitCode:
@@ -48,24 +54,25 @@ class _Work:
     def __init__(self, target: Target, report: Report, *, keep_api_tokens: bool) -> None:
         """Begin with nothing revoked."""
         self._target, self._report, self._keep = target, report, keep_api_tokens
-        self._users = self._revoked = 0
+        self._visits = self._users = self._revoked = 0
         self._publish()
 
     async def visit(self, before: datetime | None, *, total: int | None) -> int:
         """Revoke the tokens of each user who has one from before this time, and return the number of these users."""
-        visited = self._users
+        visits = self._visits
         users = self._target.needed_operations().users_with_tokens(before=before, keep_scoped=self._keep)
         with self._report.progress() as progress:
             task = progress.add_task("Logging out users", total=total)
 
             def note(revoked: int) -> None:
-                self._users += 1
+                self._visits += 1
+                self._users += revoked > 0
                 self._revoked += revoked
                 progress.advance(task)
                 self._publish()
 
             await run_steps(self._revocations(users), note)
-        return self._users - visited
+        return self._visits - visits
 
     async def _revocations(self, users: AsyncIterator[Sequence[object]]) -> AsyncIterator[int]:
         """Revoke the tokens of one user after the other, and yield how many of each were live."""

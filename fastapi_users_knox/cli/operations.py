@@ -18,6 +18,11 @@ __all__ = ["Operations", "operations_of"]
 class Operations(Protocol):
     """The operations of one store. They are not part of `TokenStore`, so a store of your own need not have them."""
 
+    @property
+    def counts_cheaply(self) -> bool:
+        """Whether the store itself counts expired records, so that the program need not read them."""
+        ...
+
     def parse_id(self, text: str) -> object:
         """Return the user id that is written as this text.
 
@@ -60,6 +65,8 @@ class Operations(Protocol):
 
     def users_with_tokens(self, *, before: datetime | None, keep_scoped: bool) -> AsyncIterator[Sequence[object]]:
         """Find all users who have tokens during the whole iteration, and yield the ids of some at a time.
+
+        Users who do not match may be found too if `before` is not given.
 
         Args:
             before: If it is given, only users are found who have a token whose login was earlier.

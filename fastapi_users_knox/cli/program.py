@@ -7,9 +7,8 @@ from uuid import UUID
 import typer
 
 from fastapi_users_knox.cli.checks import check_setup
-from fastapi_users_knox.cli.everyone import is_confirmed, log_out_everyone
+from fastapi_users_knox.cli.everyone import is_confirmed, leave_logged_in, log_out_everyone
 from fastapi_users_knox.cli.purging import purge_expired
-from fastapi_users_knox.cli.report import ExitCode
 from fastapi_users_knox.cli.running import run
 from fastapi_users_knox.cli.sessions import list_sessions, log_out_user, revoke_session
 from fastapi_users_knox.cli.statistics import show_statistics
@@ -34,6 +33,33 @@ program = typer.Typer(
 User = Annotated[str, typer.Argument(metavar="USER", help="The user's id or e-mail address.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
+App = Annotated[
+    str | None,
+    typer.Option(
+        envvar=_ENV("APP"),
+        metavar="MODULE:FUNCTION",
+        help="An async context manager function of your application that yields a KnoxStrategy. Its events are "
+        "published, and its settings and its store apply.",
+    ),
+]
+Database = Annotated[
+    str | None, typer.Option(envvar=_ENV("DATABASE"), metavar="URL", help="An asynchronous URL of SQLAlchemy.")
+]
+Table = Annotated[
+    str | None,
+    typer.Option(envvar=_ENV("TABLE"), metavar="MODULE:CLASS", help="The mapped class of the tokens in --database."),
+]
+Redis = Annotated[str | None, typer.Option(envvar=_ENV("REDIS"), metavar="URL", help="The URL of Redis.")]
+RedisCluster = Annotated[
+    bool, typer.Option("--redis-cluster", envvar=_ENV("REDIS_CLUSTER"), help="--redis is a node of a cluster.")
+]
+KeyPrefix = Annotated[str, typer.Option(envvar=_ENV("KEY_PREFIX"), help="The key_prefix of the store in --redis.")]
+Users = Annotated[str, typer.Option(envvar=_ENV("USERS"), help="The users= of the store in --redis.")]
+IdTypeName = Annotated[IdType, typer.Option(envvar=_ENV("ID_TYPE"), help="The type of the users' ids in --redis.")]
+Audience = Annotated[
+    str | None,
+    typer.Option(envvar=_ENV("AUDIENCE"), help="The audience of the sessions, with --database or --redis."),
+]
 KeepApiTokens = Annotated[bool, typer.Option("--keep-api-tokens", help="Keep the tokens with scopes.")]
 
 
@@ -41,39 +67,15 @@ KeepApiTokens = Annotated[bool, typer.Option("--keep-api-tokens", help="Keep the
 def options(
     context: typer.Context,
     *,
-    app: Annotated[
-        str | None,
-        typer.Option(
-            envvar=_ENV("APP"),
-            metavar="MODULE:FUNCTION",
-            help="An async context manager function of your application that yields a KnoxStrategy. Its events are "
-            "published, and its settings and its store apply.",
-        ),
-    ] = None,
-    database: Annotated[
-        str | None, typer.Option(envvar=_ENV("DATABASE"), metavar="URL", help="An asynchronous URL of SQLAlchemy.")
-    ] = None,
-    table: Annotated[
-        str | None,
-        typer.Option(
-            envvar=_ENV("TABLE"), metavar="MODULE:CLASS", help="The mapped class of the tokens in --database."
-        ),
-    ] = None,
-    redis: Annotated[str | None, typer.Option(envvar=_ENV("REDIS"), metavar="URL", help="The URL of Redis.")] = None,
-    redis_cluster: Annotated[
-        bool, typer.Option("--redis-cluster", envvar=_ENV("REDIS_CLUSTER"), help="--redis is a node of a cluster.")
-    ] = False,
-    key_prefix: Annotated[
-        str, typer.Option(envvar=_ENV("KEY_PREFIX"), help="The key_prefix of the store in --redis.")
-    ] = "knox:",
-    users: Annotated[str, typer.Option(envvar=_ENV("USERS"), help="The users= of the store in --redis.")] = "",
-    id_type: Annotated[
-        IdType, typer.Option(envvar=_ENV("ID_TYPE"), help="The type of the users' ids in --redis.")
-    ] = IdType.UUID,
-    audience: Annotated[
-        str | None,
-        typer.Option(envvar=_ENV("AUDIENCE"), help="The audience of the sessions, with --database or --redis."),
-    ] = None,
+    app: App = None,
+    database: Database = None,
+    table: Table = None,
+    redis: Redis = None,
+    redis_cluster: RedisCluster = False,
+    key_prefix: KeyPrefix = "knox:",
+    users: Users = "",
+    id_type: IdTypeName = IdType.UUID,
+    audience: Audience = None,
 ) -> None:
     """List and revoke sessions, delete expired tokens, and check a set-up of fastapi-users-knox.
 
@@ -178,9 +180,8 @@ def logout_everyone(
 
     Ctrl-C stops after the running user, and the command can be run again.
     """
-    if not yes and not is_confirmed("Log out everyone?"):
-        raise typer.Exit(ExitCode.FINDINGS)
-    run(context, partial(log_out_everyone, keep_api_tokens=keep_api_tokens), as_json=json)
+    command = partial(log_out_everyone, keep_api_tokens=keep_api_tokens)
+    run(context, command if yes or is_confirmed("Log out everyone?") else leave_logged_in, as_json=json)
 
 
 @program.command(epilog=_EPILOG)

@@ -53,13 +53,18 @@ async def purge_expired(target: Target, report: Report, *, older_than: str, batc
         count = await target.needed_operations().count_expired(purge)
         report.publish(f"{count} expired tokens would be deleted.", expired=count, deleted=0)
         return ExitCode.DONE
-    total = None if target.operations is None else await target.operations.count_expired(purge)
-    await _delete(_batches(target, purge, batch_size), report, total=total)
-    left = 0 if target.operations is None else await target.operations.count_expired(purge)
+    await _delete(_batches(target, purge, batch_size), report, total=await _count(target, purge))
+    left = await _count(target, purge) or 0
     if left:
         report.summary += f" {left} are left, because other transactions have locked them: purge again later."
     report.document["left"] = left
     return ExitCode.DONE
+
+
+async def _count(target: Target, purge: Liveness) -> int | None:
+    """Count the expired tokens, if that costs little."""
+    operations = target.operations
+    return await operations.count_expired(purge) if operations is not None and operations.counts_cheaply else None
 
 
 def _batches(target: Target, purge: Liveness, batch_size: int) -> AsyncIterator[int]:

@@ -45,7 +45,7 @@ def _explain(error: Exception) -> tuple[ExitCode, str]:
         case Problem():
             return error.exit_code, str(error)
         case StoreUnavailable():
-            return ExitCode.UNAVAILABLE, "the token store is unavailable; its log, above, says why"
+            return ExitCode.UNAVAILABLE, "the token store is unavailable; the log says why"
         case KnoxError():
             return ExitCode.USAGE, str(error)
         case _:

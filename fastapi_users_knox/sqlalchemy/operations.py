@@ -37,6 +37,8 @@ T = TypeVar("T")
 class SQLOperations:
     """The operations of a store in SQL."""
 
+    counts_cheaply = True
+
     def __init__(self, store: SQLAlchemyTokenStore[Any, Any]) -> None:
         """Use the session and the statements of the store."""
         self._database = store._database  # noqa: SLF001 (of the same part of the package)

@@ -48,9 +48,10 @@ async def open_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
 
 @asynccontextmanager
 async def open_capped_on_redis() -> AsyncIterator[KnoxStrategy[User, UUID]]:
-    """Open a strategy over Redis, with settings."""
+    """Open a strategy over Redis, with settings and a listener."""
     async with Redis.from_url(os.environ[REDIS]) as client:
-        yield KnoxStrategy(RedisTokenStore[User, UUID](client), SETTINGS, request=None, user_db=None, clock=clock)
+        store = RedisTokenStore[User, UUID](client)
+        yield KnoxStrategy(store, SETTINGS, request=None, user_db=None, listeners=listeners, clock=clock)
 
 
 @asynccontextmanager

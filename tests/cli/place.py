@@ -3,9 +3,10 @@
 import json
 import subprocess
 import sys
+from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from anyio import to_thread
 from typer.testing import CliRunner, Result
 
-from fastapi_users_knox import IssuedToken, KnoxSettings, KnoxStrategy
+from fastapi_users_knox import IssuedToken, KnoxSettings, KnoxStrategy, tokens
 from fastapi_users_knox.cli import program
 from fastapi_users_knox.settings.settings import utc_now
 from tests.backends import Backend, OpenApp
@@ -33,11 +34,13 @@ class Place:
     """The tokens of one application.
 
     Attributes:
+        backend: Where they are.
         open_app: A function that opens what a request of the application has.
         options: The options with which the program finds them.
         tokens: All tokens that were issued.
     """
 
+    backend: Backend
     open_app: OpenApp
     options: Sequence[str]
     tokens: list[str] = field(default_factory=list)
@@ -75,6 +78,12 @@ class Place:
         async with self.open_app() as app:
             yield app.strategy(settings, now=utc_now() - ago)
 
+    @asynccontextmanager
+    async def in_other_loop(self) -> AsyncIterator["Place"]:
+        """Return the place with connections of its own, for listeners, which run in the event loop of the program."""
+        async with self.backend.serving() as open_app:
+            yield replace(self, open_app=open_app)
+
     async def run(self, *arguments: object, code: int = 0, typed: str = "") -> Result:
         """Run a command, and check its exit code and that it printed no token."""
         return await self.run_with(self.options, *arguments, code=code, typed=typed)
@@ -91,7 +100,7 @@ class Place:
         words = [*options, *map(str, arguments)]
         result = await to_thread.run_sync(partial(run_program, words, environment, typed))
         assert result.exit_code == code, f"{result.output}{result.exception!r}"
-        assert not any(token in result.output for token in self.tokens)
+        assert not any(text in result.output for token in self.tokens for text in secrets_of(token))
         return result
 
     async def ask(self, *arguments: object, code: int = 0) -> dict[str, Any]:
@@ -101,13 +110,21 @@ class Place:
         return document
 
 
+def secrets_of(token: str) -> list[str]:
+    """Return a token, and its digest as hexadecimal digits, in base64url and as Python shows bytes."""
+    digest = tokens.digest(token)
+    return [token, digest.hex(), urlsafe_b64encode(digest).decode().rstrip("="), repr(digest)]
+
+
 @asynccontextmanager
 async def opened(name: str, request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Place]:
     """Open the place of this name, and empty it."""
     backend = backend_of(name, request, path)
     await backend.empty()
     async with backend.serving() as open_app:
-        yield Place(open_app=open_app, options=OPTIONS.get(name, options_of_database)(backend, request))
+        yield Place(
+            backend=backend, open_app=open_app, options=OPTIONS.get(name, options_of_database)(backend, request)
+        )
 
 
 def options_of_database(backend: Backend, _request: pytest.FixtureRequest) -> Sequence[str]:

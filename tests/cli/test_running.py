@@ -21,7 +21,7 @@ def test_an_unavailable_database_ends_with_3() -> None:
     result = run_program(["--database", url, "--table", TABLE, "sessions", USER], {})
 
     assert result.exit_code == 3
-    assert "Error: the token store is unavailable; its log, above, says why.\n" in result.stderr
+    assert "Error: the token store is unavailable; the log says why.\n" in result.stderr
     assert "the-password" not in result.output
 
 

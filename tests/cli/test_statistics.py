@@ -81,6 +81,7 @@ async def test_the_settings_of_the_application_decide(place: Place, monkeypatch:
     for ago in (3 * DAY, HOUR):
         await place.log_in(jane, ago=ago, token_ttl=None)
         await place.log_in(jane, ago=ago, token_ttl=None, settings=WEB)
+    await place.log_in(jane, ago=3 * DAY, token_ttl=None, settings=WEB)
     monkeypatch.setenv(application.DATABASE, place.options[1])
     monkeypatch.setenv(application.REDIS, place.options[1])
     monkeypatch.setattr(application, "SETTINGS", settings)
@@ -88,7 +89,7 @@ async def test_the_settings_of_the_application_decide(place: Place, monkeypatch:
 
     shown = (await place.run_with(["--app", f"tests.cli.application:{name}"], "stats")).stdout
 
-    assert "3 live tokens of 1 users, 1 expired tokens" in shown
+    assert "4 live tokens of 1 users, 1 expired tokens" in shown
 
 
 async def test_the_numbers_are_shown_in_tables(sqlite: Place) -> None:
