@@ -23,7 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("cli",),
-    ("routers", "manager"),
+    ("routers",),
+    ("manager",),
     ("strategy",),
     ("verbs",),
     ("users",),

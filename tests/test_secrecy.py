@@ -62,12 +62,14 @@ class Story:
         )
 
     async def play(self) -> None:
-        """Log in and out, refresh, rotate, reach the limit, expire, and log out everywhere."""
+        """Log in and out, refresh, rotate, re-authenticate, reach the limit, expire, and log out everywhere."""
         user, manager = await create_user(self.app.session), self.app.user_manager
         self.email = user.email
         first = await self.issue(NOW, user)
         self.objects.append(await self.strategy(NOW + timedelta(hours=1), first).authenticate(first, manager))
         second = await self.strategy(NOW).rotate_token(first, user)
+        self.tokens.append(second)
+        second = await self.strategy(NOW).reauthenticate(second, user)
         self.tokens.append(second)
         third, fourth = await self.issue(NOW, user), await self.issue(NOW, user)
         with pytest.raises(TokenLimitReached) as reached:
@@ -136,7 +138,8 @@ async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
 
     assert [secret for secret in story.secrets() for text in (*shown, *published) if secret in text] == []
     assert {type(event).__name__ for event in story.events} == {
-        *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenRevoked", "TokenExpired", "TokenLimitHit")
+        *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenReauthenticated", "TokenRevoked", "TokenExpired"),
+        "TokenLimitHit",
     }
 
 

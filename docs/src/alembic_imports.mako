@@ -1,2 +1,2 @@
 import fastapi_users_db_sqlalchemy.generics
-import fastapi_users_knox.sqlalchemy.table
+import fastapi_users_knox.sqlalchemy.column_types

@@ -4,11 +4,14 @@ from typing import Any
 
 from fastapi import Response, status
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorModel
+from fastapi_users.router.common import ErrorCode, ErrorModel
 
-__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "refusals"]
+from fastapi_users_knox.transports.responses import login_refusals
+
+__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "not_found_refusal", "reauthentication_refusals", "refusals"]
 
 SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+_STALE = {"REAUTHENTICATION_REQUIRED": "The login is too long ago."}
 
 
 def forbid_caching(response: Response) -> None:
@@ -16,24 +19,42 @@ def forbid_caching(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-def refusals(*, forbidden: str | None = None, not_found: dict[str, str] | None = None) -> OpenAPIResponseType:
+def refusals(
+    *, forbidden: str | None = None, not_found: dict[str, str] | None = None, stale: bool = False
+) -> OpenAPIResponseType:
     """Document the errors of a route that needs a token.
 
     Args:
         forbidden: Why a user may get a 403; `None` if the route has no 403.
         not_found: The values that `detail` may have in a 404, each with its meaning; `None` if the route has no 404.
+        stale: Whether the route needs a recent login.
     """
+    unauthorized = {"Unauthorized": "Missing token or inactive user."} | (_STALE if stale else {})
     documented: OpenAPIResponseType = {
-        status.HTTP_401_UNAUTHORIZED: _refusal({"Unauthorized": "Missing token or inactive user."}, "WWW-Authenticate"),
+        status.HTTP_401_UNAUTHORIZED: _refusal(unauthorized, "WWW-Authenticate"),
         status.HTTP_503_SERVICE_UNAVAILABLE: _refusal(
             {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."}, "Retry-After"
         ),
     }
     if forbidden is not None:
         documented[status.HTTP_403_FORBIDDEN] = _refusal({"Forbidden": forbidden})
-    if not_found is not None:
-        documented[status.HTTP_404_NOT_FOUND] = _refusal(not_found)
-    return documented
+    return documented if not_found is None else documented | not_found_refusal(not_found)
+
+
+def not_found_refusal(codes: dict[str, str]) -> OpenAPIResponseType:
+    """Document a 404 alone, with the values that `detail` may have, each with its meaning."""
+    return {status.HTTP_404_NOT_FOUND: _refusal(codes)}
+
+
+def reauthentication_refusals() -> OpenAPIResponseType:
+    """Document how a re-authentication may fail, other than by the token. Unlike a login, it has no limit."""
+    documented = login_refusals()
+    return {
+        status.HTTP_400_BAD_REQUEST: _refusal(
+            {ErrorCode.LOGIN_BAD_CREDENTIALS: "The password is wrong, or the user has just changed or is inactive."}
+        ),
+        **{code: documented[code] for code in (status.HTTP_429_TOO_MANY_REQUESTS, status.HTTP_503_SERVICE_UNAVAILABLE)},
+    }
 
 
 def _refusal(codes: dict[str, str], *headers: str) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from tests.redis_servers import RedisServer
 PAGES = (
     "sessions.md",
     "cookies.md",
+    "login-options.md",
     "accounts.md",
     "throttling.md",
     "events.md",
+    "alembic.md",
+    "django.md",
     "knox.md",
     "security.md",
     "redis.md",

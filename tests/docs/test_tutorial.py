@@ -92,6 +92,14 @@ async def test_a_strategy_by_hand_goes_by_the_request(folder: Path, monkeypatch:
     await load("db").engine.dispose()
 
 
+async def test_the_health_check_answers() -> None:
+    """The health check needs no token, and answers 200 as long as the store can answer."""
+    async with calling(load("health").app) as client:
+        answer = await client.get("/health")
+
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
 @pytest.mark.usefixtures("jane")
 async def test_audiences_keep_apart() -> None:
     """API tokens and sessions are revoked separately, and an API token cannot create another API token."""

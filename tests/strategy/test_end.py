@@ -80,6 +80,7 @@ async def rotated(knox: Knox, _other: User) -> str:
 CALLS: dict[str, Callable[[Strategy, str, User], Awaitable[Any]]] = {
     "destroy_token": lambda strategy, token, user: strategy.destroy_token(token, user),
     "rotate_token": lambda strategy, token, user: strategy.rotate_token(token, user),
+    "reauthenticate": lambda strategy, token, user: strategy.reauthenticate(token, user),
     "logout_all keep": lambda strategy, token, user: strategy.logout_all(user, keep=token),
 }
 
