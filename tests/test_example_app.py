@@ -265,7 +265,7 @@ async def test_a_login_whose_user_changes_meanwhile_fails(
     assert await redis.keys("*") == []
 
 
-LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "rotate", "sessions", "sessions/{id}")
+LOGGED_IN = ("login", "logout", "logout-all", "logout-others", "reauthenticate", "rotate", "sessions", "sessions/{id}")
 
 
 async def test_every_router_is_there(client: AsyncClient) -> None:
@@ -273,12 +273,16 @@ async def test_every_router_is_there(client: AsyncClient) -> None:
     document = await client.get("/openapi.json")
 
     assert set(document.json()["paths"]) == {
+        "/api-tokens/",
+        "/api-tokens/{id}",
+        "/api-tokens/{id}/roll",
         "/auth/forgot-password",
         "/auth/register",
         "/auth/request-verify-token",
         "/auth/reset-password",
         "/auth/verify",
         "/authenticated-route",
+        "/reports",
         "/users/me",
         "/users/{id}",
         "/users/{user_id}/sessions",

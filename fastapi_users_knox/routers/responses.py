@@ -1,5 +1,6 @@
 """What the answers of all routes have in common: the errors in the OpenAPI document, and the headers for caches."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Response, status
@@ -13,6 +14,11 @@ __all__ = ["SESSION_NOT_FOUND", "forbid_caching", "not_found_refusal", "reauthen
 SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
 _STALE = {"REAUTHENTICATION_REQUIRED": "The login is too long ago."}
 
+_HEADERS = {
+    status.HTTP_401_UNAUTHORIZED: ("WWW-Authenticate",),
+    status.HTTP_503_SERVICE_UNAVAILABLE: ("Retry-After",),
+}
+
 
 def forbid_caching(response: Response) -> None:
     """Forbid caches to store the answer of a route (ASVS 14.3.2)."""
@@ -20,7 +26,11 @@ def forbid_caching(response: Response) -> None:
 
 
 def refusals(
-    *, forbidden: str | None = None, not_found: dict[str, str] | None = None, stale: bool = False
+    *,
+    forbidden: str | None = None,
+    not_found: dict[str, str] | None = None,
+    stale: bool = False,
+    more: Mapping[int, dict[str, str]] | None = None,
 ) -> OpenAPIResponseType:
     """Document the errors of a route that needs a token.
 
@@ -28,17 +38,19 @@ def refusals(
         forbidden: Why a user may get a 403; `None` if the route has no 403.
         not_found: The values that `detail` may have in a 404, each with its meaning; `None` if the route has no 404.
         stale: Whether the route needs a recent login.
+        more: Further values that `detail` may have, each with its meaning, by the status of the answer.
     """
-    unauthorized = {"Unauthorized": "Missing token or inactive user."} | (_STALE if stale else {})
-    documented: OpenAPIResponseType = {
-        status.HTTP_401_UNAUTHORIZED: _refusal(unauthorized, "WWW-Authenticate"),
-        status.HTTP_503_SERVICE_UNAVAILABLE: _refusal(
-            {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."}, "Retry-After"
-        ),
+    codes: dict[int, dict[str, str]] = {
+        status.HTTP_401_UNAUTHORIZED: {"Unauthorized": "Missing token or inactive user."} | (_STALE if stale else {}),
+        status.HTTP_503_SERVICE_UNAVAILABLE: {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."},
     }
     if forbidden is not None:
-        documented[status.HTTP_403_FORBIDDEN] = _refusal({"Forbidden": forbidden})
-    return documented if not_found is None else documented | not_found_refusal(not_found)
+        codes[status.HTTP_403_FORBIDDEN] = {"Forbidden": forbidden}
+    if not_found is not None:
+        codes[status.HTTP_404_NOT_FOUND] = not_found
+    for code, meanings in (more or {}).items():
+        codes[code] = codes.get(code, {}) | meanings
+    return {code: _refusal(meanings, *_HEADERS.get(code, ())) for code, meanings in codes.items()}
 
 
 def not_found_refusal(codes: dict[str, str]) -> OpenAPIResponseType:

@@ -100,29 +100,6 @@ async def test_the_health_check_answers() -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-@pytest.mark.usefixtures("jane")
-async def test_audiences_keep_apart() -> None:
-    """API tokens and sessions are revoked separately, and an API token cannot create another API token."""
-    async with calling(load("audiences").app) as client:
-        person = await log_in(client)
-        browser = person | {"X-Device-Id": "browser"}
-        made, also = [
-            await client.post("/api-tokens", params={"name": name}, headers=browser) for name in ("backup", "ci")
-        ]
-        machine, second = [{"Authorization": f"Bearer {answer.json()['access_token']}"} for answer in (made, also)]
-        refused = await client.post("/api-tokens", params={"name": "more"}, headers=machine)
-
-        assert made.json().items() >= {"expiry": None, "token_type": "bearer"}.items()
-        assert made.json()["access_token"].startswith("api_")
-        assert (refused.status_code, await statuses(client, person, machine, second)) == (401, [200, 200, 200])
-
-        await client.post("/auth/logout-all", headers=person)
-        assert await statuses(client, person, machine) == [401, 200]
-
-        await client.post("/api-tokens/logout-all", headers=machine)
-        assert await statuses(client, machine, second) == [401, 401]
-
-
 async def test_the_listener_writes_an_audit_log(
     folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
