@@ -30,21 +30,33 @@ async def sqlite(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 
 @pytest.fixture
-async def redis(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+async def redis(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_7_server: object,  # noqa: ARG001 (by its name, a test gets the mark `server`)
+) -> AsyncIterator[Place]:
     """Return an empty Redis."""
     async with opened("redis-7", request, tmp_path) as place:
         yield place
 
 
 @pytest.fixture
-async def postgresql(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+async def postgresql(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    postgresql_server: object,  # noqa: ARG001 (by its name, a test gets the mark `server`)
+) -> AsyncIterator[Place]:
     """Return a PostgreSQL database, with empty tables."""
     async with opened("postgresql-asyncpg", request, tmp_path) as place:
         yield place
 
 
 @pytest.fixture
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Place]:
+async def cluster(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    redis_cluster_servers: object,  # noqa: ARG001 (by its name, a test gets the mark `server`)
+) -> AsyncIterator[Place]:
     """Return an empty Redis cluster."""
     async with opened("redis-cluster", request, tmp_path) as place:
         yield place

@@ -231,6 +231,7 @@ def durable_server() -> Iterator[RedisServer]:
         yield server
 
 
+@pytest.mark.server
 async def test_a_durable_redis_has_no_problem(sqlite: Place, durable_server: RedisServer) -> None:
     """A Redis that is set up as the documentation says has no problem; each other setting is one."""
     sqlite.options = ["--redis", durable_server.url()]
@@ -262,6 +263,7 @@ async def test_replicas_are_checked(sqlite: Place, redis_sentinel_servers: Senti
     assert wrong["Redis: role"] == "the server is a replica, which refuses to read tokens"
 
 
+@pytest.mark.server
 async def test_what_redis_does_not_permit_is_not_checked(sqlite: Place, durable_server: RedisServer) -> None:
     """If the Redis user may not ask, the program says so, and that is no problem."""
     durable_server.ask("ACL", "SETUSER", "knox", "on", ">password", "~*", "+@all", "-info")
