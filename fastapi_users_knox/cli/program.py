@@ -22,7 +22,7 @@ _EPILOG = (
 )
 _ENV = "FASTAPI_USERS_KNOX_{}".format
 
-program = typer.Typer(
+program: typer.Typer = typer.Typer(
     name="fastapi-users-knox",
     no_args_is_help=True,
     add_completion=False,
