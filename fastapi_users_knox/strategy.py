@@ -1,6 +1,6 @@
 """The strategy: FastAPI-Users' three methods, and further methods with which an application manages tokens."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import EllipsisType
 from typing import Any, Generic
@@ -13,7 +13,8 @@ from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.events import ClientInfo, Listener, Publisher, RevokeReason, describe_client
-from fastapi_users_knox.records import IssuedToken, Roll, TokenRecord
+from fastapi_users_knox.records import IssuedToken, TokenRecord
+from fastapi_users_knox.records.fields import needed_scopes
 from fastapi_users_knox.settings import GetLoginOptions, KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.transports.presented import authenticated_record
@@ -43,8 +44,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             change during the login. `None` turns off this check and the check in `read_record`.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
-        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
-            issued, and returns `LoginOptions`.
+        login_options: A function, `async` or not, that is called with the user and the request (`None` in scripts)
+            before a token is issued, and returns the `LoginOptions` for this token.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:
@@ -109,7 +110,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         user_manager: BaseUserManager[UP, ID],
         *,
         touch: bool = True,
-        scopes: Collection[str] = (),
+        scopes: Iterable[str] = (),
     ) -> tuple[UP, TokenRecord[ID]] | None:
         """Return the active user and the record of a live token; `None` for any other text.
 
@@ -125,24 +126,24 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         Raises:
             InsufficientScope: The token has scopes, but not all that the request needs.
         """
-        return await reading.authenticate(self._context, token, user_manager, touch=touch, scopes=scopes)
+        return await reading.authenticate(self._context, token, user_manager, touch=touch, scopes=needed_scopes(scopes))
 
     async def authenticate_record(
-        self, token: str | None, *, touch: bool = True, scopes: Collection[str] = ()
+        self, token: str | None, *, touch: bool = True, scopes: Iterable[str] = ()
     ) -> TokenRecord[ID] | None:
         """Do what `authenticate` does, but load no user. It is for services that need only the user's id.
 
         A store that cannot see the users accepts the token of a user whom `KnoxUserManagerMixin` has not deactivated.
         """
-        return await reading.authenticate_record(self._context, token, touch=touch, scopes=scopes)
+        return await reading.authenticate_record(self._context, token, touch=touch, scopes=needed_scopes(scopes))
 
-    async def read_record(self, token: str | None, *, scopes: Collection[str] = ()) -> TokenRecord[ID] | None:
+    async def read_record(self, token: str | None, *, scopes: Iterable[str] = ()) -> TokenRecord[ID] | None:
         """Return the record of a live token of an active user; `None` for any other text.
 
         The method writes nothing, and treats `scopes` as `authenticate` does. If the store cannot see the users, the
         method reads the user from `user_db`.
         """
-        return await reading.read_record(self._context, token, scopes=scopes)
+        return await reading.read_record(self._context, token, scopes=needed_scopes(scopes))
 
     async def list_records(self, user: UP) -> list[TokenRecord[ID]]:
         """Return the records of a user's live tokens, newest first."""
@@ -171,7 +172,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         self,
         user: UP,
         *,
-        by: TokenRecord[ID] | None = None,
+        by: TokenRecord[ID] | EllipsisType | None = ...,
         token_ttl: timedelta | EllipsisType | None = ...,
         name: str | None = None,
         scopes: Iterable[str] | None = None,
@@ -182,8 +183,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Args:
             user: The user, as loaded when the credentials were checked.
-            by: The record, as `current_token` returns it, of the token with which the user asks for another token;
-                `None` at a login. The record must be a session in the same store, and passes on its
+            by: The record, as `current_token` returns it, of the token with which the user asks for another token.
+                Leave it out at a login. `None`, which `presented_record` returns if no session authenticated the
+                request, is refused. The record must be a session in the same store, and passes on its
                 `authenticated_at`.
             token_ttl: The lifetime, also after each refresh; `None` means that the token never expires. The cap still
                 applies.
@@ -196,7 +198,8 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
 
         Raises:
             ValueError: The lifetime would not be valid as the setting `token_ttl`, or the scopes or data are not valid.
-            InvalidToken: The record `by` has scopes, belongs to another user, or is not live any more.
+            InvalidToken: The record `by` has scopes, belongs to another user, or is not live any more; or `by` is left
+                out, but the request has authenticated this user by a token with scopes.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
@@ -222,24 +225,15 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             user: The user.
             by: The record of the session with which the user asks for the successor.
             overlap: How long the old token stays valid, if it does not expire earlier; 0 ends it at once.
-            token_ttl: The lifetime of the successor, by default that of the settings.
+            token_ttl: The lifetime of the successor, by default that of the old token.
 
         Raises:
-            InvalidToken: One of the two records belongs to another user, or has changed or ended since it was read.
+            InvalidToken: `record` is a session, or one of the two records belongs to another user, or has changed or
+                ended since it was read.
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
-        roll = Roll(record=record, until=self._context.now() + overlap)
-        wanted = Wanted(
-            by=by,
-            token_ttl=token_ttl,
-            name=record.name,
-            scopes=record.scopes,
-            data=record.data,
-            replace=False,
-            roll=roll,
-        )
-        return await issuing.issue(self._context, user, wanted)
+        return await issuing.roll(self._context, record, user, by=by, overlap=overlap, token_ttl=token_ttl)
 
     async def rotate_token(self, token: str, user: UP) -> IssuedToken:
         """Replace the text of a live token with a new text, and keep the record's id, `created_at` and `expires_at`.

@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fastapi.requests import HTTPConnection
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.sentinel import Sentinel
 from sqlalchemy import Connection, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from fastapi_users_knox import KnoxSettings, KnoxStrategy, Listener, TokenStore
+from fastapi_users_knox import GetLoginOptions, KnoxSettings, KnoxStrategy, Listener, TokenStore
 from fastapi_users_knox.redis import RedisTokenStore
 from tests.models import User, UserManager, create_empty_tables, store_on, user_manager_on
 
@@ -36,11 +37,24 @@ class App:
         return user_manager_on(self.session)
 
     def strategy(
-        self, settings: KnoxSettings = DEFAULTS, *, now: datetime = NOW, listeners: Iterable[Listener] = ()
+        self,
+        settings: KnoxSettings = DEFAULTS,
+        *,
+        now: datetime = NOW,
+        listeners: Iterable[Listener] = (),
+        login_options: GetLoginOptions | None = None,
+        request: HTTPConnection | None = None,
     ) -> KnoxStrategy[User, uuid.UUID]:
         """Return a strategy whose clock stands still."""
-        users = self.user_manager.user_db
-        return KnoxStrategy(self.store, settings, request=None, user_db=users, listeners=listeners, clock=lambda: now)
+        return KnoxStrategy(
+            self.store,
+            settings,
+            request=request,
+            user_db=self.user_manager.user_db,
+            listeners=listeners,
+            login_options=login_options,
+            clock=lambda: now,
+        )
 
 
 Connect = Callable[[], AbstractAsyncContextManager[Redis | RedisCluster]]

@@ -25,6 +25,7 @@ from redis.asyncio import Redis, RedisCluster
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from fastapi_users_knox import (
+    GetLoginOptions,
     KnoxBearerTransport,
     KnoxCookieMiddleware,
     KnoxSettings,
@@ -45,6 +46,8 @@ PASSWORD = "correct horse battery staple"
 # The real hash function with its smallest parameters, because no test is about its cost.
 PASSWORDS = PasswordHelper(PasswordHash((Argon2Hasher(time_cost=1, memory_cost=8, parallelism=1),)))
 HASHED = PASSWORDS.hash(PASSWORD)
+# A hash of the same password that was made with other parameters, so the next check replaces it.
+OLD_HASH = PasswordHash((Argon2Hasher(time_cost=2, memory_cost=8, parallelism=1),)).hash(PASSWORD)
 ADA = "ada@example.org"
 
 P = ParamSpec("P")
@@ -144,6 +147,7 @@ class World:
         clock: The clock of all strategies.
         listeners: The listeners of all strategies.
         settings: The settings of each backend by its name; other backends have the defaults.
+        login_options: The function that chooses the options of each login, if there is one.
         notes: Texts that the application's own code leaves for the test.
     """
 
@@ -151,6 +155,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     listeners: Sequence[Listener] = ()
     settings: Mapping[str, KnoxSettings] = field(default_factory=dict)
+    login_options: GetLoginOptions | None = None
     notes: list[str] = field(default_factory=list)
 
     def having(self, **settings: KnoxSettings) -> "World":
@@ -181,6 +186,7 @@ class World:
             request=request,
             user_db=self.user_db(session),
             listeners=self.listeners,
+            login_options=self.login_options,
             clock=self.clock,
         )
 

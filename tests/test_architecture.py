@@ -23,7 +23,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
     ("admin",),
-    ("routers", "manager"),
+    ("routers",),
+    ("manager",),
     ("strategy",),
     ("verbs",),
     ("users",),

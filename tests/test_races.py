@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import update
 
-from fastapi_users_knox import KnoxSettings
+from fastapi_users_knox import GetLoginOptions, KnoxSettings, LoginOptions
 from fastapi_users_knox.records import LimitPolicy
 from tests.backends import NOW, REDIS, SERVERS, SQLITE, App, Backend
 from tests.conftest import backend_of
@@ -37,11 +37,13 @@ class Shared:
         user_ids: The ids of the users.
         settings: The settings of the strategies.
         tokens: The tokens that were issued before the race.
+        login_options: The function that chooses the options of each login, if there is one.
     """
 
     user_ids: Sequence[uuid.UUID]
     settings: KnoxSettings = field(default_factory=KnoxSettings)
     tokens: Sequence[str] = ()
+    login_options: GetLoginOptions | None = None
 
 
 @pytest.fixture(params=BACKENDS)
@@ -67,9 +69,9 @@ def race() -> Iterator[Race]:
     race.close()
 
 
-async def new_user(app: App) -> User:
+async def new_user(app: App, *, is_superuser: bool = False) -> User:
     """Store a user, and leave the session without a transaction, so that its next read sees the latest data."""
-    user = await create_user(app.session)
+    user = await create_user(app.session, is_superuser=is_superuser)
     await app.session.commit()
     return user
 
@@ -81,10 +83,10 @@ async def can_read(app: App, token: str) -> bool:
 
 async def login(caller: Caller) -> str:
     """Load the user, as the check of the credentials does, and then log in."""
-    users = caller.shared.user_ids
+    shared, users = caller.shared, caller.shared.user_ids
     user = await caller.app.session.get_one(User, users[caller.number % len(users)])
     await caller.ready()
-    return str(await caller.app.strategy(caller.shared.settings).write_token(user))
+    return str(await caller.app.strategy(shared.settings, login_options=shared.login_options).write_token(user))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +108,27 @@ async def test_the_limit_is_exact(race: Race, backend: Backend, app: App, limit_
     assert len(await app.strategy(settings).list_records(user)) == 5
     assert len(issued) == (5 if limit_policy == "reject" else CALLERS)
     assert set(outcomes) - set(issued) == ({"TokenLimitReached"} if limit_policy == "reject" else set())
+
+
+async def options_by_plan(user: User, _connection: object) -> LoginOptions:
+    """Let a login of a superuser evict a token beyond the third, and refuse everybody else a sixth token."""
+    if user.is_superuser:
+        return LoginOptions(token_limit_per_user=3, limit_policy="evict_oldest")
+    return LoginOptions(token_limit_per_user=5)
+
+
+@pytest.mark.parametrize("backend", DATABASES, indirect=True)
+async def test_the_limit_of_each_user_is_exact(race: Race, backend: Backend, app: App) -> None:
+    """Of many simultaneous logins of two users, each user's own limit and policy hold exactly."""
+    ada, root = await new_user(app), await new_user(app, is_superuser=True)
+    shared = Shared(user_ids=[ada.id, ada.id, root.id, root.id], login_options=options_by_plan)
+
+    outcomes = await race(backend, login, shared, callers=CALLERS)
+
+    ada_s = [outcome for number, outcome in enumerate(outcomes) if number % 4 < 2]  # two callers in each process
+    assert [len(await app.strategy().list_records(user)) for user in (ada, root)] == [5, 3]
+    assert (outcomes.count("TokenLimitReached"), ada_s.count("TokenLimitReached")) == (3, 3)
+    assert sum(outcome.startswith("knox_") for outcome in outcomes) == CALLERS - 3
 
 
 async def test_many_users_log_in_at_once(race: Race, backend: Backend, app: App) -> None:

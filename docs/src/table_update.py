@@ -36,7 +36,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Restore the table as it was."""
+    """Restore the table as it was. Without their scopes, API tokens would be sessions, so they are deleted."""
+    op.execute(f"DELETE FROM {TABLE} WHERE scopes IS NOT NULL")
     for column in ("browser_session", "token_ttl", "data", "scopes"):
         op.drop_column(TABLE, column)
     op.create_index(f"ix_{TABLE}_expires_at", TABLE, ["expires_at"])

@@ -78,23 +78,30 @@ class Logins(Generic[UP, ID]):
     contexts: Sequence[Context[UP, ID]]
     throttle: Throttle | None
 
-    async def attempt(self, email: str, check: Callable[[], Awaitable[UP | None]], action: LoginAction) -> UP | None:
+    async def attempt(
+        self,
+        email: str,
+        check: Callable[[], Awaitable[UP | None]],
+        action: LoginAction,
+        *,
+        purpose: str | None = None,
+    ) -> UP | None:
         """Check a password, unless there were too many attempts, and publish if it is wrong.
 
         An attempt inside of another, as when an override calls `super()`, is a part of it.
         """
         if self.manager in _inside.get():
             return await check()
-        target = None
+        target, purpose = None, purpose or _purpose(action)
         if self.throttle is not None:
             target = await self._target(email)
-            await self._admit(self.throttle, target, action)
+            await self._admit(self.throttle, target, action, purpose)
         with self._being_inside():
             user = await check()
         if user is None or not user.is_active:
             await self._publish(LoginFailed, target or await self._target(email), action=action)
         elif self.throttle is not None and target is not None:
-            await self.throttle.forget(target.email, self._address, purpose=_purpose(action))
+            await self.throttle.forget(target.email, self._address, purpose=purpose)
         return user
 
     async def request_mail(self, user: UP, send: Callable[[], Awaitable[None]], action: LoginAction) -> None:
@@ -157,13 +164,13 @@ class Logins(Generic[UP, ID]):
         admitted: set[str] = connection.scope.setdefault(_SCOPE_KEY, set()) if connection and is_request else set()
         mark = sha256(target.email.encode(errors="surrogatepass")).hexdigest()  # The scope may be logged.
         if mark not in admitted:
-            await self._admit(throttle, target, action)
+            await self._admit(throttle, target, action, _purpose(action))
             admitted.add(mark)
 
-    async def _admit(self, throttle: Throttle, target: _Target[ID], action: LoginAction) -> None:
+    async def _admit(self, throttle: Throttle, target: _Target[ID], action: LoginAction, purpose: str) -> None:
         recognize = partial(self._known_by, target, action)
         try:
-            await throttle.admit(target.email, self._address, purpose=_purpose(action), known_by=recognize)
+            await throttle.admit(target.email, self._address, purpose=purpose, known_by=recognize)
         except TooManyAttempts as refused:
             details = {"counter": refused.counter, "limit": refused.limit, "retry_after": refused.retry_after}
             await self._publish(LoginThrottled, target, action=action, **details)

@@ -117,7 +117,12 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             return await super().reset_password(token, password, request)
 
     async def attempt_login(
-        self, email: str, check: Callable[[], Awaitable[UP | None]], *, action: LoginAction = "login"
+        self,
+        email: str,
+        check: Callable[[], Awaitable[UP | None]],
+        *,
+        action: LoginAction = "login",
+        purpose: str | None = None,
     ) -> UP | None:
         """Check a password or another proof of an account's user, unless there were too many attempts.
 
@@ -128,12 +133,14 @@ class KnoxUserManagerMixin(BaseUserManager[UP, ID], Generic[UP, ID]):
             email: The e-mail address of the account.
             check: Returns the user if the proof is right, else `None`.
             action: What the events report.
+            purpose: What is counted together, by default the action. If you check several proofs with the same action,
+                give each its own purpose. Otherwise, whoever knows one of them resets the counters of the others.
 
         Raises:
             TooManyAttempts: There were too many attempts. `check` was not called.
             ThrottleUnavailable: The storage of the throttle is unavailable, and its `fail_open` is false.
         """
-        return await self._logins.attempt(email, check, action)
+        return await self._logins.attempt(email, check, action, purpose=purpose)
 
     async def revoke_other_tokens(self, user: UP) -> int:
         """Revoke all of a user's tokens except the presented token, and return how many were live.

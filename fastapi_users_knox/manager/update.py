@@ -17,7 +17,6 @@ __all__ = ["Reason", "update_user"]
 
 _FIELDS = frozenset({"is_active", "hashed_password", "email"})
 _KEEPING: frozenset[RevokeReason] = frozenset({"password_changed", "email_changed"})
-_OF_PASSWORD: frozenset[RevokeReason] = frozenset({"password_changed", "password_reset"})
 
 Reason = Callable[[Collection[str]], RevokeReason | None]
 """A function that returns why a change of these fields revokes tokens; `None` if the change revokes no token."""
@@ -40,7 +39,7 @@ async def update_user(
         update: A function that stores the update.
         update_dict: The fields to change, in the form in which FastAPI-Users passes them.
         reason: A function that returns why a change of these fields revokes tokens.
-        keep_scoped: Whether API tokens stay valid if the reason is the password.
+        keep_scoped: Whether API tokens stay valid if the password alone is the reason.
 
     Raises:
         StoreUnavailable: A token store cannot be read, so nothing was changed; or the user was changed, but the tokens
@@ -61,7 +60,7 @@ class _Update(Generic[UP, ID]):
         update_dict: The fields to change.
         reason: A function that returns why a change of these fields revokes tokens.
         keep: The id of the record that authenticated the request.
-        keep_scoped: Whether API tokens stay valid if the reason is the password.
+        keep_scoped: Whether API tokens stay valid if the password alone is the reason.
     """
 
     user: UP
@@ -85,6 +84,10 @@ class _Update(Generic[UP, ID]):
             "email": "email" in of and of["email"] != self.before.get("email"),
         }
         return frozenset(field for field, changes in changing.items() if changes)
+
+    def keeps_scoped(self, fields: Collection[str]) -> bool:
+        """Return whether API tokens stay valid after a change of these fields: only if it is the password alone."""
+        return self.keep_scoped and self.reason(set(fields) - {"hashed_password"}) is None
 
     def done(self, after: StoredUser) -> frozenset[str]:
         """Return the fields that a successful update has changed.
@@ -141,26 +144,27 @@ async def _update_and_revoke(
         try:
             updated = await update()
             await account.users.flush()
-            reason = change.reason(await found_or(change.fields, _changed(account, change), change.user_id))
-            if reason is not None:
+            changed = await found_or(change.fields, _changed(account, change), change.user_id)
+            if change.reason(changed) is not None:
                 await account.users.commit()
         except BaseException:
             committed = _committed(account, change, commits)
-            reason = change.reason(await found_or(change.fields, committed, change.user_id))
-            await account.abandon(change.user, change.user_id, change.before, is_stored=reason is not None)
-            if reason is not None:
-                with suppress(StoreUnavailable):  # This error is logged, and the caller gets the error of the update.
-                    await _revoke(account, change, reason)
+            changed = await found_or(change.fields, committed, change.user_id)
+            is_stored = change.reason(changed) is not None
+            await account.abandon(change.user, change.user_id, change.before, is_stored=is_stored)
+            with suppress(StoreUnavailable):  # This error is logged, and the caller gets the error of the update.
+                await _revoke(account, change, changed)
             raise
-    if reason is not None:
-        await _revoke(account, change, reason)
+    await _revoke(account, change, changed)
     return updated
 
 
-async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], reason: RevokeReason) -> None:
-    keep = change.keep if reason in _KEEPING else None
-    keep_scoped = change.keep_scoped and reason in _OF_PASSWORD
-    await account.revocation.revoke(change.user_id, reason, keep=keep, keep_scoped=keep_scoped)
+async def _revoke(account: Account[UP, ID], change: _Update[UP, ID], changed: Collection[str]) -> None:
+    """Revoke the tokens that the change of these fields makes invalid, if there are any."""
+    reason = change.reason(changed)
+    if reason is not None:
+        keep, keep_scoped = change.keep if reason in _KEEPING else None, change.keeps_scoped(changed)
+        await account.revocation.revoke(change.user_id, reason, keep=keep, keep_scoped=keep_scoped)
 
 
 async def _changed(account: Account[UP, ID], change: _Update[UP, ID]) -> frozenset[str]:

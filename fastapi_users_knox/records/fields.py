@@ -5,7 +5,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-__all__ = ["checked_data", "checked_scopes", "data_of", "scopes_of", "text_of_data", "text_of_scopes"]
+__all__ = [
+    "checked_data",
+    "checked_scopes",
+    "data_of",
+    "needed_scopes",
+    "scopes_of",
+    "text_of_data",
+    "text_of_scopes",
+]
 
 _SCOPE = re.compile(r"[!#-\[\]-~]+")  # RFC 6749 §3.3
 _MAX_SCOPES = 1024  # bytes
@@ -31,6 +39,17 @@ def checked_scopes(scopes: Iterable[str] | None) -> frozenset[str] | None:
     if len(text_of_scopes(checked) or "") > _MAX_SCOPES:
         raise ValueError(f"all scopes together, separated by spaces, must have at most {_MAX_SCOPES} bytes")
     return checked
+
+
+def needed_scopes(scopes: Iterable[str]) -> frozenset[str]:
+    """Return the scopes that a request needs, which may be none.
+
+    Raises:
+        ValueError: A name is not valid. It would be part of a response header.
+        TypeError: The scopes are one text, or something other than texts.
+    """
+    names = scopes if isinstance(scopes, str | bytes) else [*scopes]
+    return (names and checked_scopes(names)) or frozenset()
 
 
 def text_of_scopes(scopes: frozenset[str] | None) -> str | None:

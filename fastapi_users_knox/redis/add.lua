@@ -15,7 +15,8 @@
 --          step                  see catalogue.lua
 --          part                  the number of runs before this one
 -- Result   whether the caller has to run the script again, because the record is not stored yet, and an array of pairs:
---          "expired", "replaced" or "evicted", and the record that was removed for this reason;
+--          "expired", "replaced" or "evicted", and the record that was removed for this reason; or "rolled", and the
+--          digest of the record `roll`, which confirm.lua changes;
 --          nil: the limit is reached, and nothing was changed;
 --          0: the record `by` or `roll` does not exist, has expired or was changed, and nothing was changed
 -- Idempotent: a repetition finds its record or its answer, and returns the same.
@@ -88,9 +89,10 @@ for _, old in ipairs(found) do
     if not is_expired(fields) and (not searches or is_unconfirmed(fields)) then count = count + 1 end
     if not is_live(fields) then
       remove(old, 'expired')
-    elseif replaced[old.digest] or (device_id and field(fields, DEVICE_ID) == device_id)
-      or (old == rolled and roll['until'] <= arguments.now) then
+    elseif replaced[old.digest] or (device_id and field(fields, DEVICE_ID) == device_id) then
       remove(old, 'replaced')
+    elseif old == rolled and roll['until'] <= arguments.now then
+      count = count - 1 -- The confirmation removes it.
     else
       live[#live + 1] = old
     end
@@ -164,11 +166,6 @@ for _, old in ipairs(removed) do
   if old == rolled then rolled = nil end
 end
 delete(index, gone)
-if rolled then
-  rolled.fields[EXPIRES_AT] = roll['until']
-  set_field(rolled.fields, TOKEN_TTL, 0)
-  store(index, rolled.digest, rolled.fields)
-  link(rolled.digest, rolled.fields)
-end
+if rolled then answer[#answer + 1] = '["rolled","' .. rolled.digest .. '"]' end
 extend_index(index, digest_of(key))
 return keep_answer(answer_key, answer, false)

@@ -2,17 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from fastapi_users_knox.errors import InvalidToken, StoreUnavailable, TokenLimitReached
-from fastapi_users_knox.records import ID, TokenRecord
+from fastapi_users_knox.records import ID, Added, Roll, TokenRecord
 from fastapi_users_knox.redis.after_reads import bounded
 from fastapi_users_knox.redis.answers import FULL, NOT_AUTHORIZED, add_and_confirm, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import text_of
 from fastapi_users_knox.redis.scripts import Client
 
-__all__ = ["add_record"]
+__all__ = ["add_record", "added_of"]
 
 
 async def add_record(
@@ -42,3 +43,14 @@ async def add_record(
     if removed is FULL:
         raise TokenLimitReached(arguments["limit"])
     return list(removed)
+
+
+def added_of(removed: Sequence[tuple[str, TokenRecord[ID]]], *, roll: Roll[ID] | None, now: datetime) -> Added[ID]:
+    """Return the removed records by the reason of their removal. A roll without overlap has replaced its record."""
+    rolled: list[tuple[str, TokenRecord[ID]]] = []
+    if roll is not None and roll.expires_at <= now and all(record.id != roll.record.id for _, record in removed):
+        rolled = [("replaced", roll.record)]
+    reasons = ("expired", "replaced", "evicted")
+    return Added(
+        **{reason: tuple(record for why, record in (*removed, *rolled) if why == reason) for reason in reasons}
+    )

@@ -24,6 +24,7 @@ __all__ = ["FULL", "NOT_AUTHORIZED", "add_and_confirm", "list_all_parts", "remov
 
 FULL = None  # The results of add.lua: the limit is reached, or
 NOT_AUTHORIZED = 0  # the record `by` does not exist or has expired.
+_ROLL_CHANGED = 2  # a result of confirm.lua
 _UNCONFIRMED_TTL = timedelta(seconds=10)
 
 
@@ -51,11 +52,24 @@ async def add_and_confirm(client: Client, index: str, record_key: str, arguments
     with raising_unavailable():  # The time-out below too: when it occurs, the record has expired.
         async with asyncio.timeout(_UNCONFIRMED_TTL.total_seconds()):
             removed = await _run_all_parts(client, "add", keys, {**arguments, **unconfirmed})
-            is_added = removed not in (FULL, NOT_AUTHORIZED)
-            if is_added and not await run(client, "confirm", keys, now=arguments["now"]):
-                # No record of the user is left: somebody has removed all of them, or Redis has lost its data.
-                raise InvalidToken if arguments["by"] or arguments["roll"] else StoreUnavailable
-            return removed
+            if removed in (FULL, NOT_AUTHORIZED):
+                return removed
+            return await _confirm(client, keys, arguments, removed)
+
+
+async def _confirm(
+    client: Client, keys: Sequence[str], arguments: Mapping[str, object], removed: Sequence[Any]
+) -> Sequence[Any]:
+    """Confirm a record, and return what was removed for it, which includes a record that was rolled without overlap."""
+    rolled = next((digest for why, digest in removed if why == "rolled"), None)
+    passed = {name: arguments[name] for name in ("now", "created_since", "roll", "step")}
+    confirmed = await run(client, "confirm", keys, **passed, rolled=rolled)
+    if confirmed == _ROLL_CHANGED:
+        raise InvalidToken
+    if not confirmed:
+        # No record of the user is left: somebody has removed all of them, or Redis has lost its data.
+        raise InvalidToken if arguments["by"] or arguments["roll"] else StoreUnavailable
+    return [pair for pair in removed if pair[0] != "rolled"]
 
 
 async def list_all_parts(client: Client, keys: Sequence[str], arguments: Mapping[str, object]) -> Sequence[str | bytes]:

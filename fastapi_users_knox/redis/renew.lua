@@ -15,7 +15,7 @@ if not record then return 0 end
 if field(record, RENEWED_BY) == arguments.call then return 1 end
 
 local expires_at = field(record, EXPIRES_AT)
-if not redis.call('ZSCORE', index, digest) or not is_live(record) or active_at(record) >= arguments.unused_since
+if not redis.call('ZSCORE', index, digest) or is_unconfirmed(record) or not is_live(record) or active_at(record) >= arguments.unused_since
   or (arguments.expires_at and (not expires_at or arguments.expires_at <= expires_at))
   or (arguments.expires_at and field(record, TOKEN_TTL) == 0) then
   return 0

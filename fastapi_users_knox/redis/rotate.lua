@@ -12,7 +12,9 @@ refuse_replica()
 local index, digest = KEYS[1], digest_of(KEYS[3])
 if redis.call('EXISTS', KEYS[4]) == 1 then return 1 end
 local record = read(digest)
-if not record or not redis.call('ZSCORE', index, digest) or not is_live(record) then return 0 end
+if not record or not redis.call('ZSCORE', index, digest) or is_unconfirmed(record) or not is_live(record) then
+  return 0
+end
 if arguments.authenticated_at then
   set_field(record, AUTHENTICATED_AT, arguments.authenticated_at)
   if arguments.data then set_field(record, DATA, arguments.data) end

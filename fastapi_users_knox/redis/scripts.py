@@ -25,8 +25,8 @@ _SCRIPTS = {
     )
     for shared, names in (
         (("fields",), ("get",)),  # It runs at every request, so it contains only what it needs.
-        (("fields", "records", "catalogue"), ("confirm", "renew", "rotate")),
-        (("fields", "records", "catalogue", "removing"), ("add", "list", "purge", "remove", "remove_all")),
+        (("fields", "records", "catalogue"), ("renew", "rotate")),
+        (("fields", "records", "catalogue", "removing"), ("add", "confirm", "list", "purge", "remove", "remove_all")),
     )
     for name in names
 }

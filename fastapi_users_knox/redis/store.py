@@ -22,7 +22,7 @@ from fastapi_users_knox.records import (
     TokenRecord,
     UserSource,
 )
-from fastapi_users_knox.redis.adding import add_record
+from fastapi_users_knox.redis.adding import add_record, added_of
 from fastapi_users_knox.redis.after_reads import write_after_read
 from fastapi_users_knox.redis.answers import list_all_parts, remove_and_forget_answer
 from fastapi_users_knox.redis.keys import Keys
@@ -109,9 +109,7 @@ class RedisTokenStore(Generic[UP, ID]):
             "step": self._step,
         }
         removed = await add_record(self._redis, self._keys, record, digest, arguments)
-        old = [(why, self._record(fields)) for why, fields in removed]
-        reasons = ("expired", "replaced", "evicted")
-        return Added(**{reason: tuple(record for why, record in old if why == reason) for reason in reasons})
+        return added_of([(why, self._record(fields)) for why, fields in removed], roll=roll, now=now)
 
     async def get(
         self,

@@ -18,6 +18,7 @@ from fastapi_users_knox.events import ClientInfo, Listener, describe_client
 from fastapi_users_knox.settings import GetLoginOptions, KnoxSettings, utc_now
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.strategy import KnoxStrategy
+from fastapi_users_knox.verbs.context import check_login_options
 
 __all__ = [
     "checked_strategy",
@@ -54,8 +55,8 @@ def knox_strategy(
             need the adapter.
         listeners: Functions called with every event, after the write.
         describe_client: A function that returns the client information to store at login.
-        login_options: A function, `async` or not, that is called with the user and the request whenever a token is
-            issued, and returns `LoginOptions`.
+        login_options: A function, `async` or not, that is called with the user and the request (`None` in scripts)
+            before a token is issued, and returns the `LoginOptions` for this token.
         clock: A function that returns the current time, timezone-aware.
 
     Raises:
@@ -64,6 +65,7 @@ def knox_strategy(
     _check_dependency("get_token_store", get_token_store)
     if not isinstance(settings, KnoxSettings):
         raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
+    check_login_options(login_options)
     make: Callable[..., KnoxStrategy[UP, ID]] = partial(
         KnoxStrategy,
         settings=settings,

@@ -116,6 +116,7 @@ def current_token(
 
     `Depends(current_token(...))` accepts sessions only. `Security(current_token(...), scopes=["reports:read"])` also
     accepts an API token, if it has all scopes that the route and its dependencies name; otherwise the answer is 403.
+    Below a dependency that names scopes, `Depends` accepts API tokens too, because FastAPI passes these scopes on.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
@@ -131,7 +132,8 @@ def current_token(
         superuser: Whether the user must be a superuser. If the user is not, the response is 403.
         touch: Whether the call counts as a use of the token. `False` writes nothing and keeps no session alive.
         fresh_within: The longest time that may have passed since the user authenticated. If more time has passed, the
-            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again.
+            answer is 401 `REAUTHENTICATION_REQUIRED`. Refresh and rotation do not make a login fresh again. An API
+            token is as fresh as the session by which it was issued.
 
     Raises:
         TypeError: A backend's strategy is declared to be something other than a `KnoxStrategy`, there is no backend, or

@@ -4,9 +4,11 @@ from typing import Any
 
 from fastapi import Response, status
 from fastapi_users.openapi import OpenAPIResponseType
-from fastapi_users.router.common import ErrorModel
+from fastapi_users.router.common import ErrorCode, ErrorModel
 
-__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "refusals"]
+from fastapi_users_knox.transports.responses import login_refusals
+
+__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "reauthentication_refusals", "refusals"]
 
 SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
 
@@ -34,6 +36,17 @@ def refusals(*, forbidden: str | None = None, not_found: dict[str, str] | None =
     if not_found is not None:
         documented[status.HTTP_404_NOT_FOUND] = _refusal(not_found)
     return documented
+
+
+def reauthentication_refusals() -> OpenAPIResponseType:
+    """Document how a re-authentication may fail, other than by the token. Unlike a login, it has no limit."""
+    documented = login_refusals()
+    return {
+        status.HTTP_400_BAD_REQUEST: _refusal(
+            {ErrorCode.LOGIN_BAD_CREDENTIALS: "The password is wrong, or the user has just changed or is inactive."}
+        ),
+        **{code: documented[code] for code in (status.HTTP_429_TOO_MANY_REQUESTS, status.HTTP_503_SERVICE_UNAVAILABLE)},
+    }
 
 
 def _refusal(codes: dict[str, str], *headers: str) -> dict[str, Any]:

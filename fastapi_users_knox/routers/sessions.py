@@ -4,17 +4,24 @@ from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, HTTPException, Response, status
+from fastapi import APIRouter, Depends, Form, HTTPException, Response, status
 from fastapi_users import FastAPIUsers
 from fastapi_users.authentication import AuthenticationBackend
 from fastapi_users.authentication.transport import TransportLogoutNotSupportedError
+from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 from fastapi_users.openapi import OpenAPIResponseType
 
 from fastapi_users_knox.records import TokenRecord
 from fastapi_users_knox.routers.backends import presented_by
 from fastapi_users_knox.routers.dependencies import current_token
-from fastapi_users_knox.routers.responses import SESSION_NOT_FOUND, forbid_caching, refusals
+from fastapi_users_knox.routers.passwords import user_with_password
+from fastapi_users_knox.routers.responses import (
+    SESSION_NOT_FOUND,
+    forbid_caching,
+    reauthentication_refusals,
+    refusals,
+)
 from fastapi_users_knox.routers.schemas import SessionRead
 from fastapi_users_knox.strategy import KnoxStrategy
 from fastapi_users_knox.transports.responses import CACHING_FORBIDDEN
@@ -37,8 +44,9 @@ def get_knox_router(
     The routes accept only tokens of this backend, and list and revoke only sessions of this backend. `POST /logout-all`
     revokes all sessions of the user. `POST /logout-others` revokes all sessions except the session of the request. `GET
     /sessions` lists the sessions, newest first, and `DELETE /sessions/{id}` revokes one session. `POST /rotate`
-    replaces the token with a new token, and answers like a login. A route that revokes the session of its own request
-    answers like a logout.
+    replaces the token with a new token, and answers like a login. `POST /reauthenticate` does the same if the form has
+    the user's `password`, and makes the login recent again. A route that revokes the session of its own request answers
+    like a logout.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
@@ -54,6 +62,7 @@ def get_knox_router(
     _add_logouts(router, backend, get_current=get_current)
     _add_sessions(router, backend, get_current=get_current)
     _add_rotation(router, backend, get_current=get_current)
+    _add_reauthentication(router, backend, get_current=get_current, get_user_manager=fastapi_users.get_user_manager)
     return router
 
 
@@ -123,10 +132,41 @@ def _add_rotation(
         token: Annotated[str, Depends(presented_by(backend))],
         strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
     ) -> Response:
-        response = await backend.transport.get_login_response(await strategy.rotate_token(token, current[0]))
-        for header, value in CACHING_FORBIDDEN.items():
-            response.headers.setdefault(header, value)
-        return response
+        return await _login_response(backend, await strategy.rotate_token(token, current[0]))
+
+
+def _add_reauthentication(
+    router: APIRouter,
+    backend: AuthenticationBackend[UP, ID],
+    *,
+    get_current: _GetCurrent[UP, ID],
+    get_user_manager: Callable[..., Any],
+) -> None:
+    success, responses = _login_success(backend)
+
+    @router.post(
+        "/reauthenticate",
+        name=f"auth:{backend.name}.reauthenticate",
+        status_code=success,
+        responses=responses | reauthentication_refusals(),
+    )
+    async def reauthenticate(
+        current: Annotated[tuple[UP, TokenRecord[ID]], Depends(get_current)],
+        token: Annotated[str, Depends(presented_by(backend))],
+        strategy: Annotated[KnoxStrategy[UP, ID], Depends(backend.get_strategy)],
+        user_manager: Annotated[BaseUserManager[UP, ID], Depends(get_user_manager)],
+        password: Annotated[str, Form(json_schema_extra={"format": "password"})],
+    ) -> Response:
+        user = await user_with_password(user_manager, current[0], password)
+        return await _login_response(backend, await strategy.reauthenticate(token, user))
+
+
+async def _login_response(backend: AuthenticationBackend[UP, ID], token: str) -> Response:
+    """Answer like a login, and forbid caches to store the token with any transport."""
+    response = await backend.transport.get_login_response(token)
+    for header, value in CACHING_FORBIDDEN.items():
+        response.headers.setdefault(header, value)
+    return response
 
 
 async def _logout_response(backend: AuthenticationBackend[UP, ID]) -> Response:

@@ -2,12 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from fastapi.requests import HTTPConnection
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from fastapi_users_knox.records import LimitPolicy
+from fastapi_users_knox.records.fields import checked_data
 from fastapi_users_knox.settings.settings import KnoxSettings
 from fastapi_users_knox.settings.types import Limit, Prefix, Ttl
 
@@ -25,8 +26,8 @@ class LoginOptions(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     token_ttl: Ttl | None = timedelta(hours=10)
-    """How long the token is valid, also after each refresh; `None` means that it never expires. The cap still applies.
-    """
+    """How long the token is valid after login, or after its last refresh; `None` means that the token never expires.
+    The token keeps this lifetime, even if the settings change later. The cap still applies."""
 
     token_limit_per_user: Limit | None = None
     """How many live tokens of the audience this user may have, including this one; `None` means no limit."""
@@ -40,11 +41,12 @@ class LoginOptions(BaseModel):
     name: str | None = None
     """The name of the session, instead of the name that the client sent."""
 
-    data: dict[str, Any] = Field(default_factory=dict)
-    """The application's own data about the session, a JSON object of at most 4 KB."""
+    data: Annotated[dict[str, Any], AfterValidator(checked_data)] = Field(default_factory=dict)
+    """The application's own data about the session, a JSON object of at most 4 KB. The user sees it in `GET /sessions`.
+    """
 
     browser_session: bool = False
-    """Whether the cookie with the token ends when the browser is closed."""
+    """Whether the cookie with the token ends when the browser is closed. The token itself expires as always."""
 
     def applied_to(self, settings: KnoxSettings) -> KnoxSettings:
         """Return the settings with those options that were given."""
@@ -53,4 +55,7 @@ class LoginOptions(BaseModel):
 
 
 GetLoginOptions = Callable[[Any, HTTPConnection | None], LoginOptions | Awaitable[LoginOptions]]
-"""A function, `async` or not, that is called with a user and the request or WebSocket, and returns the options."""
+"""A function, `async` or not, that is called with a user and the request or WebSocket, and returns the options.
+
+The request is `None` if the strategy was made without one, as in a script.
+"""

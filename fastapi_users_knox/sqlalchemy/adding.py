@@ -1,6 +1,6 @@
 """Adding a token: under a lock on its user's row, within the limit, and only if the token in `by` is live."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic
@@ -20,7 +20,10 @@ __all__ = ["NewToken", "add_token", "refuse_unsupported_limit"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewToken(Generic[ID]):
-    """One call of `TokenStore.add`; the attributes are its arguments."""
+    """One call of `TokenStore.add`; the attributes are its arguments, and the values of the application's own columns.
+
+    The values are computed before the transaction, because the transaction may be repeated.
+    """
 
     record: TokenRecord[ID]
     digest: bytes
@@ -32,6 +35,7 @@ class NewToken(Generic[ID]):
     replaces: Sequence[bytes]
     credentials: Credentials | None
     roll: Roll[ID] | None
+    own_values: Mapping[str, object]
 
 
 def refuse_unsupported_limit(database: Database, limit: int | None) -> None:
@@ -56,7 +60,7 @@ def add_token(database: Database, connection: Connection, new: NewToken[ID]) -> 
     rolled = _move_expiry(database, connection, new)
     removed = _remove_replaced(database, connection, new)
     evicted = _make_room(database, connection, new)
-    connection.execute(database.sql.insert, database.sql.values(record, new.digest))
+    connection.execute(database.sql.insert, {**new.own_values, **database.sql.values(record, new.digest)})
     live = [old for old in removed if old.is_live(new.now, created_since=new.created_since)] + [*rolled]
     expired = [old for old in removed if old not in live]
     return Added(expired=tuple(expired), replaced=tuple(live), evicted=tuple(evicted))

@@ -237,4 +237,9 @@ def _statements_on(tokens: Mapper[Any], users: Mapper[Any] | EllipsisType | None
             "table must be the mapped class of the token records, derived from SQLAlchemyBaseKnoxTokenTable: "
             f"got {tokens.class_.__name__}"
         )
+    if any(tokens.columns[name].table is not tokens.local_table for name in _COLUMNS):
+        raise TypeError(
+            f"table must have all columns of a record in one table, but {tokens.class_.__name__} inherits some from "
+            "another table: pass the superclass, or use single-table inheritance"
+        )
     return Statements(tokens, None if users is None else find_user_class(tokens, users))

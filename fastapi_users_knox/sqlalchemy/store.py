@@ -1,6 +1,6 @@
 """The token store over SQL: one prebuilt SELECT for a read, and one transaction for a write."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import EllipsisType
@@ -25,6 +25,7 @@ from fastapi_users_knox.records import (
 from fastapi_users_knox.sqlalchemy.adding import NewToken, add_token, refuse_unsupported_limit
 from fastapi_users_knox.sqlalchemy.database import Database
 from fastapi_users_knox.sqlalchemy.finding import find_token, list_live
+from fastapi_users_knox.sqlalchemy.own_columns import check_own_columns, own_values
 from fastapi_users_knox.sqlalchemy.removing import has_expired, purge_batch, remove_all_tokens, remove_token
 from fastapi_users_knox.sqlalchemy.sessions import open_session, refuse_transaction_block
 from fastapi_users_knox.sqlalchemy.statements import statements_for
@@ -54,6 +55,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             several classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the
             users are not in this database. In that case, a login neither locks the user's row nor checks the password
             and `is_active` again, and a limit raises `LimitUnsupported`.
+        own_columns: A function that is called with the record of each new token, and returns the values of columns that
+            you have added to `table`: a dictionary with the names of their attributes. Columns that it does not name
+            get their defaults. A name that is not a column of yours raises `TypeError`, and nothing is stored.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.
@@ -70,10 +74,13 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
         table: type[SQLAlchemyBaseKnoxTokenTable[ID]],
         *,
         users: type[UP] | EllipsisType | None = ...,
+        own_columns: Callable[[TokenRecord[ID]], Mapping[str, object]] | None = None,
     ) -> None:
         """Check the arguments. Nothing is sent to the database."""
+        check_own_columns(own_columns)
         own_session = open_session(session)
         self._database = Database(own_session, statements_for(own_session, table, users))
+        self._own_columns = own_columns
         self.sees_users: bool = self._database.sql.users is not None
 
     async def add(
@@ -103,6 +110,7 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             replaces=replaces,
             credentials=credentials,
             roll=roll,
+            own_values=own_values(self._database.sql, self._own_columns, record),
         )
         return await run_to_commit(self._database, partial(add_token, self._database, new=new))
 

@@ -14,11 +14,14 @@ __all__ = [
     "authenticated_record",
     "cookie_token",
     "cookie_values",
+    "is_authenticated_by_scopes",
     "note_authenticated",
+    "note_scopes",
     "presented_texts",
 ]
 
 _SCOPE_KEY = "fastapi_users_knox.authenticated"
+_SCOPED_KEY = "fastapi_users_knox.scoped"
 _MAX_VALUES = 16  # Each value may cost a read of the store, before the client is authenticated.
 
 
@@ -81,6 +84,17 @@ def presented_texts(connection: HTTPConnection | None) -> Iterator[str]:
     # Some clients URL-encode what they put into a cookie.
     texts = [text for header in headers for text in (header, unquote(header))]
     return iter(dict.fromkeys(token for text in texts for token in tokens.find_all(text)))
+
+
+def note_scopes(connection: HTTPConnection | None, record: TokenRecord[Any]) -> None:
+    """Note that a token with scopes was accepted in a request, even if it was optional."""
+    if connection is not None:
+        connection.scope.setdefault(_SCOPED_KEY, set()).add(record.user_id)
+
+
+def is_authenticated_by_scopes(connection: HTTPConnection | None, user_id: object) -> bool:
+    """Return whether a token with scopes of this user was accepted in a request."""
+    return connection is not None and user_id in connection.scope.get(_SCOPED_KEY, ())
 
 
 def note_authenticated(connection: HTTPConnection | None, record: TokenRecord[Any] | None) -> None:

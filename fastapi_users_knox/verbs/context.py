@@ -20,7 +20,7 @@ from fastapi_users_knox.tokens import PresentedToken
 from fastapi_users_knox.transports.presented import CookieToken
 from fastapi_users_knox.users import users_of
 
-__all__ = ["Context", "Recognized", "checked_context"]
+__all__ = ["Context", "Recognized", "check_login_options", "checked_context"]
 
 Recognized = tuple[str, PresentedToken]
 """A token that a client presented, with its text. The text may be used only to renew a cookie."""
@@ -114,6 +114,7 @@ def checked_context(
         raise TypeError(f"settings must be KnoxSettings, not {type(settings).__name__}")
     if connection is not None and not isinstance(connection, HTTPConnection):
         raise TypeError(f"request must be a Request or WebSocket, or None in a script, not {type(connection).__name__}")
+    check_login_options(login_options)
     return Context(
         store=store,
         settings=settings,
@@ -123,6 +124,15 @@ def checked_context(
         clock=clock,
         login_options=login_options,
     )
+
+
+def check_login_options(login_options: object) -> None:
+    """Raise `TypeError` if these login options are not a function."""
+    if login_options is not None and not callable(login_options):
+        raise TypeError(
+            "login_options must be a function of the user and the request that returns LoginOptions, "
+            f"not {type(login_options).__name__}"
+        )
 
 
 def _checked_user_db(

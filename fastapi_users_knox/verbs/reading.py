@@ -12,7 +12,7 @@ from fastapi_users_knox.events import TokenExpired, TokenRefreshed
 from fastapi_users_knox.records import Found, TokenRecord, UserSource
 from fastapi_users_knox.tokens import PresentedToken
 from fastapi_users_knox.transports.challenges import insufficient_scope, invalid_token
-from fastapi_users_knox.transports.presented import note_authenticated
+from fastapi_users_knox.transports.presented import authenticated_record, note_authenticated, note_scopes
 from fastapi_users_knox.transports.renewal import note_refreshed
 from fastapi_users_knox.users import load_user, source_of, users_of
 from fastapi_users_knox.verbs.context import Context, Recognized
@@ -81,7 +81,7 @@ async def list_records(context: Context[UP, ID], user_id: ID) -> list[TokenRecor
 async def find(context: Context[UP, ID], text: str | None, now: datetime) -> Found[UP, ID] | None:
     """Find the record of a presented token, live or not.
 
-    If a cookie has several values, the newest live token is preferred.
+    If a cookie has several values, the live token that has authenticated the request is preferred, or else the newest.
     """
     presented = await _find(context, context.recognize(text, now), now)
     return None if presented is None else presented[1]
@@ -122,6 +122,8 @@ async def _accept(
     """Note that a record authenticated the request, and return the record as it is after this use."""
     (text, token), found = presented
     note_authenticated(context.connection, found.record)
+    if found.record.scopes is not None:
+        note_scopes(context.connection, found.record)
     return await _write_use(context, text, token, found, now) if touch else found.record
 
 
@@ -151,9 +153,17 @@ async def _find(
     return presented[0] if presented else None
 
 
-def _preference(context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime) -> tuple[bool, datetime]:
-    _, found = presented
-    return found.is_active is not False and context.is_live(found, now), found.record.created_at
+def _preference(
+    context: Context[UP, ID], presented: Presented[UP, ID], *, now: datetime
+) -> tuple[bool, bool, bool, datetime]:
+    """Prefer a live token, among these the one that has authenticated the request, then sessions, then the newest.
+
+    So a route acts on the session that has authenticated the request, whatever other cookies were sent.
+    """
+    record, authenticated = presented[1].record, authenticated_record(context.connection)
+    is_live = presented[1].is_active is not False and context.is_live(presented[1], now)
+    is_authenticated = authenticated is not None and record.id == authenticated.id
+    return is_live, is_authenticated, record.scopes is None, record.created_at
 
 
 async def _active_user(found: Found[UP, ID], user_manager: BaseUserManager[UP, ID], source: UserSource) -> UP | None:

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from sqlalchemy import select
 
 from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy
 from tests.backends import NOW, App, OpenApp
+from tests.cancelled import CancelledAt
 from tests.manager.account import WEB, Account, Manager, Strategy, UserDatabase
 from tests.models import User, create_user
 from tests.site import PASSWORDS, UserRead, UserUpdate, bearing, client_of
@@ -164,32 +165,6 @@ async def test_a_task_that_is_cancelled_in_a_change(
 
     assert await stored(open_app, account) != before
     assert await account.alive_later(open_app) == verb.alive
-
-
-class CancelledAt(Awaitable[object]):
-    """An awaitable that calls `cancel` when its work waits for the n-th time."""
-
-    def __init__(self, work: Coroutine[Any, Any, object], number: int, cancel: Callable[[], object]) -> None:
-        self._work = work
-        self._number = number
-        self._cancel = cancel
-
-    def __await__(self) -> Generator[Any, Any, object]:
-        """Run the work step by step, and cancel it at the chosen step."""
-        thrown: BaseException | None = None
-        while True:
-            try:
-                waiting_for = self._work.send(None) if thrown is None else self._work.throw(thrown)
-            except StopIteration as stop:
-                return stop.value
-            self._number -= 1
-            if self._number == 0:
-                self._cancel()
-            thrown = None
-            try:
-                yield waiting_for
-            except BaseException as error:  # noqa: BLE001 (it is the work's)
-                thrown = error
 
 
 async def cancelled_at(number: int, open_app: OpenApp, verb: Verb) -> bool:

@@ -49,13 +49,14 @@ async def excess_of_index(knox: Knox[uuid.UUID]) -> int:
 
 
 async def test_logout_of_every_token_leaves_no_key(knox: Knox[uuid.UUID], redis: Redis) -> None:
-    """After logins, a refresh, a rotation and a logout with each token, Redis is empty."""
+    """After logins, a refresh, a rotation, a re-authentication and a logout with each token, Redis is empty."""
     strategy, later = knox.strategy(REFRESHING), knox.strategy(REFRESHING, now=NOW + HOUR)
     first, second, endless = [await strategy.issue(knox.user, token_ttl=ttl) for ttl in (HOUR * 2, HOUR, None)]
     await later.read_token(first, knox.user_manager)
     rotated = await strategy.rotate_token(second, knox.user)
 
-    for token in (first, rotated, endless):
+    proven = await strategy.reauthenticate(endless, knox.user)
+    for token in (first, rotated, proven):
         await strategy.destroy_token(token, knox.user)
 
     assert await redis.dbsize() == 0
@@ -166,6 +167,20 @@ async def test_the_index_follows_a_token_that_changes(knox: Knox[uuid.UUID], red
     [record] = after = await records_of(knox)
     assert len({*before, *between, *after}) == 3
     assert await redis.zrange(await index_of(knox), 0, -1) == [record.rpartition(":")[2]]
+
+
+async def test_a_re_authentication_lets_a_record_expire_as_before(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """A re-authentication keeps the time after which Redis deletes the record, and leaves only the new key."""
+    token = await knox.strategy().write_token(knox.user)
+    [before] = await records_of(knox)
+    left = await redis.pttl(before)
+
+    await knox.strategy().reauthenticate(token, knox.user, data={"factors": ["password"]})
+
+    [after] = await records_of(knox)
+    assert after != before
+    assert left - HOURS < await redis.pttl(after) <= left
+    assert await redis.zrange(await index_of(knox), 0, -1) == [after.rpartition(":")[2]]
 
 
 async def test_a_user_whose_index_is_lost_is_logged_out(knox: Knox[uuid.UUID], redis: Redis) -> None:

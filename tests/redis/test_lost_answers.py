@@ -11,7 +11,17 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from fastapi_users_knox import Found, KnoxSettings, StoreUnavailable, TokenLimitReached, TokenRecord
+from fastapi_users_knox import (
+    Credentials,
+    Found,
+    InvalidToken,
+    KnoxSettings,
+    Proof,
+    Roll,
+    StoreUnavailable,
+    TokenLimitReached,
+    TokenRecord,
+)
 from fastapi_users_knox.redis import RedisTokenStore
 from fastapi_users_knox.redis.records import fields_of, milliseconds, text_of
 from fastapi_users_knox.redis.scripts import run
@@ -21,7 +31,7 @@ from tests.backends import NOW
 from tests.proxy import Proxy
 from tests.redis.clients import Patience
 from tests.redis.knox import Knox
-from tests.redis.stepping import stepping
+from tests.redis.stepping import Interrupted, stepping
 from tests.redis_servers import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.unmeasured]
@@ -56,6 +66,12 @@ class Scene:
         """The record that expires after one second."""
         return Found(record=self.record(2, expires_at=NOW + SECOND), digest=self.digests[2])
 
+    @property
+    def proof(self) -> Proof:
+        """The proof of the user, which changes the data too."""
+        credentials = Credentials(hashed_password="hash", is_active=True)
+        return Proof(authenticated_at=NOW + SECOND, credentials=credentials, data={"factors": ["password"]})
+
     async def set(self, store: Store) -> None:
         """Store the three records."""
         await store.add(self.phone.record, self.phone.digest, now=NOW)
@@ -82,6 +98,12 @@ VERBS: dict[str, Verb] = {
     "add, evicting": lambda store, scene: store.add(
         scene.record(3), scene.digests[3], now=NOW, limit=2, limit_policy="evict_oldest"
     ),
+    "add, rolling": lambda store, scene: store.add(
+        scene.record(3), scene.digests[3], now=NOW, roll=Roll(record=scene.phone.record, until=NOW + SECOND)
+    ),
+    "add, rolling within the limit": lambda store, scene: store.add(
+        scene.record(3), scene.digests[3], now=NOW, roll=Roll(record=scene.phone.record, until=NOW), limit=3
+    ),
     "get": lambda store, scene: store.get(presented(scene.user_id, scene.digests[0]), audience="web"),
     "renew": lambda store, scene: store.renew(
         scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR
@@ -90,6 +112,7 @@ VERBS: dict[str, Verb] = {
         scene.phone, now=LATER, unused_since=NOW + SECOND, digest=scene.digests[3]
     ),
     "rotate": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW),
+    "rotate with a proof": lambda store, scene: store.rotate(scene.phone, scene.digests[3], now=NOW, proof=scene.proof),
     "remove": lambda store, scene: store.remove(scene.user_id, scene.ids[0], audience="web", now=NOW),
     "remove_all": lambda store, scene: store.remove_all(scene.user_id, audience="web", now=NOW),
     "remove_all but one": lambda store, scene: store.remove_all(
@@ -118,6 +141,7 @@ async def test_the_outcome_is_that_of_a_call_whose_answers_all_came(
 ) -> None:
     """With a client that retries, a verb returns and stores the same, even if any one of its replies is lost."""
     scene, outcomes, lost, open_store = Scene(), [], 0, stepping(step)
+    await scene.set(open_store(redis))
     await VERBS[verb](open_store(redis), scene)  # Now the server has the script.
     while lost <= proxy.commands:
         await redis.flushall()
@@ -147,6 +171,40 @@ async def test_a_login_without_an_answer_leaves_nothing(proxy: Proxy, redis: Red
 
     assert await redis.dbsize() == 0
     assert await knox.strategy(settings).write_token(knox.user)
+
+
+@pytest.mark.parametrize("overlap", [timedelta(0), SECOND])
+async def test_a_roll_without_an_answer_changes_nothing(proxy: Proxy, redis: Redis, overlap: timedelta) -> None:
+    """If the reply to the first command of a roll is lost, the old token stays as it is, and can be rolled again."""
+    scene, roll = Scene(), Roll(record=Scene().phone.record, until=NOW + overlap)
+    await scene.set(RedisTokenStore(redis))
+    before = await scene.seen(RedisTokenStore(redis))
+    async with Redis.from_url(proxy.url(), retry=Retry(NoBackoff(), 0)) as client:
+        proxy.drop(1)
+        with pytest.raises(StoreUnavailable):
+            await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
+
+    assert await scene.seen(RedisTokenStore(redis)) == before
+    await RedisTokenStore[Any, Any](redis).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
+
+
+async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: Proxy, redis: Redis) -> None:
+    """If a token changes between the two commands of a roll, and the reply to the second is lost, the roll fails."""
+    scene, roll = Scene(), Roll(record=Scene().phone.record, until=NOW + SECOND)
+    store: Store = RedisTokenStore(redis)
+    await scene.set(store)
+
+    async def change(turn: int) -> None:
+        if turn == 1:
+            await store.renew(scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR)
+            proxy.drop(0)
+
+    retry = Retry(NoBackoff(), 1)
+    async with Interrupted(host="127.0.0.1", port=proxy.port, retry=retry, before=change) as client:
+        with pytest.raises(InvalidToken):
+            await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
+
+    assert len(await store.list(USER_ID, audience="web", now=NOW)) == 3
 
 
 async def test_a_full_account_is_still_full_when_an_answer_is_lost(
@@ -179,7 +237,10 @@ async def test_a_login_that_redis_obeys_too_late_takes_no_place_for_long(server:
 
 
 async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
-    """A command of a retried login that reaches Redis only after a logout-all does not restore the token."""
+    """A command of a retried login that reaches Redis only after a logout-all does not restore the token.
+
+    Neither does one that uses or rotates the token, if it comes late too.
+    """
     scene = Scene()
     store: Store = RedisTokenStore(redis)
     record, digest = scene.record(0), scene.digests[0]
@@ -191,7 +252,12 @@ async def test_a_late_copy_of_a_login_lets_nobody_in(redis: Redis) -> None:
     arguments = {"record": fields_of(record), "now": milliseconds(NOW), "replaces": [], "unconfirmed": 10_000}
     await run(redis, "add", keys, **arguments, step=100, part=0)
 
-    assert await store.get(presented(USER_ID, digest), audience="web") is None
+    found: Found[Any, Any] = Found(record=record, digest=digest)
+    renewed = await store.renew(found, now=LATER, unused_since=NOW + SECOND)
+    rotated = await store.rotate(found, scene.digests[1], now=NOW)
+    assert (renewed, rotated) == (False, False)
+    for each in (digest, scene.digests[1]):
+        assert await store.get(presented(USER_ID, each), audience="web") is None
     assert await store.list(USER_ID, audience="web", now=NOW) == []
 
 

@@ -35,6 +35,7 @@ TRIPS: dict[str, tuple[Act, int]] = {
     "junk": (lambda knox, token: knox.strategy(SETTINGS).read_token(token[:-1] + "!", knox.user_manager), 0),
     "a login": (lambda knox, _token: knox.strategy(SETTINGS).write_token(knox.user), 2),
     "a rotation": (lambda knox, token: knox.strategy(SETTINGS).rotate_token(token, knox.user), 2),
+    "a re-authentication": (lambda knox, token: knox.strategy(SETTINGS).reauthenticate(token, knox.user), 2),
     "a logout": (lambda knox, token: knox.strategy(SETTINGS).destroy_token(token, knox.user), 3),
     "a logout-all": (lambda knox, _token: knox.strategy(SETTINGS).logout_all(knox.user), 2),
     "a list": (lambda knox, _token: knox.strategy(SETTINGS).list_records(knox.user), 1),

@@ -7,21 +7,24 @@ from typing import Any
 import pytest
 from httpx import AsyncClient, Response
 
-from tests.site import bearing
+from tests.site import PASSWORD, bearing
 
 # For a route, stores differ only in whether they can see the users, so one store of each kind is enough: SQL can see
 # them, and Redis cannot. The differences between databases are tested with the stores, and one whole story runs on each
 # kind of server. The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
+MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)
 on_each_server = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, REDIS], indirect=True)
+on_each_database = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, MARIADB, REDIS], indirect=True)
 ROUTES = [
     ("POST", "/knox/logout-all"),
     ("POST", "/knox/logout-others"),
     ("GET", "/knox/sessions"),
     ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
     ("POST", "/knox/rotate"),
+    ("POST", "/knox/reauthenticate"),
 ]
 each_route = pytest.mark.parametrize(("method", "path"), ROUTES, ids=[path.split("/")[2] for _, path in ROUTES])
 
@@ -36,6 +39,10 @@ class Device:
     async def call(self, method: str, path: str) -> Response:
         """Send a request with the token."""
         return await self.http.request(method, path, headers=bearing(self.token))
+
+    async def reauthenticate(self, password: str = PASSWORD) -> Response:
+        """Send the password again, with the token."""
+        return await self.http.post("/knox/reauthenticate", headers=bearing(self.token), data={"password": password})
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the list of the user's sessions."""

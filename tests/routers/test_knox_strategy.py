@@ -9,7 +9,15 @@ from fastapi import Depends
 from fastapi.requests import HTTPConnection
 from fastapi_users.authentication import AuthenticationBackend
 
-from fastapi_users_knox import ClientInfo, KnoxEvent, KnoxSettings, KnoxStrategy, TokenIssued, knox_strategy
+from fastapi_users_knox import (
+    ClientInfo,
+    KnoxEvent,
+    KnoxSettings,
+    KnoxStrategy,
+    LoginOptions,
+    TokenIssued,
+    knox_strategy,
+)
 from tests.site import CurrentWorld, Session, Store, UserDatabase, World, bearer, bearing, get_store, login
 from tests.strategies import NOW
 
@@ -35,7 +43,7 @@ def named(_request: HTTPConnection) -> ClientInfo:
 
 @pytest.mark.parametrize("get_token_store", [get_store, get_blind_store])
 async def test_the_dependency_serves_a_backend(world: World, get_token_store: Any) -> None:
-    """A login uses the settings, listeners, client description and clock passed to `knox_strategy`."""
+    """A login uses everything that was passed to `knox_strategy`, such as the settings, listeners and login options."""
     events: list[KnoxEvent[Any]] = []
     get_strategy = knox_strategy(
         get_token_store,
@@ -43,6 +51,7 @@ async def test_the_dependency_serves_a_backend(world: World, get_token_store: An
         get_user_db=get_user_db,
         listeners=iter([events.append]),
         describe_client=named,
+        login_options=lambda _user, request: LoginOptions(data={"path": request.url.path if request else None}),
         clock=lambda: NOW,
     )
     await world.database.create_user()
@@ -53,7 +62,7 @@ async def test_the_dependency_serves_a_backend(world: World, get_token_store: An
         answer = await client.get("/knox/sessions", headers=bearing(second))
 
     assert first != second
-    assert [session["name"] for session in answer.json()] == ["known", "known"]
+    assert [(session["name"], session["data"]) for session in answer.json()] == [("known", {"path": "/knox/login"})] * 2
     issued = [event for event in events if isinstance(event, TokenIssued)]
     assert len(issued) == 2
     for event in issued:
@@ -95,6 +104,7 @@ async def test_a_store_that_cannot_see_the_users_needs_the_user_database(world: 
         ([get_store, "5 minutes"], {}, "settings must be KnoxSettings, not str"),
         ([get_store], {"get_user_db": Depends(get_user_db)}, "get_user_db must be a dependency"),
         ([None], {}, "get_token_store must be a dependency"),
+        ([get_store], {"login_options": LoginOptions()}, "login_options must be a function of the user"),
     ],
 )
 def test_a_wrong_argument_is_refused_at_once(arguments: list[Any], options: dict[str, Any], message: str) -> None:

@@ -80,6 +80,7 @@ async def test_a_logout_answers_503(client: AsyncClient, database: Database, pat
         ("DELETE", f"/knox/sessions/{uuid.UUID(int=1)}"),
         ("POST", "/knox/logout-others"),
         ("POST", "/knox/rotate"),
+        ("POST", "/knox/reauthenticate"),
         ("GET", f"/admin/knox/{uuid.UUID(int=1)}/sessions"),
     ],
 )

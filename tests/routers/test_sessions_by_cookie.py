@@ -6,11 +6,13 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from fastapi.requests import HTTPConnection
 from httpx import AsyncClient
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_users_knox import KnoxCookieTransport
+from fastapi_users_knox import KnoxCookieTransport, KnoxStrategy, LoginOptions
 from tests.routers.device import each_route, on_each_kind_of_store
-from tests.site import Served, World, client_of, create_app, credentials, knox_backend
+from tests.site import PASSWORD, Knox, Served, Store, World, client_of, create_app, credentials, knox_backend
 from tests.strategies import HOUR, Clock
 
 pytestmark = [on_each_kind_of_store, pytest.mark.unmeasured]
@@ -120,6 +122,63 @@ async def test_a_rotation_sets_the_new_cookie(browsers: Browsers) -> None:
     assert await own_id(laptop) == before
     laptop.cookies.clear()
     assert (await laptop.get("/active", headers={"Cookie": f"{COOKIE}={old}"})).status_code == 401
+
+
+async def test_a_re_authentication_sets_the_new_cookie(browsers: Browsers, clock: Clock) -> None:
+    """A re-authentication sets one cookie with the new token of the same session, which expires when it did before."""
+    laptop, phone = await browsers.open(), await browsers.open()
+    old, before = laptop.cookies[COOKIE], await own_id(laptop)
+    clock.now += HOUR
+
+    response = await laptop.post("/knox/reauthenticate", data={"password": PASSWORD})
+
+    [cookie] = response.headers.get_list("Set-Cookie")
+    new = laptop.cookies[COOKIE]
+    assert (response.status_code, response.headers["Cache-Control"]) == (204, "no-store")
+    assert cookie == f"{COOKIE}={new}; HttpOnly; Max-Age={9 * 3600}; Path=/; SameSite=lax; Secure"
+    assert new != old
+    assert await own_id(laptop) == before
+    assert await statuses(laptop, phone) == [200, 200]
+    laptop.cookies.clear()
+    assert (await laptop.get("/active", headers={"Cookie": f"{COOKIE}={old}"})).status_code == 401
+
+
+async def test_a_wrong_password_leaves_the_cookie(browsers: Browsers) -> None:
+    """A re-authentication with a wrong password sets no cookie, and the browser stays logged in."""
+    laptop = await browsers.open()
+
+    response = await laptop.post("/knox/reauthenticate", data={"password": "wrong"})
+
+    assert (response.status_code, "Set-Cookie" in response.headers) == (400, False)
+    assert await statuses(laptop) == [200]
+
+
+class BriefWorld(World):
+    """A world whose sessions end with the browser."""
+
+    def strategy(self, backend: str, store: Store, session: AsyncSession, request: HTTPConnection | None) -> Knox:
+        """Return a request's strategy."""
+        del backend
+        return KnoxStrategy(
+            store,
+            request=request,
+            user_db=self.user_db(session),
+            clock=self.clock,
+            login_options=lambda _user, _request: LoginOptions(browser_session=True),
+        )
+
+
+async def test_a_cookie_that_ends_with_the_browser_stays_so(world: World) -> None:
+    """After a re-authentication, the cookie of a browser session still has no Max-Age."""
+    app = BriefWorld(database=world.database, clock=world.clock).serving(create_app(BACKEND, renews_cookies=True))
+    await world.database.create_user()
+    async with client_of(app) as browser:
+        login = await browser.post("/knox/login", data=credentials())
+        response = await browser.post("/knox/reauthenticate", data={"password": PASSWORD})
+
+        cookies = [answer.headers["Set-Cookie"].partition("; ")[2] for answer in (login, response)]
+        assert cookies == ["HttpOnly; Path=/; SameSite=lax; Secure"] * 2
+        assert await statuses(browser) == [200]
 
 
 @each_route

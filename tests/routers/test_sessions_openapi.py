@@ -21,6 +21,7 @@ PATHS = {
     "auth:{}.sessions": ("get", "/{}/sessions"),
     "auth:{}.revoke_session": ("delete", "/{}/sessions/{{id}}"),
     "auth:{}.rotate": ("post", "/{}/rotate"),
+    "auth:{}.reauthenticate": ("post", "/{}/reauthenticate"),
     "users:{}.sessions": ("get", "/admin/{}/{{user_id}}/sessions"),
     "users:{}.revoke_sessions": ("delete", "/admin/{}/{{user_id}}/sessions"),
     "users:{}.revoke_session": ("delete", "/admin/{}/{{user_id}}/sessions/{{id}}"),
@@ -31,6 +32,7 @@ ANSWERS = {
     "auth:{}.sessions": "200 401 503",
     "auth:{}.revoke_session": "204 401 404 422 503",
     "auth:{}.rotate": "200 401 503",
+    "auth:{}.reauthenticate": "200 400 401 422 429 503",
     "users:{}.sessions": "200 401 403 404 422 503",
     "users:{}.revoke_sessions": "204 401 403 404 422 503",
     "users:{}.revoke_session": "204 401 403 404 422 503",
@@ -88,7 +90,9 @@ async def test_errors_have_their_codes(app: FastAPI, name: str) -> None:
     documented = operation(app, name)
 
     assert examples(documented, "401") == {"Unauthorized": {"detail": "Unauthorized"}}
-    assert examples(documented, "503") == {"TOKEN_STORE_UNAVAILABLE": {"detail": "TOKEN_STORE_UNAVAILABLE"}}
+    throttled = ["LOGIN_THROTTLE_UNAVAILABLE"] if "429" in documented["responses"] else []
+    unavailable = ["TOKEN_STORE_UNAVAILABLE", *throttled]
+    assert examples(documented, "503") == {code: {"detail": code} for code in unavailable}
     assert [*documented["responses"]["401"]["headers"]] == ["WWW-Authenticate"]
     assert [*documented["responses"]["503"]["headers"]] == ["Retry-After"]
 
@@ -151,6 +155,24 @@ async def test_a_rotation_is_documented_as_a_login(app: FastAPI) -> None:
 
     assert bearer["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/KnoxLoginResponse"}
     assert sorted(cookie) == ["204", "401", "503"]
+
+
+async def test_a_re_authentication_is_documented(app: FastAPI) -> None:
+    """A re-authentication takes a password, and is documented with a login's answers except those about the limit."""
+    bearer, cookie = [operation(app, "auth:{}.reauthenticate", name) for name in ("knox", "cookie")]
+
+    [(kind, form)] = bearer["requestBody"]["content"].items()
+    schema = app.openapi()["components"]["schemas"][form["schema"]["$ref"].rpartition("/")[2]]
+    assert (kind, schema["required"]) == ("application/x-www-form-urlencoded", ["password"])
+    assert schema["properties"]["password"]["format"] == "password"
+    assert bearer["responses"]["200"] == operation(app, "auth:{}.rotate")["responses"]["200"]
+    assert sorted(cookie["responses"]) == ["204", "400", "401", "422", "429", "503"]
+    assert {status: [*examples(bearer, status)] for status in ("400", "429", "503")} == {
+        "400": ["LOGIN_BAD_CREDENTIALS"],
+        "429": ["LOGIN_THROTTLED"],
+        "503": ["TOKEN_STORE_UNAVAILABLE", "LOGIN_THROTTLE_UNAVAILABLE"],
+    }
+    assert [*bearer["responses"]["429"]["headers"]] == ["Retry-After"]
 
 
 async def test_a_rotation_of_a_silent_transport_is_documented() -> None:

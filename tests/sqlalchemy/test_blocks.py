@@ -54,6 +54,7 @@ async def by_savepoint(sessions: Sessions) -> AsyncIterator[AsyncSession]:
 VERBS: Mapping[str, Verb] = {
     "login": lambda knox, _: knox.strategy().issue(knox.user),
     "rotate": lambda knox, token: knox.strategy().rotate_token(token, knox.user),
+    "re-authenticate": lambda knox, token: knox.strategy().reauthenticate(token, knox.user),
     "logout": lambda knox, token: knox.strategy().destroy_token(token, knox.user),
     "revoke": lambda knox, token: knox.strategy().revoke(knox.user, token.record.id),
     "logout-all": lambda knox, _: knox.strategy().logout_all(knox.user),

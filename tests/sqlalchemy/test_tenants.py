@@ -187,12 +187,17 @@ async def rotate(session: AsyncSession, user: TenantUser, token: IssuedToken) ->
     await strategy_on(session).rotate_token(token, user)
 
 
+async def reauthenticate(session: AsyncSession, user: TenantUser, token: IssuedToken) -> None:
+    """Re-authenticate."""
+    await strategy_on(session).reauthenticate(token, user)
+
+
 async def log_in(session: AsyncSession, user: TenantUser, _token: IssuedToken) -> None:
     """Log in."""
     await strategy_on(session).issue(user)
 
 
-VERBS = [log_in, logout_all, revoke, rotate]
+VERBS = [log_in, logout_all, revoke, rotate, reauthenticate]
 LOSING = ["by_statement", "by_statement_beside_a_listener"]
 
 

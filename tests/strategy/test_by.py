@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from fastapi_users_knox import CredentialsChanged, InvalidToken, KnoxError, KnoxSettings, KnoxStrategy
 from fastapi_users_knox.sqlalchemy import SQLAlchemyTokenStore
 from tests.models import KnoxToken, User
-from tests.strategies import DEFAULTS, HOUR, MINUTE, SECOND, Knox, change_user, stored
+from tests.strategies import DEFAULTS, HOUR, MINUTE, SECOND, Knox, change_user, request, stored
 
 API = KnoxSettings(audience="api")
 
@@ -109,13 +109,23 @@ async def test_none_is_issued_for_an_inactive_user(knox: Knox, engine: AsyncEngi
     """No token is issued for an inactive user, whether the loaded user or only the stored row says so."""
     session = await knox.strategy().issue(knox.user)
     await change_user(engine, knox.user, is_active=False)
-    for by in (None, session.record):
+    for by in (..., session.record):
         with pytest.raises(CredentialsChanged):
             await knox.strategy(API).issue(knox.user, by=by)
     await knox.session.refresh(knox.user)
 
-    for by in (None, session.record):
+    for by in (..., session.record):
         with pytest.raises(CredentialsChanged):
             await knox.strategy(API).issue(knox.user, by=by)
 
     assert len(await stored(engine)) == 1
+
+
+async def test_nobody_authorizes_nothing(knox: Knox, engine: AsyncEngine) -> None:
+    """`None`, which `presented_record` returns if no session authenticated the request, is no login."""
+    strategy = knox.strategy(request=request())
+
+    with pytest.raises(InvalidToken):
+        await strategy.issue(knox.user, by=strategy.presented_record(knox.user))
+
+    assert await stored(engine) == []

@@ -24,6 +24,7 @@ CALLS: dict[str, Call] = {
     "write_token": lambda strategy, knox, _text, _record: strategy.write_token(knox.user),
     "issue by": lambda strategy, knox, _text, record: strategy.issue(knox.user, by=record),
     "rotate_token": lambda strategy, knox, text, _record: strategy.rotate_token(text, knox.user),
+    "reauthenticate": lambda strategy, knox, text, _record: strategy.reauthenticate(text, knox.user),
     "destroy_token": lambda strategy, knox, text, _record: strategy.destroy_token(text, knox.user),
     "revoke": lambda strategy, knox, _text, record: strategy.revoke(knox.user, record.id),
     "logout_all": lambda strategy, knox, _text, _record: strategy.logout_all(knox.user),

@@ -80,6 +80,7 @@ async def rotated(knox: Knox, _other: User) -> str:
 CALLS: dict[str, Callable[[Strategy, str, User], Awaitable[Any]]] = {
     "destroy_token": lambda strategy, token, user: strategy.destroy_token(token, user),
     "rotate_token": lambda strategy, token, user: strategy.rotate_token(token, user),
+    "reauthenticate": lambda strategy, token, user: strategy.reauthenticate(token, user),
     "logout_all keep": lambda strategy, token, user: strategy.logout_all(user, keep=token),
 }
 
@@ -180,7 +181,7 @@ async def test_a_record_of_another_audience_is_revoked_by_its_id(knox: Knox) -> 
     assert not await knox.accepts(token, API)
 
 
-def test_the_time_is_that_of_the_clock(knox: Knox) -> None:
+async def test_the_time_is_that_of_the_clock(knox: Knox) -> None:
     """`now` returns the time by the strategy's clock."""
     assert knox.strategy().now() == knox.clock.now
 

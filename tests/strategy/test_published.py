@@ -75,6 +75,10 @@ PATHS: dict[str, tuple[Path, list[tuple[str, ...]]]] = {
         [],
     ),
     "rotate": (lambda knox, strategy, token: strategy.rotate_token(token, knox.user), [("TokenRotated",)]),
+    "re-authenticate": (
+        lambda knox, strategy, token: strategy.reauthenticate(token, knox.user),
+        [("TokenReauthenticated",)],
+    ),
     "log out": (lambda knox, strategy, token: strategy.destroy_token(token, knox.user), [(REVOKED, "logout")]),
     "revoke": (
         lambda knox, strategy, token: strategy.revoke(knox.user, token.record.id),

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import InsufficientScope, InvalidToken, KnoxSettings
-from fastapi_users_knox.transports.presented import CookieToken
+from fastapi_users_knox import CredentialsChanged, InsufficientScope, InvalidToken, KnoxSettings
+from fastapi_users_knox.transports.presented import CookieToken, note_authenticated
 from tests.models import User
-from tests.strategies import HOUR, MINUTE, NOW, Knox, request, stored
+from tests.strategies import HOUR, MINUTE, NOW, Knox, change_user, request, stored
 
 READ, WRITE = "reports:read", "reports:write"
 API = KnoxSettings(audience="api", token_prefix="knox_pat_", auto_refresh=True)
@@ -128,6 +128,26 @@ async def test_a_token_with_scopes_hides_no_session(knox: Knox) -> None:
     assert found[1].id == session.record.id
 
 
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda strategy, token, user: strategy.rotate_token(token, user),
+        lambda strategy, token, user: strategy.reauthenticate(token, user),
+    ],
+    ids=["rotate", "reauthenticate"],
+)
+async def test_what_acts_on_a_session_finds_it_too(knox: Knox, act: Any) -> None:
+    """If a cookie was sent twice, the session gets the new text, although the token with scopes is newer."""
+    session = await knox.strategy().issue(knox.user)
+    knox.clock.now += MINUTE
+    scoped = await knox.strategy().issue(knox.user, scopes={READ})
+
+    new = await act(knox.strategy(), CookieToken(scoped, session), knox.user)
+
+    assert new.record.id == session.record.id
+    assert await knox.strategy().read_record(scoped, scopes=[READ]) is not None
+
+
 # issuing
 
 
@@ -157,6 +177,39 @@ async def test_a_token_with_scopes_issues_nothing(knox: Knox, engine: AsyncEngin
             await knox.strategy(API).issue(knox.user, by=scoped.record, scopes=scopes)
 
     assert len(await stored(engine)) == 1
+
+
+async def test_a_request_with_a_token_with_scopes_is_no_login(knox: Knox, engine: AsyncEngine, other: User) -> None:
+    """Once a request is authenticated by a token with scopes, it issues nothing for that user without a session."""
+    token = await knox.strategy().issue(knox.user, scopes={READ})
+    strategy = knox.strategy(request=request(("Authorization", f"Bearer {token}")))
+    await strategy.authenticate(token, knox.user_manager, scopes=[READ])
+    note_authenticated(strategy._context.connection, None)  # noqa: SLF001 (as an optional dependency does)
+
+    with pytest.raises(InvalidToken):
+        await strategy.write_token(knox.user)
+    with pytest.raises(InvalidToken):
+        await strategy.issue(knox.user, scopes={READ})
+
+    assert len(await stored(engine)) == 1
+    assert await strategy.issue(other)
+
+
+@pytest.mark.parametrize("scopes", [[], (), "", iter(()), filter(None, [])])
+async def test_no_scopes_accept_sessions_only(knox: Knox, scopes: Any) -> None:
+    """However a caller writes that it needs no scopes, a token with scopes is refused."""
+    token = await knox.strategy().issue(knox.user, scopes={READ})
+
+    assert await knox.strategy().authenticate(token, knox.user_manager, scopes=scopes) is None
+
+
+@pytest.mark.parametrize("scopes", [READ, [None], ['a", error="'], ["ä"]])
+async def test_needed_scopes_are_checked(knox: Knox, scopes: Any) -> None:
+    """A needed scope that is not valid is an error, because it would be part of a response header."""
+    token = await knox.strategy().issue(knox.user, scopes={READ})
+
+    with pytest.raises((TypeError, ValueError)):
+        await knox.strategy().authenticate(token, knox.user_manager, scopes=scopes)
 
 
 async def test_a_rotation_keeps_scopes_and_prefix(knox: Knox) -> None:
@@ -218,6 +271,42 @@ async def test_a_roll_without_overlap_revokes(knox: Knox) -> None:
 
     assert not await _may_read(knox, old)
     assert knox.published() == [("TokenRevoked", "replaced"), ("TokenIssued",)]
+
+
+async def test_a_session_is_not_rolled(knox: Knox) -> None:
+    """A session cannot take over another one of its user, with its data, by a roll."""
+    session, other = await knox.strategy().issue(knox.user), await knox.strategy().issue(knox.user, replace=False)
+
+    with pytest.raises(InvalidToken):
+        await knox.strategy().roll_token(other.record, knox.user, by=session.record, overlap=MINUTE)
+
+    assert {record.id for record in await knox.strategy().list_records(knox.user)} == {
+        session.record.id,
+        other.record.id,
+    }
+
+
+@pytest.mark.parametrize(("issued", "rolled"), [(MINUTE, MINUTE), (None, None), (..., API.token_ttl)])
+async def test_a_successor_lives_as_long(knox: Knox, issued: Any, rolled: timedelta | None) -> None:
+    """By default, the successor has the lifetime of the old token."""
+    session, api = await knox.strategy().issue(knox.user), knox.strategy(API)
+    old = await api.issue(knox.user, by=session.record, scopes={READ}, token_ttl=issued, replace=False)
+
+    new = await api.roll_token(old.record, knox.user, by=session.record, overlap=timedelta(0))
+
+    assert new.record.expires_at == (None if rolled is None else NOW + rolled)
+
+
+async def test_a_user_who_has_changed_rolls_nothing(knox: Knox, engine: AsyncEngine) -> None:
+    """If the password has changed since the user was loaded, the old token stays as it is."""
+    session, api = await knox.strategy().issue(knox.user), knox.strategy(API)
+    old = await api.issue(knox.user, by=session.record, scopes={READ}, replace=False)
+    await change_user(engine, knox.user, hashed_password="another hash")
+
+    with pytest.raises(CredentialsChanged):
+        await api.roll_token(old.record, knox.user, by=session.record, overlap=timedelta(0))
+
+    assert await api.list_records(knox.user) == [old.record]
 
 
 async def test_a_roll_needs_both_records(knox: Knox, other: User) -> None:

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from fastapi_users_knox import KnoxSettings, KnoxStrategy
+from fastapi_users_knox import KnoxSettings, KnoxStrategy, LoginOptions
 from fastapi_users_knox.redis import RedisTokenStore
 from tests.models import KnoxToken, User, store_on
 from tests.strategies import DEFAULTS, Knox
@@ -65,6 +65,13 @@ async def test_something_else_than_settings_is_refused(knox: Knox, settings: obj
     """Passing the settings' class, a dict or None instead of a `KnoxSettings` raises a TypeError."""
     with pytest.raises(TypeError, match="settings must be KnoxSettings"):
         Make(store_on(knox.session), settings, request=None)
+
+
+@pytest.mark.parametrize("login_options", [LoginOptions(), {"token_ttl": None}])
+async def test_something_else_than_a_function_of_options_is_refused(knox: Knox, login_options: object) -> None:
+    """Passing the options themselves instead of a function raises a TypeError, before the first login."""
+    with pytest.raises(TypeError, match="login_options must be a function of the user and the request"):
+        Make(store_on(knox.session), DEFAULTS, request=None, login_options=login_options)
 
 
 async def test_it_shows_its_store_and_its_settings(knox: Knox) -> None:

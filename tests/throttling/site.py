@@ -27,6 +27,7 @@ from tests.site import (
     Store,
     UserRead,
     World,
+    bearing,
     build_app,
     create_users,
     credentials,
@@ -164,11 +165,17 @@ class Visitor:
         """Send the login form several times with a wrong password, and return the statuses."""
         return [await self.guess(email) for _ in range(number)]
 
+    async def reauthenticate(self, token: str, password: str = PASSWORD) -> Answer:
+        """Send the password again, with a token."""
+        form = urlencode({"password": password}).encode()
+        kind = "application/x-www-form-urlencoded"
+        return await self._post("/knox/reauthenticate", form, kind, **bearing(token))
+
     async def ask_for_mail(self, path: str, email: str = ADA) -> Answer:
         """Send a request for a mail."""
         return await self._post(path, json.dumps({"email": email}).encode(), "application/json")
 
-    async def _post(self, path: str, body: bytes, content_type: str) -> Answer:
-        headers = {**self.headers, "Content-Type": content_type, "Content-Length": str(len(body))}
+    async def _post(self, path: str, body: bytes, content_type: str, **more: str) -> Answer:
+        headers = {**self.headers, **more, "Content-Type": content_type, "Content-Length": str(len(body))}
         raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
         return await send(self.app, path, raw, method="POST", body=body, address=self.address)

@@ -2,12 +2,14 @@
 
 from typing import Annotated, Any
 
+import httpx
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocket
+from fastapi.requests import HTTPConnection
 from fastapi.responses import StreamingResponse
 from httpx import AsyncClient
 from starlette.background import BackgroundTask
 
-from fastapi_users_knox import KnoxCookieTransport, KnoxSettings
+from fastapi_users_knox import KnoxCookieTransport, KnoxSettings, LoginOptions
 from tests.models import User
 from tests.site import (
     Backend,
@@ -131,7 +133,16 @@ def _add_revoking_routes(app: FastAPI, users: Users, get_strategy: Any) -> None:
         await strategy.issue(current[0], replace=False)
 
 
-async def log_in(client: AsyncClient, backend: str = "cookie", username: str = "ada@example.org") -> None:
-    """Log in by cookie."""
-    response = await client.post(f"/{backend}/login", data=credentials(username))
+async def remember_me(_user: User, connection: HTTPConnection | None) -> LoginOptions:
+    """Let the cookie end with the browser, unless the checkbox of the login form is ticked."""
+    form = await connection.form() if isinstance(connection, Request) else {}
+    return LoginOptions(browser_session="remember" not in form)
+
+
+async def log_in(
+    client: AsyncClient, backend: str = "cookie", username: str = "ada@example.org", **fields: str
+) -> httpx.Response:
+    """Log in by cookie, with more fields in the form."""
+    response = await client.post(f"/{backend}/login", data={**credentials(username), **fields})
     assert response.status_code == 204, response.text
+    return response

@@ -12,9 +12,9 @@ from fastapi.requests import HTTPConnection
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.schemas import BaseUser
 from httpx import ASGITransport, AsyncClient
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
-from fastapi_users_knox import IssuedToken, KnoxBearerTransport, TokenRecord, tokens
+from fastapi_users_knox import IssuedToken, KnoxBearerTransport, KnoxLoginResponse, TokenRecord, tokens
 from fastapi_users_knox.transports.presented import presented_texts
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -239,3 +239,79 @@ async def test_the_user_is_answered_as_by_a_route(user_schema: type[BaseModel]) 
     body = await answer(KnoxBearerTransport("auth/login", user_schema=user_schema), issued())
 
     assert body["user"] == expected
+
+
+# another login response
+
+
+class OwnAnswer(KnoxLoginResponse):
+    """A login response with more fields, and with the expiry in another format."""
+
+    session_id: uuid.UUID
+    realm: str = "members"
+
+    @field_serializer("expiry")
+    def format_expiry(self, expiry: datetime | None) -> str | None:
+        """Return the expiry to the minute."""
+        return None if expiry is None else f"{expiry:%d.%m.%Y %H:%M}"
+
+
+class OwnTransport(KnoxBearerTransport):
+    """A transport with that login response."""
+
+    response_model = OwnAnswer
+
+    def get_login_content(self, token: IssuedToken) -> dict[str, object]:
+        """Add the id of the session."""
+        return super().get_login_content(token) | {"session_id": token.record.id}
+
+
+async def test_an_application_may_change_the_answer() -> None:
+    """A subclass with its own model adds fields to the login response and changes the format of the expiry."""
+    assert await answer(OwnTransport("auth/login"), issued()) == {
+        "access_token": "knox_secret",
+        "token_type": "bearer",
+        "expires_in": 3600,
+        "expiry": "01.01.2030 13:00",
+        "session_id": str(RECORD.id),
+        "realm": "members",
+    }
+
+
+async def test_another_answer_without_an_expiry() -> None:
+    """An endless token has no `expires_in` in any answer, and the application formats its missing expiry."""
+    body = await answer(OwnTransport("auth/login"), issued(replace(RECORD, expires_at=None)))
+
+    assert ("expires_in" in body, body["expiry"]) == (False, None)
+
+
+async def test_another_answer_may_have_the_user() -> None:
+    """`user_schema` adds the user to the application's own login response."""
+    body = await answer(OwnTransport("auth/login", user_schema=UserRead), issued())
+
+    assert (body["user"]["email"], body["session_id"]) == ("ada@example.org", str(RECORD.id))
+
+
+async def test_a_model_may_have_the_user_itself() -> None:
+    """A model with a field `user` gets the user too, without `user_schema`."""
+
+    class WithUser(KnoxLoginResponse):
+        """A login response with the user."""
+
+        user: UserRead
+
+    class Transport(KnoxBearerTransport):
+        """A transport with that login response."""
+
+        response_model = WithUser
+
+    body = await answer(Transport("auth/login"), issued())
+
+    assert body["user"] == UserRead.model_validate(Ada()).model_dump()
+
+
+async def test_another_strategy_s_token_has_no_other_answer() -> None:
+    """A plain `str` of another strategy has no record, so the application's own fields are left out."""
+    body = await answer(OwnTransport("auth/login"), "a.jwt.token")
+
+    assert body == {"access_token": "a.jwt.token", "token_type": "bearer"}

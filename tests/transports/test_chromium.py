@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -16,8 +16,9 @@ from uvicorn import Config, Server
 
 from tests.models import User
 from tests.servers import ServerUnavailable, skip_if_unavailable
-from tests.site import Served, credentials
+from tests.site import Served, World, credentials
 from tests.strategies import MINUTE, Clock
+from tests.transports.pages import BEARER, COOKIE, create_app, remember_me
 
 pytestmark = pytest.mark.unmeasured
 
@@ -38,6 +39,13 @@ WEBSOCKET = """url => new Promise(resolve => {
     socket.onmessage = message => resolve(message.data);
     socket.onerror = () => resolve(null);
 })"""
+
+
+FORM = """<form method="post" action="/cookie/login">
+    <input name="username"> <input name="password" type="password">
+    <label><input name="remember" type="checkbox"> Remember me</label>
+    <button>Log in</button>
+</form>"""
 
 
 @dataclass(kw_only=True)
@@ -115,6 +123,19 @@ async def page(chromium: Browser, site: Online, ada: User) -> AsyncIterator[Page
         yield page
 
 
+@pytest.fixture
+async def form(chromium: Browser, world: World, ada: User) -> AsyncIterator[Page]:
+    """Open the login form of an application that remembers only those who tick the checkbox."""
+    app = replace(world, login_options=remember_me).serving(create_app(COOKIE, BEARER))
+    async with serving(app) as site, await chromium.new_context(base_url=f"http://localhost:{site.port}") as profile:
+        page = await profile.new_page()
+        await page.goto("/openapi.json")
+        await page.set_content(FORM)
+        for name, value in credentials(ada.email).items():
+            await page.fill(f"[name={name}]", value)
+        yield page
+
+
 async def fetch(page: Page, site: Online, path: str, body: dict[str, str] | None = None) -> int:
     """Send a POST from the page to the application, and return the status, or 0 if the page may not read it."""
     status: int = await page.evaluate(FETCH, [f"http://localhost:{site.port}{path}", body])
@@ -160,6 +181,31 @@ async def test_a_refresh_moves_the_browser_s_cookie(page: Page, site: Online, cl
         expiries.append((await cookies(page))["__Host-knox"]["expires"])
 
     assert expiries[0] == expiries[1] < expiries[2]
+
+
+@pytest.mark.parametrize("remember", [True, False])
+async def test_the_checkbox_decides_whether_the_cookie_ends_with_the_browser(
+    form: Page, clock: Clock, *, remember: bool
+) -> None:
+    """Without "Remember me" the browser keeps the cookie until it is closed, also after a refresh set it again."""
+    await form.set_checked("[name=remember]", checked=remember)
+    async with form.expect_response("**/cookie/login") as login:
+        await form.click("button")
+    assert (await login.value).status == 204
+    at_login = (await cookies(form))["__Host-knox"]["expires"]
+
+    clock.now += 30 * MINUTE
+    async with form.expect_response("**/plain") as use:
+        await form.evaluate("fetch('/plain', {method: 'POST'})")
+    renewed = await (await use.value).header_value("Set-Cookie")
+    after_refresh = (await cookies(form))["__Host-knox"]["expires"]
+
+    assert renewed is not None
+    assert renewed.startswith("__Host-knox=")
+    if remember:
+        assert time.time() < at_login < after_refresh
+    else:
+        assert (at_login, after_refresh) == (-1, -1)
 
 
 @pytest.mark.parametrize(("host", "sends_cookie"), [("localhost", True), ("127.0.0.1", False)])

@@ -188,6 +188,7 @@ async def test_other_backends_are_tried(browser: AsyncClient) -> None:
         ("POST", "/cookie/logout-all"),
         ("POST", "/cookie/logout-others"),
         ("POST", "/cookie/rotate"),
+        ("POST", "/cookie/reauthenticate"),
         ("DELETE", "/cookie/sessions/{id}"),
     ],
 )

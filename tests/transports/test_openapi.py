@@ -1,5 +1,7 @@
 """How the bearer transport documents itself in OpenAPI."""
 
+import uuid
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -7,8 +9,9 @@ from fastapi import FastAPI, Response
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.schemas import BaseUser
+from pydantic import field_serializer
 
-from fastapi_users_knox import KnoxBearerTransport
+from fastapi_users_knox import KnoxBearerTransport, KnoxLoginResponse
 
 BEARER = KnoxBearerTransport("auth/login")
 
@@ -70,12 +73,42 @@ def test_expires_in_has_no_default() -> None:
     assert "default" not in schema["properties"]["expires_in"]
 
 
+class OwnAnswer(KnoxLoginResponse):
+    """A login response with one more field, and with the expiry as a number."""
+
+    session_id: uuid.UUID
+
+    @field_serializer("expiry")
+    def format_expiry(self, expiry: datetime | None) -> float | None:
+        """Return the expiry in seconds since 1970."""
+        return None if expiry is None else expiry.timestamp()
+
+
+class OwnTransport(KnoxBearerTransport):
+    """A transport with that login response."""
+
+    response_model = OwnAnswer
+
+
+@pytest.mark.parametrize(("user_schema", "name"), [(None, "OwnAnswer"), (UserRead, "OwnAnswerWithUser")])
+def test_another_answer_is_documented(user_schema: type[UserRead] | None, name: str) -> None:
+    """The application's own model is documented as the login response, with its fields and their formats."""
+    document = openapi(OwnTransport("auth/login", user_schema=user_schema))
+
+    content = document["paths"]["/login"]["post"]["responses"]["200"]["content"]["application/json"]
+    assert content["schema"] == {"$ref": f"#/components/schemas/{name}"}
+    properties = document["components"]["schemas"][name]["properties"]
+    assert properties["session_id"]["format"] == "uuid"
+    assert properties["expiry"]["anyOf"] == [{"type": "number"}, {"type": "null"}]
+    assert ("user" in properties) == (user_schema is not None)
+
+
 def test_the_user_is_documented() -> None:
     """With `user_schema` the login response is documented with the user."""
     transport = KnoxBearerTransport("auth/login", user_schema=UserRead)
 
     schemas = openapi(transport)["components"]["schemas"]
-    assert schemas["KnoxUserLoginResponse"]["properties"]["user"] == {"$ref": "#/components/schemas/UserRead"}
+    assert schemas["KnoxLoginResponseWithUser"]["properties"]["user"] == {"$ref": "#/components/schemas/UserRead"}
     assert "UserRead" in schemas
 
 
@@ -83,7 +116,7 @@ def test_two_transports_document_their_own_users() -> None:
     """A transport without `user_schema` is not changed by another transport that has one."""
     KnoxBearerTransport("auth/login", user_schema=UserRead)
 
-    assert "KnoxUserLoginResponse" not in openapi(KnoxBearerTransport("auth/login"))["components"]["schemas"]
+    assert "KnoxLoginResponseWithUser" not in openapi(KnoxBearerTransport("auth/login"))["components"]["schemas"]
 
 
 def test_a_subclass_documents_what_it_likes() -> None:

@@ -189,6 +189,7 @@ async def test_a_header_s_refresh_moves_no_other_cookie(
         ("POST", "/cookie/logout-all", 204, True),
         ("DELETE", "/cookie/sessions/{id}", 204, True),
         ("POST", "/cookie/rotate", 204, False),
+        ("POST", "/cookie/reauthenticate", 204, False),
         ("POST", "/cookie/login", 204, False),
     ],
 )
@@ -199,7 +200,7 @@ async def test_an_answer_sets_the_cookie_once(
     token, sessions = browser.cookies[TOKEN], (await browser.get("/cookie/sessions")).json()
     clock.now += 30 * MINUTE
 
-    data = credentials() if path.endswith("login") else None
+    data = credentials() if path.endswith(("login", "reauthenticate")) else None
     response = await browser.request(method, path.format(id=sessions[0]["id"]), data=data)
 
     assert response.status_code == status, response.text

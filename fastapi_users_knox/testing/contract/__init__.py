@@ -30,7 +30,7 @@ from fastapi_users_knox.testing.contract.purging import PurgePromises
 from fastapi_users_knox.testing.contract.removing import RemoveAllPromises, RemovePromises
 from fastapi_users_knox.testing.contract.renewing import RenewPromises
 from fastapi_users_knox.testing.contract.rolling import RollPromises
-from fastapi_users_knox.testing.contract.rotating import RotatePromises
+from fastapi_users_knox.testing.contract.rotating import ProofPromises, RotatePromises
 
 __all__ = [
     "CALLERS",
@@ -57,6 +57,7 @@ class TokenStoreContract(
     GetPromises,
     RenewPromises,
     RotatePromises,
+    ProofPromises,
     RemovePromises,
     RemoveAllPromises,
     ListPromises,
@@ -68,6 +69,7 @@ class TokenStoreContract(
 
     - `open_store` returns an `OpenStore`: a callable that opens a store on a separate connection, which stays open
         until the context ends. All opened stores share their records. When a test begins, there are no records.
-    - `user_ids` returns the ids of two users that exist.
+    - `user_ids` returns the ids of two users that exist. If the store sees the users, they are active and have the
+        `hashed_password` "hash", unless you also define the fixture `credentials`.
     - `lost_store` returns a store that cannot be reached.
     """

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from fastapi_users_knox import tokens
-from fastapi_users_knox.records import Found, TokenRecord
+from fastapi_users_knox.records import Credentials, Found, TokenRecord
 from fastapi_users_knox.store import TokenStore
 from fastapi_users_knox.tokens import PresentedToken
 
@@ -63,6 +63,11 @@ class Promises:
     def user_id(self, user_ids: Sequence[Any]) -> Any:
         """Return the id of the user that most tests use."""
         return user_ids[0]
+
+    @pytest.fixture
+    def credentials(self) -> Credentials:
+        """Return the credentials of the users, which only a store that sees the users reads."""
+        return Credentials(hashed_password="hash", is_active=True)
 
 
 def new_digest() -> bytes:

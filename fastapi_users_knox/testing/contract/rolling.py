@@ -77,7 +77,7 @@ class RollPromises(Promises):
         assert ends == [NOW + SECOND - timedelta(milliseconds=1), NOW + timedelta(seconds=60)]
 
     async def test_a_roll_needs_the_record_as_it_was_read(self, store: Store, user_ids: Sequence[Any]) -> None:
-        """If the record is gone, expired, too old or changed, or of another user or audience, nothing is stored."""
+        """If the record is gone, expired, too old or changed, or of another user or audience, nothing is changed."""
         gone = await add(store, new_record(user_ids[0]))
         await store.remove(user_ids[0], gone.record.id, audience="web", now=NOW)
         expired = await add(store, new_record(user_ids[0], expires_at=NOW))
@@ -87,10 +87,12 @@ class RollPromises(Promises):
         changed = await add(store, new_record(user_ids[0]))
         earlier = replace(changed, record=replace(changed.record, expires_at=None))
 
+        options = {"created_since": NOW - SECOND, "limit": 1, "limit_policy": "evict_oldest"}
+
         for seen in (gone, expired, old, foreign, other, earlier):
             for seconds in (0, 60):
                 with pytest.raises(InvalidToken):
-                    await add(store, new_record(user_ids[0]), roll=_roll(seen, seconds), created_since=NOW - SECOND)
+                    await add(store, new_record(user_ids[0]), roll=_roll(seen, seconds), **options)
 
         listed = await store.list(user_ids[0], audience="web", now=NOW, created_since=NOW - SECOND)
         assert list(listed) == [changed.record]
