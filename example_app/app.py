@@ -1,4 +1,4 @@
-"""The application: every router of FastAPI-Users and of this package, a protected route and a WebSocket."""
+"""The application: every router of FastAPI-Users and of this package, the admin pages, a route and a WebSocket."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, WebSocket
 
+from example_app.admin import add_admin_pages
 from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
 from example_app.tokens import disconnect
@@ -42,6 +43,7 @@ app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), pref
 app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
+add_admin_pages(app)
 
 
 @app.get("/authenticated-route")

@@ -17,6 +17,8 @@ admin_backend = AuthenticationBackend(
 class SessionAdmin(KnoxTokenView, model=KnoxToken):
     """The sessions."""
 
+    name = "Session"
+
 
 class UserAdmin(KnoxUserView, model=User):
     """The users."""

@@ -39,8 +39,6 @@ class KnoxTokenView(ReadOnlyView):
 
     secret_columns = frozenset({"digest", "data"})
     can_delete = True
-    name = "Session"
-    name_plural = "Sessions"
     icon = "fa-solid fa-key"
     page_size = 25
     column_list: ClassVar[str | Sequence[Any]] = [

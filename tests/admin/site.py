@@ -29,6 +29,8 @@ ADMIN, KNOX, API = knox_backend("admin", KnoxCookieTransport("__Host-admin")), k
 class SessionAdmin(KnoxTokenView, model=KnoxToken):
     """The pages of the sessions, with an action that has an effect."""
 
+    name = "Session"
+
     @action("poke")
     async def poke(self, request: Request) -> PlainTextResponse:
         """Leave a note for the test."""
