@@ -65,7 +65,7 @@ class KnoxAdminAuth(SQLAdminBackend, Generic[UP, ID]):
             raise TypeError(
                 f"backend {backend.name!r} must have a KnoxCookieTransport, not a {type(backend.transport).__name__}"
             )
-        self.middlewares = [Middleware(PrivatePages), Middleware(KnoxCookieMiddleware)]
+        self.middlewares: list[Middleware] = [Middleware(PrivatePages), Middleware(KnoxCookieMiddleware)]
         self._backend = backend
         self._transport = backend.transport
         self._dependencies = Dependencies(app, fastapi_users, [backend, *session_backends])
@@ -122,7 +122,7 @@ class KnoxAdminAuth(SQLAdminBackend, Generic[UP, ID]):
 
     async def _presented(self, request: Request) -> str | None:
         """Return the token in the cookie, unless another site may have made the request to change something."""
-        connection = _as_unsafe(request) if "/action/" in request.url.path else request
+        connection = _as_unsafe(request) if "/action/" in request.scope["path"] else request
         token = await self._transport.scheme(connection)
         # The scheme does not ask this if the transport has `csrf_check=False`. sqladmin has no CSRF tokens of its own.
         return token if self._transport.trusts(connection) else None

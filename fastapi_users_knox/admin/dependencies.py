@@ -37,8 +37,11 @@ class Opened(Generic[UP, ID]):
 
     @property
     def by_audience(self) -> Mapping[str, KnoxStrategy[UP, ID]]:
-        """The first strategy of each audience."""
-        return {strategy.settings.audience: strategy for strategy in reversed(self.strategies)}
+        """The first strategy of each audience, in the order of the backends."""
+        found: dict[str, KnoxStrategy[UP, ID]] = {}
+        for strategy in self.strategies:
+            found.setdefault(strategy.settings.audience, strategy)
+        return found
 
 
 class Dependencies(Generic[UP, ID]):

@@ -28,7 +28,7 @@ class KnoxTokenView(ReadOnlyView):
     loaded from the database, so no page can show them. Sessions are not deleted but revoked, one or several at once,
     by the strategy with their audience, which publishes `TokenRevoked` with the reason "admin".
 
-    The pages need `KnoxAdminAuth`. The columns and further options are those of sqladmin's `ModelView`.
+    The pages need `KnoxAdminAuth`. Set `name`, because sqladmin names each view after its model. The columns and further options are those of sqladmin's `ModelView`.
 
     Attributes:
         users: The mapped class of the users, as in `SQLAlchemyTokenStore`: by default, the class is found by the
@@ -37,10 +37,10 @@ class KnoxTokenView(ReadOnlyView):
 
     users: ClassVar[type[Any] | EllipsisType | None] = ...
 
-    secret_columns = frozenset({"digest", "data"})
-    can_delete = True
-    icon = "fa-solid fa-key"
-    page_size = 25
+    secret_columns: ClassVar[frozenset[str]] = frozenset({"digest", "data"})
+    can_delete: ClassVar[bool] = True
+    icon: ClassVar[str] = "fa-solid fa-key"
+    page_size: ClassVar[int] = 25
     column_list: ClassVar[str | Sequence[Any]] = [
         *("user_id", "state", "name", "device_id", "user_agent", "ip_address"),
         *("created_at", "last_used_at", "expires_at", "scopes"),
@@ -50,12 +50,12 @@ class KnoxTokenView(ReadOnlyView):
         *("created_at", "authenticated_at", "last_used_at", "expires_at", "scopes", "browser_session"),
     ]
     column_sortable_list: ClassVar[Sequence[Any]] = ["created_at", "last_used_at", "expires_at"]
-    column_default_sort = ("created_at", True)
+    column_default_sort: ClassVar[Any] = ("created_at", True)
     column_searchable_list: ClassVar[Sequence[Any]] = ["user_id", "ip_address", "name", "device_id"]
     column_filters: ClassVar[Sequence[Any]] = [StateFilter(), AudienceFilter()]
     column_formatters: ClassVar[dict[Any, Any]] = _USER
     column_formatters_detail: ClassVar[dict[Any, Any]] = _USER
-    column_type_formatters = TYPE_FORMATS
+    column_type_formatters: ClassVar[dict[type, Any]] = TYPE_FORMATS
     column_labels: ClassVar[dict[Any, str]] = {
         "user_id": "User",
         "state": "State",

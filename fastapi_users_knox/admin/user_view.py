@@ -35,7 +35,7 @@ class KnoxUserView(ReadOnlyView):
     password, nor revoke the sessions of a user whose password changes. The pages need `KnoxAdminAuth`.
     """
 
-    secret_columns = frozenset({"hashed_password"})
+    secret_columns: ClassVar[frozenset[str]] = frozenset({"hashed_password"})
     column_list: ClassVar[str | Sequence[Any]] = ["email", "is_active", "is_superuser", "is_verified"]
     column_searchable_list: ClassVar[Sequence[Any]] = ["email"]
     column_labels: ClassVar[dict[Any, str]] = {
@@ -45,7 +45,7 @@ class KnoxUserView(ReadOnlyView):
         "is_verified": "Verified",
         _SESSIONS: "Sessions",
     }
-    icon = "fa-solid fa-user"
+    icon: ClassVar[str] = "fa-solid fa-user"
 
     def get_details_columns(self) -> list[str]:
         """Return the columns of the page of one user, and the sessions below them."""

@@ -19,11 +19,11 @@ class ReadOnlyView(ModelView):
     """
 
     secret_columns: ClassVar[frozenset[str]] = frozenset()
-    can_create = False
-    can_edit = False
-    can_delete = False
+    can_create: ClassVar[bool] = False
+    can_edit: ClassVar[bool] = False
+    can_delete: ClassVar[bool] = False
     # The browser at a login chooses its own name and user agent. In a spreadsheet, these could be formulas.
-    can_export = False
+    can_export: ClassVar[bool] = False
 
     def get_list_columns(self) -> list[str]:
         """Return the columns of the list."""

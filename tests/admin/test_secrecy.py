@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.admin.site import Browser, Device, UserAdmin, create_app
+from tests.admin.site import Browser, Device, UserAdmin, change_session, create_app
 from tests.admin.site import SessionAdmin as Sessions
 from tests.models import KnoxToken, User
 from tests.site import PASSWORD, client_of
@@ -68,7 +68,8 @@ def other_pages(session: uuid.UUID) -> list[str]:
 async def test_no_page_contains_a_digest(
     world: ThrottledWorld, root: User, engine: AsyncEngine, view: type[Sessions]
 ) -> None:
-    """No digest appears on any page, form, export or error page, even if an application lists the column."""
+    """No digest, token or data appears on any page, form, export or error page, even if an application lists them."""
+    await change_session(engine, "laptop", data={"note": "for the application alone"})
     async with client_of(world.serving(create_app(engine, views=[view, UserAdmin]))) as http:
         browser = Browser(http=http)
         await browser.log_in(root.email)
@@ -78,8 +79,9 @@ async def test_no_page_contains_a_digest(
 
     assert len(pages) > 30
     assert len(rows) == 3
-    digests = [form for row in rows for form in forms_of(row.digest)]
-    assert [(path, form) for path, text in pages.items() for form in digests if form in text] == []
+    secrets = [form for row in rows for form in forms_of(row.digest)]
+    secrets += [*browser.http.cookies.values(), "for the application alone"]
+    assert [(path, secret) for path, text in pages.items() for secret in secrets if secret in text] == []
     # The columns of a SELECT for the pages; the strategy's own SELECTs find a token by its digest.
     shown = [statement for statement in statements if "ORDER BY" in statement and "count" not in statement]
     assert shown
