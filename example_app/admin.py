@@ -6,7 +6,7 @@ from sqladmin import Admin
 
 from example_app.db import KnoxToken, User, engine
 from example_app.tokens import redis
-from example_app.users import auth_backend, fastapi_users, get_knox_strategy
+from example_app.users import api_backend, auth_backend, fastapi_users, get_knox_strategy
 from fastapi_users_knox import KnoxCookieTransport
 from fastapi_users_knox.admin import KnoxAdminAuth, KnoxTokenView, KnoxUserView
 
@@ -27,7 +27,7 @@ class UserAdmin(KnoxUserView, model=User):
 
 def add_admin_pages(app: FastAPI) -> None:
     """Add the pages at /admin. If the tokens are in Redis, the page of a user alone shows the user's sessions."""
-    auth = KnoxAdminAuth(app, fastapi_users, admin_backend, session_backends=[auth_backend])
+    auth = KnoxAdminAuth(app, fastapi_users, admin_backend, session_backends=[auth_backend, api_backend])
     admin = Admin(app, engine, authentication_backend=auth)
     admin.add_view(UserAdmin)
     if redis is None:

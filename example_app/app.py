@@ -1,18 +1,37 @@
-"""The application: every router of FastAPI-Users and of this package, the admin pages, a route and a WebSocket."""
+"""The application: every router of FastAPI-Users and of this package, the admin pages, and routes of its own."""
 
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import Depends, FastAPI, Security, WebSocket
 
 from example_app.admin import add_admin_pages
 from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
 from example_app.tokens import disconnect
-from example_app.users import auth_backend, cookie_backend, current_active_user, fastapi_users
-from fastapi_users_knox import KnoxCookieMiddleware, get_knox_admin_router, get_knox_router, unauthorized_handler
+from example_app.users import (
+    api_backend,
+    auth_backend,
+    cookie_backend,
+    current_active_user,
+    current_session_or_api_token,
+    fastapi_users,
+)
+from fastapi_users_knox import (
+    KnoxCookieMiddleware,
+    TokenRecord,
+    get_api_token_router,
+    get_knox_admin_router,
+    get_knox_router,
+    unauthorized_handler,
+)
+
+SCOPES = {"reports:read": "Read the reports.", "reports:write": "Change the reports."}
+
+Current = tuple[User, TokenRecord[UUID]]
 
 
 def configure_logging() -> None:
@@ -43,6 +62,11 @@ app.include_router(fastapi_users.get_register_router(UserRead, UserCreate), pref
 app.include_router(fastapi_users.get_reset_password_router(), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_verify_router(UserRead), prefix="/auth", tags=["auth"])
 app.include_router(fastapi_users.get_users_router(UserRead, UserUpdate), prefix="/users", tags=["users"])
+app.include_router(
+    get_api_token_router(fastapi_users, auth_backend, api_backend, scopes=SCOPES),
+    prefix="/api-tokens",
+    tags=["api tokens"],
+)
 add_admin_pages(app)
 
 
@@ -50,6 +74,24 @@ add_admin_pages(app)
 async def authenticated_route(user: Annotated[User, Depends(current_active_user)]) -> dict[str, str]:
     """Greet the user of a live token."""
     return {"message": f"Hello {user.email}!"}
+
+
+@app.get("/reports")
+async def read_reports(
+    current: Annotated[Current, Security(current_session_or_api_token, scopes=["reports:read"])],
+) -> dict[str, str]:
+    """Return the reports to a user, or to a program with an API token that may read them."""
+    user, record = current
+    return {"reports": f"of {user.email}", "read_by": record.name or "a person"}
+
+
+@app.post("/reports")
+async def write_report(
+    current: Annotated[Current, Security(current_session_or_api_token, scopes=["reports:write"])],
+) -> dict[str, str]:
+    """Let a user, or a program with an API token that may change the reports, add a report."""
+    user, _record = current
+    return {"added_for": user.email}
 
 
 @app.websocket("/authenticated-websocket")

@@ -1,4 +1,4 @@
-"""The user manager, and the authentication backends: tokens in a header, and tokens in a cookie for browsers."""
+"""The user manager, and the authentication backends: sessions in a header or a cookie, and API tokens for programs."""
 
 import os
 import secrets
@@ -14,11 +14,13 @@ from fastapi_users_db_sqlalchemy import SQLAlchemyUserDatabase
 from example_app.db import User, get_user_db
 from example_app.tokens import get_token_store
 from fastapi_users_knox import (
+    ApiTokenSettings,
     KnoxBearerTransport,
     KnoxCookieTransport,
     KnoxSettings,
     KnoxStrategy,
     KnoxUserManagerMixin,
+    current_token,
     knox_strategy,
     log_event,
 )
@@ -32,6 +34,7 @@ settings = KnoxSettings(
     auto_refresh=True,
     auto_refresh_max_ttl=timedelta(days=30),
 )
+api_settings = ApiTokenSettings(token_limit_per_user=20)
 
 
 class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserManager[User, uuid.UUID]):
@@ -50,19 +53,26 @@ class UserManager(KnoxUserManagerMixin[User, uuid.UUID], UUIDIDMixin, BaseUserMa
 
 
 get_knox_strategy = knox_strategy(get_token_store, settings, get_user_db=get_user_db, listeners=[log_event])
+get_api_strategy = knox_strategy(get_token_store, api_settings, get_user_db=get_user_db, listeners=[log_event])
 
 
 async def get_user_manager(
     user_db: Annotated[SQLAlchemyUserDatabase[User, uuid.UUID], Depends(get_user_db)],
     strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_knox_strategy)],
+    api_strategy: Annotated[KnoxStrategy[User, uuid.UUID], Depends(get_api_strategy)],
 ) -> UserManager:
-    """Return the user manager, which revokes tokens when a password changes or a user is deleted."""
-    return UserManager(user_db, knox=strategy)
+    """Return the user manager, which revokes tokens of both kinds when a password changes or a user is deleted."""
+    return UserManager(user_db, knox=[strategy, api_strategy])
 
 
 auth_backend = AuthenticationBackend(
     name="knox", transport=KnoxBearerTransport(tokenUrl="auth/login"), get_strategy=get_knox_strategy
 )
 cookie_backend = AuthenticationBackend(name="cookie", transport=KnoxCookieTransport(), get_strategy=get_knox_strategy)
+api_backend = AuthenticationBackend(
+    name="api", transport=KnoxBearerTransport(None, scheme_name="ApiToken"), get_strategy=get_api_strategy
+)
 fastapi_users = FastAPIUsers[User, uuid.UUID](get_user_manager, [auth_backend, cookie_backend])
 current_active_user = fastapi_users.current_user(active=True)
+# `Security(current_session_or_api_token, scopes=[...])` also accepts an API token that has these scopes.
+current_session_or_api_token = current_token(fastapi_users, [auth_backend, cookie_backend, api_backend], active=True)

@@ -44,8 +44,11 @@ from fastapi_users_knox.records import (
     UserSource,
 )
 from fastapi_users_knox.routers import (
+    ApiTokenCreated,
+    ApiTokenRead,
     SessionRead,
     current_token,
+    get_api_token_router,
     get_knox_admin_router,
     get_knox_router,
     knox_strategy,
@@ -64,6 +67,8 @@ from fastapi_users_knox.transports import (
 
 __all__ = [
     "Added",
+    "ApiTokenCreated",
+    "ApiTokenRead",
     "ApiTokenSettings",
     "ClientInfo",
     "Credentials",
@@ -112,6 +117,7 @@ __all__ = [
     "UserSource",
     "current_token",
     "describe_client",
+    "get_api_token_router",
     "get_knox_admin_router",
     "get_knox_router",
     "knox_strategy",

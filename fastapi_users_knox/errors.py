@@ -106,7 +106,10 @@ class ReauthenticationRequired(KnoxError, HTTPException):
 
 
 class CredentialsChanged(KnoxError, HTTPException):
-    """The user's password or `is_active` changed during the login. The answer is 400, as for wrong credentials."""
+    """The user's password or `is_active` changed during the login or the re-authentication. The answer is 400.
+
+    A wrong password has the same answer.
+    """
 
     def __init__(self) -> None:
         """Set the status and the detail with which FastAPI-Users' login route answers wrong credentials."""

@@ -1,4 +1,4 @@
-"""The contract of a token store: eight methods, called verbs, and what each of them promises."""
+"""The contract of a token store: eight methods, called verbs, and what each of them promises; and a health check."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -210,6 +210,14 @@ class TokenStore(Protocol[UP, ID]):
 
         Raises:
             ValueError: The batch size is less than 1 or more than 10,000.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Find out whether the store can answer a read. `ping` returns no record and changes nothing.
+
+        Raises:
+            StoreUnavailable: The store cannot be reached or cannot answer.
         """
         ...
 

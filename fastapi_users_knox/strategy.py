@@ -174,6 +174,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         *,
         by: TokenRecord[ID] | EllipsisType | None = ...,
         token_ttl: timedelta | EllipsisType | None = ...,
+        max_ttl: timedelta | None = None,
         name: str | None = None,
         scopes: Iterable[str] | None = None,
         data: Mapping[str, Any] | None = None,
@@ -189,6 +190,7 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
                 `authenticated_at`.
             token_ttl: The lifetime, also after each refresh; `None` means that the token never expires. The cap still
                 applies.
+            max_ttl: The longest lifetime, to which a longer one is cut; `None` cuts none.
             name: The name in the list of sessions, instead of the name that the client sent.
             scopes: What the token may be used for, as names of RFC 6749 §3.3, at most 1 KB. Only routes that name their
                 scopes accept such a token. `None` issues a session, which may do all that its user may.
@@ -203,7 +205,9 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
             TokenLimitReached: The limit is reached, and the policy is "reject".
             CredentialsChanged: The user is not active, or was changed or deleted after `user` was loaded.
         """
-        wanted = Wanted(by=by, token_ttl=token_ttl, name=name, scopes=scopes, data=data, replace=replace)
+        wanted = Wanted(
+            by=by, token_ttl=token_ttl, max_ttl=max_ttl, name=name, scopes=scopes, data=data, replace=replace
+        )
         return await issuing.issue(self._context, user, wanted)
 
     async def roll_token(

@@ -51,7 +51,8 @@ VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_
 # The modules that start servers, browsers or other processes without the fixtures above.
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
-    *("tests.test_example_program", "tests.test_races", "tests.transports.test_chromium", "tests.admin.test_chromium"),
+    *("tests.test_example_program", "tests.test_generated_client", "tests.test_races"),
+    *("tests.transports.test_chromium", "tests.admin.test_chromium"),
 }
 
 

@@ -17,6 +17,7 @@ from fastapi_users_knox import (
     TokenExpired,
     TokenIssued,
     TokenLimitHit,
+    TokenReauthenticated,
     TokenRecord,
     TokenRefreshed,
     TokenRevoked,
@@ -35,7 +36,9 @@ SENT = request(("Authorization", "Bearer knox_secret"))
 ALL: dict[str, object] = {"user_id": str(USER_ID), "ip_address": "192.0.2.1"}
 OF_A_RECORD: dict[str, object] = {**ALL, "id": str(RECORD.id), "audience": "web"}
 
-KINDS: tuple[Callable[..., KnoxEvent[Any]], ...] = (TokenIssued, TokenRefreshed, TokenRotated, TokenExpired)
+KINDS: tuple[Callable[..., KnoxEvent[Any]], ...] = (
+    *(TokenIssued, TokenRefreshed, TokenRotated, TokenReauthenticated, TokenExpired),
+)
 OF_RECORDS = [kind(user_id=USER_ID, client=CLIENT, record=RECORD, request=SENT) for kind in KINDS]
 EVENTS: list[tuple[KnoxEvent[Any], dict[str, object]]] = [
     *[(event, {"event": type(event).__name__, **OF_A_RECORD}) for event in OF_RECORDS],

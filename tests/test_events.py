@@ -21,6 +21,7 @@ from fastapi_users_knox import (
     TokenExpired,
     TokenIssued,
     TokenLimitHit,
+    TokenReauthenticated,
     TokenRecord,
     TokenRefreshed,
     TokenRevoked,
@@ -140,7 +141,10 @@ def test_a_long_text_is_cut_before_it_is_looked_at(attribute: str, length: int) 
 @pytest.mark.parametrize(
     ("event", "own"),
     [
-        *((event, {"record"}) for event in (TokenIssued, TokenRefreshed, TokenRotated, TokenExpired)),
+        *(
+            (event, {"record"})
+            for event in (TokenIssued, TokenRefreshed, TokenRotated, TokenReauthenticated, TokenExpired)
+        ),
         (TokenRevoked, {"record", "reason"}),
         (TokenLimitHit, {"limit"}),
         (LoginFailed, {"action"}),

@@ -293,12 +293,16 @@ async def test_every_router_is_there(client: AsyncClient) -> None:
     document = await client.get("/openapi.json")
 
     assert set(document.json()["paths"]) == {
+        "/api-tokens/",
+        "/api-tokens/{id}",
+        "/api-tokens/{id}/roll",
         "/auth/forgot-password",
         "/auth/register",
         "/auth/request-verify-token",
         "/auth/reset-password",
         "/auth/verify",
         "/authenticated-route",
+        "/reports",
         "/users/me",
         "/users/{id}",
         "/users/{user_id}/sessions",

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from fastapi_users_knox import KnoxEvent, KnoxSettings, KnoxStrategy, TokenLimitReached
+from fastapi_users_knox import InsufficientScope, IssuedToken, KnoxEvent, KnoxSettings, KnoxStrategy, TokenLimitReached
 from tests.backends import NOW, SERVERS, SQLITE, App, Backend, RedisBackend
 from tests.models import User, create_empty_tables, create_user, store_on
 from tests.redis_servers import RedisServer, redis
@@ -62,25 +62,38 @@ class Story:
         )
 
     async def play(self) -> None:
-        """Log in and out, refresh, rotate, reach the limit, expire, and log out everywhere."""
+        """Do everything that can be done to tokens, from a login to a logout everywhere."""
         user, manager = await create_user(self.app.session), self.app.user_manager
         self.email = user.email
         first = await self.issue(NOW, user)
         self.objects.append(await self.strategy(NOW + timedelta(hours=1), first).authenticate(first, manager))
         second = await self.strategy(NOW).rotate_token(first, user)
         self.tokens.append(second)
+        second = await self.strategy(NOW).reauthenticate(second, user)
+        self.tokens.append(second)
         third, fourth = await self.issue(NOW, user), await self.issue(NOW, user)
         with pytest.raises(TokenLimitReached) as reached:
             await self.strategy(NOW).write_token(user)
-        await self.issue(NOW, user, presented=fourth)
+        fifth = await self.issue(NOW, user, presented=fourth)
         await self.strategy(NOW).destroy_token(third, user)
+        await self.issue_and_roll(user, by=fifth)
         late = NOW + timedelta(hours=12)
         await self.strategy(late, second).read_token(second, manager)
         await self.strategy(late).logout_all(user)
         self.objects += [second, reached.value, self.strategy(NOW, second), *self.events]
         self.objects += [await self.strategy(NOW).list_records(user)]
 
-    async def issue(self, now: datetime, user: User, presented: str = "") -> str:
+    async def issue_and_roll(self, user: User, *, by: IssuedToken) -> None:
+        """Issue an API token and its successor, and be refused for a missing scope."""
+        strategy, manager = self.strategy(NOW), self.app.user_manager
+        token = await strategy.issue(user, by=by.record, scopes={"reports:read"}, data={"of": MARK}, replace=False)
+        with pytest.raises(InsufficientScope) as insufficient:
+            await self.strategy(NOW, token).authenticate(token, manager, scopes={"reports:write"})
+        successor = await strategy.roll_token(token.record, user, by=by.record, overlap=timedelta(0))
+        self.tokens += [token, successor]
+        self.objects += [token, successor, insufficient.value]
+
+    async def issue(self, now: datetime, user: User, presented: str = "") -> IssuedToken:
         """Log in and remember the token."""
         token = await self.strategy(now, presented).write_token(user)
         self.tokens.append(token)
@@ -136,7 +149,8 @@ async def test_no_repr_and_no_event_holds_a_token(story: Story) -> None:
 
     assert [secret for secret in story.secrets() for text in (*shown, *published) if secret in text] == []
     assert {type(event).__name__ for event in story.events} == {
-        *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenRevoked", "TokenExpired", "TokenLimitHit")
+        *("TokenIssued", "TokenRefreshed", "TokenRotated", "TokenReauthenticated", "TokenRevoked", "TokenExpired"),
+        "TokenLimitHit",
     }
 
 

@@ -28,7 +28,8 @@ class KnoxTokenView(ReadOnlyView):
     loaded from the database, so no page can show them. Sessions are not deleted but revoked, one or several at once,
     by the strategy with their audience, which publishes `TokenRevoked` with the reason "admin".
 
-    The pages need `KnoxAdminAuth`. Set `name`, because sqladmin names each view after its model. The columns and further options are those of sqladmin's `ModelView`.
+    The pages need `KnoxAdminAuth`. Set `name`, because sqladmin names each view after its model. The columns
+    and further options are those of sqladmin's `ModelView`.
 
     Attributes:
         users: The mapped class of the users, as in `SQLAlchemyTokenStore`: by default, the class is found by the

@@ -62,7 +62,7 @@ async def _confirm(
 ) -> Sequence[Any]:
     """Confirm a record, and return what was removed for it, which includes a record that was rolled without overlap."""
     rolled = next((digest for why, digest in removed if why == "rolled"), None)
-    passed = {name: arguments[name] for name in ("now", "created_since", "roll", "step")}
+    passed = {name: arguments[name] for name in ("now", "roll", "step")}
     confirmed = await run(client, "confirm", keys, **passed, rolled=rolled)
     if confirmed == _ROLL_CHANGED:
         raise InvalidToken

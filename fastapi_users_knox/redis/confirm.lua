@@ -22,7 +22,7 @@ if not is_unconfirmed(record) then return 1 end
 if arguments.rolled then
   local old = read(arguments.rolled)
   local is_same = old and redis.call('ZSCORE', index, arguments.rolled) and old[ID] == roll.id
-  if not is_same or field(old, EXPIRES_AT) ~= roll.before or not is_live(old) then
+  if not is_same or field(old, EXPIRES_AT) ~= roll.before then
     delete(index, {{digest = digest, fields = record}})
     redis.call('SET', KEYS[3], REFUSED, 'PX', GRACE)
     return 2

@@ -191,13 +191,8 @@ class RedisTokenStore(Generic[UP, ID]):
         So records that are stored, renewed or rotated meanwhile are removed too. If a run fails, some may be left.
         """
         check_audience(audience, keep_scoped=keep_scoped)
-        removed = await self._remove(
-            "remove_all",
-            user_id,
-            audience=audience,
-            keep=None if keep is None else text_of(keep.bytes),
-            keep_scoped=keep_scoped or None,
-        )
+        spared = {"keep": None if keep is None else text_of(keep.bytes), "keep_scoped": keep_scoped or None}
+        removed = await self._remove("remove_all", user_id, audience=audience, **spared)
         return [record for record in removed if record.is_live(now, created_since=created_since)]
 
     async def list(
@@ -226,11 +221,15 @@ class RedisTokenStore(Generic[UP, ID]):
         after a minute, so this verb finds only records that Redis has not deleted yet, and records that are too old.
         """
         check_batch_size(batch_size)
-        times = {"now": milliseconds(now), "created_since": milliseconds(created_since)}
-        arguments = {"audience": audience, "step": self._step, **times}
+        since = milliseconds(created_since)
+        arguments = {"audience": audience, "step": self._step, "now": milliseconds(now), "created_since": since}
         if seen is None:
             return await purge_all(self._redis, self._keys, arguments, batch_size=batch_size)
         return await purge_one(self._redis, self._keys, arguments, seen, now=now, tried_since=tried_since or now)
+
+    async def ping(self) -> None:
+        """Run the script of a read for a token that nobody has. In a cluster, this asks one of the masters."""
+        await call(self._redis, "get", [self._keys.presented("00", b"")], "")
 
     def _record(self, fields: Sequence[Any]) -> TokenRecord[ID]:
         return record_of(fields, self._parse_id(fields[1]))

@@ -1,5 +1,6 @@
 """What the answers of all routes have in common: the errors in the OpenAPI document, and the headers for caches."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import Response, status
@@ -8,9 +9,15 @@ from fastapi_users.router.common import ErrorCode, ErrorModel
 
 from fastapi_users_knox.transports.responses import login_refusals
 
-__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "reauthentication_refusals", "refusals"]
+__all__ = ["SESSION_NOT_FOUND", "forbid_caching", "not_found_refusal", "reauthentication_refusals", "refusals"]
 
 SESSION_NOT_FOUND = "SESSION_NOT_FOUND"
+_STALE = {"REAUTHENTICATION_REQUIRED": "The login is too long ago."}
+
+_HEADERS = {
+    status.HTTP_401_UNAUTHORIZED: ("WWW-Authenticate",),
+    status.HTTP_503_SERVICE_UNAVAILABLE: ("Retry-After",),
+}
 
 
 def forbid_caching(response: Response) -> None:
@@ -18,24 +25,37 @@ def forbid_caching(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-def refusals(*, forbidden: str | None = None, not_found: dict[str, str] | None = None) -> OpenAPIResponseType:
+def refusals(
+    *,
+    forbidden: str | None = None,
+    not_found: dict[str, str] | None = None,
+    stale: bool = False,
+    more: Mapping[int, dict[str, str]] | None = None,
+) -> OpenAPIResponseType:
     """Document the errors of a route that needs a token.
 
     Args:
         forbidden: Why a user may get a 403; `None` if the route has no 403.
         not_found: The values that `detail` may have in a 404, each with its meaning; `None` if the route has no 404.
+        stale: Whether the route needs a recent login.
+        more: Further values that `detail` may have, each with its meaning, by the status of the answer.
     """
-    documented: OpenAPIResponseType = {
-        status.HTTP_401_UNAUTHORIZED: _refusal({"Unauthorized": "Missing token or inactive user."}, "WWW-Authenticate"),
-        status.HTTP_503_SERVICE_UNAVAILABLE: _refusal(
-            {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."}, "Retry-After"
-        ),
+    codes: dict[int, dict[str, str]] = {
+        status.HTTP_401_UNAUTHORIZED: {"Unauthorized": "Missing token or inactive user."} | (_STALE if stale else {}),
+        status.HTTP_503_SERVICE_UNAVAILABLE: {"TOKEN_STORE_UNAVAILABLE": "The token store is unavailable."},
     }
     if forbidden is not None:
-        documented[status.HTTP_403_FORBIDDEN] = _refusal({"Forbidden": forbidden})
+        codes[status.HTTP_403_FORBIDDEN] = {"Forbidden": forbidden}
     if not_found is not None:
-        documented[status.HTTP_404_NOT_FOUND] = _refusal(not_found)
-    return documented
+        codes[status.HTTP_404_NOT_FOUND] = not_found
+    for code, meanings in (more or {}).items():
+        codes[code] = codes.get(code, {}) | meanings
+    return {code: _refusal(meanings, *_HEADERS.get(code, ())) for code, meanings in codes.items()}
+
+
+def not_found_refusal(codes: dict[str, str]) -> OpenAPIResponseType:
+    """Document a 404 alone, with the values that `detail` may have, each with its meaning."""
+    return {status.HTTP_404_NOT_FOUND: _refusal(codes)}
 
 
 def reauthentication_refusals() -> OpenAPIResponseType:

@@ -1,6 +1,7 @@
 """The routes that complement FastAPI-Users' login and logout: a user's own sessions."""
 
 from collections.abc import Callable, Coroutine
+from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from fastapi_users_knox.routers.passwords import user_with_password
 from fastapi_users_knox.routers.responses import (
     SESSION_NOT_FOUND,
     forbid_caching,
+    not_found_refusal,
     reauthentication_refusals,
     refusals,
 )
@@ -38,6 +40,7 @@ def get_knox_router(
     backend: AuthenticationBackend[UP, ID],
     *,
     requires_verification: bool = False,
+    fresh_within: timedelta | None = None,
 ) -> APIRouter:
     """Make the router of an authentication backend whose strategy is a `KnoxStrategy`.
 
@@ -52,15 +55,22 @@ def get_knox_router(
         fastapi_users: The application's `FastAPIUsers` object.
         backend: The backend, whose strategy is a `KnoxStrategy`.
         requires_verification: Whether the user must be verified.
+        fresh_within: The longest time that may have passed since the user authenticated, for the routes that list and
+            revoke sessions (ASVS 7.5.2). If more time has passed, the answer is 401 `REAUTHENTICATION_REQUIRED`.
 
     Raises:
         TypeError: The backend's strategy is declared to be something other than a `KnoxStrategy`.
     """
     forbidden = "The user is not verified." if requires_verification else None
     router = APIRouter(responses=refusals(forbidden=forbidden))
-    get_current = current_token(fastapi_users, backend, active=True, verified=requires_verification)
-    _add_logouts(router, backend, get_current=get_current)
-    _add_sessions(router, backend, get_current=get_current)
+    get_current, get_recent = (
+        current_token(fastapi_users, backend, active=True, verified=requires_verification, fresh_within=within)
+        for within in (None, fresh_within)
+    )
+    managing = APIRouter(responses=refusals(stale=fresh_within is not None))
+    _add_logouts(managing, backend, get_current=get_recent)
+    _add_sessions(managing, backend, get_current=get_recent)
+    router.include_router(managing)
     _add_rotation(router, backend, get_current=get_current)
     _add_reauthentication(router, backend, get_current=get_current, get_user_manager=fastapi_users.get_user_manager)
     return router
@@ -106,7 +116,7 @@ def _add_sessions(
         "/sessions/{id}",
         name=f"auth:{backend.name}.revoke_session",
         status_code=status.HTTP_204_NO_CONTENT,
-        responses=refusals(not_found=_NO_SESSION) | backend.transport.get_openapi_logout_responses_success(),
+        responses=not_found_refusal(_NO_SESSION) | backend.transport.get_openapi_logout_responses_success(),
     )
     async def revoke_session(
         id: UUID,

@@ -6,10 +6,10 @@ from typing import Annotated, SupportsFloat
 
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr
 
-__all__ = ["Duration", "Interval", "Key", "Limit", "Moment", "Prefix", "Ttl", "check_ttl"]
+__all__ = ["MAX_TTL", "Duration", "Interval", "Key", "Limit", "Moment", "Prefix", "Ttl", "check_ttl"]
 
 _MILLISECOND = timedelta(milliseconds=1)
-_MAX_TTL = timedelta(days=36525)
+MAX_TTL = timedelta(days=36525)
 _MIN_KEY_BYTES = 32  # A key should be at least as long as the hash's output (RFC 2104 §3).
 
 
@@ -32,13 +32,13 @@ def _refuse_number(fix: str, value: object) -> object:
 
 def check_ttl(ttl: timedelta) -> timedelta:
     """Return a lifetime, or raise `ValueError` if it is not valid."""
-    if not timedelta(0) < ttl <= _MAX_TTL or ttl % _MILLISECOND:
+    if not timedelta(0) < ttl <= MAX_TTL or ttl % _MILLISECOND:
         raise ValueError("must be more than 0, at most 100 years (36525 days), and a whole number of milliseconds")
     return ttl
 
 
 def _check_interval(interval: timedelta) -> timedelta:
-    if not timedelta(0) <= interval <= _MAX_TTL or interval % _MILLISECOND:
+    if not timedelta(0) <= interval <= MAX_TTL or interval % _MILLISECOND:
         raise ValueError("must be 0 or more, at most 100 years (36525 days), and a whole number of milliseconds")
     return interval
 

@@ -7,7 +7,7 @@ from types import EllipsisType
 from typing import Generic
 from uuid import UUID
 
-from sqlalchemy import and_
+from sqlalchemy import and_, false, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 
 from fastapi_users_knox.records import (
@@ -28,6 +28,7 @@ from fastapi_users_knox.sqlalchemy.finding import find_token, list_live
 from fastapi_users_knox.sqlalchemy.own_columns import check_own_columns, own_values
 from fastapi_users_knox.sqlalchemy.removing import has_expired, purge_batch, remove_all_tokens, remove_token
 from fastapi_users_knox.sqlalchemy.sessions import open_session, refuse_transaction_block
+from fastapi_users_knox.sqlalchemy.snapshots import read
 from fastapi_users_knox.sqlalchemy.statements import statements_for
 from fastapi_users_knox.sqlalchemy.table import SQLAlchemyBaseKnoxTokenTable
 from fastapi_users_knox.sqlalchemy.transactions import run_to_commit
@@ -235,6 +236,10 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
     ) -> Sequence[TokenRecord[ID]]:
         """Select the rows on the caller's session."""
         return await list_live(self._database, user_id, audience=audience, now=now, created_since=created_since)
+
+    async def ping(self) -> None:
+        """Read no row of the token table, on the caller's session."""
+        await read(self._database, select(self._database.sql.columns["id"]).where(false()), {})
 
     def refuse_transaction_block(self) -> None:
         """Refuse a session that cannot be committed. The user manager calls this method before it changes a user.

@@ -4,7 +4,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Response, status
-from fastapi.openapi.models import OAuthFlowPassword, OAuthFlows
+from fastapi.openapi.models import HTTPBase, OAuthFlowPassword, OAuthFlows
 from fastapi.requests import HTTPConnection
 from fastapi.responses import JSONResponse
 from fastapi.security import OAuth2
@@ -34,8 +34,8 @@ class KnoxLoginResponse(BaseModel):
     expiry: AwareDatetime | None = None
 
 
-class _HeaderScheme(OAuth2):
-    """Read the token from `Authorization: <prefix> <token>`. The prefix is case-insensitive (RFC 9110 §11.1)."""
+class _LoginScheme(OAuth2):
+    """Read the token from the header; a login route issues it (RFC 6749 §4.3)."""
 
     def __init__(self, token_url: str, header_prefix: str, scheme_name: str) -> None:
         flows = OAuthFlows(password=OAuthFlowPassword(tokenUrl=token_url))
@@ -43,9 +43,26 @@ class _HeaderScheme(OAuth2):
         self._header_prefix = header_prefix
 
     async def __call__(self, request: HTTPConnection) -> str | None:
-        token = credentials(request, self._header_prefix)
-        note_transport(request, scheme=self._header_prefix, presented=bool(token))
-        return token
+        return _token_in_header(request, self._header_prefix)
+
+
+class _HeaderScheme(SecurityBase):
+    """Read the token from the header; how the client got the token is not documented."""
+
+    def __init__(self, header_prefix: str, scheme_name: str) -> None:
+        self.model = HTTPBase(scheme=header_prefix.lower())
+        self.scheme_name = scheme_name
+        self._header_prefix = header_prefix
+
+    async def __call__(self, request: HTTPConnection) -> str | None:
+        return _token_in_header(request, self._header_prefix)
+
+
+def _token_in_header(request: HTTPConnection, header_prefix: str) -> str | None:
+    """Read `Authorization: <prefix> <token>`. The prefix is case-insensitive (RFC 9110 §11.1)."""
+    token = credentials(request, header_prefix)
+    note_transport(request, scheme=header_prefix, presented=bool(token))
+    return token
 
 
 class KnoxBearerTransport(Transport):
@@ -55,7 +72,8 @@ class KnoxBearerTransport(Transport):
     override `get_login_content` if the model has further fields. In django-rest-knox: `get_post_response_data`.
 
     Args:
-        tokenUrl: The path of the login route, for the OpenAPI document.
+        tokenUrl: The path of the login route, for the OpenAPI document; `None` for tokens that no login route issues,
+            such as API tokens.
         header_prefix: The authentication scheme before the token in the header, which `WWW-Authenticate` names too. In
             django-rest-knox: `AUTH_HEADER_PREFIX`.
         scheme_name: The name of the security scheme in the OpenAPI document.
@@ -74,7 +92,7 @@ class KnoxBearerTransport(Transport):
 
     def __init__(
         self,
-        tokenUrl: str,  # noqa: N803
+        tokenUrl: str | None,  # noqa: N803
         *,
         header_prefix: str = "Bearer",
         scheme_name: str = "KnoxBearer",
@@ -83,7 +101,11 @@ class KnoxBearerTransport(Transport):
         """Create the security scheme and the response model."""
         if not is_http_token(header_prefix):
             raise ValueError(f"header_prefix must be one word without spaces, such as 'Bearer', not {header_prefix!r}")
-        self.scheme = _HeaderScheme(tokenUrl, header_prefix, scheme_name)
+        self.scheme = (
+            _HeaderScheme(header_prefix, scheme_name)
+            if tokenUrl is None
+            else _LoginScheme(tokenUrl, header_prefix, scheme_name)
+        )
         self._token_type = header_prefix.lower()
         if user_schema is not None:
             base = self.response_model

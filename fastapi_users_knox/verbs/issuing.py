@@ -31,6 +31,7 @@ class Wanted(Generic[ID]):
 
     by: TokenRecord[ID] | EllipsisType | None = ...
     token_ttl: timedelta | EllipsisType | None = ...
+    max_ttl: timedelta | None = None
     name: str | None = None
     scopes: Iterable[str] | None = None
     data: Mapping[str, Any] | None = None
@@ -102,7 +103,7 @@ def _new_record(
 ) -> TokenRecord[ID]:
     settings, client = options.applied_to(context.settings), context.publisher.client()
     name = options.name if wanted.name is None else wanted.name
-    ttl = settings.token_ttl if wanted.token_ttl is ... else wanted.token_ttl
+    ttl = _shorter(settings.token_ttl if wanted.token_ttl is ... else wanted.token_ttl, wanted.max_ttl)
     return TokenRecord(
         id=uuid4(),
         user_id=user_id,
@@ -119,6 +120,10 @@ def _new_record(
         token_ttl=None if ttl == context.settings.token_ttl and not _has_own_ttl(wanted, options) else ttl,
         browser_session=options.browser_session,
     )
+
+
+def _shorter(one: timedelta | None, other: timedelta | None) -> timedelta | None:
+    return min((ttl for ttl in (one, other) if ttl is not None), default=None)
 
 
 def _has_own_ttl(wanted: Wanted[ID], options: LoginOptions) -> bool:

@@ -97,7 +97,7 @@ class Reader:
         self.application = "app"
         self.server: subprocess.Popen[bytes] | None = None
         self.port = free_port()
-        self.token = ""
+        self.got: dict[str, str] = {}
         self.printed = ""
         self.is_complete = False
         self.section = ""
@@ -114,7 +114,7 @@ class Reader:
             case "diff":
                 return self.apply(step) or self.check("app")
             case "sh":
-                return self.run(step.text)
+                return self.save(step) if step.title else self.run(step.text)
             case "json" if self.printed:
                 return self.compare(json.loads(step.text))
             case "text" if cron := re.search(r"^\d[\d *]+ (cd .*)", step.text):
@@ -135,6 +135,18 @@ class Reader:
             return ""
         path.write_text(step.text)
         return self.check(path.stem)
+
+    def save(self, step: Step) -> str:
+        """Save a script, which a later step runs."""
+        (self.folder / step.title).write_text(self.filled_in(step.text))
+        return ""
+
+    def filled_in(self, script: str) -> str:
+        """Replace the port, and what earlier responses contained."""
+        script = script.replace("8000", str(self.port))
+        for name, value in self.got.items():
+            script = script.replace(f"the-{name}-that-you-got", value)
+        return script
 
     def apply(self, step: Step) -> str:
         """Apply a diff. If it has been applied already, because a page repeats a step, do nothing."""
@@ -162,7 +174,7 @@ class Reader:
 
     def run(self, script: str) -> str:
         """Run commands, and keep the directory and the variables that they set. A server keeps running."""
-        script = script.replace("8000", str(self.port)).replace("the-token-that-you-got", self.token)
+        script = self.filled_in(script)
         if script.startswith("uvicorn"):
             return self.serve(script)
         state = self.folder / ".state"
@@ -223,7 +235,8 @@ class Reader:
     def compare(self, shown: object) -> str:
         """Compare the fields of the printed response with those that the page shows."""
         answer = json.loads(self.printed)
-        self.token = answer["access_token"]
+        names = {"access_token": "token", "token": "api-token", "id": "id"}
+        self.got |= {name: answer[field] for field, name in names.items() if field in answer}
         same = isinstance(shown, dict) and [*shown] == [*answer]
         return "" if same else f"{self.printed} is not like {shown}"
 

@@ -15,6 +15,7 @@ from tests.redis_servers import RedisServer
 PAGES = (
     "sessions.md",
     "admin.md",
+    "api-tokens.md",
     "cookies.md",
     "login-options.md",
     "accounts.md",
@@ -34,6 +35,7 @@ PRINTED = {
     "purge.sh": r"\d+ expired tokens deleted\n",
     "new_key.sh": r"\S{43}\n",
     "cookie_client.sh": r"(?s).*Hello jane@example.org!\n",
+    "roll_api_token.sh": r'\{"id":"\S+?","name":"Nightly report",.*"token":"knox_pat_\w{51}"\}',
 }
 DONE = {"python", "diff", "sh"}
 

@@ -5,14 +5,14 @@ import re
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
-from fastapi import APIRouter, Depends
 from httpx import AsyncClient
 from sqlalchemy import select, update
 
 from fastapi_users_knox import SessionRead, get_knox_router
-from tests.docs.folder import DOCS, LOGIN, SRC, calling, load, log_in, statuses
+from tests.docs.folder import DOCS, LOGIN, SRC, calling, changed_by, load, log_in, register, statuses
 
 DEVICE = {"X-Device-Id": "b7e2f6a0-4c0d-4a53-8a1b-2f5c1f4f0b1e", "X-Device-Name": "Jane's phone"}
 # The routes of the tutorial's application.
@@ -165,37 +165,76 @@ async def read_last_use() -> list[datetime | None]:
 
 
 @pytest.mark.usefixtures("jane")
-async def test_a_stale_login_is_answered_to_log_in_again() -> None:
-    """After five minutes the route gives 401 until the user logs in again."""
+async def test_a_stale_session_is_answered_to_re_authenticate() -> None:
+    """After five minutes the route gives 401 until the user enters the password again, in the same session."""
     async with calling(load("step_up").app) as client:
         old = await log_in(client)
         await backdate(timedelta(minutes=6))
         stale = await client.delete("/account", headers=old)
-        new = await log_in(client, **old)
-        assert len(await listed(client, new)) == 1
+        proven = await client.post("/auth/reauthenticate", headers=old, data={"password": LOGIN["password"]})
+        new = {"Authorization": f"Bearer {proven.json()['access_token']}"}
         fresh = await client.delete("/account", headers=new)
 
+        assert len(await listed(client, new)) == 1
+        assert await statuses(client, old, new) == [401, 200]
+
+    page, challenge = (DOCS / "sessions.md").read_text(), stale.headers["WWW-Authenticate"]
     assert stale.status_code == 401
-    row = f"| `{stale.headers['WWW-Authenticate']}` | the login is longer ago than `fresh_within` |"
-    assert row in (DOCS / "sessions.md").read_text()
+    assert f"{json.dumps(stale.json())}\nWWW-Authenticate: {challenge}\n" in page
+    assert f"| 401 | `{challenge}` | the login is longer ago than `fresh_within` |" in page
     assert fresh.json() == "Goodbye jane@example.org!"
+
+
+async def test_a_re_authentication_fails_as_described(client: AsyncClient) -> None:
+    """The answers to a wrong password, to a missing one and to a token that has ended are those of the page's table."""
+    old = await log_in(client)
+    forms: list[dict[str, str]] = [{"password": "wrong"}, {}, {"password": LOGIN["password"]}]
+
+    answers = [await client.post("/auth/reauthenticate", headers=old, data=form) for form in forms]
+    answers.append(await client.post("/auth/reauthenticate", headers=old, data=forms[-1]))
+
+    assert [answer.status_code for answer in answers] == [400, 422, 200, 401]
+    for answer in (answers[0], answers[3]):
+        assert f"| {answer.status_code} | `{answer.json()['detail']}` |" in (DOCS / "sessions.md").read_text()
+
+
+async def test_another_proof_is_accepted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the change shown, a right code makes the session fresh, and is noted in the data of the session."""
+    changed_by("reauthenticate_by_code.diff", folder, monkeypatch)
+    async with calling(load("app").app) as client:
+        await register(client)
+        old = await log_in(client)
+        await backdate(timedelta(minutes=6))
+        refused = await client.get("/salary", headers=old)
+        wrong = await client.post("/auth/reauthenticate-by-code", headers=old, json={"code": "000000"})
+        proven = await client.post("/auth/reauthenticate-by-code", headers=old, json={"code": "755224"})
+        new = {"Authorization": f"Bearer {proven.json()['access_token']}"}
+        accepted = await client.get("/salary", headers=new)
+        [session] = await listed(client, new)
+
+    await load("db").engine.dispose()
+    assert (refused.json(), wrong.json()) == ({"detail": "CODE_REQUIRED"}, {"detail": "WRONG_CODE"})
+    assert proven.headers["Cache-Control"] == "no-store"
+    assert accepted.json() == "jane@example.org earns enough"
+    assert session.data == {"factors": ["password", "code"]}
+    assert session.authenticated_at > session.created_at
 
 
 @pytest.mark.usefixtures("jane")
 async def test_the_router_may_need_a_fresh_login() -> None:
-    """With the dependency on the router, its routes require a fresh login."""
+    """With `fresh_within`, the router lets an old session re-authenticate, but not list sessions."""
     app, users = load("step_up").app, load("users")
-    guarded = APIRouter(prefix="/guarded")
-    router = get_knox_router(users.fastapi_users, users.auth_backend)
-    guarded.include_router(router, dependencies=[Depends(load("step_up").fresh)])
-    app.include_router(guarded)
+    router = get_knox_router(users.fastapi_users, users.auth_backend, fresh_within=timedelta(minutes=5))
+    app.include_router(router, prefix="/guarded")
     async with calling(app) as client:
         headers = await log_in(client)
         fresh = await client.get("/guarded/sessions", headers=headers)
         await backdate(timedelta(minutes=6))
         stale = await client.get("/guarded/sessions", headers=headers)
+        form = {"password": LOGIN["password"]}
+        proven = await client.post("/guarded/reauthenticate", headers=headers, data=form)
 
-    assert (fresh.status_code, stale.status_code) == (200, 401)
+    assert (fresh.status_code, stale.status_code, proven.status_code) == (200, 401, 200)
 
 
 @pytest.mark.parametrize(

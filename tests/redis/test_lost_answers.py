@@ -197,7 +197,7 @@ async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: 
     async def change(turn: int) -> None:
         if turn == 1:
             await store.renew(scene.phone, now=LATER, unused_since=NOW + SECOND, expires_at=LATER + HOUR)
-            proxy.drop(0)
+            proxy.drop(1)
 
     retry = Retry(NoBackoff(), 1)
     async with Interrupted(host="127.0.0.1", port=proxy.port, retry=retry, before=change) as client:
@@ -205,6 +205,24 @@ async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: 
             await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
 
     assert len(await store.list(USER_ID, audience="web", now=NOW)) == 3
+
+
+async def test_a_roll_restores_no_record_that_its_index_has_lost(server: RedisServer, redis: Redis) -> None:
+    """If the index loses the old token between the two commands of a roll, the roll fails, and the token is ended."""
+    scene, store = Scene(), RedisTokenStore[Any, Any](redis)
+    await scene.set(store)
+    index = f"knox:{{{routing_tag(USER_ID)}}}:user:{USER_ID}"
+
+    async def lose(turn: int) -> None:
+        if turn == 1:
+            await redis.zrem(index, text_of(scene.phone.digest))
+
+    roll = Roll(record=scene.phone.record, until=NOW + SECOND)
+    async with Interrupted(port=server.port, before=lose) as client:
+        with pytest.raises(InvalidToken):
+            await RedisTokenStore[Any, Any](client).add(scene.record(3), scene.digests[3], now=NOW, roll=roll)
+
+    assert await store.get(presented(USER_ID, scene.phone.digest), audience="web") is None
 
 
 async def test_a_full_account_is_still_full_when_an_answer_is_lost(

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,22 @@ async def test_a_user_who_changes_meanwhile_does_not(
         await login.strategy(login.user_db).issue(login.user)
 
     assert await login.redis.dbsize() == 0
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=["password", "activity"])
+async def test_a_user_who_changes_meanwhile_rolls_nothing(
+    login: Login, engine: AsyncEngine, changes: dict[str, Any]
+) -> None:
+    """If the user has changed since, a roll fails before it ends the old token."""
+    strategy = login.strategy(login.user_db)
+    session = await strategy.issue(login.user)
+    old = await strategy.issue(login.user, by=session.record, scopes={"a"}, replace=False)
+    await change_user(engine, login.user, **changes)
+
+    with pytest.raises(CredentialsChanged):
+        await strategy.roll_token(old.record, login.user, by=session.record, overlap=timedelta(0))
+
+    assert old.record in await strategy.list_records(login.user)
 
 
 async def test_a_scoped_session_is_looked_through(login: Login, engine: AsyncEngine) -> None:

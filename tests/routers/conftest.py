@@ -110,6 +110,13 @@ async def phone(laptop: Device, ada: User) -> Device:
 
 
 @pytest.fixture
+async def admin(client: AsyncClient, database: Database) -> Device:
+    """Log a superuser in."""
+    root = await database.create_user("root@example.org", is_superuser=True)
+    return Device(http=client, token=await login(client, email=root.email))
+
+
+@pytest.fixture
 async def stranger(client: AsyncClient, database: Database) -> Device:
     """Log another user in."""
     eve = await database.create_user("eve@example.org")

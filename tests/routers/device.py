@@ -13,8 +13,8 @@ from tests.site import PASSWORD, bearing
 # them, and Redis cannot. The differences between databases are tested with the stores, and one whole story runs on each
 # kind of server. The stores' own tests measure their coverage.
 REDIS = pytest.param("redis-7", marks=pytest.mark.unmeasured)
-MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 POSTGRESQL = pytest.param("postgresql-asyncpg", marks=pytest.mark.unmeasured)
+MARIADB = pytest.param("mariadb", marks=pytest.mark.unmeasured)
 on_each_kind_of_store = pytest.mark.parametrize("any_backend", ["sqlite", REDIS], indirect=True)
 on_each_server = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, REDIS], indirect=True)
 on_each_database = pytest.mark.parametrize("any_backend", ["sqlite", POSTGRESQL, MARIADB, REDIS], indirect=True)
@@ -36,13 +36,14 @@ class Device:
     http: AsyncClient
     token: str
 
-    async def call(self, method: str, path: str) -> Response:
-        """Send a request with the token."""
-        return await self.http.request(method, path, headers=bearing(self.token))
+    async def call(self, method: str, path: str, json: object = None) -> Response:
+        """Send a request with the token, and with a body if there is one."""
+        return await self.http.request(method, path, headers=bearing(self.token), json=json)
 
-    async def reauthenticate(self, password: str = PASSWORD) -> Response:
+    async def reauthenticate(self, prefix: str = "/knox", password: str = PASSWORD) -> Response:
         """Send the password again, with the token."""
-        return await self.http.post("/knox/reauthenticate", headers=bearing(self.token), data={"password": password})
+        form = {"password": password}
+        return await self.http.post(f"{prefix}/reauthenticate", headers=bearing(self.token), data=form)
 
     async def sessions(self) -> list[dict[str, Any]]:
         """Return the list of the user's sessions."""

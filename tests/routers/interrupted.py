@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI
 from fastapi.security import OAuth2PasswordRequestForm
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fastapi_users_knox import TokenRecord, current_token
+from fastapi_users_knox import TokenRecord, current_token, get_knox_router
 from tests.models import User, UserManager
 from tests.routers.device import Device
 from tests.site import PASSWORDS, Manager, UserDatabase, World, build_app, client_of, create_users, knox_backend, shared
@@ -19,9 +19,10 @@ from tests.strategies import MINUTE
 
 @shared
 def create_site() -> FastAPI:
-    """Build an application with a route that needs a recent login."""
+    """Build an application with a route that needs a recent login, and with the sessions' routes that need one."""
     backend = knox_backend()
     app, users = build_app(backend), create_users(backend)
+    app.include_router(get_knox_router(users, backend, fresh_within=MINUTE), prefix="/guarded")
     fresh = current_token(users, backend, active=True, fresh_within=MINUTE)
 
     @app.get("/fresh")

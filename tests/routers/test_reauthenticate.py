@@ -10,9 +10,9 @@ import pytest
 from fastapi_users.authentication import BearerTransport
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from fastapi_users_knox import KnoxEvent, KnoxSettings, TokenRevoked
+from fastapi_users_knox import KnoxBearerTransport, KnoxEvent, KnoxSettings, TokenRevoked
 from tests.models import User
-from tests.routers.device import REDIS, Device, on_each_database, on_each_kind_of_store
+from tests.routers.device import REDIS, ROUTES, Device, on_each_database, on_each_kind_of_store
 from tests.routers.interrupted import Meanwhile, create_site, interrupt, interrupted
 from tests.site import (
     ADA,
@@ -23,6 +23,7 @@ from tests.site import (
     Database,
     Knox,
     Served,
+    UserRead,
     World,
     client_of,
     knox_backend,
@@ -139,6 +140,43 @@ async def test_the_stock_bearer_transport_will_do(world: World, ada: User) -> No
     assert response.headers["Cache-Control"] == "no-store"
 
 
+async def test_the_answer_has_the_user_if_a_login_s_has(world: World, ada: User, engine: AsyncEngine) -> None:
+    """With `user_schema` the answer contains the user, although the check of the password has replaced the hash."""
+    transport = KnoxBearerTransport("knox/login", user_schema=UserRead)
+    async with world.client(knox_backend(transport=transport)) as client:
+        device = Device(http=client, token=await login(client, email=ada.email))
+        await change_user(engine, ada, hashed_password=OLD_HASH)
+        response = await device.reauthenticate()
+
+    assert response.json()["user"]["email"] == ada.email
+
+
+# the routes of the sessions
+
+GUARDED = [route for route in ROUTES if route[1] not in {"/knox/rotate", "/knox/reauthenticate"}]
+
+
+@pytest.mark.parametrize(("method", "path"), GUARDED)
+async def test_the_sessions_routes_may_need_a_recent_login(laptop: Device, method: str, path: str) -> None:
+    """With `fresh_within`, an old session may only re-authenticate, and then list and revoke sessions."""
+    guarded = path.replace("/knox", "/guarded")
+
+    refused = await laptop.call(method, guarded)
+    fresh = of((await laptop.reauthenticate("/guarded")).json()["access_token"], laptop)
+    accepted = await fresh.call(method, guarded)
+
+    assert (refused.status_code, refused.json()) == REAUTHENTICATION_REQUIRED
+    assert accepted.status_code in {200, 204, 404}
+
+
+async def test_an_old_session_may_rotate_its_token(laptop: Device) -> None:
+    """With `fresh_within`, a token can still be rotated, which reveals nothing and does not make the session fresh."""
+    rotated = of((await laptop.call("POST", "/guarded/rotate")).json()["access_token"], laptop)
+
+    assert await rotated.is_logged_in()
+    assert not await is_fresh(rotated)
+
+
 # who may re-authenticate
 
 
@@ -148,7 +186,7 @@ async def test_a_wrong_password_changes_nothing(laptop: Device, events: list[Kno
     before = await laptop.sessions()
     events.clear()
 
-    response = await laptop.reauthenticate("wrong")
+    response = await laptop.reauthenticate(password="wrong")
 
     assert (response.status_code, response.json()) == BAD_CREDENTIALS
     assert await laptop.sessions() == before
@@ -159,7 +197,7 @@ async def test_a_wrong_password_changes_nothing(laptop: Device, events: list[Kno
 async def test_a_password_is_needed(laptop: Device) -> None:
     """Without a password the answer is 422, and with an empty one that of a wrong password."""
     missing = await laptop.call("POST", "/knox/reauthenticate")
-    empty = await laptop.reauthenticate("")
+    empty = await laptop.reauthenticate(password="")
 
     assert missing.status_code == 422
     assert empty.status_code in {400, 422}

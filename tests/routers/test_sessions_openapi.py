@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from fastapi_users.authentication import BearerTransport
 from fastapi_users.openapi import OpenAPIResponseType
 
-from fastapi_users_knox import SessionRead, TokenRecord
-from tests.site import build_app, cookie_backend, create_app, knox_backend
+from fastapi_users_knox import SessionRead, TokenRecord, get_knox_router
+from tests.site import build_app, cookie_backend, create_app, create_users, knox_backend
 
 pytestmark = pytest.mark.unmeasured
 
@@ -109,6 +109,25 @@ async def test_verification_is_documented() -> None:
     app = create_app(*BACKENDS, requires_verification=True)
 
     assert examples(operation(app, "auth:{}.sessions"), "403") == {"Forbidden": {"detail": "Forbidden"}}
+
+
+async def test_the_need_of_a_recent_login_is_documented() -> None:
+    """With `fresh_within`, the 401 of the routes that list and revoke sessions has two codes."""
+    app, backend = FastAPI(), knox_backend()
+    app.include_router(
+        get_knox_router(create_users(backend), backend, fresh_within=timedelta(minutes=5)), prefix="/knox"
+    )
+
+    codes = {name: [*examples(operation(app, name), "401")] for name in PATHS if name.startswith("auth")}
+
+    assert codes == {
+        "auth:{}.logout_all": ["Unauthorized", "REAUTHENTICATION_REQUIRED"],
+        "auth:{}.logout_others": ["Unauthorized", "REAUTHENTICATION_REQUIRED"],
+        "auth:{}.sessions": ["Unauthorized", "REAUTHENTICATION_REQUIRED"],
+        "auth:{}.revoke_session": ["Unauthorized", "REAUTHENTICATION_REQUIRED"],
+        "auth:{}.rotate": ["Unauthorized"],
+        "auth:{}.reauthenticate": ["Unauthorized"],
+    }
 
 
 @pytest.mark.parametrize("name", PATHS)

@@ -9,13 +9,34 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi_users.authentication import AuthenticationBackend, JWTStrategy, Strategy
 
-from fastapi_users_knox import KnoxBearerTransport, KnoxStrategy, current_token, get_knox_admin_router, get_knox_router
+from fastapi_users_knox import (
+    KnoxBearerTransport,
+    KnoxStrategy,
+    current_token,
+    get_api_token_router,
+    get_knox_admin_router,
+    get_knox_router,
+)
 from tests.models import User
 from tests.routers.device import Device
-from tests.site import Backend, Users, World, bearing, client_of, create_users, jwt_backend, login
+from tests.site import Backend, Users, World, bearing, client_of, create_users, jwt_backend, knox_backend, login
 
 Make = Callable[[Users, Backend], object]
-MAKERS: list[Make] = [get_knox_router, get_knox_admin_router, current_token]
+
+
+def sessions_of_api_tokens(users: Users, backend: Backend) -> object:
+    """Make the router of API tokens with this backend for the sessions."""
+    return get_api_token_router(users, backend, knox_backend("api"), scopes={"read": "Read"})
+
+
+def issuer_of_api_tokens(users: Users, backend: Backend) -> object:
+    """Make the router of API tokens with this backend for the API tokens."""
+    return get_api_token_router(users, knox_backend(), backend, scopes={"read": "Read"})
+
+
+MAKERS: list[Make] = [
+    *(get_knox_router, get_knox_admin_router, current_token, sessions_of_api_tokens, issuer_of_api_tokens)
+]
 MESSAGE = "backend 'jwt' must have a KnoxStrategy, but its get_strategy returns a JWTStrategy"
 
 

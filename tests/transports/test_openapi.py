@@ -2,10 +2,10 @@
 
 import uuid
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from fastapi import FastAPI, Response
+from fastapi import Depends, FastAPI, Response
 from fastapi_users.authentication.transport import Transport
 from fastapi_users.openapi import OpenAPIResponseType
 from fastapi_users.schemas import BaseUser
@@ -53,6 +53,32 @@ def test_the_wait_is_documented(status: str) -> None:
     responses = openapi(BEARER)["paths"]["/login"]["post"]["responses"]
 
     assert responses[status]["headers"] == {"Retry-After": {"schema": {"type": "string"}}}
+
+
+def schemes(transport: Transport) -> dict[str, Any]:
+    """Return the security schemes that an application with one protected route documents."""
+    app, scheme = FastAPI(), cast("Any", transport.scheme)
+
+    @app.get("/", dependencies=[Depends(scheme)])
+    async def protected() -> None: ...
+
+    documented: dict[str, Any] = app.openapi()["components"]["securitySchemes"]
+    return documented
+
+
+def test_a_login_is_documented_as_a_password_flow() -> None:
+    """With a `tokenUrl`, clients and the page of the API learn where to log in."""
+    flow = {"scopes": {}, "tokenUrl": "auth/login"}
+
+    assert schemes(BEARER) == {"KnoxBearer": {"type": "oauth2", "flows": {"password": flow}}}
+
+
+@pytest.mark.parametrize(("prefix", "scheme"), [("Bearer", "bearer"), ("bearer", "bearer"), ("Token", "token")])
+def test_a_token_without_a_login_is_documented_as_a_header(prefix: str, scheme: str) -> None:
+    """Without a `tokenUrl`, the scheme is the one of the header (RFC 6750 and OpenAPI 3.1 §4.8.27)."""
+    transport = KnoxBearerTransport(None, header_prefix=prefix, scheme_name="ApiToken")
+
+    assert schemes(transport) == {"ApiToken": {"type": "http", "scheme": scheme}}
 
 
 def test_the_answer_is_documented() -> None:

@@ -45,12 +45,24 @@ class OutagePromises(Promises):
             lambda: lost_store.remove_all(user_id, audience="web", now=NOW),
             lambda: lost_store.list(user_id, audience="web", now=NOW),
             lambda: lost_store.purge(audience="web", now=NOW),
+            lost_store.ping,
         )
 
         for verb in verbs:
             with pytest.raises(StoreUnavailable) as raised:
                 await verb()
             assert isinstance(raised.value, KnoxError)
+
+    async def test_ping_changes_nothing(self, store: Store, user_id: Any) -> None:
+        """If the store can answer, `ping` returns nothing and changes nothing, not even an expired record."""
+        expired = await add(store, new_record(user_id, expires_at=NOW + SECOND))
+
+        for _ in range(2):
+            await store.ping()
+
+        found = await find(store, expired.record, expired.digest)
+        assert found is not None
+        assert found.record == expired.record
 
     async def test_a_renewal_that_fails_is_skipped(
         self, lost_store: Store, lost: Found[Any, Any], caplog: pytest.LogCaptureFixture

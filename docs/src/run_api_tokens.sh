@@ -1,0 +1,1 @@
+uvicorn api_tokens:app --port 8000
