@@ -43,8 +43,9 @@ class KnoxTokenView(ReadOnlyView):
     icon: ClassVar[str] = "fa-solid fa-key"
     page_size: ClassVar[int] = 25
     column_list: ClassVar[str | Sequence[Any]] = [
-        *("user_id", "state", "name", "device_id", "user_agent", "ip_address"),
+        *("user_id", "state", "name", "device_id", "ip_address"),
         *("created_at", "last_used_at", "expires_at", "scopes"),
+        "user_agent",  # It is long, so a browser may not show it before one scrolls.
     ]
     column_details_list: ClassVar[str | Sequence[Any]] = [
         *("id", "user_id", "state", "audience", "name", "device_id", "user_agent", "ip_address"),
@@ -96,7 +97,7 @@ class KnoxTokenView(ReadOnlyView):
 
     def search_placeholder(self) -> str:
         """Return what can be searched for."""
-        return "e-mail address or ID of the user, IP address, name or ID of the device"
+        return "user, IP address or device"
 
     async def list(self, request: Request) -> Pagination:
         """Return a page of the list, and load the e-mail addresses of its users."""

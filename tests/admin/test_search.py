@@ -72,7 +72,7 @@ async def test_the_user_in_the_list_leads_to_their_sessions(browser: Browser, ad
     page = await browser.get("/admin/knox-token/list")
 
     assert f'<a href="https://test/admin/knox-token/list?search={ada.id}">{ADA}</a>' in page.text
-    assert "e-mail address or ID of the user" in page.text
+    assert "Search: user, IP address or device" in page.text
 
 
 @pytest.mark.usefixtures("addresses")
