@@ -68,6 +68,18 @@ async def test_a_catalogue_has_what_the_index_has(redis: Redis, store: Store) ->
     assert await redis.zcard(await catalogue_of(redis)) == 4 * rows + 1
 
 
+async def test_a_catalogue_with_scopes_is_not_made_anew(redis: Redis, store: Store) -> None:
+    """The catalogue counts records with scopes too, so it is complete and stays, with whatever else is in it."""
+    await fill(store, STEP, scopes=frozenset({"a"}))
+    await fill(store, STEP)
+    await redis.zadd(await catalogue_of(redis), {"z": 0})
+
+    await store.list(USER_ID, audience="web", now=NOW)
+    await add(store, new_record(USER_ID), limit=3 * STEP)
+
+    assert await redis.zscore(await catalogue_of(redis), "z") == 0
+
+
 async def test_a_catalogue_is_gone_once_few_records_are_left(redis: Redis, store: Store) -> None:
     """The catalogue is deleted when at most half of the records are left for which it is made."""
     founds = await fill(store, 2 * STEP)

@@ -109,6 +109,19 @@ async def test_keys_live_as_long_as_their_record_and_the_grace(knox: Knox[uuid.U
     assert await redis.zscore(await index_of(knox), key.rpartition(":")[2]) == (NOW + 3 * HOUR).timestamp()
 
 
+async def test_a_re_authentication_keeps_the_lifetime_of_the_keys(knox: Knox[uuid.UUID], redis: Redis) -> None:
+    """The key of a record whose user has authenticated again expires as before, or never if it did not expire."""
+    token = await knox.strategy().issue(knox.user)
+    await knox.strategy().reauthenticate(token, knox.user)
+    ttls = [await redis.pttl(key) for key in await knox.keys()]
+    await knox.strategy().logout_all(knox.user)
+    endless = await knox.strategy().issue(knox.user, token_ttl=None)
+    await knox.strategy().reauthenticate(endless, knox.user)
+
+    assert all(9 * HOURS < ttl <= 10 * HOURS + GRACE for ttl in ttls)
+    assert [await redis.pttl(key) for key in await knox.keys()] == [-1, -1]
+
+
 async def test_a_record_that_never_expires_has_keys_that_do_not_either(knox: Knox[uuid.UUID], redis: Redis) -> None:
     """A record that never expires keeps its user's index from expiring, until the record is removed."""
     await knox.strategy().write_token(knox.user)

@@ -35,20 +35,24 @@ def _roll(old: Found[Any, Any], seconds: float) -> Roll[Any]:
 class RollPromises(Promises):
     """Storing a record that replaces another one, which stays live for some time."""
 
-    @pytest.mark.parametrize("expires_at", [NOW + HOUR, None])
-    async def test_a_rolled_record_expires_later(self, store: Store, user_id: Any, expires_at: Any) -> None:
+    @pytest.mark.parametrize(
+        "fields",
+        [{"scopes": frozenset({"a"}), "data": {"b": [1]}}, {"audience": ""}, {"audience": "", "expires_at": None}],
+    )
+    async def test_a_rolled_record_expires_later(self, store: Store, user_id: Any, fields: dict[str, Any]) -> None:
         """The record of `roll` stays as it is, except that it expires at `until`."""
-        old = await add(store, new_record(user_id, expires_at=expires_at, scopes=frozenset({"a"}), data={"b": [1]}))
+        old, until = await add(store, new_record(user_id, **fields)), NOW + timedelta(seconds=60)
+        audience = old.record.audience
 
-        new = await add(store, new_record(user_id), roll=_roll(old, 60))
+        new = await add(store, new_record(user_id, audience=audience), roll=_roll(old, 60))
 
         rolled = await find(store, old.record, old.digest)
         assert rolled is not None
-        expected = replace(old.record, expires_at=NOW + timedelta(seconds=60), token_ttl=timedelta(0))
+        expected = replace(old.record, expires_at=until, token_ttl=timedelta(0))
         assert rolled.record == expected
-        assert set(await store.list(user_id, audience="web", now=NOW)) == {expected, new.record}
-        assert list(await store.list(user_id, audience="web", now=NOW + timedelta(seconds=60))) == [new.record]
-        assert await store.purge(audience="web", now=NOW + timedelta(seconds=60)) == 1
+        assert set(await store.list(user_id, audience=audience, now=NOW)) == {expected, new.record}
+        assert list(await store.list(user_id, audience=audience, now=until)) == [new.record]
+        assert await store.purge(audience=audience, now=until) == 1
 
     async def test_a_rolled_record_may_end_at_once(self, store: Store, user_id: Any) -> None:
         """If `until` is not in the future, the record is removed and returned as replaced, and counts no longer."""
