@@ -61,13 +61,16 @@ class Dependencies(Generic[UP, ID]):
     ) -> None:
         """Let FastAPI analyze the dependencies once."""
         given: dict[str, Any] = {
-            "request": Request,
-            "user_manager": Annotated[BaseUserManager[Any, Any], Depends(fastapi_users.get_user_manager)],
+            "user_manager": Annotated[BaseUserManager[Any, Any], Depends(fastapi_users.get_user_manager)]
         }
         for number, backend in enumerate(backends):
             refuse_other_backends(backend)
             given[f"strategy_{number}"] = Annotated[KnoxStrategy[Any, Any], Depends(strategy_of(backend))]
-        endpoint = _Endpoint(given)
+
+        async def endpoint(request: Request, opened: Annotated[Opened[Any, Any], Depends(_Opening(given))]) -> Response:
+            await request.scope[_SCOPE_KEY](opened)
+            return Response()
+
         self._app = app
         self._route = APIRoute("/", endpoint, name="knox admin", dependency_overrides_provider=app)
 
@@ -84,18 +87,17 @@ class Dependencies(Generic[UP, ID]):
         return results[0]
 
 
-class _Endpoint:
-    """The endpoint to which FastAPI passes the dependencies. FastAPI reads its parameters from `__signature__`."""
+class _Opening:
+    """The dependency that collects the application's objects. FastAPI reads its parameters from `__signature__`."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         parameters = [Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in given.items()]
         self.__signature__ = Signature(parameters)
 
-    async def __call__(self, *, request: Request, user_manager: BaseUserManager[Any, Any], **given: Any) -> Response:  # noqa: ANN401 (as declared by the signature)
-        """Do the work that the request's scope contains."""
+    async def __call__(self, *, user_manager: BaseUserManager[UP, ID], **given: KnoxStrategy[UP, ID]) -> Opened[UP, ID]:
+        """Collect the objects."""
         strategies = [given[f"strategy_{number}"] for number in range(len(given))]
-        await request.scope[_SCOPE_KEY](Opened(user_manager=user_manager, strategies=strategies))
-        return Response()
+        return Opened(user_manager=user_manager, strategies=strategies)
 
 
 async def _discard(message: Message) -> None:
