@@ -14,6 +14,7 @@ from tests.redis_servers import RedisServer
 # These pages start from the files at the end of the tutorial.
 PAGES = (
     "sessions.md",
+    "admin.md",
     "api-tokens.md",
     "cookies.md",
     "login-options.md",
