@@ -166,13 +166,21 @@ def _row(kept: Kept) -> dict[str, object]:
     return vars(kept.record) | {"digest": kept.digest, "expiry_hour": hour_of(kept.record.expires_at)}
 
 
+def _unchanged(value: object) -> object:
+    """Return a value as it is."""
+    return value
+
+
 async def _keep_in_sql(engine: AsyncEngine, kept: Iterable[Kept]) -> None:
     """Insert rows, on PostgreSQL by COPY, which takes half the time."""
     rows: list[dict[str, object]] = [_row(one) for one in kept]
     async with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             driver = (await connection.get_raw_connection()).driver_connection
-            records = [tuple(row.values()) for row in rows]
+            columns = [KnoxToken.__table__.columns[name] for name in rows[0]]
+            processors = [column.type.dialect_impl(engine.dialect).bind_processor(engine.dialect) for column in columns]
+            convert = [processor or _unchanged for processor in processors]  # The driver knows nothing of these types.
+            records = [tuple(one(value) for one, value in zip(convert, row.values(), strict=True)) for row in rows]
             assert driver is not None
             await driver.copy_records_to_table(KnoxToken.__tablename__, records=records, columns=list(rows[0]))
         else:

@@ -1,4 +1,4 @@
-"""Run the application, with a demo user."""
+"""Run the application, with a demo user and an administrator."""
 
 import asyncio
 import errno
@@ -21,11 +21,13 @@ from fastapi_users_knox import KnoxStrategy
 
 HOST = "127.0.0.1"
 EMAIL = "demo@example.com"
+ADMIN_EMAIL = "admin@example.com"
 PASSWORD = "knox-knox"
 
 GREETING = """\
 The example runs on {url} (all its routes: {url}/docs). Ctrl-C stops it.
 Its database is {database}; its tokens are in {tokens}. Its user is {email}, with the password {password}.
+The pages for administrators are on http://localhost:{port}/admin: log in as {admin_email}, with the same password.
 
 Paste these lines into another shell, one after the other. They log in, call a protected route, log in from a second
 device, log out everywhere, and show that both tokens are refused from then on:
@@ -35,14 +37,15 @@ device, log out everywhere, and show that both tokens are refused from then on:
 
 
 async def register() -> None:
-    """Register the demo user, unless an earlier run has done so."""
+    """Register the demo user and the administrator, unless an earlier run has done so."""
     await create_tables()
     async with async_session_maker() as session:
         user_db = SQLAlchemyUserDatabase[User, uuid.UUID](session, User)
         strategy = KnoxStrategy(await get_token_store(session), settings, request=None, user_db=user_db)
         manager = UserManager(user_db, knox=strategy)
-        with suppress(UserAlreadyExists):
-            await manager.create(UserCreate(email=EMAIL, password=PASSWORD))
+        for email in (EMAIL, ADMIN_EMAIL):
+            with suppress(UserAlreadyExists):
+                await manager.create(UserCreate(email=email, password=PASSWORD, is_superuser=email == ADMIN_EMAIL))
 
 
 def listen(port: int) -> socket.socket:
@@ -72,8 +75,9 @@ def lines(url: str) -> list[str]:
 def greet(port: int) -> None:
     """Print what runs where, and what to try."""
     url = f"http://{HOST}:{port}"
-    places = {"database": engine.url, "tokens": place(), "email": EMAIL, "password": PASSWORD}
-    print(GREETING.format(url=url, lines="\n".join(lines(url)), **places), flush=True)  # noqa: T201
+    places = {"database": engine.url, "tokens": place(), "port": port}
+    users = {"email": EMAIL, "admin_email": ADMIN_EMAIL, "password": PASSWORD}
+    print(GREETING.format(url=url, lines="\n".join(lines(url)), **places, **users), flush=True)  # noqa: T201
 
 
 async def main() -> None:

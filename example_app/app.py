@@ -1,4 +1,4 @@
-"""The application: every router of FastAPI-Users and of this package, and some protected routes and a WebSocket."""
+"""The application: every router of FastAPI-Users and of this package, the admin pages, and routes of its own."""
 
 import logging
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fastapi import Depends, FastAPI, Security, WebSocket
 
+from example_app.admin import add_admin_pages
 from example_app.db import User, create_tables
 from example_app.schemas import UserCreate, UserRead, UserUpdate
 from example_app.tokens import disconnect
@@ -66,6 +67,7 @@ app.include_router(
     prefix="/api-tokens",
     tags=["api tokens"],
 )
+add_admin_pages(app)
 
 
 @app.get("/authenticated-route")

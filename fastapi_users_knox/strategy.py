@@ -92,6 +92,10 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """The settings."""
         return self._context.settings
 
+    def now(self) -> datetime:
+        """Return the current time, by the strategy's clock."""
+        return self._context.now()
+
     async def read_token(self, token: str | None, user_manager: BaseUserManager[UP, ID]) -> UP | None:
         """Return the active user of a live session's token; `None` for any other text.
 
@@ -270,9 +274,18 @@ class KnoxStrategy(Strategy[UP, ID], Generic[UP, ID]):
         """
         await revoking.log_out(self._context, token, user)
 
-    async def revoke(self, user: UP, id: UUID, *, reason: RevokeReason = "session_revoked") -> bool:
-        """Revoke one session of a user by its record's id, and return whether it was live."""
-        return await revoking.revoke(self._context, user.id, id, reason=reason)
+    async def revoke(
+        self, user: UP, id: UUID, *, reason: RevokeReason = "session_revoked", audience: str | EllipsisType = ...
+    ) -> bool:
+        """Revoke one session of a user by its record's id, and return whether it was live.
+
+        Args:
+            user: The user.
+            id: The id of the session's record.
+            reason: The reason in the event.
+            audience: The audience of the session, by default that of the settings.
+        """
+        return await revoking.revoke(self._context, user.id, id, reason=reason, audience=audience)
 
     async def logout_all(self, user: UP, *, keep: str | None = None, reason: RevokeReason | None = None) -> int:
         """Revoke all sessions of a user in this audience, and return the number that were live.

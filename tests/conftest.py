@@ -52,7 +52,7 @@ VARIANTS = {*SERVERS, *REDIS, *CLIENTS, *TO_REPLICAS, "redis_6_server", "valkey_
 PROGRAMS = {
     *("tests.docs", "tests.test_benchmarks", "tests.test_benchmarks_http", "tests.test_example_app"),
     *("tests.test_example_program", "tests.test_generated_client", "tests.test_races"),
-    "tests.transports.test_chromium",
+    *("tests.transports.test_chromium", "tests.admin.test_chromium"),
 }
 
 

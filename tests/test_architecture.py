@@ -22,6 +22,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From top to bottom. A module imports only from layers below its own, and from its own directory.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("__init__",),
+    ("admin", "cli"),
     ("routers",),
     ("manager",),
     ("strategy",),
@@ -35,7 +36,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("tokens", "shielding", "addresses", "attempts"),
 )
 LEVELS = {name: level for level, names in enumerate(LAYERS) for name in names}
-ABOVE_THE_CORE = {"__init__", "routers", "manager", "strategy", "verbs", "users", "transports"}
+ABOVE_THE_CORE = {"__init__", "admin", "cli", "routers", "manager", "strategy", "verbs", "users", "transports"}
 
 
 def name_of(path: Path) -> str:
@@ -85,16 +86,21 @@ def test_imports_point_downwards(path: Path) -> None:
     ]
 
     assert above == []
+    assert part == "cli" or not any(name.startswith("fastapi_users_knox.cli") for name in imported(path))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_extras_are_imported_by_their_own_part(path: Path) -> None:
-    """Each extra is imported only by its own part: SQLAlchemy also by one adapter, and `limits` by the throttle."""
+    """Each extra is imported only by its own part; SQLAlchemy also by the admin pages and by one adapter."""
     tops = {name.partition(".")[0] for name in imported(path)}
 
     assert "redis" not in tops or part_of(path) == "redis"
     assert "limits" not in tops or part_of(path) == "throttling"
-    assert "sqlalchemy" not in tops or part_of(path) == "sqlalchemy" or name_of(path) == "users/sqlalchemy.py"
+    assert not tops & {"typer", "rich"} or part_of(path) == "cli"
+    assert "sqladmin" not in tops or part_of(path) == "admin"
+    assert (
+        "sqlalchemy" not in tops or part_of(path) in {"admin", "sqlalchemy"} or name_of(path) == "users/sqlalchemy.py"
+    )
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -112,7 +118,8 @@ def test_the_package_needs_no_extra() -> None:
     ours = modules_brought_by("import fastapi_users_knox", beside="import fastapi_users.authentication")
 
     assert "fastapi_users_knox" in ours
-    assert not ours & {"sqlalchemy", "redis", "limits", "fastapi_users_db_sqlalchemy", "pytest"}
+    extras = {"sqlalchemy", "sqladmin", "redis", "limits", "typer", "rich"}
+    assert not ours & {*extras, "fastapi_users_db_sqlalchemy", "pytest"}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

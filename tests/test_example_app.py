@@ -12,9 +12,9 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 from redis.asyncio import Redis, RedisCluster
 from sqlalchemy import event, func, select, update
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from example_app import db, tokens
+from example_app import admin, db, tokens
 from example_app.app import app
 from fastapi_users_knox import Added
 from fastapi_users_knox.redis import RedisTokenStore
@@ -180,6 +180,26 @@ async def test_redis_is_reached_by_a_socket(client: AsyncClient) -> None:
     await client.post("/auth/logout", headers=headers)
 
     assert [*before, *await statuses(client, headers)] == [200, 401]
+
+
+async def test_administrators_have_pages(
+    client: AsyncClient, jane: str, example_engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A superuser logs in at /admin, finds Jane's session on the page of the user Jane, and revokes it."""
+    for view in (admin.SessionAdmin, admin.UserAdmin):
+        monkeypatch.setattr(view, "session_maker", async_sessionmaker(example_engine))
+    device = await log_in(client)
+    async with example_engine.begin() as connection:
+        await connection.execute(update(db.User).values(is_superuser=True))
+
+    login = await client.post("/admin/login", data={"username": JANE["email"], "password": JANE["password"]})
+    cookie = {"Cookie": login.headers["Set-Cookie"].partition(";")[0]}
+    page = await client.get(f"/admin/user/details/{jane}", headers=cookie)
+    revoked = await client.post(f"/admin/user/revoke-sessions/{jane}", headers=cookie)
+
+    assert [login.status_code, page.status_code, revoked.status_code] == [303, 200, 303]
+    assert page.text.count("python-httpx") == 2
+    assert await statuses(client, device) == [401]
 
 
 @pytest.mark.usefixtures("jane")

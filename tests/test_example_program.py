@@ -109,6 +109,12 @@ def test_the_lines_work_when_pasted_in_order(runs: list[Run]) -> None:
     assert len(tokens) == 4
 
 
+def test_the_administrator_s_login_is_printed(runs: list[Run]) -> None:
+    """The example prints where the admin pages are, and who may log in there."""
+    for run in runs:
+        assert re.search(r"on http://localhost:\d+/admin: log in as admin@example\.com,", run.output)
+
+
 def test_the_events_are_in_the_output(runs: list[Run]) -> None:
     """The example logs each login and logout, and no token."""
     for run in runs:

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from typing import Self
 
@@ -10,7 +10,7 @@ from fastapi_users_knox.redis.records import text_of
 from fastapi_users_knox.redis.scripts import Client, raising_unavailable
 from fastapi_users_knox.tokens import routing_tag
 
-__all__ = ["Keys", "catalogue_beside", "new_answer_key"]
+__all__ = ["Keys", "catalogue_beside", "keys_beside", "new_answer_key", "user_id_in"]
 
 _USERS = re.compile(r"[A-Za-z0-9_.-]{0,64}")
 
@@ -74,3 +74,14 @@ def catalogue_beside(index: str) -> str:
 def new_answer_key(index: str) -> str:
     """Return a new key, in the same slot as the index, for the answer of one call."""
     return f"{index.partition('}:')[0]}}}:answer:{secrets.token_hex(8)}"
+
+
+def user_id_in(index: str) -> str:
+    """Return the user's id, as text, which the key of an index contains."""
+    return index.partition("}:user:")[2]
+
+
+def keys_beside(index: str, digests: Iterable[str]) -> list[str]:
+    """Return the keys of records of the user whose index this is."""
+    base = index.partition("}:")[0]
+    return [f"{base}}}:{digest}" for digest in digests]

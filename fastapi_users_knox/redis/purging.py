@@ -1,6 +1,6 @@
 """Purging: removing the expired records of all users, or one expired record that a read has found."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -11,13 +11,20 @@ from fastapi_users_knox.redis.keys import Keys
 from fastapi_users_knox.redis.records import text_of
 from fastapi_users_knox.redis.scripts import Client
 
-__all__ = ["purge_all", "purge_one"]
+__all__ = ["purge_all", "purge_each", "purge_one"]
 
 
 async def purge_all(client: Client, keys: Keys, arguments: Mapping[str, object], *, batch_size: int) -> int:
     """Find the indexes of all users, run the script for each of them, and return how many records were removed."""
-    indexes = keys.find_indexes(client, batch_size=batch_size)
-    return sum([len(await remove_and_forget_answer(client, "purge", index, arguments)) async for index in indexes])
+    return sum([removed async for removed in purge_each(client, keys, arguments, batch_size=batch_size)])
+
+
+async def purge_each(
+    client: Client, keys: Keys, arguments: Mapping[str, object], *, batch_size: int
+) -> AsyncIterator[int]:
+    """Run the script for each user, and yield how many records of each user were removed."""
+    async for index in keys.find_indexes(client, batch_size=batch_size):
+        yield len(await remove_and_forget_answer(client, "purge", index, arguments))
 
 
 async def purge_one(

@@ -11,11 +11,22 @@ from fastapi_users_knox.errors import KnoxError
 from fastapi_users_knox.records import ID, Proof, Roll, TokenRecord
 from fastapi_users_knox.records.fields import data_of, scopes_of, text_of_data, text_of_scopes
 
-__all__ = ["MILLISECOND", "changes_of", "check_id", "fields_of", "milliseconds", "record_of", "roll_of", "text_of"]
+__all__ = [
+    "MILLISECOND",
+    "changes_of",
+    "check_id",
+    "fields_of",
+    "is_unconfirmed",
+    "milliseconds",
+    "record_of",
+    "roll_of",
+    "text_of",
+]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND = timedelta(milliseconds=1)
 _FIELDS = 16
+_RENEWED_BY = 5  # the number of this field
 _MIN_FIELDS = 4  # These are always stored. Empty fields at the end are omitted, to save memory.
 
 
@@ -101,6 +112,11 @@ def record_of(fields: Sequence[Any], user_id: ID) -> TokenRecord[ID]:
             "browser_session": browser_session is True,
         }
     )
+
+
+def is_unconfirmed(fields: Sequence[Any]) -> bool:
+    """Return whether a record, given by its stored fields, is not confirmed yet, so that its token is not accepted."""
+    return len(fields) > _RENEWED_BY and fields[_RENEWED_BY] == 0
 
 
 def _moment(since_epoch: int) -> datetime:

@@ -11,7 +11,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from fastapi_users_knox.errors import UserClassError
 
-__all__ = ["check_key", "referred_columns", "same_keys"]
+__all__ = ["check_key", "id_type", "referred_columns", "same_keys"]
 
 # FastAPI-Users' own UUID type does not state its `python_type`. The type is recognized by name, because its package is
 # not imported here.
@@ -26,6 +26,11 @@ def referred_columns(tokens: Mapper[Any]) -> list[Column[Any]]:
         NoReferencedTableError: The table that `user_id` refers to is not in the same MetaData, or is not defined yet.
     """
     return [key.column for key in tokens.columns["user_id"].foreign_keys]
+
+
+def id_type(tokens: Mapper[Any]) -> type | None:
+    """Return the Python class of the users' ids; `None` if the column `user_id` does not state that class."""
+    return _python_type(_plain(tokens.columns["user_id"].type))
 
 
 def same_keys(column: Column[Any], mapper: Mapper[Any]) -> set[Column[Any]]:

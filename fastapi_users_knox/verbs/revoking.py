@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from types import EllipsisType
 from uuid import UUID
 
 from fastapi_users.models import ID, UP
@@ -31,9 +32,11 @@ async def log_out(context: Context[UP, ID], text: str, user: UP) -> None:
         await _revoke_presented(context, value, now, "logout")
 
 
-async def revoke(context: Context[UP, ID], user_id: ID, id: UUID, *, reason: RevokeReason) -> bool:
+async def revoke(
+    context: Context[UP, ID], user_id: ID, id: UUID, *, reason: RevokeReason, audience: str | EllipsisType = ...
+) -> bool:
     """Revoke one session of a user by its record's id, and return whether it was live."""
-    return await _revoke(context, user_id, id, context.now(), reason)
+    return await _revoke(context, user_id, id, context.now(), reason, audience=audience)
 
 
 async def revoke_others(context: Context[UP, ID], user: UP, *, keep: str | None, reason: RevokeReason | None) -> int:
@@ -110,10 +113,19 @@ async def _revoke_presented(context: Context[UP, ID], text: str, now: datetime, 
         await _revoke(context, found.record.user_id, found.record.id, now, reason)
 
 
-async def _revoke(context: Context[UP, ID], user_id: ID, id: UUID, now: datetime, reason: RevokeReason) -> bool:
+async def _revoke(
+    context: Context[UP, ID],
+    user_id: ID,
+    id: UUID,
+    now: datetime,
+    reason: RevokeReason,
+    *,
+    audience: str | EllipsisType = ...,
+) -> bool:
     settings = context.settings
+    chosen = settings.audience if isinstance(audience, EllipsisType) else audience
     record = await context.store.remove(
-        user_id, id, audience=settings.audience, now=now, created_since=settings.created_since(now)
+        user_id, id, audience=chosen, now=now, created_since=settings.created_since(now)
     )
     if record is not None:
         note_invalidated(context.connection, record)

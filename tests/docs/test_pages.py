@@ -14,6 +14,7 @@ from tests.redis_servers import RedisServer
 # These pages start from the files at the end of the tutorial.
 PAGES = (
     "sessions.md",
+    "admin.md",
     "api-tokens.md",
     "cookies.md",
     "login-options.md",
@@ -26,6 +27,7 @@ PAGES = (
     "security.md",
     "redis.md",
     "tenants.md",
+    "cli.md",
 )
 APPLICATIONS = {"tenants.md": "db"}  # The rest needs PostgreSQL, see test_tenants.py.
 # The output of commands, where the page shows it.

@@ -13,6 +13,7 @@ from fastapi.encoders import jsonable_encoder
 from fastapi.exceptions import HTTPException
 
 import fastapi_users_knox
+import fastapi_users_knox.admin
 import fastapi_users_knox.redis
 import fastapi_users_knox.sqlalchemy
 from fastapi_users_knox import (
@@ -145,8 +146,9 @@ def test_the_commands_exist() -> None:
 
     assert tried
     assert set(tried) <= set(targets)
-    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in ("redis", "sqlalchemy", "throttle")]
-    assert {"redis", "sqlalchemy", "throttle"} <= set(PROJECT["optional-dependencies"])
+    extras = ("admin", "cli", "redis", "sqlalchemy", "throttle")
+    assert sorted(installed) == [[(PROJECT["name"], extra)] for extra in extras]
+    assert set(extras) <= set(PROJECT["optional-dependencies"])
     assert f"git clone {REPOSITORY}\n" in (SRC / "install.sh").read_text()
 
 
@@ -186,7 +188,13 @@ def test_the_reference_has_every_public_name() -> None:
 
     exported = {
         f"{package.__name__}.{name}"
-        for package in (fastapi_users_knox, fastapi_users_knox.redis, fastapi_users_knox.sqlalchemy, throttling)
+        for package in (
+            fastapi_users_knox,
+            fastapi_users_knox.admin,
+            fastapi_users_knox.redis,
+            fastapi_users_knox.sqlalchemy,
+            throttling,
+        )
         for name in package.__all__
     }
     assert documented == exported

@@ -169,6 +169,23 @@ async def test_a_record_is_revoked_by_its_id(knox: Knox, other: User) -> None:
     assert [await knox.accepts(text) for text in (token, kept)] == [False, True]
 
 
+async def test_a_record_of_another_audience_is_revoked_by_its_id(knox: Knox) -> None:
+    """`revoke` looks in the strategy's own audience, unless another audience is passed."""
+    strategy = knox.strategy(SETTINGS)
+    token = await knox.strategy(API).issue(knox.user)
+
+    own = await strategy.revoke(knox.user, token.record.id)
+    other = await strategy.revoke(knox.user, token.record.id, audience="api")
+
+    assert (own, other) == (False, True)
+    assert not await knox.accepts(token, API)
+
+
+async def test_the_time_is_that_of_the_clock(knox: Knox) -> None:
+    """`now` returns the time by the strategy's clock."""
+    assert knox.strategy().now() == knox.clock.now
+
+
 async def test_a_logout_all_revokes_all_tokens(knox: Knox, other: User) -> None:
     """`logout_all` revokes all of the user's tokens of this audience and returns how many were live."""
     strategy = knox.strategy(SETTINGS)

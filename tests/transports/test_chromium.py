@@ -1,35 +1,22 @@
 """The cookie in a real browser."""
 
-import asyncio
-import shutil
-import socket
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from playwright.async_api import Browser, Page, async_playwright
-from uvicorn import Config, Server
+from playwright.async_api import Browser, Page
 
+from tests.browsers import Online, open_chromium, serving
 from tests.models import User
-from tests.servers import ServerUnavailable, skip_if_unavailable
 from tests.site import Served, World, credentials
 from tests.strategies import MINUTE, Clock
 from tests.transports.pages import BEARER, COOKIE, create_app, remember_me
 
 pytestmark = pytest.mark.unmeasured
 
-CHROMIUM_ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 FETCH = """async ([url, body]) => {
     const options = {method: "POST", credentials: "include", body: body && new URLSearchParams(body)};
     try { return (await fetch(url, options)).status } catch { return 0 }
@@ -46,39 +33,6 @@ FORM = """<form method="post" action="/cookie/login">
     <label><input name="remember" type="checkbox"> Remember me</label>
     <button>Log in</button>
 </form>"""
-
-
-@dataclass(kw_only=True)
-class Online:
-    """An application behind a server, with a list of the requests that it answered."""
-
-    app: Any
-    port: int = 0
-    answers: list[tuple[str, bool, int]] = field(default_factory=list)
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Serve a connection, and remember its type, whether it had a cookie, and the status."""
-        has_cookie = any(name == b"cookie" for name, _ in scope["headers"])
-
-        async def note(message: Any) -> None:
-            if message["type"] in {"http.response.start", "websocket.http.response.start"}:
-                self.answers.append((scope["type"], has_cookie, message["status"]))
-            await send(message)
-
-        await self.app(scope, receive, note)
-
-
-@asynccontextmanager
-async def serving(app: Any) -> AsyncIterator[Online]:
-    """Serve an application on a free local port."""
-    served = Online(app=app)
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        served.port = listening.getsockname()[1]
-        server = Server(Config(served, ws="wsproto", lifespan="off", log_config=None))
-        running = asyncio.create_task(server.serve(sockets=[listening]))
-        yield served
-        server.should_exit = True
-        await running
 
 
 @pytest.fixture
@@ -104,13 +58,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="module")
 async def chromium() -> AsyncIterator[Browser]:
     """Start the Chromium that is installed on this machine."""
-    with skip_if_unavailable():
-        if (chromium := shutil.which("chromium")) is None:
-            raise ServerUnavailable("no chromium on the PATH")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_ARGUMENTS)
+    async with open_chromium() as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+fastapi-users-knox check

@@ -1,0 +1,1 @@
+fastapi-users-knox logout-all jane@example.org

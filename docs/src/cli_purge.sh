@@ -1,0 +1,1 @@
+fastapi-users-knox purge --older-than 7d

@@ -1,0 +1,1 @@
+python superuser.py jane@example.org
