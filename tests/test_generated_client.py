@@ -1,4 +1,4 @@
-"""A client that is generated from the example's OpenAPI document creates, lists, rolls and ends API tokens."""
+"""A client that is generated from the example's OpenAPI document creates, lists, rolls and revokes API tokens."""
 
 import json
 import subprocess
@@ -86,7 +86,7 @@ def wanted(*scopes: str, **options: Any) -> Any:
 
 @pytest.mark.usefixtures("generated", "client")
 async def test_the_client_manages_api_tokens() -> None:
-    """The generated client creates a token, reads with it, lists it, rolls it and ends it."""
+    """The generated client creates a token, reads with it, lists it, rolls it and revokes it."""
     session = await log_in()
     create, listing, roll, end = (
         operation("api_tokens", f"auth_api_{name}")

@@ -37,7 +37,7 @@ async def two_users(place: Place) -> tuple[User, User]:
 
 
 async def test_everyone_is_logged_out(place: Place) -> None:
-    """`logout-everyone` ends all sessions of all users, in every audience, and no token that is issued afterwards."""
+    """`logout-everyone` revokes all sessions of all users, in every audience, but no tokens that are issued later."""
     users = [await place.create_user() for _ in range(3)]
     tokens = [await place.log_in(user, token_ttl=None) for user in users for _ in range(2)]
     elsewhere = await place.log_in(users[0], settings=WEB)

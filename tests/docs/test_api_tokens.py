@@ -204,7 +204,7 @@ async def test_a_script_issues_a_token(client: AsyncClient) -> None:
 
 
 async def test_what_ends_api_tokens(client: AsyncClient, jane: str) -> None:
-    """A logout on all devices keeps API tokens, and a superuser's revocation ends them."""
+    """A logout on all devices keeps API tokens, and a superuser can revoke them."""
     load("sessions")
     session = await log_in(client)
     token = bearing(await create(client, session))

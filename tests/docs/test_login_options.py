@@ -71,7 +71,7 @@ async def test_the_checkbox_decides_how_long_the_browser_remembers(choosing: Cho
 
 
 async def test_an_administrator_has_one_short_session(choosing: Choosing) -> None:
-    """A superuser's token lives for half an hour, and a second login ends the first session."""
+    """A superuser's token lives for half an hour, and a second login revokes the first session."""
     async with choosing("short_sessions") as client:
         usual = await client.post("/auth/login", data=LOGIN)
         await promote()

@@ -186,7 +186,7 @@ async def test_a_stale_session_is_answered_to_re_authenticate() -> None:
 
 
 async def test_a_re_authentication_fails_as_described(client: AsyncClient) -> None:
-    """The answers to a wrong password, to a missing one and to a token that has ended are those of the page's table."""
+    """The answers to a wrong password, to a missing one and to a revoked token are those of the page's table."""
     old = await log_in(client)
     forms: list[dict[str, str]] = [{"password": "wrong"}, {}, {"password": LOGIN["password"]}]
 

@@ -115,7 +115,7 @@ async def test_all_are_alive_before(account: Account) -> None:
 async def test_a_change_ends_api_tokens(
     account: Account, *, kind: type[Manager], change: Change, kept: list[str]
 ) -> None:
-    """A new password ends API tokens too, unless the switch is off; the sessions end in both cases."""
+    """A new password revokes API tokens too, unless this is switched off. It revokes the sessions in both cases."""
     await change(account, account.manager(kind=kind))
 
     assert await alive(account) == kept
@@ -128,7 +128,7 @@ async def test_a_change_ends_api_tokens(
 async def test_a_deactivation_ends_all(
     account: Account, open_app: OpenApp, *, kind: type[Manager], change: Change
 ) -> None:
-    """A deactivation ends every token, whatever the switch says, and none revives when the user is activated again."""
+    """A deactivation revokes every token, with and without the switch. None is valid again after an activation."""
     await change(account, account.manager(kind=kind))
 
     async with open_app() as app:
@@ -141,7 +141,7 @@ async def test_a_deactivation_ends_all(
 
 @pytest.mark.parametrize("kind", [Manager, Sparing])
 async def test_a_deletion_ends_all(account: Account, *, kind: type[Manager]) -> None:
-    """A deletion ends every token, whatever the switch says; the strategies of both audiences publish the events."""
+    """A deletion revokes every token, with and without the switch. The strategies of both audiences publish events."""
     await account.manager(account.strategy(), account.strategy(API), kind=kind).delete(account.user)
 
     for settings in (WEB, API):
@@ -151,7 +151,7 @@ async def test_a_deletion_ends_all(account: Account, *, kind: type[Manager]) -> 
 
 
 async def test_a_kept_api_token_may_be_ended_later(account: Account) -> None:
-    """An API token that a new password has spared is ended like any other."""
+    """An API token that a new password did not revoke can be revoked like any other."""
     cron = account.tokens["cron"]
     assert isinstance(cron, IssuedToken)
     await change_password(account, account.manager(kind=Sparing))

@@ -208,7 +208,7 @@ async def test_a_roll_that_is_refused_is_refused_when_the_answer_is_lost(proxy: 
 
 
 async def test_a_roll_restores_no_record_that_its_index_has_lost(server: RedisServer, redis: Redis) -> None:
-    """If the index loses the old token between the two commands of a roll, the roll fails, and the token is ended."""
+    """If the index loses the old token between the two commands of a roll, the roll fails and restores nothing."""
     scene, store = Scene(), RedisTokenStore[Any, Any](redis)
     await scene.set(store)
     index = f"knox:{{{routing_tag(USER_ID)}}}:user:{USER_ID}"

@@ -86,7 +86,7 @@ async def test_a_user_who_changes_meanwhile_does_not(
 async def test_a_user_who_changes_meanwhile_rolls_nothing(
     login: Login, engine: AsyncEngine, changes: dict[str, Any]
 ) -> None:
-    """If the user has changed since, a roll fails before it ends the old token."""
+    """If the user has changed since, a roll fails before it revokes the old token."""
     strategy = login.strategy(login.user_db)
     session = await strategy.issue(login.user)
     old = await strategy.issue(login.user, by=session.record, scopes={"a"}, replace=False)

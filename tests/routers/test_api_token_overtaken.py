@@ -111,7 +111,7 @@ async def test_the_user_may_change_meanwhile(
 
 
 async def test_the_token_may_end_meanwhile(phone: Device, meanwhile: Meanwhile) -> None:
-    """If the token is ended in the meantime, a roll gets the 404 that it would get afterwards."""
+    """If the token is revoked in the meantime, a roll gets the 404 that it would get afterwards."""
     token = await created(phone)
     meanwhile.append(lambda: phone.call("DELETE", f"/knox/api-tokens/{token['id']}"))
 
@@ -122,7 +122,7 @@ async def test_the_token_may_end_meanwhile(phone: Device, meanwhile: Meanwhile) 
 
 
 async def test_a_token_is_ended_once(phone: Device, meanwhile: Meanwhile) -> None:
-    """If another request ends the token in the meantime, the answer is the 404 of a token that has ended."""
+    """If another request revokes the token in the meantime, the answer is the 404 of a revoked token."""
     token = await created(phone)
     path = f"/knox/api-tokens/{token['id']}"
     statuses: list[int] = []

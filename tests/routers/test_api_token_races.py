@@ -1,4 +1,4 @@
-"""Simultaneous requests that create, roll and end API tokens, and that end the sessions of their user."""
+"""Simultaneous requests that create, roll and revoke API tokens, and that revoke the sessions of their user."""
 
 import asyncio
 import uuid
@@ -58,7 +58,7 @@ async def test_one_of_many_rolls_wins(
 
 @on_each_database
 async def test_one_of_many_ends_wins(phone: Device) -> None:
-    """Of simultaneous requests that end a token exactly one finds it."""
+    """Of simultaneous requests that revoke a token, exactly one finds it."""
     token = await created(phone)
 
     answers = await asyncio.gather(*(phone.call("DELETE", f"/knox/api-tokens/{token['id']}") for _ in range(AT_ONCE)))
@@ -86,7 +86,7 @@ async def test_no_token_outlives_the_revocation_of_all(ada: User, phone: Device,
 
 @on_each_database
 async def test_a_session_that_was_logged_out_creates_no_token(phone: Device) -> None:
-    """Once a logout of all devices has returned, none of the ended sessions has created another token."""
+    """Once a logout of all devices has returned, none of the revoked sessions can have created another token."""
     answers, _ = await asyncio.gather(
         asyncio.gather(*(create(phone) for _ in range(AT_ONCE))), phone.call("POST", "/knox/logout-all")
     )

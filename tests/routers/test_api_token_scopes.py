@@ -154,7 +154,7 @@ async def test_an_inactive_users_token_is_refused(database: Database, ada: User,
 
 @pytest.mark.parametrize("path", ["logout", "logout-others", "logout-all"])
 async def test_a_logout_keeps_api_tokens(phone: Device, path: str) -> None:
-    """A logout ends sessions; API tokens are of another audience, and stay."""
+    """A logout revokes sessions. API tokens have another audience and stay valid."""
     machine = await machine_of(phone)
 
     await phone.call("POST", f"/knox/{path}")
@@ -163,7 +163,7 @@ async def test_a_logout_keeps_api_tokens(phone: Device, path: str) -> None:
 
 
 async def test_a_login_keeps_the_presented_api_token(phone: Device, ada: User) -> None:
-    """A login that presents an API token does not end it."""
+    """A login that presents an API token does not revoke it."""
     machine = await machine_of(phone)
 
     headers = {"Authorization": f"Bearer {machine.token}"}
@@ -209,7 +209,7 @@ async def test_a_token_is_as_fresh_as_its_session(world: World, ada: User, clock
 
 @on_each_database
 async def test_a_superuser_ends_the_api_tokens_of_any_user(phone: Device, admin: Device, ada: User) -> None:
-    """With the administration router of the API backend, superusers list and end API tokens; an API token cannot."""
+    """With the administration router of the API backend, superusers list and revoke API tokens; an API token cannot."""
     token = await created(phone)
     path = f"/admin/api/{ada.id}/sessions"
 
@@ -223,7 +223,7 @@ async def test_a_superuser_ends_the_api_tokens_of_any_user(phone: Device, admin:
 
 
 async def test_ending_by_its_text_is_impossible(phone: Device) -> None:
-    """Nobody ends a token by presenting it to the logout of the sessions."""
+    """The logout of the sessions refuses an API token and does not revoke it."""
     token = await created(phone)
 
     response = await Device(http=phone.http, token=token["token"]).call("POST", "/knox/logout")

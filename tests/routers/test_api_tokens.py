@@ -80,7 +80,7 @@ async def test_a_token_is_accepted_until_it_expires(phone: Device, clock: Clock)
 
 
 async def test_creating_a_token_replaces_none(laptop: Device, phone: Device) -> None:
-    """A new API token ends neither the session nor an earlier API token."""
+    """Creating an API token does not revoke the session or an earlier API token."""
     first, second = await machine_of(phone), await machine_of(phone)
 
     assert [await reads(phone.http, each.token) for each in (laptop, phone, first, second)] == [200] * 4
@@ -141,7 +141,7 @@ async def test_tokens_are_listed(phone: Device, stranger: Device, clock: Clock) 
 
 
 async def test_a_token_is_ended(phone: Device, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """A token that is ended is refused at once, and the other tokens and the session stay."""
+    """A revoked token is refused at once. The other tokens and the session stay valid."""
     kept, ended = await created(phone), await created(phone)
     events.clear()
 
@@ -157,7 +157,7 @@ async def test_a_token_is_ended(phone: Device, events: list[KnoxEvent[uuid.UUID]
 async def test_only_the_users_live_tokens_are_found(
     phone: Device, stranger: Device, clock: Clock, events: list[KnoxEvent[uuid.UUID]], act: str
 ) -> None:
-    """The id of an unknown, foreign, expired or ended token, or of a session, is answered with the same 404."""
+    """The id of an unknown, foreign, expired or revoked token, or of a session, is answered with the same 404."""
     foreign, expired, ended = await created(stranger), await created(phone, expires_in=1), await created(phone)
     await phone.call("DELETE", f"/knox/api-tokens/{ended['id']}")
     clock.now += SECOND
@@ -176,7 +176,7 @@ async def test_only_the_users_live_tokens_are_found(
 
 
 async def test_a_record_without_scopes_is_no_api_token(world: World, ada: User, phone: Device) -> None:
-    """A session that the application issued in the audience of the API tokens is not listed, rolled or ended."""
+    """A session that the application issued in the audience of the API tokens is not listed, rolled or revoked."""
     async with world.database.session() as session, world.database.store(session) as store:
         user = await world.user_db(session).get(ada.id)
         record = (await world.strategy("api", store, session, None).issue(user)).record
@@ -205,7 +205,7 @@ async def test_a_token_is_rolled(phone: Device, clock: Clock) -> None:
 
 
 async def test_a_token_is_rolled_at_once(phone: Device, events: list[KnoxEvent[uuid.UUID]]) -> None:
-    """Without an overlap the old token ends in the same step."""
+    """Without an overlap, the old token is revoked in the same step."""
     old = await created(phone)
     events.clear()
 
@@ -271,7 +271,7 @@ async def test_the_successor_of_a_refreshed_token_has_its_lifetime(
 
 
 async def test_a_withdrawn_scope_is_not_rolled(world: World, ada: User) -> None:
-    """A token with a scope that users may not choose any more cannot be rolled, but still be ended."""
+    """A token with a scope that users may no longer choose cannot be rolled, but can still be revoked."""
     async with client_of(world.serving(create_site())) as client:
         old = await created(Device(http=client, token=await login(client, email=ada.email)), scopes=[READ, WRITE])
     async with client_of(world.serving(create_site(scopes=(READ,)))) as client:

@@ -310,7 +310,7 @@ async def test_a_user_who_has_changed_rolls_nothing(knox: Knox, engine: AsyncEng
 
 
 async def test_a_roll_needs_both_records(knox: Knox, other: User) -> None:
-    """A roll is refused if the session has ended, the token was rolled already, or either is another user's."""
+    """A roll is refused if the session was revoked, the token was already rolled, or either belongs to another user."""
     session, api = await knox.strategy().issue(knox.user), knox.strategy(API)
     old = (await api.issue(knox.user, by=session.record, scopes={READ}, replace=False)).record
     foreign = (await knox.strategy().issue(other)).record

@@ -198,7 +198,7 @@ class ProofPromises(Promises):
     async def test_a_proof_revives_nothing_that_remove_all_removes(
         self, open_store: OpenStore, user_id: Any, proof: Proof, audience: str | None
     ) -> None:
-        """If records are rotated with `proof` again and again, none is stored any more once `remove_all` has returned."""
+        """If records are rotated with `proof` again and again, none is stored once `remove_all` has returned."""
         async with open_store() as store:
             added = [await add(store, new_record(user_id)) for _ in range(FEW_CALLERS - 1)]
         turns = iter(range(FEW_CALLERS))
