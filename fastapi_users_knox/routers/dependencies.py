@@ -115,18 +115,17 @@ def current_token(
     `WWW-Authenticate` of a refusal contains an error code (RFC 6750 §3.1).
 
     `Depends(current_token(...))` accepts sessions only. `Security(current_token(...), scopes=["reports:read"])` also
-    accepts an API token that has all scopes that the route and its dependencies name. If the API token lacks a scope,
-    the answer is 403. If `Depends(current_token(...))` is a dependency of another dependency that names scopes, it
-    accepts API tokens too, because FastAPI passes these scopes on to it.
+    accepts an API token that has all scopes that the route and its dependencies name. If it lacks a scope, the answer
+    is 403. `Depends(current_token(...))` inside a dependency that names scopes accepts API tokens too, because FastAPI
+    passes these scopes on.
 
     Args:
         fastapi_users: The application's `FastAPIUsers` object.
         backend: A backend whose strategy is a `KnoxStrategy`, or several such backends. The first backend that accepts
             its token decides.
-        load_user: `False` returns only the record, which has the user's id. The user manager and a query for the user
-            are not needed then. If the store sees the users, as the SQL store does, the tokens of an inactive user are
-            still refused. If it does not, like the Redis store, they are refused only if `KnoxUserManagerMixin` has
-            revoked them.
+        load_user: `False` returns only the record, which has the user's id, without the user manager and a query for
+            the user. The SQL store sees the users, so it still refuses the tokens of an inactive user. The Redis store
+            does not. It refuses them only if `KnoxUserManagerMixin` has revoked them.
         optional: Whether to return `None` instead of raising an error if a condition is not met.
         active: Whether the user must be active, as in `current_user`. Even with `False`, the tokens of an inactive user
             are refused.

@@ -56,10 +56,9 @@ class SQLAlchemyTokenStore(Generic[UP, ID]):
             several classes of an inheritance hierarchy match, the store uses the topmost class. `None` means that the
             users are not in this database. In that case, a login neither locks the user's row nor checks the password
             and `is_active` again, and a limit raises `LimitUnsupported`.
-        own_columns: A function that is called with the record of each new token. It returns the values of the columns
-            that you have added to `table`, as a dictionary whose keys are the names of the attributes. Columns that are
-            not in the dictionary get their defaults. A key that is not one of your own columns raises `TypeError`, and
-            nothing is stored.
+        own_columns: A function that is called with the record of each new token. It returns a dictionary with the names
+            and values of the columns that you have added to `table`. Missing columns get their defaults. A name that is
+            not one of your columns raises `TypeError`, and nothing is stored.
 
     Attributes:
         sees_users: Whether the store reads and locks the users along with their tokens.
