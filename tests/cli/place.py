@@ -151,7 +151,8 @@ def run_program(words: Sequence[str], environment: Mapping[str, str], typed: str
 
 
 def start_program(*words: str, errors: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    """Start the program as a process."""
-    command = [sys.executable, "-c", "from fastapi_users_knox.cli import main; main()", *words]
+    """Start the program as a process, which Ctrl-C interrupts even if it is ignored by whatever started the tests."""
+    interruptible = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{interruptible}; from fastapi_users_knox.cli import main; main()", *words]
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
