@@ -181,7 +181,7 @@ async def test_a_stale_session_is_answered_to_re_authenticate() -> None:
     page, challenge = (DOCS / "sessions.md").read_text(), stale.headers["WWW-Authenticate"]
     assert stale.status_code == 401
     assert f"{json.dumps(stale.json())}\nWWW-Authenticate: {challenge}\n" in page
-    assert f"| 401 | `{challenge}` | the login is longer ago than `fresh_within` |" in page
+    assert f"| 401 | `{challenge}` | the user authenticated longer ago than `fresh_within` |" in page
     assert fresh.json() == "Goodbye jane@example.org!"
 
 

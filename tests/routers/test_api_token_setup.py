@@ -73,7 +73,7 @@ def codes(operation: dict[str, Any], status: int) -> list[str]:
         ({"scopes": {"read reports": "Two words"}}, ValueError, "scopes must have names"),
         ({"scopes": {'"': "A quote"}}, ValueError, "scopes must have names"),
         ({"scopes": {"x" * 1025: "Too long"}}, ValueError, "1024 bytes"),
-        ({"scopes": {7: "A number"}}, TypeError, "several texts"),
+        ({"scopes": {7: "A number"}}, TypeError, "a collection of strings"),
         ({"scopes": [READ]}, TypeError, "scopes must be a mapping"),
         ({"max_ttl": timedelta(0)}, ValueError, "must be more than 0"),
         ({"max_ttl": timedelta(days=36526)}, ValueError, "at most 100 years"),
