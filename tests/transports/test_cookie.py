@@ -86,6 +86,16 @@ async def test_another_strategy_s_token_ends_with_the_browser() -> None:
     assert "Max-Age" not in await login_cookie("a.jwt.token")
 
 
+@pytest.mark.parametrize("expires_at", [NOW + HOUR, None])
+async def test_a_browser_session_ends_with_the_browser(expires_at: datetime | None) -> None:
+    """The cookie of a browser session has no Max-Age, whenever its token expires."""
+    record = replace(RECORD, expires_at=expires_at, browser_session=True)
+
+    cookie = await login_cookie(IssuedToken(UNSIGNED, record=record, user=None, issued_at=NOW))
+
+    assert "Max-Age" not in cookie
+
+
 async def test_the_options_set_the_cookie_s_attributes() -> None:
     """The options of FastAPI-Users' `CookieTransport` set the cookie's attributes."""
     cookie = await login_cookie(
