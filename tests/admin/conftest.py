@@ -10,10 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.admin.site import ROOT, Browser, Device, create_app
-from tests.backends import Backend, Engines, RedisBackend
+from tests.backends import Backend, Engines
 from tests.conftest import backend_of
+from tests.databases import database_on
 from tests.models import User
-from tests.site import Database, RedisDatabase, Served, client_of, login
+from tests.site import Database, Served, client_of, login
 from tests.strategies import HOUR, MINUTE, Clock
 from tests.throttling.site import ThrottledWorld
 
@@ -27,12 +28,8 @@ def any_backend(request: pytest.FixtureRequest, engines: Engines) -> Backend:
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: Backend) -> AsyncIterator[Database]:
     """Return the application's database, with the tokens in Redis if the backend stores them there."""
-    if not isinstance(any_backend, RedisBackend):
-        yield Database(engine=engine)
-        return
-    async with any_backend.connect() as redis:
-        await redis.flushall()
-        yield RedisDatabase(engine=engine, redis=redis)
+    async with database_on(engine, any_backend) as database:
+        yield database
 
 
 @pytest.fixture

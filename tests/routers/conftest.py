@@ -9,14 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent, KnoxSettings
 from tests.backends import Backend as TokenBackend
-from tests.backends import Engines, RedisBackend
+from tests.backends import Engines
 from tests.conftest import backend_of
+from tests.databases import database_on
 from tests.models import User
 from tests.routers.device import Device
 from tests.site import (
     Backend,
     Database,
-    RedisDatabase,
     Served,
     World,
     client_of,
@@ -36,12 +36,8 @@ def any_backend(request: pytest.FixtureRequest, engines: Engines) -> TokenBacken
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: TokenBackend) -> AsyncIterator[Database]:
     """Return the application's database, with the tokens in Redis if the backend stores them there."""
-    if not isinstance(any_backend, RedisBackend):
-        yield Database(engine=engine)
-        return
-    async with any_backend.connect() as redis:
-        await redis.flushall()
-        yield RedisDatabase(engine=engine, redis=redis)
+    async with database_on(engine, any_backend) as database:
+        yield database
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from fastapi_users_knox import KnoxEvent
-from tests.backends import Backend, RedisBackend
+from tests.backends import Backend
 from tests.conftest import backend_of
+from tests.databases import database_on
 from tests.models import User
-from tests.site import Database, RedisDatabase
+from tests.site import Database
 from tests.throttling.places import PLACES, Place
 from tests.throttling.site import ThrottledWorld
 
@@ -43,12 +44,8 @@ def any_backend(request: pytest.FixtureRequest, sqlite_directory: Path) -> Backe
 @pytest.fixture
 async def database(engine: AsyncEngine, any_backend: Backend) -> AsyncIterator[Database]:
     """Return the application's database, with the tokens in Redis if the backend stores them there."""
-    if not isinstance(any_backend, RedisBackend):
-        yield Database(engine=engine)
-        return
-    async with any_backend.connect() as redis:
-        await redis.flushall()
-        yield RedisDatabase(engine=engine, redis=redis)
+    async with database_on(engine, any_backend) as database:
+        yield database
 
 
 @pytest.fixture
