@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Literal, Self
+from uuid import UUID
 
 from fastapi import HTTPException, status
 
@@ -13,6 +14,7 @@ __all__ = [
     "CredentialsChanged",
     "InsufficientScope",
     "InvalidToken",
+    "KnownBy",
     "KnoxError",
     "LimitUnsupported",
     "ReauthenticationRequired",
@@ -29,6 +31,9 @@ _logger = logging.getLogger("fastapi_users_knox")
 
 Counter = Literal["account_and_address", "address", "account"]
 """Which attempts to log in are counted together."""
+
+KnownBy = Literal["address"] | UUID | None
+"""How a client is known: by its address, by a token (the id of the token's record), or not at all (`None`)."""
 
 # Signs that a message quotes a row or a parameter: a long run of characters, which may be a token or a digest; escaped
 # bytes; a bytes literal; or MariaDB's message about a duplicate entry, which contains the value in its first line.

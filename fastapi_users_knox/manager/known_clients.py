@@ -2,23 +2,19 @@
 
 from collections.abc import Container, Sequence
 from itertools import islice
-from typing import Literal
 from uuid import UUID
 
 from fastapi_users.models import ID, UP
 
 from fastapi_users_knox.addresses import network_of
-from fastapi_users_knox.errors import StoreUnavailable
+from fastapi_users_knox.errors import KnownBy, StoreUnavailable
 from fastapi_users_knox.transports.presented import presented_texts
 from fastapi_users_knox.verbs.context import Context
 from fastapi_users_knox.verbs.reading import find, list_records
 
-__all__ = ["KnownBy", "known_by"]
+__all__ = ["known_by"]
 
 _MAX_TOKENS = 16  # Each presented text may cost a read of the store, before the client is authenticated.
-
-KnownBy = Literal["address"] | UUID | None
-"""How a client is known: by its address, by a token (the id of the token's record), or not at all (`None`)."""
 
 
 async def known_by(contexts: Sequence[Context[UP, ID]], user_id: ID, address: str | None) -> KnownBy:

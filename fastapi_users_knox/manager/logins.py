@@ -13,9 +13,9 @@ from fastapi_users.exceptions import InvalidID, UserNotExists
 from fastapi_users.manager import BaseUserManager
 from fastapi_users.models import ID, UP
 
-from fastapi_users_knox.errors import TooManyAttempts
+from fastapi_users_knox.errors import KnownBy, TooManyAttempts
 from fastapi_users_knox.events import KnoxEvent, LoginAction, LoginFailed, LoginThrottled
-from fastapi_users_knox.manager.known_clients import KnownBy, known_by
+from fastapi_users_knox.manager.known_clients import known_by
 from fastapi_users_knox.verbs.context import Context
 
 __all__ = ["Logins", "Throttle", "checked_throttle"]

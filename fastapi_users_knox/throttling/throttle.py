@@ -5,7 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -15,7 +15,7 @@ from limits.errors import ConfigurationError
 from limits.storage import storage_from_string
 
 from fastapi_users_knox.addresses import network_of
-from fastapi_users_knox.errors import ThrottleUnavailable, TooManyAttempts, describe
+from fastapi_users_knox.errors import KnownBy, ThrottleUnavailable, TooManyAttempts, describe
 from fastapi_users_knox.throttling.budget import Budget, is_local
 from fastapi_users_knox.throttling.counters import Counter, Limits, Name, key_of, normalized, parsed
 
@@ -24,7 +24,6 @@ __all__ = ["LoginThrottle"]
 _LOG_INTERVAL = 60.0  # seconds
 _CONNECTIONS = 32  # How many attempts of a process may use the storage at once; redis-py's pool has 100 connections.
 
-_KnownBy = Literal["address"] | UUID | None
 _Question = Callable[[FixedWindowRateLimiter], Coroutine[Any, Any, TooManyAttempts | None]]
 
 _logger = logging.getLogger("fastapi_users_knox")
@@ -86,7 +85,7 @@ class LoginThrottle:
         return self._limiter.storage
 
     async def admit(
-        self, email: str, address: str | None, *, purpose: str, known_by: Callable[[], Awaitable[_KnownBy]]
+        self, email: str, address: str | None, *, purpose: str, known_by: Callable[[], Awaitable[KnownBy]]
     ) -> None:
         """Count an attempt, or refuse it.
 

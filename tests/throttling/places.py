@@ -10,7 +10,7 @@ from limits.aio.storage import MemoryStorage, Storage
 from redis.asyncio import Redis
 
 from fastapi_users_knox import TooManyAttempts
-from fastapi_users_knox.manager.known_clients import KnownBy
+from fastapi_users_knox.errors import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle
 
 ADA, EVE = "ada@example.org", "eve@example.org"

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fastapi_users_knox.manager.known_clients import KnownBy
+from fastapi_users_knox.errors import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle
 from fastapi_users_knox.throttling.counters import normalized
 from tests.throttling.places import ADA, ELSEWHERE, EVE, HOME, Place, attempt, nothing, refusal

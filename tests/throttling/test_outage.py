@@ -9,7 +9,7 @@ from anyio.lowlevel import checkpoint
 from limits.aio.storage import MemoryStorage
 
 from fastapi_users_knox import ThrottleUnavailable
-from fastapi_users_knox.manager.known_clients import KnownBy
+from fastapi_users_knox.errors import KnownBy
 from fastapi_users_knox.throttling import LoginThrottle, budget
 from tests.redis_servers import RedisServer
 from tests.throttling.places import ADA, HOME, attempt, closing
